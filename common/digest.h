@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* SHA-256 (FIPS 180-4) by libsodium; the one home of that library. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CREW_SHA256_BYTES 32
+#define CREW_SHA256_HEX 65 /* with the NUL */
+
+void crew_sha256(const void *buf, size_t n, uint8_t out[CREW_SHA256_BYTES]);
+void crew_sha256_hex(const void *buf, size_t n, char out[CREW_SHA256_HEX]);

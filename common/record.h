@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The audit record: one canonical JSON line.
+ *
+ * Canonical: keys sorted bytewise, no blanks, integers only (no floats), every byte outside printable ASCII and every
+ * quote, backslash and control escaped as \uXXXX (bytes that are not UTF-8 become \udcXX, as Python's surrogateescape
+ * does), one '\n' at the end.  So one event is one line whatever bytes it was about.
+ *
+ * Chain: "prev" is the SHA-256 (hex) of the previous line without its '\n'; the first line's prev is 64 zeros.
+ * Every record has: agent, crew, inc (incarnation), kind, prev, seq (from 1, no gaps), src, t (ns since 1970).
+ */
+#pragma once
+
+#include "digest.h"
+#include "err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define RECORD_LINE_MAX (64u * 1024)
+#define RECORD_FIELDS_MAX 64
+
+enum record_kind {
+        RECORD_LOG_OPENED, /* the stream was (re)opened: by whom, what was found */
+        RECORD_POLICY,     /* policy file, sha256 of the image */
+        RECORD_SPAWNED,    /* attestation */
+        RECORD_READY,
+        RECORD_TERMINATED, /* cause, code, signal, initiator, reason, processes, kill_us */
+        RECORD_RESTART,
+        RECORD_TASK_STARTED,
+        RECORD_TASK_FINISHED, /* outcome, cause, duration, result digest */
+        RECORD_TOOL_CALL,     /* verdict, rule, args digest (value when audit: full) */
+        RECORD_TOOL_RETURN,
+        RECORD_MESSAGE_SENT,
+        RECORD_MESSAGE_RECEIVED,
+        RECORD_MESSAGE_REJECTED, /* field, rule */
+        RECORD_FILE_READ,        /* allowed open for reading */
+        RECORD_FILE_WRITE,       /* allowed open for writing, or closed after writing */
+        RECORD_FILE_DENIED,
+        RECORD_EXEC,
+        RECORD_NETWORK_ALLOWED,
+        RECORD_NETWORK_DENIED,
+        RECORD_LIMIT,
+        RECORD_KILL,   /* the decision, before it takes effect */
+        RECORD_STDERR, /* captured text of the agent or a tool */
+        RECORD_FOLDED, /* count of records of one kind folded under flood */
+        RECORD_EVIDENCE_LOST,
+        RECORD_KIND_N,
+};
+extern const char *const record_kind_names[RECORD_KIND_N]; /* "agent.spawned", "file.denied", ... */
+
+/* Builds one record's fields; values are copied into a fixed buffer, oversize values are cut and "cut":true is set. */
+struct record {
+        enum record_kind kind;
+        const char *src; /* "crewd", "gateway", "landlock", "fanotify", "notify", "worker" */
+        size_t n, used;
+        bool cut;
+        struct record_field {
+                const char *key; /* static string, [a-z_]+ */
+                uint8_t type;
+                int64_t num;
+                uint32_t off, len;
+        } fields[RECORD_FIELDS_MAX];
+        char buf[RECORD_LINE_MAX / 8];
+};
+void record_init(struct record *r, enum record_kind kind, const char *src);
+void record_int(struct record *r, const char *key, int64_t v);
+void record_bool(struct record *r, const char *key, bool v);
+void record_str(struct record *r, const char *key, const char *s); /* NULL is skipped */
+void record_bytes(struct record *r, const char *key, const void *p, size_t n);
+void record_hex(struct record *r, const char *key, const uint8_t *p, size_t n);
+
+struct record_head {
+        const char *crew, *agent;
+        uint32_t incarnation;
+        uint64_t seq, time_ns;
+        const char *prev_hex;
+};
+/* One line with its '\n' into out (RECORD_LINE_MAX).  Length; cannot fail. */
+size_t record_format(const struct record *r, const struct record_head *head, char *out, size_t out_size);
+
+/* Offline: recomputes the chain of a stream.  Outcome in *result; a fault only when the file cannot be read. */
+struct record_verify {
+        uint64_t records;
+        uint64_t bad_seq;  /* 0: intact */
+        uint64_t bad_line; /* 1-based */
+        char problem[256]; /* "prev is ..., the line before hashes to ..." */
+        char head_hex[CREW_SHA256_HEX];
+        bool torn_tail; /* last line has no newline: a write was cut off */
+};
+int record_verify_stream(FILE *f, struct record_verify *result, struct crew_err *err);
+
+/* Text form of one line: "[2026-03-20 09:15:01] NETWORK: DENIED -> host:443 (not in allowed_endpoints)".
+ * Never emits control characters.  Returns 0, or -EINVAL for a line that is not a record. */
+int record_render(const char *line, size_t n, char *out, size_t out_size);
+/* Filters of `crewctl logs --filter`: denied, network, file, tool, task, message, lifecycle, all. */
+bool record_matches(const char *line, size_t n, const char *filter);

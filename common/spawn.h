@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crewd <-> spawner: fixed-layout messages over one SOCK_SEQPACKET pair made before crewd starts anything else.
+ *
+ * The spawner is crew-worker run as `crew-worker --spawner FD`: small, single-threaded, in root mode the only
+ * privileged process.  It validates each plan, clones the jail, checks it from outside, watches the pidfd, kills and
+ * reaps.  One reply SPAWN_READY or SPAWN_FAILED per SPAWN_START; one SPAWN_EXITED per SPAWN_READY.
+ * When crewd's end closes, the spawner kills every jail, removes its cgroups and exits.
+ */
+#pragma once
+
+#include <stdint.h>
+
+enum spawn_op {
+        /* crewd -> spawner */
+        SPAWN_START = 1, /* fds: plan memfd; link path in .text */
+        SPAWN_KILL,      /* kill the whole tree of .id now */
+        SPAWN_FREEZE,
+        SPAWN_THAW,
+        SPAWN_STATS, /* ask for struct spawn_stats of .id */
+        /* spawner -> crewd */
+        SPAWN_READY = 64, /* fds: pidfd, then the capture listeners (tcp4, tcp6, udp4, udp6) if PLAN_NETRULES, then the seccomp
+                             listener if PLAN_NOTIFY */
+        SPAWN_FAILED,     /* .errno_, .step, .text; nothing of the jail is left */
+        SPAWN_EXITED,     /* whole tree reaped, cgroup removed */
+        SPAWN_STATS_REPLY,
+};
+
+/* What the spawner saw from outside after the worker reported itself sealed. */
+struct spawn_attestation {
+        int32_t pid; /* in crewd's pid namespace */
+        uint32_t host_uid, host_gid;
+        uint32_t seccomp_mode; /* 2 = filter */
+        uint32_t no_new_privs;
+        uint64_t cap_eff, cap_prm, cap_inh, cap_bnd, cap_amb;
+        uint64_t ns_user, ns_pid, ns_mnt, ns_net, ns_ipc, ns_uts; /* inodes; each differs from the spawner's */
+        uint32_t landlock_abi;
+        uint32_t selftests; /* checks passed inside after sealing */
+        uint32_t degraded;  /* bit set of enum plan_feature that are missing here and were allowed to be */
+        uint32_t limits_by; /* bit set: 1 cgroup memory, 2 cgroup pids, 4 cgroup cpu, 8 rlimits only */
+        uint32_t tripwires;
+        uint64_t spawn_ns; /* clone to sealed */
+};
+
+struct spawn_stats {
+        uint64_t cpu_ns, memory_bytes, memory_peak;
+        uint32_t processes;
+        uint32_t oom_kills;
+};
+
+struct spawn_exit {
+        int32_t code;   /* exit code of the jail's pid 1, -1 when signalled */
+        int32_t signal; /* terminating signal, 0 when exited */
+        uint32_t processes; /* alive when the kill was sent, 0 when it exited by itself */
+        uint32_t oom_kills;
+        uint64_t kill_ns; /* kill sent to all reaped; 0 when it exited by itself */
+        struct spawn_stats last;
+};
+
+struct spawn_msg {
+        uint32_t op;
+        uint32_t id; /* chosen by crewd, unique per spawner lifetime */
+        int32_t errno_;
+        uint32_t pad;
+        char step[32];
+        char text[512];
+        union {
+                struct spawn_attestation att;
+                struct spawn_stats stats;
+                struct spawn_exit exit;
+        };
+};

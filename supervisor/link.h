@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The supervisor's end of one worker's link: an nng pair1 listener on a private ipc:// path, one accept, path unlinked.
+ *
+ * The only file that includes nng.  A link lives exactly as long as one worker instance: never reused, so a frame queued
+ * for a dead peer can reach nobody.  Frames come in on the loop thread through on_frame, complete and within max_frame.
+ */
+#pragma once
+
+#include "common/err.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <uv.h>
+
+struct link;
+struct link_callbacks {
+        void (*on_up)(struct link *l, pid_t peer_pid, uid_t peer_uid, void *user); /* first and only peer */
+        void (*on_frame)(struct link *l, const uint8_t *bytes, size_t n, void *user);
+        void (*on_down)(struct link *l, void *user); /* peer gone; nothing more will be delivered */
+};
+/* path: where to listen (its directory is 0700 and ours).  Call before the worker is spawned. */
+int link_listen(uv_loop_t *loop, const char *path, size_t max_frame, const struct link_callbacks *cb, void *user,
+                struct link **out, struct crew_err *err);
+/* Queues a frame; bounded by max_queued_bytes.  0, -EAGAIN (queue full), -EPIPE (no peer any more). */
+int link_send(struct link *l, const uint8_t *bytes, size_t n);
+/* Stops at once, delivers nothing more; *on_closed runs when the memory is gone.  Idempotent. */
+void link_close(struct link *l, void (*on_closed)(void *user), void *user);
+/* Number of frames taken per wake-up before other work gets a turn. */
+#define LINK_BUDGET 32
+#define LINK_MAX_QUEUED_BYTES (8u << 20)

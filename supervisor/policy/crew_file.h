@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The crew file: loaded from YAML with the same strictness as a policy, with the policies and schemas it names, and
+ * checked across agents.  Everything is owned by struct crew_file and immutable after crew_load().
+ */
+#pragma once
+
+#include "policy.h"
+
+enum crew_process { CREW_SEQUENTIAL, CREW_HIERARCHICAL, CREW_CONSENSUAL, CREW_PROCESS_N };
+extern const char *const crew_process_names[CREW_PROCESS_N];
+
+struct crew_schema; /* compiled JSON Schema; supervisor/schema/schema.h */
+
+struct crew_tool {
+        const char *name, *description;
+        const char **command; /* argv, ${CREW_DIR} expanded, NULL-terminated */
+        size_t n_command;
+        struct crew_schema *input, *output; /* NULL: any JSON */
+        const char *input_file, *output_file;
+        uint64_t timeout_ms; /* default 30 s */
+        uint64_t max_output; /* default 4 MiB */
+        bool audit_full;     /* audit: full -> values, not only digests */
+        bool idempotent;
+        struct policy_mark mark;
+};
+
+struct crew_agent {
+        const char *name, *role, *goal, *backstory;
+        const char **command;
+        size_t n_command;
+        uint32_t driver;         /* enum plan_driver of common/plan.h */
+        uint32_t restart_max;    /* 0: never */
+        uint64_t restart_within_ms;
+        bool orchestrator;       /* no command: policy only, no process is started */
+        struct policy_image *policy;
+        const char *policy_file;
+        struct policy_mark mark;
+};
+
+struct crew_task {
+        const char *name, *description, *expected_output, *agent;
+        uint32_t agent_index;
+        uint32_t *context; /* indices of tasks whose results it gets */
+        size_t n_context;
+        struct crew_schema *output;
+        const char *output_file;
+        const char *input_json; /* `input:` of the task as JSON text, or NULL */
+        uint64_t timeout_ms;    /* default 5 min, bounded by the agent's limits.wall_time */
+        struct policy_mark mark;
+};
+
+struct crew_file {
+        const char *name, *path, *dir; /* dir: absolute; what ${CREW_DIR} means */
+        enum crew_process process;
+        struct crew_tool *tools;
+        size_t n_tools;
+        struct crew_agent *agents;
+        size_t n_agents;
+        struct crew_task *tasks; /* in file order; `context` is acyclic */
+        size_t n_tasks;
+        const char **hook_terminated; /* hooks.on_agent_terminated.command or NULL */
+        size_t n_hook_terminated;
+        uint8_t sha256[32]; /* of the crew file's bytes */
+};
+
+int crew_load(const char *file, struct crew_file **out, struct policy_report *report, struct crew_err *err);
+struct crew_file *crew_file_free(struct crew_file *c);
+const struct crew_agent *crew_find_agent(const struct crew_file *c, const char *name);
+const struct crew_tool *crew_find_tool(const struct crew_file *c, const char *name);
