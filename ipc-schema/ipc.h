@@ -56,7 +56,11 @@ struct ipc_refusal {
         char rule[96];  /* "max_len 63" */
 };
 
-/* *out lives in the arena until the next ipc_accept or ipc_arena_free.  Returns IPC_ACCEPTED or the reason, with
+/* The largest max_bytes of any type this side may send: the transport's frame cap. */
+extern const uint32_t ipc_max_frame[IPC_SIDE_N];
+
+/* state: of the agent (sender worker) or of the client; IPC_STATE_ANY for frames from the supervisor.
+ * *out lives in the arena until the next ipc_accept or ipc_arena_free.  Returns IPC_ACCEPTED or the reason, with
  * *refusal filled.  Sequence numbers are the caller's to check (ipc_seq_next). */
 enum ipc_reject ipc_accept(struct ipc_arena *a, enum ipc_side sender, uint32_t state, const uint8_t *bytes, size_t n,
                            const Crew__Envelope **out, struct ipc_refusal *refusal);
@@ -64,5 +68,9 @@ enum ipc_reject ipc_accept(struct ipc_arena *a, enum ipc_side sender, uint32_t s
 /* Packs into a malloc'd buffer; the same field rules are checked, so a bug of ours is an error here, not at the peer.
  * reserve bytes are left free in front (for a transport header). */
 int ipc_pack(const Crew__Envelope *e, size_t reserve, uint8_t **out, size_t *n, struct crew_err *err);
+/* True when seq is the one after *last, which it then becomes; a gap or a repeat is a violation. */
+static inline bool ipc_seq_next(uint64_t *last, uint64_t seq) {
+        return seq == *last + 1 && (*last = seq, true);
+}
 /* Body name for logs: "tool_call". */
 const char *ipc_body_name(const Crew__Envelope *e);
