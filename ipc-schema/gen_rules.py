@@ -83,6 +83,7 @@ def check_field(schema, message, field):
         need(not rule.max_len and not rule.min_len, where, "max_len and min_len are for strings and bytes")
     if field.type == FD.TYPE_STRING:
         need(rule.charset, where, "a string needs a charset")
+        need(CHARSETS[rule.charset] not in ("NAME", "TOOL") or rule.max_len <= 63, where, "a name has at most 63 bytes")
     else:
         need(not rule.charset, where, "charset is for strings")
     if rule.min or rule.max:

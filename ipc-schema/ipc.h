@@ -31,9 +31,14 @@ enum {
         IPC_STATE_ANY = 0xffffffffu,
 };
 
-struct ipc_arena; /* one per reader; reset by each ipc_accept */
-struct ipc_arena *ipc_arena_new(size_t max_bytes); /* grows on demand up to max_bytes, shrinks back when idle */
+/* One per reader, or one for all readers of a thread; reset by each ipc_accept.  Grows on demand up to max_bytes
+ * (ipc_max_frame[sender] + 128 KiB takes every legal frame; a frame is refused before that when it would unpack to much
+ * more than its own size), and keeps 16 KiB after a reset. */
+struct ipc_arena;
+struct ipc_arena *ipc_arena_new(size_t max_bytes);
 struct ipc_arena *ipc_arena_free(struct ipc_arena *a);
+/* Gives the memory of the last frame back early; its envelope is gone. */
+void ipc_arena_reset(struct ipc_arena *a);
 
 /* Outcomes; 0 is accepted. */
 enum ipc_reject {
@@ -66,7 +71,8 @@ enum ipc_reject ipc_accept(struct ipc_arena *a, enum ipc_side sender, uint32_t s
                            const Crew__Envelope **out, struct ipc_refusal *refusal);
 
 /* Packs into a malloc'd buffer; the same field rules are checked, so a bug of ours is an error here, not at the peer.
- * reserve bytes are left free in front (for a transport header). */
+ * reserve bytes are left free in front (for a transport header); *n is without them.  Strings may be NULL (empty).
+ * -EINVAL: a rule is broken; -EMSGSIZE: larger than its type may be; -ENOMEM. */
 int ipc_pack(const Crew__Envelope *e, size_t reserve, uint8_t **out, size_t *n, struct crew_err *err);
 /* True when seq is the one after *last, which it then becomes; a gap or a repeat is a violation. */
 static inline bool ipc_seq_next(uint64_t *last, uint64_t seq) {
