@@ -30,7 +30,8 @@ struct spwire_in {
 #define SPWIRE_IN_NULL ((struct spwire_in){0})
 void spwire_in_init(struct spwire_in *in, size_t max_frame);
 void spwire_in_fini(struct spwire_in *in);
-/* A place to read(2) into; grows the buffer up to its bound.  0 or -ENOMEM. */
+/* A place to read(2) into; grows the buffer with what came, up to its bound.  0, -ENOMEM, -ENOBUFS while whole frames wait
+ * (take them first), or the error spwire_in_next would give. */
 int spwire_in_room(struct spwire_in *in, uint8_t **where, size_t *n);
 void spwire_in_added(struct spwire_in *in, size_t n);
 /* 1: *frame,*n is the next whole payload (valid until the next call); 0: need more; -EPROTO: not our protocol or a bad
