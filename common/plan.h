@@ -49,6 +49,9 @@ enum {
         PLAN_MOUNT_OPTIONAL = 1u << 3, /* a missing src is skipped */
         PLAN_MOUNT_CREATE = 1u << 4,   /* a missing src directory is made, 0700, owned by disk_uid:disk_gid */
         PLAN_MOUNT_WATCH = 1u << 5,    /* a policy mount: evidence marks go here */
+        PLAN_MOUNT_FOLLOW = 1u << 6,   /* the path may go through symbolic links: only for paths no agent can write (the
+                                          runtime).  Without it a link anywhere in src, or in a rule's path, fails the
+                                          spawn, for an agent could have put it there. */
 };
 
 struct plan_mount {
@@ -66,7 +69,7 @@ struct plan_mount {
 /* One Landlock path_beneath rule; access in LANDLOCK_ACCESS_FS_* bits, masked to the running ABI by the worker. */
 struct plan_rule {
         plan_off path;
-        uint32_t flags; /* PLAN_MOUNT_OPTIONAL: skip when the path is not in the view */
+        uint32_t flags; /* PLAN_MOUNT_OPTIONAL: skip when the path is not in the view; PLAN_MOUNT_FOLLOW */
         uint64_t access;
 };
 
