@@ -67,9 +67,11 @@ static int check_greeting(struct spwire_in *in) {
 /* 1: the header at `taken` is whole and sane, *payload is what it announces; 0: not there yet. */
 static int check_header(const struct spwire_in *in, size_t *payload) {
         size_t have = in->used - in->taken;
-        const uint8_t *p = in->buf + in->taken;
 
-        if (have >= 1 && p[0] != SPWIRE_MESSAGE)
+        if (have == 0)
+                return 0;
+        const uint8_t *p = in->buf + in->taken;
+        if (p[0] != SPWIRE_MESSAGE)
                 return -EPROTO;
         if (have < LENGTH_END)
                 return 0;
