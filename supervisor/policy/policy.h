@@ -87,6 +87,9 @@ int policy_load(const char *file, const char *agent_name, const char *crew_dir, 
 /* The same from memory, for tests and fuzzing. */
 int policy_load_bytes(const char *name, const char *bytes, size_t n, const char *agent_name, const char *crew_dir,
                       struct policy_image **out, struct policy_report *report, struct crew_err *err);
+/* The agents a file holds policies for, in file order. */
+int policy_agents(const char *file, char names[][64], size_t room, size_t *n_out, struct policy_report *report,
+                  struct crew_err *err);
 struct policy_image *policy_image_free(struct policy_image *p);
 
 int policy_image_fd(const struct policy_image *p); /* the sealed memfd, owned by the image */
@@ -114,9 +117,13 @@ struct policy_verdict {
         bool allowed;
         const char *section; /* "filesystem.read", "tools.allowed", ...; what decided or what would have to allow */
         const char *file;
-        struct policy_mark mark; /* line 0: no rule, default deny */
-        char rule[640];          /* "policies/roles/x.yaml:5"; empty when no rule matched */
+        struct policy_mark mark; /* line 0: no rule, default deny (or built-in) */
+        bool private_place;      /* not granted, but the jail has something of its own there (/tmp, /home/agent): an agent
+                                    that opens it touches nothing of the host's */
+        char rule[640];          /* "policies/roles/x.yaml:5": the rule; by default deny, the list that would have to allow
+                                    it, or empty when the policy has no such list */
         char text[256];          /* "not in tools.allowed"; "denied by filesystem.deny" */
+        char detail[256];        /* "filesystem.read lists only /tmp/market-data/"; "" when a rule decided */
         char next_step[256];     /* what a person could do; "" when nothing */
 };
 /* object: absolute path, tool name, agent name, or "host:port". */

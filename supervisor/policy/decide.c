@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Decisions: pure functions of the frozen image and the request.  Default deny.
+ *
+ * Files: a hole beats everything, read_only beats write; of the grants that remain the longest path is the one named.
+ * Tools: a name in denied, then a name in allowed, then '*' in denied, then '*' in allowed.
+ */
+#include "policy.h"
+
+#include "check.h"
+#include "common/util.h"
+#include "endpoint.h"
+#include "path.h"
+
+#include <limits.h>
+#include <string.h>
+
+const char *const policy_verb_names[POLICY_VERB_N] = {
+        [POLICY_DO_READ] = "read", [POLICY_DO_WRITE] = "write", [POLICY_DO_EXEC] = "exec",
+        [POLICY_DO_TOOL] = "tool", [POLICY_DO_SEND] = "send",   [POLICY_DO_CONNECT] = "connect",
+};
+
+#define KIND(k) (1u << POLICY_##k)
+
+/* --- verdicts --- */
+
+static void set_rule(struct policy_verdict *v, const struct policy_image *p, struct policy_mark m) {
+        v->file = policy_file(p);
+        snprintf(v->rule, sizeof(v->rule), "%s:%u", v->file, m.line);
+}
+
+static struct policy_verdict ruled(const struct policy_image *p, bool allowed, enum image_section s, struct policy_mark m) {
+        struct policy_verdict v = {.allowed = allowed, .section = image_section_names[s], .mark = m};
+
+        set_rule(&v, p, m);
+        snprintf(v.text, sizeof(v.text), "%s by %s", allowed ? "allowed" : "denied", v.section);
+        return v;
+}
+
+/* No rule matched: the section that would have to allow it, and where it stands if it is there. */
+static struct policy_verdict unlisted(const struct policy_image *p, enum image_section s) {
+        struct policy_verdict v = {.section = image_section_names[s], .file = policy_file(p)};
+        struct policy_mark m = image_section_at(p, s);
+
+        if (m.line)
+                set_rule(&v, p, m);
+        return v;
+}
+
+static void append(char *buf, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void append(char *buf, size_t size, const char *fmt, ...) {
+        size_t used = strlen(buf);
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(buf + used, size - used, fmt, ap);
+        va_end(ap);
+}
+
+/* --- files --- */
+
+struct file_verb {
+        unsigned kinds;             /* what grants it */
+        enum image_section section; /* what a person would extend */
+        const char *unlisted;
+};
+static const struct file_verb file_verbs[] = {
+        [POLICY_DO_READ] = {KIND(READ) | KIND(WRITE) | KIND(EXEC) | KIND(READ_ONLY) | KIND(RUNTIME) | KIND(RUNTIME_READ),
+                            IMAGE_READ, "not in read policy"},
+        [POLICY_DO_WRITE] = {KIND(WRITE), IMAGE_WRITE, "not in write policy"},
+        [POLICY_DO_EXEC] = {KIND(EXEC) | KIND(RUNTIME), IMAGE_EXEC, "not in exec policy"},
+};
+
+/* What every jail has, whatever its policy says. */
+static const struct builtin {
+        const char *path;
+        bool tree;
+        unsigned verbs;
+        bool private_copy; /* the host has another thing at this path */
+        const char *text;
+} builtins[] = {
+        {"/tmp", true, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, true, "the agent has a private, empty /tmp there"},
+        {"/home/agent", true, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, true, "the agent has a private home there"},
+        {"/proc", true, 1u << POLICY_DO_READ, false, "the jail's own /proc"},
+        {"/run/crew", true, 1u << POLICY_DO_READ | 1u << POLICY_DO_EXEC, false, "the agent's socket and crew-call"},
+        {"/dev/null", false, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, false, "in every jail"},
+        {"/dev/zero", false, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, false, "in every jail"},
+        {"/dev/full", false, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, false, "in every jail"},
+        {"/dev/random", false, 1u << POLICY_DO_READ, false, "in every jail"},
+        {"/dev/urandom", false, 1u << POLICY_DO_READ, false, "in every jail"},
+        {"/dev/fd", true, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, false, "the program's own descriptors"},
+        {"/etc/passwd", false, 1u << POLICY_DO_READ, false, "the jail's own, with one user"},
+        {"/etc/group", false, 1u << POLICY_DO_READ, false, "the jail's own, with one group"},
+        {"/etc/hosts", false, 1u << POLICY_DO_READ, false, "the jail's own"},
+        {"/etc/resolv.conf", false, 1u << POLICY_DO_READ, false, "the jail's own"},
+        {"/etc/nsswitch.conf", false, 1u << POLICY_DO_READ, false, "the jail's own"},
+};
+
+/* The longest listed path of these kinds that covers the object; false when there is none. */
+static bool longest(const struct policy_image *p, unsigned kinds, const char *object, struct policy_path *best) {
+        bool found = false;
+
+        for (size_t i = 0; i < policy_n_paths(p); i++) {
+                struct policy_path q = policy_path_at(p, i);
+                if (!(kinds & 1u << q.kind) || !path_covers(&q, object))
+                        continue;
+                if (!found || strlen(q.path) > strlen(best->path))
+                        *best = q;
+                found = true;
+        }
+        return found;
+}
+
+static const struct builtin *builtin_find(enum policy_verb verb, const char *object) {
+        for (size_t i = 0; i < ELEMENTSOF(builtins); i++) {
+                const struct builtin *b = &builtins[i];
+                bool hit = b->tree ? path_within(b->path, object) : strcmp(b->path, object) == 0;
+                if (hit && b->verbs & 1u << verb)
+                        return b;
+        }
+        return NULL;
+}
+
+static void list_paths(const struct policy_image *p, enum image_section s, char *buf, size_t size) {
+        size_t n = 0;
+
+        append(buf, size, "%s lists ", image_section_names[s]);
+        for (size_t i = 0; i < policy_n_paths(p); i++) {
+                struct policy_path q = policy_path_at(p, i);
+                if (image_section_of_path(q.kind) == s)
+                        append(buf, size, "%s%s%s", n++ ? ", " : "only ", q.path, q.tree ? "/" : "");
+        }
+        if (!n)
+                append(buf, size, "nothing");
+}
+
+/* The tree a person would list to allow the object: its directory, or itself right below the root. */
+static void suggest_path(const struct policy_image *p, enum policy_verb verb, const char *object, bool tree, char *buf,
+                         size_t size) {
+        const char *slash = strrchr(object, '/');
+        bool parent = !tree && slash != object && verb != POLICY_DO_EXEC;
+        char dir[PATH_MAX];
+
+        snprintf(dir, sizeof(dir), "%.*s", (int)(slash - object), object);
+        parent = parent && !place_refused(verb == POLICY_DO_READ ? POLICY_READ : POLICY_WRITE, dir);
+        bool warns = verb == POLICY_DO_READ && !policy_network_denied(p) && path_is_private(object, image_crew_dir(p));
+
+        snprintf(buf, size, "add \"%.*s%s\" to %s%s", (int)(parent ? slash - object : (long)strlen(object)), object,
+                 parent || tree ? "/" : "", image_section_names[file_verbs[verb].section],
+                 warns ? " (policy check will warn: this agent has network endpoints)" : "");
+}
+
+static struct policy_verdict file_unlisted(const struct policy_image *p, enum policy_verb verb, const char *object,
+                                           bool tree) {
+        struct policy_verdict v = unlisted(p, file_verbs[verb].section);
+        const struct builtin *b = builtin_find(verb, object);
+        struct policy_path granted;
+
+        if (b && !b->private_copy) {
+                v = (struct policy_verdict){.allowed = true, .section = "built-in", .file = v.file};
+                snprintf(v.text, sizeof(v.text), "%s", b->text);
+                return v;
+        }
+        if (b && longest(p, file_verbs[POLICY_DO_READ].kinds, object, &granted))
+                b = NULL; /* a policy mount covers the jail's own thing */
+        v.private_place = b != NULL;
+        snprintf(v.text, sizeof(v.text), "%s%s%s", file_verbs[verb].unlisted, b ? "; " : "", b ? b->text : "");
+        list_paths(p, file_verbs[verb].section, v.detail, sizeof(v.detail));
+        suggest_path(p, verb, object, tree, v.next_step, sizeof(v.next_step));
+        return v;
+}
+
+static struct policy_verdict decide_file(const struct policy_image *p, enum policy_verb verb, const char *object) {
+        char path[PATH_MAX];
+        struct policy_path hit;
+        struct policy_verdict v;
+        size_t n = strlen(object);
+
+        if (!path_normalise(object, path, sizeof(path))) {
+                v = unlisted(p, file_verbs[verb].section);
+                snprintf(v.text, sizeof(v.text), "not an absolute path");
+                return v;
+        }
+        if (longest(p, KIND(DENY), path, &hit)) {
+                v = ruled(p, false, IMAGE_DENY, hit.mark);
+                snprintf(v.next_step, sizeof(v.next_step), "take it out of filesystem.deny");
+                return v;
+        }
+        if (verb == POLICY_DO_WRITE && longest(p, KIND(READ_ONLY), path, &hit)) {
+                v = ruled(p, false, IMAGE_READ_ONLY, hit.mark);
+                snprintf(v.text, sizeof(v.text), "read-only by filesystem.read_only");
+                return v;
+        }
+        if (!longest(p, file_verbs[verb].kinds, path, &hit))
+                return file_unlisted(p, verb, path, n > 1 && object[n - 1] == '/');
+        return ruled(p, true, image_section_of_path(hit.kind), hit.mark);
+}
+
+/* --- names --- */
+
+static bool find_name(const struct policy_image *p, enum policy_list list, const char *name, struct policy_name *out) {
+        for (size_t i = 0; i < policy_n_names(p, list); i++) {
+                *out = policy_name_at(p, list, i);
+                if (strcmp(out->name, name) == 0)
+                        return true;
+        }
+        return false;
+}
+
+static void list_names(const struct policy_image *p, enum policy_list list, const char *section, char *buf, size_t size) {
+        size_t n = policy_n_names(p, list);
+
+        append(buf, size, "%s lists %s", section, n ? "only " : "nothing");
+        for (size_t i = 0; i < n; i++)
+                append(buf, size, "%s%s", i ? ", " : "", policy_name_at(p, list, i).name);
+}
+
+static struct policy_verdict name_unlisted(const struct policy_image *p, enum image_section s, enum policy_list list,
+                                           const char *object, bool valid) {
+        struct policy_verdict v = unlisted(p, s);
+
+        snprintf(v.text, sizeof(v.text), "not in %s", v.section);
+        list_names(p, list, v.section, v.detail, sizeof(v.detail));
+        if (valid)
+                snprintf(v.next_step, sizeof(v.next_step), "add \"%s\" to %s", object, v.section);
+        return v;
+}
+
+static struct policy_verdict decide_tool(const struct policy_image *p, enum policy_verb verb, const char *object) {
+        static const struct {
+                enum policy_list list;
+                enum image_section section;
+                bool allowed, wildcard;
+        } order[] = {{POLICY_TOOLS_DENIED, IMAGE_TOOLS_DENIED, false, false},
+                     {POLICY_TOOLS_ALLOWED, IMAGE_TOOLS_ALLOWED, true, false},
+                     {POLICY_TOOLS_DENIED, IMAGE_TOOLS_DENIED, false, true},
+                     {POLICY_TOOLS_ALLOWED, IMAGE_TOOLS_ALLOWED, true, true}};
+        bool valid = crew_tool_name_ok(object);
+        struct policy_name hit;
+
+        for (size_t i = 0; valid && i < ELEMENTSOF(order); i++) {
+                if (!find_name(p, order[i].list, order[i].wildcard ? "*" : object, &hit))
+                        continue;
+                struct policy_verdict v = ruled(p, order[i].allowed, order[i].section, hit.mark);
+                if (!order[i].allowed && order[i].wildcard) {
+                        /* what a person has to change is the list of allowed names */
+                        struct policy_verdict n = name_unlisted(p, IMAGE_TOOLS_ALLOWED, POLICY_TOOLS_ALLOWED, object, true);
+                        n.mark = hit.mark;
+                        n.section = v.section;
+                        memcpy(n.rule, v.rule, sizeof(n.rule));
+                        return n;
+                }
+                return v;
+        }
+        return name_unlisted(p, IMAGE_TOOLS_ALLOWED, POLICY_TOOLS_ALLOWED, object, valid);
+}
+
+static struct policy_verdict decide_send(const struct policy_image *p, enum policy_verb verb, const char *object) {
+        struct policy_name hit;
+
+        if (crew_name_ok(object) && find_name(p, POLICY_TARGETS, object, &hit))
+                return ruled(p, true, IMAGE_TARGETS, hit.mark);
+        return name_unlisted(p, IMAGE_TARGETS, POLICY_TARGETS, object, crew_name_ok(object));
+}
+
+/* --- network --- */
+
+static void list_endpoints(const struct policy_image *p, char *buf, size_t size) {
+        size_t n = policy_n_endpoints(p);
+
+        append(buf, size, "network.allowed_endpoints lists %s", n ? "only " : "nothing");
+        for (size_t i = 0; i < n; i++) {
+                struct policy_endpoint e = policy_endpoint_at(p, i);
+                bool v6 = e.literal && strchr(e.host, ':');
+                append(buf, size, "%s%s%s%s:%u", i ? ", " : "", v6 ? "[" : "", e.host, v6 ? "]" : "", e.port);
+        }
+}
+
+static struct policy_verdict decide_connect(const struct policy_image *p, enum policy_verb verb, const char *object) {
+        struct policy_verdict v;
+        struct endpoint_text to;
+        const char *why, *hint;
+        int bad = endpoint_parse(object, &to, &why, &hint);
+
+        for (size_t i = 0; bad == 0 && i < policy_n_endpoints(p); i++) {
+                struct policy_endpoint e = policy_endpoint_at(p, i);
+                if (endpoint_matches(&e, &to))
+                        return ruled(p, true, IMAGE_ENDPOINTS, e.mark);
+        }
+        if (image_deny_all(p)) {
+                v = ruled(p, false, IMAGE_DENY_ALL, image_section_at(p, IMAGE_DENY_ALL));
+                return v;
+        }
+        v = unlisted(p, IMAGE_ENDPOINTS);
+        snprintf(v.text, sizeof(v.text), bad ? "not in allowed_endpoints: %s" : "not in allowed_endpoints", bad ? why : "");
+        list_endpoints(p, v.detail, sizeof(v.detail));
+        if (!bad)
+                snprintf(v.next_step, sizeof(v.next_step), "add \"%.120s\" to network.allowed_endpoints", object);
+        return v;
+}
+
+struct policy_verdict policy_decide(const struct policy_image *p, enum policy_verb verb, const char *object) {
+        static struct policy_verdict (*const deciders[POLICY_VERB_N])(const struct policy_image *, enum policy_verb,
+                                                                      const char *) = {
+                [POLICY_DO_READ] = decide_file, [POLICY_DO_WRITE] = decide_file, [POLICY_DO_EXEC] = decide_file,
+                [POLICY_DO_TOOL] = decide_tool, [POLICY_DO_SEND] = decide_send,  [POLICY_DO_CONNECT] = decide_connect,
+        };
+
+        crew_assert((unsigned)verb < POLICY_VERB_N);
+        return deciders[verb](p, verb, object);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A role policy between YAML and the frozen image: bound, then checked, then compiled.  Lives in the loader's arena.
+ */
+#pragma once
+
+#include "bind.h"
+#include "image.h"
+
+struct draft {
+        const char *agent;
+        struct policy_path *paths; /* as written, then what the runtime sets add */
+        size_t n_paths;
+        struct policy_endpoint *endpoints;
+        size_t n_endpoints;
+        struct draft_list {
+                struct policy_name *items;
+                size_t n;
+        } names[POLICY_LIST_N];
+        struct policy_mark sections[IMAGE_SECTION_N]; /* where `read:`, `allowed:`, ... stand; line 0: not there */
+        struct policy_limits limits;
+        uint32_t audit_files; /* enum policy_audit_files */
+        const char *profile;
+        const struct node *deny_all; /* its node when it is true */
+        bool runtime_given;
+        const struct node *profile_at;
+};
+
+/* Binds one document (defaults are filled in).  Problems go to b->report. */
+int draft_bind(struct bind *b, const struct node *doc, struct draft *d);
+/* What must hold of a policy on its own: overlaps, holes, places nobody may be granted, what stands on disk. */
+int draft_check(struct bind *b, struct draft *d, struct crew_err *err);
+int draft_add_path(struct bind *b, struct draft *d, const struct policy_path *p);
+
+/* Adds the paths of a named runtime set, as if written at `at`. */
+int runtime_add(struct bind *b, struct draft *d, const struct node *at, const char *name);
+/* Is there a seccomp profile of that name?  Reports when not. */
+int profile_check(struct bind *b, const struct node *at, const char *name);

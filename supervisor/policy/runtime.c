@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Named runtime sets and seccomp profiles: data of the installation, in policies/runtimes/ and policies/seccomp/.
+ *
+ * A set lists host paths, with glob patterns where versions differ; what this host does not have is left out.  The
+ * files belong to the installation and are trusted, but read with the same strictness as a policy.
+ */
+#include "draft.h"
+
+#include "common/paths.h"
+#include "common/util.h"
+#include "path.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <glob.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define INCLUDES_MAX 4
+#define NAMES_MAX 64
+
+struct set { /* one set being added */
+        struct bind b;
+        struct draft *draft;
+        const struct node *at; /* in the policy */
+        struct bind *policy;
+        unsigned depth;
+        const char *name;
+};
+
+static int add_at(struct set *s, enum policy_path_kind kind, const char *path, bool tree) {
+        struct policy_path p = {.kind = kind, .tree = tree, .optional = true, .mark = s->at->mark};
+        char norm[PATH_MAX];
+
+        if (!path_normalise(path, norm, sizeof(norm)))
+                return 0;
+        for (size_t i = 0; i < s->draft->n_paths; i++) {
+                const struct policy_path *have = &s->draft->paths[i];
+                if (have->kind == kind && strcmp(have->path, norm) == 0)
+                        return 0;
+        }
+        p.path = arena_strndup(s->b.arena, norm, strlen(norm));
+        return p.path ? draft_add_path(s->policy, s->draft, &p) : -ENOMEM;
+}
+
+/* What the pattern matches here; a literal path that is missing is kept (optional), a pattern without match is not. */
+static int add_pattern(struct set *s, enum policy_path_kind kind, const char *pattern) {
+        glob_t g = {0};
+        int r = 0;
+
+        if (!strpbrk(pattern, "*?["))
+                return add_at(s, kind, pattern, pattern[strlen(pattern) - 1] == '/');
+        int found = glob(pattern, GLOB_MARK, NULL, &g);
+        for (size_t i = 0; found == 0 && r == 0 && i < g.gl_pathc; i++)
+                r = add_at(s, kind, g.gl_pathv[i], g.gl_pathv[i][strlen(g.gl_pathv[i]) - 1] == '/');
+        globfree(&g);
+        return found == GLOB_NOSPACE ? -ENOMEM : r;
+}
+
+/* f->min: enum policy_path_kind */
+static int bind_set_paths(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        if (!bind_is(b, v, NODE_LIST, "a list of paths"))
+                return 0;
+        for (const struct node *e = v->first; e; e = e->next) {
+                if (!bind_is(b, e, NODE_SCALAR, "a path"))
+                        continue;
+                if (e->text[0] != '/') {
+                        bind_error(b, e, "", "not an absolute path: '%.200s'", e->text);
+                        continue;
+                }
+                int r = add_pattern(out, (enum policy_path_kind)f->min, e->text);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int add_set(struct set *s);
+
+static int bind_includes(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct set *s = out;
+
+        if (!bind_is(b, v, NODE_LIST, "a list of runtime sets"))
+                return 0;
+        for (const struct node *e = v->first; e; e = e->next) {
+                if (!bind_is(b, e, NODE_SCALAR, "the name of a runtime set"))
+                        continue;
+                struct set inner = {
+                        .draft = s->draft, .at = s->at, .policy = s->policy, .depth = s->depth + 1, .name = e->text};
+                int r = add_set(&inner);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int bind_set_name(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        const struct set *s = out;
+
+        if (bind_is(b, v, NODE_SCALAR, "a name") && strcmp(v->text, s->name) != 0)
+                bind_error(b, v, "", "runtime '%.60s' in the file of '%s'", v->text, s->name);
+        return 0;
+}
+
+static int bind_ignored_text(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        bind_is(b, v, NODE_SCALAR, "text");
+        return 0;
+}
+
+static const struct bind_field set_fields[] = {
+        {"runtime", bind_set_name, .required = true},
+        {"description", bind_ignored_text},
+        {"includes", bind_includes},
+        {"exec", bind_set_paths, .min = POLICY_RUNTIME},
+        {"read", bind_set_paths, .min = POLICY_RUNTIME_READ},
+};
+static const struct bind_table set_table = {"in a runtime set", set_fields, ELEMENTSOF(set_fields)};
+
+/* The names of the files in one directory of policies/, without their last extension. */
+static size_t data_names(struct arena *a, const char *sub, const char *names[NAMES_MAX]) {
+        char dir[PATH_MAX];
+        size_t n = 0;
+
+        if (crew_data_dir(dir, NULL) < 0 || strlen(dir) + strlen(sub) + 2 > sizeof(dir))
+                return 0;
+        strcat(strcat(dir, "/"), sub);
+        DIR *d = opendir(dir);
+        for (struct dirent *e; d && n < NAMES_MAX && (e = readdir(d));) {
+                const char *dot = strrchr(e->d_name, '.');
+                if (e->d_name[0] == '.')
+                        continue;
+                const char *name = arena_strndup(a, e->d_name, dot ? (size_t)(dot - e->d_name) : strlen(e->d_name));
+                if (name)
+                        names[n++] = name;
+        }
+        if (d)
+                closedir(d);
+        return n;
+}
+
+static void unknown_name(struct bind *b, const struct node *at, const char *what, const char *sub, const char *name) {
+        const char *names[NAMES_MAX];
+        char hint[256];
+        size_t n = data_names(b->arena, sub, names);
+
+        bind_error(b, at, bind_suggest(hint, sizeof(hint), name, names, n), "there is no %s '%.60s'", what, name);
+}
+
+static bool name_is(const char *const *names, size_t n, const char *name) {
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(names[i], name) == 0)
+                        return true;
+        return false;
+}
+
+static int read_set(struct set *s, const char *file) {
+        struct policy_report *report = s->policy->report;
+        struct crew_err err = CREW_ERR_NULL;
+        _cleanup_free_ char *bytes = NULL;
+        struct node *doc;
+        size_t n;
+
+        s->b = (struct bind){.file = file, .arena = s->policy->arena, .report = report};
+        int r = crew_read_file(file, NODE_MAX_BYTES, &bytes, &n, &err);
+        if (r < 0) {
+                bind_error(s->policy, s->at, "", "runtime '%s': %s", s->name, err.msg);
+                return 0;
+        }
+        r = node_parse(file, bytes, n, s->b.arena, &doc, report, NULL);
+        if (r < 0 || !doc)
+                return r == -ENOMEM ? r : 0;
+        return bind_map(&s->b, doc, &set_table, s);
+}
+
+static int add_set(struct set *s) {
+        const char *names[NAMES_MAX];
+        char dir[PATH_MAX];
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (crew_data_dir(dir, &err) < 0) {
+                bind_error(s->policy, s->at, "", "%s", err.msg);
+                return 0;
+        }
+        if (s->depth > INCLUDES_MAX) {
+                bind_error(s->policy, s->at, "", "runtime sets include each other more than %d levels deep", INCLUDES_MAX);
+                return 0;
+        }
+        size_t n = data_names(s->policy->arena, "runtimes", names);
+        if (!name_is(names, n, s->name)) {
+                unknown_name(s->policy, s->at, "runtime", "runtimes", s->name);
+                return 0;
+        }
+        const char *file = arena_printf(s->policy->arena, "%s/runtimes/%s.yaml", dir, s->name);
+        return file ? read_set(s, file) : -ENOMEM;
+}
+
+int runtime_add(struct bind *b, struct draft *d, const struct node *at, const char *name) {
+        struct set s = {.draft = d, .at = at, .policy = b, .name = name};
+
+        return add_set(&s);
+}
+
+int profile_check(struct bind *b, const struct node *at, const char *name) {
+        const char *names[NAMES_MAX];
+        size_t n = data_names(b->arena, "seccomp", names);
+
+        if (strcmp(name, "default") != 0 && !name_is(names, n, name))
+                unknown_name(b, at, "seccomp profile", "seccomp", name);
+        return 0;
+}
