@@ -21,6 +21,36 @@
 
 #define RECORD_LINE_MAX (64u * 1024)
 #define RECORD_FIELDS_MAX 64
+#define RECORD_KEY_MAX 32
+#define RECORD_VALUE_MAX 6144 /* bytes of one value before escaping; leaves room for the fields after it */
+
+/*
+ * Fields by kind, as the text form and docs/AUDIT.md know them (all optional; others may be added and show in --json):
+ *   log.opened        by, found ("new" "continued" "torn"), records, torn_file, torn_bytes
+ *   agent.policy      file, sha256, mode ("root" "rootless")
+ *   agent.spawned     pid, uid, gid, seccomp, no_new_privs, cap_eff, landlock_abi, selftests, tripwires, degraded,
+ *                     limits_by, spawn_us, ns_user ns_pid ns_mnt ns_net ns_ipc ns_uts
+ *   agent.ready       spawn_us
+ *   agent.terminated  cause, code, signal, initiator, reason, processes, kill_us, task, id
+ *   agent.restart     attempt, delay_ms, cause
+ *   agent.kill        initiator, reason
+ *   task.started      task, task_id, attempt
+ *   task.finished     task, task_id, outcome ("ok" "failed"), cause, reason, ms, result_sha256
+ *   tool.call         tool, call, verdict ("allowed" "denied" "invalid"), rule, reason, args_sha256, args
+ *   tool.return       tool, call, outcome ("ok" "failed"), cause, ms, result_sha256, result
+ *   message.sent      to, verdict, rule, reason, bytes, sha256
+ *   message.received  from, bytes, sha256
+ *   message.rejected  type, field, rule, reason
+ *   file.read, file.write, process.exec
+ *                     path, pid, comm, count, verdict ("allowed"; "attempted" when only the attempt was seen)
+ *   file.denied       path, access (Landlock's names: "fs.read_file"), rule, reason, pid, comm, count, decoy
+ *   network.allowed, network.denied
+ *                     host, port, proto, rule, reason, count
+ *   limit.hit         limit, value, max, reason
+ *   agent.stderr      text, tool, dropped
+ *   evidence.folded   of (a kind), count, keys, since, until (ns since 1970)
+ *   evidence.lost     source, count
+ */
 
 enum record_kind {
         RECORD_LOG_OPENED, /* the stream was (re)opened: by whom, what was found */
@@ -65,6 +95,7 @@ struct record {
         } fields[RECORD_FIELDS_MAX];
         char buf[RECORD_LINE_MAX / 8];
 };
+/* Setting a key again replaces it.  The keys of the head, "src", "kind" and "cut" are not the caller's to set. */
 void record_init(struct record *r, enum record_kind kind, const char *src);
 void record_int(struct record *r, const char *key, int64_t v);
 void record_bool(struct record *r, const char *key, bool v);
@@ -92,8 +123,10 @@ struct record_verify {
 };
 int record_verify_stream(FILE *f, struct record_verify *result, struct crew_err *err);
 
-/* Text form of one line: "[2026-03-20 09:15:01] NETWORK: DENIED -> host:443 (not in allowed_endpoints)".
+/* Text form of one line: "[2026-03-20 09:15:01] NETWORK: DENIED -> host:443 (not in allowed_endpoints)", local time.
  * Never emits control characters.  Returns 0, or -EINVAL for a line that is not a record. */
 int record_render(const char *line, size_t n, char *out, size_t out_size);
+#define RECORD_TEXT_MAX (32u * 1024) /* enough for any line */
 /* Filters of `crewctl logs --filter`: denied, network, file, tool, task, message, lifecycle, all. */
 bool record_matches(const char *line, size_t n, const char *filter);
+extern const char *const record_filters[]; /* NULL-terminated */
