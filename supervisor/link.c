@@ -2,9 +2,9 @@
 /*
  * One worker's link on libnng: pair1, its own listener, one peer, ever.
  *
- * Guarantees: nothing blocks the loop but nng_close(), which waits for nng's own reaper (0.1 ms); no frame larger than
- * max_frame is ever allocated for; after on_down or link_close no callback of this link runs; what was queued for a peer
- * that went away is dropped, because no second peer can take its place.
+ * Guarantees: no send or receive waits; link_close() cuts the peer off at once and leaves the wait for nng's reaper
+ * (0.1 ms) to a later turn of the loop; no frame larger than max_frame is ever allocated for; after on_down or link_close
+ * nothing is delivered; what was queued for a peer that went away is dropped, because no second peer can take its place.
  * Trusts libnng to frame the stream.  Its threads touch a link only in on_peer_event, and only through atomics.
  */
 #include "link.h"
@@ -27,6 +27,8 @@
 #define NNG_RECV_QUEUE 2
 #define NNG_SEND_QUEUE 2
 
+#define NO_PIPE UINT32_MAX
+
 struct queued {
         struct queued *next;
         nng_msg *msg;
@@ -41,15 +43,15 @@ struct link {
         nng_aio *aio; /* for the calls that must not wait; idle between them */
         uv_async_t wake;
         uv_poll_t readable, writable;
-        unsigned handles; /* not yet closed */
+        unsigned polls; /* not yet closed */
 
         /* Written on nng's threads: claim first, then pid and uid, then up. */
-        _Atomic uint32_t pipe_id;
+        _Atomic uint32_t pipe_id; /* 0: not claimed yet; NO_PIPE: closed before anybody came */
         _Atomic bool up, gone;
         pid_t peer_pid;
         uid_t peer_uid;
 
-        bool up_told, down_told, closing, has_readable, has_writable;
+        bool up_told, down_told, closing, has_wake, has_readable, has_writable;
         struct queued *head, **tail;
         size_t queued_bytes;
         void (*on_closed)(void *user);
@@ -157,7 +159,7 @@ static int watch_writable(struct link *l) {
                 if (r < 0)
                         return r;
                 l->writable.data = l;
-                l->handles++;
+                l->polls++;
                 l->has_writable = true;
         }
         return uv_poll_start(&l->writable, UV_READABLE, on_writable);
@@ -238,30 +240,45 @@ static void on_readable(uv_poll_t *handle, int status, int events) {
         pump(handle->data);
 }
 
-static void on_handle_closed(uv_handle_t *handle) {
+static void on_wake_closed(uv_handle_t *handle) {
         struct link *l = handle->data;
 
-        if (--l->handles > 0)
-                return;
         if (l->on_closed)
                 l->on_closed(l->closed_user);
         free(l);
 }
 
+/* With the polls closed, nng may close their descriptors; nothing of nng's runs after nng_close(). */
+static void close_nng(struct link *l) {
+        nng_close(l->sock);
+        nng_aio_free(l->aio);
+        uv_close((uv_handle_t *)&l->wake, on_wake_closed);
+}
+
+static void on_poll_closed(uv_handle_t *handle) {
+        struct link *l = handle->data;
+
+        if (--l->polls == 0)
+                close_nng(l);
+}
+
 void link_close(struct link *l, void (*on_closed)(void *user), void *user) {
+        uint32_t nobody = 0;
+
         if (l->closing)
                 return;
         l->closing = true;
         l->on_closed = on_closed;
         l->closed_user = user;
         drop_queue(l);
-        if (l->has_readable) /* before nng closes the descriptor */
-                uv_close((uv_handle_t *)&l->readable, on_handle_closed);
+        if (!atomic_compare_exchange_strong(&l->pipe_id, &nobody, NO_PIPE))
+                nng_pipe_close((nng_pipe){.id = nobody});
         if (l->has_writable)
-                uv_close((uv_handle_t *)&l->writable, on_handle_closed);
-        nng_close(l->sock); /* no callback of nng's runs after this */
-        nng_aio_free(l->aio);
-        uv_close((uv_handle_t *)&l->wake, on_handle_closed);
+                uv_close((uv_handle_t *)&l->writable, on_poll_closed);
+        if (l->has_readable)
+                uv_close((uv_handle_t *)&l->readable, on_poll_closed);
+        else
+                close_nng(l);
 }
 
 /* The first call starts nng's threads: none of them may take a signal that the loop thread waits for. */
@@ -313,7 +330,7 @@ static int watch_readable(uv_loop_t *loop, struct link *l, struct crew_err *err)
                 return link_fail(err, rv, l->path);
         if ((r = uv_poll_init(loop, &l->readable, fd)) < 0)
                 return crew_fail(err, -r, "%s: watching it: %s", l->path, uv_strerror(r));
-        l->handles++;
+        l->polls++;
         l->has_readable = true;
         if ((r = uv_poll_start(&l->readable, UV_READABLE, on_readable)) < 0)
                 return crew_fail(err, -r, "%s: watching it: %s", l->path, uv_strerror(r));
@@ -322,7 +339,7 @@ static int watch_readable(uv_loop_t *loop, struct link *l, struct crew_err *err)
 
 /* What exists by now is closed the ordinary way; before the first handle there is only nng. */
 static void abandon(struct link *l) {
-        if (l->handles) {
+        if (l->has_wake) {
                 link_close(l, NULL, NULL);
                 return;
         }
@@ -338,7 +355,7 @@ static int link_start(uv_loop_t *loop, struct link *l, size_t max_frame, struct 
                 return link_fail(err, rv, l->path);
         if ((r = uv_async_init(loop, &l->wake, on_wake)) < 0)
                 return crew_fail(err, -r, "%s: %s", l->path, uv_strerror(r));
-        l->handles = 1;
+        l->has_wake = true;
         l->wake.data = l->readable.data = l->writable.data = l;
         if ((r = watch_readable(loop, l, err)) < 0)
                 return r;

@@ -16,16 +16,20 @@
 
 struct link;
 struct link_callbacks {
-        void (*on_up)(struct link *l, pid_t peer_pid, uid_t peer_uid, void *user); /* first and only peer */
+        void (*on_up)(struct link *l, pid_t peer_pid, uid_t peer_uid, void *user); /* first and only peer, at connect(2) */
         void (*on_frame)(struct link *l, const uint8_t *bytes, size_t n, void *user);
-        void (*on_down)(struct link *l, void *user); /* peer gone; nothing more will be delivered */
+        void (*on_down)(struct link *l, void *user); /* peer gone, or not to be identified (then without on_up); nothing
+                                                        more will be delivered.  The link still wants link_close() */
 };
-/* path: where to listen (its directory is 0700 and ours).  Call before the worker is spawned. */
+/* path: where to listen, absolute, shorter than 108 bytes, never used for two links (nng unlinks it again at the end); its
+ * directory is 0700 and ours.  Call before the worker is spawned.  The first call starts nng's threads (14 on two CPUs). */
 int link_listen(uv_loop_t *loop, const char *path, size_t max_frame, const struct link_callbacks *cb, void *user,
                 struct link **out, struct crew_err *err);
-/* Queues a frame; bounded by max_queued_bytes.  0, -EAGAIN (queue full), -EPIPE (no peer any more). */
+/* Queues a frame; bounded by LINK_MAX_QUEUED_BYTES.  0, -EAGAIN (queue full), -EPIPE (no peer yet, or none any more).
+ * Never waits.  What is queued when the peer goes is dropped. */
 int link_send(struct link *l, const uint8_t *bytes, size_t n);
-/* Stops at once, delivers nothing more; *on_closed runs when the memory is gone.  Idempotent. */
+/* Stops at once, also from inside a callback, and delivers nothing more; *on_closed (may be NULL) runs on the loop when
+ * the memory is gone.  Idempotent until then. */
 void link_close(struct link *l, void (*on_closed)(void *user), void *user);
 /* Number of frames taken per wake-up before other work gets a turn. */
 #define LINK_BUDGET 32
