@@ -16,11 +16,11 @@
 struct confine {
         uid_t uid; /* switch to this uid and gid, dropping groups; 0 keeps the current identity */
         gid_t gid;
-        uint64_t keep_caps;    /* bits of CAP_* to keep, permitted and effective; the bounding set is cut to them */
-        bool no_files;         /* Landlock: no path can be opened any more (skipped on kernels without Landlock) */
-        const int *syscalls;   /* allow-list of numbers; NULL installs deny-list below instead */
+        uint64_t keep_caps;  /* bits of CAP_* to keep, permitted and effective; the bounding set is cut to them */
+        bool no_files;       /* Landlock: no path can be opened any more (skipped on kernels without Landlock) */
+        const int *syscalls; /* allow-list of numbers; NULL installs deny-list below instead */
         size_t n_syscalls;
-        const int *denied;     /* with syscalls == NULL: these fail with EPERM, all else is allowed */
+        const int *denied; /* with syscalls == NULL: these fail with EPERM, all else is allowed */
         size_t n_denied;
         bool unix_sockets_only; /* socket(2) for any other family fails with EAFNOSUPPORT */
 };

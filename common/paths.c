@@ -63,8 +63,8 @@ static int own_dir(char out[PATH_MAX], struct crew_err *err) {
 }
 
 int crew_program_path(const char *name, char out[PATH_MAX], struct crew_err *err) {
-        static const char *const near[] = {"", "/../cli", "/../supervisor", "/../supervisor/evidence", "/../worker",
-                                           "/../gateway", "/../../worker", "/../../supervisor"};
+        static const char *const near[] = {"",           "/../cli",     "/../supervisor", "/../supervisor/evidence",
+                                           "/../worker", "/../gateway", "/../../worker",  "/../../supervisor"};
         char dir[PATH_MAX];
         int r = own_dir(dir, err);
 

@@ -304,8 +304,14 @@ int crew_parse_duration(const char *s, uint64_t *out_ns) {
 }
 
 int crew_parse_size(const char *s, uint64_t *out_bytes) {
-        static const struct unit units[] = {{"", 1},           {"B", 1},          {"KiB", 1ull << 10}, {"MiB", 1ull << 20},
-                                            {"GiB", 1ull << 30}, {"TiB", 1ull << 40}, {"KB", 1000},        {"MB", 1000000},
+        static const struct unit units[] = {{"", 1},
+                                            {"B", 1},
+                                            {"KiB", 1ull << 10},
+                                            {"MiB", 1ull << 20},
+                                            {"GiB", 1ull << 30},
+                                            {"TiB", 1ull << 40},
+                                            {"KB", 1000},
+                                            {"MB", 1000000},
                                             {"GB", 1000000000}};
         return parse_with_unit(s, units, ELEMENTSOF(units), out_bytes);
 }

@@ -81,7 +81,8 @@ int main(int argc, char **argv) {
         while (d && (e = readdir(d))) {
                 char path[PATH_MAX], *bytes;
                 size_t n;
-                if (e->d_name[0] == '.' || (size_t)snprintf(path, sizeof(path), "%s/%s", argv[1], e->d_name) >= sizeof(path))
+                if (e->d_name[0] == '.' ||
+                    (size_t)snprintf(path, sizeof(path), "%s/%s", argv[1], e->d_name) >= sizeof(path))
                         continue;
                 struct crew_err err = CREW_ERR_NULL;
                 if (crew_read_file(path, 16u << 20, &bytes, &n, &err) < 0) {
