@@ -248,22 +248,41 @@ static void fill_head(const struct planner_input *in, struct plan *h) {
         memcpy(h->policy_sha256, policy_image_sha256(in->policy), sizeof(h->policy_sha256));
 }
 
-static void add_environment(struct planner *p) {
-        const struct planner_input *in = p->in;
+static bool overridden(const struct planner_input *in, const char *name) {
+        size_t n = strlen(name);
 
-        plan_add_env(p->b, "PATH", in->crew ? CREW_BIN ":/usr/local/bin:/usr/bin:/bin" : "/usr/local/bin:/usr/bin:/bin");
-        plan_add_env(p->b, "HOME", HOME);
-        plan_add_env(p->b, "TMPDIR", "/tmp");
-        plan_add_env(p->b, "LANG", "C.UTF-8");
-        plan_add_env(p->b, "CREW_AGENT", in->agent ? in->agent->name : policy_agent(in->policy));
-        if (in->crew)
-                plan_add_env(p->b, "CREW_SOCKET", "/run/crew/agent.sock");
+        for (size_t i = 0; i < in->n_sandbox_env; i++)
+                if (strncmp(in->sandbox_env[i], name, n) == 0 && in->sandbox_env[i][n] == '=')
+                        return true;
+        return false;
+}
+
+static int add_environment(struct planner *p) {
+        const struct planner_input *in = p->in;
+        const struct {
+                const char *name, *value;
+        } fixed[] = {
+                {"PATH", in->crew ? CREW_BIN ":/usr/local/bin:/usr/bin:/bin" : "/usr/local/bin:/usr/bin:/bin"},
+                {"HOME", HOME},
+                {"TMPDIR", "/tmp"},
+                {"LANG", "C.UTF-8"},
+                {"CREW_AGENT", in->agent ? in->agent->name : policy_agent(in->policy)},
+                {"CREW_SOCKET", in->crew ? "/run/crew/agent.sock" : NULL},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(fixed); i++)
+                if (fixed[i].value && !overridden(in, fixed[i].name))
+                        plan_add_env(p->b, fixed[i].name, fixed[i].value);
         for (size_t i = 0; i < in->n_sandbox_env; i++) {
                 const char *word = in->sandbox_env[i], *eq = strchr(word, '=');
-                char *name = eq ? arena_strndup(&p->view.arena, word, (size_t)(eq - word)) : NULL;
-                if (name)
-                        plan_add_env(p->b, name, eq + 1);
+                if (!eq || eq == word)
+                        return crew_fail(p->err, EINVAL, "'%s' is not NAME=VALUE", word);
+                const char *name = arena_strndup(&p->view.arena, word, (size_t)(eq - word));
+                if (!name)
+                        return crew_fail(p->err, ENOMEM, "out of memory");
+                plan_add_env(p->b, name, eq + 1);
         }
+        return 0;
 }
 
 static int add_filter(struct planner *p) {
@@ -291,7 +310,9 @@ static int fill(struct planner *p) {
         if (r < 0)
                 return r;
         add_programs(p);
-        add_environment(p);
+        r = add_environment(p);
+        if (r < 0)
+                return r;
         plan_set_workdir(p->b, cwd ? cwd : HOME);
         if (p->in->netrules)
                 plan_set_netrules(p->b, crew_netrules, crew_netrules_bytes);

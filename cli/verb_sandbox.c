@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crewctl sandbox: one command in the jail of a role, without a daemon.
+ *
+ * The jail's pid 1 is a fork of this process: it starts the command one layer further in, passes signals on, reaps, and
+ * exits with the command's status.  It trusts the policy file and nothing that comes out of the jail; what the command
+ * could find in pid 1's memory (the operator's environment) is wiped before the command is started.
+ */
+#include "cli.h"
+
+#include "common/kernel.h"
+#include "common/paths.h"
+#include "common/uids.h"
+#include "common/util.h"
+#include "pty.h"
+#include "supervisor/policy/planner.h"
+#include "worker/sandbox/jail.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+/* As in sh and env(1). */
+enum { STATUS_CANNOT_RUN = 126, STATUS_NOT_FOUND = 127, STATUS_SIGNAL = 128 };
+
+struct options {
+        const char *policy, *agent, *crew_dir;
+        struct cli_list setenv;
+};
+
+static const struct cli_option option_rows[] = {
+        {"policy", 'p', CLI_STRING, offsetof(struct options, policy), "ROLE",
+         "a role's file, or the name of a shipped role", CLI_COMPLETE_FILE},
+        {"agent", 'a', CLI_STRING, offsetof(struct options, agent), "NAME", "which agent, when the file has several",
+         CLI_COMPLETE_NONE},
+        {"crew-dir", 0, CLI_STRING, offsetof(struct options, crew_dir), "DIR", "what ${CREW_DIR} in the policy means",
+         CLI_COMPLETE_FILE},
+        {"setenv", 'e', CLI_LIST, offsetof(struct options, setenv), "K=V", "set a variable; may be repeated",
+         CLI_COMPLETE_NONE},
+};
+
+/* Everything with a life of its own in one run; sandbox_fini ends it in order. */
+struct sandbox {
+        struct options o;
+        struct crew_paths paths;
+        struct policy_image *policy;
+        void *plan;
+        struct pty pty;
+        struct jail jail;
+        int uid_lock;
+        char cwd[PATH_MAX], crew_dir[PATH_MAX];
+        const char *env[CLI_LIST_MAX + 2];
+        char term_env[2][256];
+        size_t n_env;
+};
+
+static void sandbox_fini(struct sandbox *s) {
+        pty_close(&s->pty);
+        policy_image_free(s->policy);
+        free(s->plan);
+        crew_close(&s->uid_lock);
+}
+
+/* --- in the jail --- */
+
+static const char **words_of(const struct plan *p, uint32_t first, uint32_t n) {
+        const char **out = calloc(n + 1u, sizeof(*out));
+
+        for (uint32_t i = 0; out && i < n; i++)
+                out[i] = plan_string_at(p, first + i);
+        return out;
+}
+
+/* We are a fork of crewctl: its arguments and environment are on our stack still. */
+static void wipe_environment(void) {
+        for (char **e = environ; e && *e; e++)
+                explicit_bzero(*e, strlen(*e));
+        environ = NULL;
+}
+
+static int status_of(int wait_status) {
+        return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : STATUS_SIGNAL + WTERMSIG(wait_status);
+}
+
+/* Until the command ends; orphans of it are reaped on the way. */
+static int supervise(pid_t command) {
+        sigset_t all;
+
+        sigfillset(&all);
+        for (;;) {
+                siginfo_t info;
+                int sig = sigwaitinfo(&all, &info), status;
+                if (sig > 0 && sig != SIGCHLD) {
+                        kill(command, sig);
+                        continue;
+                }
+                for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;)
+                        if (pid == command)
+                                return status_of(status);
+        }
+}
+
+static void jail_main(const struct jail_child *c, void *user) {
+        const struct plan_program *program = plan_program_at(c->plan, 0);
+        sigset_t all;
+
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* crewctl gone: the jail goes too */
+        prctl(PR_SET_DUMPABLE, 0);
+        wipe_environment();
+        sigfillset(&all);
+        sigprocmask(SIG_SETMASK, &all, NULL);
+        const struct jail_exec x = {
+                .layer = program->layer,
+                .argv = words_of(c->plan, program->first_arg, program->n_args),
+                .envp = words_of(c->plan, c->plan->first_env, c->plan->n_env),
+                .stdio = {c->stdio[0], c->stdio[1], c->stdio[2]},
+                .new_session = true,
+        };
+        if (!x.argv || !x.envp)
+                _exit(CLI_INTERNAL);
+        pid_t command = jail_exec_program(c->plan, &x);
+        if (command < 0)
+                _exit(CLI_INTERNAL);
+        for (int i = 0; i < 3; i++)
+                close(c->stdio[i]);
+        _exit(supervise(command));
+}
+
+/* --- outside --- */
+
+static int usage(const char *text) {
+        struct cli_problem p = CLI_PROBLEM_NULL;
+
+        cli_problem_set(&p, CLI_USAGE, "usage", "sandbox: %s", text);
+        cli_problem_hint(&p, "crewctl sandbox --policy ROLE.yaml -- COMMAND [ARG...]");
+        return cli_report(&p, false);
+}
+
+/* A name without a slash that is no file here is a role that came with crewd. */
+static int find_policy(const char *given, char out[PATH_MAX], struct crew_err *err) {
+        char dir[PATH_MAX];
+
+        if (strchr(given, '/') || access(given, F_OK) == 0 || crew_data_dir(dir, NULL) < 0 ||
+            (size_t)snprintf(out, PATH_MAX, "%s/roles/%s%s", dir, given, strstr(given, ".yaml") ? "" : ".yaml") >=
+                    PATH_MAX ||
+            access(out, F_OK) < 0) {
+                if ((size_t)snprintf(out, PATH_MAX, "%s", given) >= PATH_MAX)
+                        return crew_fail(err, ENAMETOOLONG, "%s: path too long", given);
+        }
+        return 0;
+}
+
+static int load_policy(struct sandbox *s) {
+        struct policy_report report = {0};
+        struct crew_err err = CREW_ERR_NULL;
+        char file[PATH_MAX];
+        int r = find_policy(s->o.policy, file, &err);
+
+        if (r == 0)
+                r = policy_load(file, s->o.agent, s->crew_dir[0] ? s->crew_dir : NULL, &s->policy, &report, &err);
+        if (r < 0 && report.errors > 0)
+                policy_report_print(&report, stderr, false);
+        else if (r < 0)
+                cli_fail(false, CLI_USAGE, "policy", "%s", err.msg);
+        policy_report_fini(&report);
+        return r < 0 ? CLI_USAGE : CLI_OK;
+}
+
+/* The terminal's kind is the one thing passed on from our own environment, and only if the command gets a terminal. */
+static void collect_env(struct sandbox *s) {
+        static const char *const names[] = {"TERM", "COLORTERM"};
+
+        for (size_t i = 0; i < ELEMENTSOF(names) && s->pty.master >= 0; i++) {
+                const char *value = getenv(names[i]);
+                if (value && (size_t)snprintf(s->term_env[i], sizeof(s->term_env[i]), "%s=%s", names[i], value) <
+                                     sizeof(s->term_env[i]))
+                        s->env[s->n_env++] = s->term_env[i];
+        }
+        for (size_t i = 0; i < s->o.setenv.n; i++)
+                s->env[s->n_env++] = s->o.setenv.items[i];
+}
+
+static int make_plan(struct sandbox *s, const struct cli_operands *command) {
+        struct crew_err err = CREW_ERR_NULL;
+        const bool root = geteuid() == 0;
+        struct planner_input in = {
+                .policy = s->policy,
+                .sandbox_argv = (const char *const *)command->items,
+                .n_sandbox_argv = command->n,
+                .sandbox_env = s->env,
+                .n_sandbox_env = s->n_env,
+                .crew_dir = s->crew_dir[0] ? s->crew_dir : NULL,
+                .cwd = s->cwd[0] ? s->cwd : NULL,
+                .operator_home = getenv("HOME"),
+                .incarnation = 1,
+                .root_mode = root,
+                .host_uid = geteuid(),
+                .host_gid = getegid(),
+                .owner_uid = geteuid(),
+                .owner_gid = getegid(),
+        };
+        size_t n;
+        int r = 0;
+
+        if (root && (r = uids_take(s->paths.run, &in.host_uid, &s->uid_lock, &err)) == 0)
+                in.host_gid = in.host_uid;
+        if (r == 0)
+                r = planner_make(&in, &s->plan, &n, &err);
+        if (r == PLANNER_COMMAND_ABSENT)
+                return cli_fail(false, STATUS_NOT_FOUND, "not-found", "sandbox: %s", err.msg);
+        if (r == PLANNER_COMMAND_REFUSED)
+                return cli_fail(false, STATUS_CANNOT_RUN, "refused", "sandbox: %s", err.msg);
+        return r < 0 ? cli_fail(false, CLI_INTERNAL, "plan", "%s", err.msg) : CLI_OK;
+}
+
+static int spawn_failed(const struct crew_err *err) {
+        struct cli_problem p = CLI_PROBLEM_NULL;
+
+        cli_problem_set(&p, CLI_INTERNAL, "jail", "sandbox: the jail could not be made: %s", err->msg);
+        if (err->code == ENOSYS || err->code == EOPNOTSUPP || err->code == EPERM || err->code == EACCES ||
+            err->code == ENOSPC)
+                cli_problem_hint(&p, "crewctl doctor says what this kernel lacks and how to fix it");
+        return cli_report(&p, false);
+}
+
+static int wait_jail(struct sandbox *s) {
+        siginfo_t info = {0};
+        struct crew_err err = CREW_ERR_NULL;
+
+        int r = pty_run(&s->pty, s->jail.pidfd, &err);
+        if (r < 0) {
+                struct spawn_exit gone;
+                jail_kill(&s->jail, &gone);
+                return STATUS_SIGNAL + SIGHUP;
+        }
+        while (waitid(P_PIDFD, (id_t)s->jail.pidfd, &info, WEXITED) < 0 && errno == EINTR)
+                ;
+        jail_fini(&s->jail);
+        return info.si_code == CLD_EXITED ? info.si_status : STATUS_SIGNAL + info.si_status;
+}
+
+static int run_jail(struct sandbox *s, int stdio[3]) {
+        struct crew_err err = CREW_ERR_NULL;
+        const struct jail_spawn_args args = {
+                .plan = s->plan,
+                .stdio = {stdio[0], stdio[1], stdio[2]},
+                .main = jail_main,
+        };
+
+        pty_block_signals(NULL);
+        if (jail_spawn(&args, &s->jail, &err) < 0)
+                return spawn_failed(&err);
+        return wait_jail(s);
+}
+
+static void say_no_network(const struct policy_image *p) {
+        size_t n = policy_n_endpoints(p);
+
+        if (n > 0 && !policy_network_denied(p))
+                fprintf(stderr, "crewctl: sandbox has no network: the policy's %zu endpoint%s cannot be reached\n", n,
+                        n == 1 ? "" : "s");
+}
+
+static int run(const struct cli_verb *self, int argc, char **argv) {
+        struct sandbox s _cleanup_(sandbox_fini) = {.pty = PTY_NULL, .jail = JAIL_NULL, .uid_lock = -1};
+        struct crew_err err = CREW_ERR_NULL;
+        struct cli_operands command;
+        int stdio[3], status;
+
+        if (!cli_parse(self, argc, argv, &s.o, &command, &status))
+                return status;
+        if (!s.o.policy)
+                return usage("needs a policy");
+        if (command.n == 0)
+                return usage("needs a command");
+        if (s.o.crew_dir && !realpath(s.o.crew_dir, s.crew_dir))
+                return cli_fail(false, CLI_USAGE, "usage", "%s: %s", s.o.crew_dir, strerror(errno));
+        if (!getcwd(s.cwd, sizeof(s.cwd)))
+                s.cwd[0] = '\0'; /* removed under us: start in the private home */
+        if (crew_paths_init(&s.paths, &err) < 0 && geteuid() == 0)
+                return cli_fail(false, CLI_INTERNAL, "paths", "%s", err.msg);
+        status = load_policy(&s);
+        if (status != CLI_OK)
+                return status;
+        say_no_network(s.policy);
+        if (pty_open(&s.pty, stdio, &err) < 0)
+                return cli_fail(false, CLI_INTERNAL, "pty", "sandbox: %s", err.msg);
+        collect_env(&s);
+        status = make_plan(&s, &command);
+        return status == CLI_OK ? run_jail(&s, stdio) : status;
+}
+
+const struct cli_verb verb_sandbox = {
+        .name = "sandbox",
+        .synopsis = "--policy ROLE [options] [--] COMMAND [ARG...]",
+        .summary = "run one command in the jail of a role",
+        .details = "Standard streams are attached and the command's exit status is passed on; 126 and 127 mean what they\n"
+                   "mean in sh, 128+N a signal, 125 that the jail could not be made.  There is no network in it.\n\n"
+                   "  crewctl sandbox --policy policies/roles/researcher.yaml -- python3 -c 'open(\"/etc/shadow\")'\n"
+                   "  crewctl sandbox --policy coder -- bash\n",
+        .options = option_rows,
+        .n_options = ELEMENTSOF(option_rows),
+        .operands = CLI_COMPLETE_COMMAND,
+        .command = true,
+        .run = run,
+};
