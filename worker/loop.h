@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The worker's event loop: level-triggered epoll, one event at a time, and timers.
+ *
+ * One event per wait means that a handler may free anything, its own watch included: no event of the same batch can
+ * point at freed memory, because there is no batch.
+ */
+#pragma once
+
+#include "common/err.h"
+#include "list.h"
+
+#include <stdint.h>
+#include <sys/epoll.h>
+
+struct loop {
+        int epoll_fd;
+        struct list timers;
+        bool done;
+};
+int loop_init(struct loop *l, struct crew_err *err);
+void loop_fini(struct loop *l);
+/* Until loop->done. */
+void loop_run(struct loop *l);
+
+/* A descriptor that is watched; owns it.  WATCH_NULL: none. */
+struct watch {
+        int fd;
+        uint32_t events;
+        void (*on_ready)(struct watch *w, uint32_t events);
+};
+#define WATCH_NULL ((struct watch){.fd = -1})
+/* Waits for EPOLLIN and EPOLLOUT as given from now on; 0 forgets the descriptor until the next call, so that a
+ * hang-up on a paused one does not spin.  0 or -errno. */
+int watch_set(struct loop *l, struct watch *w, uint32_t events);
+/* Forgets and closes.  Idempotent. */
+void watch_close(struct loop *l, struct watch *w);
+
+struct timer {
+        struct list link;
+        uint64_t at_ns;
+        void (*on_timer)(struct timer *t);
+};
+/* (Re)arms for delay_ms from now. */
+void timer_start(struct loop *l, struct timer *t, uint64_t delay_ms, void (*on_timer)(struct timer *t));
+void timer_stop(struct timer *t);
