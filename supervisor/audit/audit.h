@@ -3,29 +3,41 @@
  * The audit writer: one append-only, hash-chained stream an agent, outside every jail.  The only way to write evidence.
  *
  * May not drop: when a line cannot be written the stream is poisoned, audit_append() returns the errno from then on, and
- * the caller refuses the action and freezes the agent.  audit_append is durable-later (within 100 ms);
- * audit_append_durable returns after fdatasync.
+ * the caller refuses the action and freezes the agent.  audit_append is durable-later (within 100 ms, by audit_sync);
+ * audit_append_durable returns after fdatasync, which also covers all lines before it.  Room for a line is reserved on
+ * disk before the line is accepted (where the file system can), so a full disk refuses a line instead of losing one.
+ * A poisoned stream is closed and opened again to go on.
  */
 #pragma once
 
 #include "common/record.h"
 
 struct audit_stream;
-/* Opens (or continues) <dir>/<agent>/log.jsonl (dir 0700, file 0600, O_APPEND, lock held).  On continue the tail is
- * checked: a torn last line is cut off into log.jsonl.torn-N and said in the RECORD_LOG_OPENED record. */
+/* Opens (or continues) <dir>/<agent>/log.jsonl (dir 0700, file 0600, O_APPEND, lock held; -EBUSY when another writer
+ * holds it) and appends a RECORD_LOG_OPENED.  On continue the tail is checked: a torn last line is cut off into
+ * log.jsonl.torn-N and said in that record; a last line that is no record of this stream is -EBADMSG. */
 int audit_open(const char *dir, const char *crew, const char *agent, struct audit_stream **out, struct crew_err *err);
-struct audit_stream *audit_close(struct audit_stream *s); /* syncs, unlocks, frees; NULL */
-void audit_set_incarnation(struct audit_stream *s, uint32_t incarnation);
-int audit_append(struct audit_stream *s, const struct record *r, uint64_t *seq);
+struct audit_stream *audit_close(struct audit_stream *s);                 /* flushes folds, syncs, unlocks, frees; NULL */
+void audit_set_incarnation(struct audit_stream *s, uint32_t incarnation); /* 0 until set */
+int audit_append(struct audit_stream *s, const struct record *r, uint64_t *seq); /* seq may be NULL */
 int audit_append_durable(struct audit_stream *s, const struct record *r, uint64_t *seq);
-/* Buffered lines out and fdatasync if any are younger than the last sync; called by a 100 ms timer. */
+/* Pending folds of a finished window and buffered lines out, then fdatasync if anything was written since the last;
+ * called by a 100 ms timer. */
 int audit_sync(struct audit_stream *s);
 bool audit_poisoned(const struct audit_stream *s);
-uint64_t audit_seq(const struct audit_stream *s);
+uint64_t audit_seq(const struct audit_stream *s);                          /* of the last record */
 uint64_t audit_count(const struct audit_stream *s, enum record_kind kind); /* since open; folded ones counted in full */
 const char *audit_path(const struct audit_stream *s);
 
-/* Folding: identical observations (same kind, same key fields) within a window become one line with "count".
- * Used by callers for kernel evidence; key is any bytes.  audit_fold_flush writes what is pending. */
+/*
+ * Folding, for observations an agent can cause at will (kernel evidence, denied connections).  Same kind, source and
+ * text fields ("comm" and numbers such as pid do not count) within AUDIT_FOLD_WINDOW_NS: the first is a line at once,
+ * the others become one more line with "count" at the end of the window.  Different ones are lines each, as long as
+ * the stream's budget lasts (a burst of AUDIT_FOLD_BURST, then AUDIT_FOLD_RATE a second); beyond it they are counted
+ * by kind in an evidence.folded record.  Counts are exact; memory is bounded.  Sets "count" itself.
+ */
+#define AUDIT_FOLD_WINDOW_NS 1000000000u
+#define AUDIT_FOLD_BURST 8192u
+#define AUDIT_FOLD_RATE 64u
 int audit_observe(struct audit_stream *s, const struct record *r, uint32_t count);
-int audit_fold_flush(struct audit_stream *s);
+int audit_fold_flush(struct audit_stream *s); /* writes what is pending now; before a record that must come after it */

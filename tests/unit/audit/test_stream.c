@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "supervisor/audit/audit.h"
+
+#include "supervisor/audit/audit_internal.h"
+
+#include "common/record_line.h"
+#include "common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <cmocka.h>
+
+static char dir[64];
+static struct record rec;
+static uint64_t now_ns;
+
+static uint64_t test_clock(void) {
+        return now_ns;
+}
+
+static int make_dir(void **state) {
+        strcpy(dir, "/tmp/crew-audit.XXXXXX");
+        return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state) {
+        char cmd[128];
+
+        snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
+        return system(cmd);
+}
+
+static struct audit_stream *opened(void) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct audit_stream *s = NULL;
+
+        if (audit_open(dir, "desk", "writer", &s, &err) < 0)
+                fail_msg("%s", err.msg);
+        return s;
+}
+
+static const struct record *denied(const char *path) {
+        record_init(&rec, RECORD_FILE_DENIED, "landlock");
+        record_str(&rec, "path", path);
+        record_str(&rec, "access", "fs.read_file");
+        record_str(&rec, "comm", "python3");
+        return &rec;
+}
+
+static const char *log_path(void) {
+        static char path[128];
+
+        snprintf(path, sizeof(path), "%s/writer/log.jsonl", dir);
+        return path;
+}
+
+static struct record_verify verified(void) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct record_verify v;
+        FILE *f = fopen(log_path(), "r");
+
+        assert_non_null(f);
+        assert_int_equal(record_verify_stream(f, &v, &err), 0);
+        fclose(f);
+        if (v.bad_seq)
+                fprintf(stderr, "# record %llu: %s\n", (unsigned long long)v.bad_seq, v.problem);
+        return v;
+}
+
+/* Sum of "count" (1 when absent) over the records of a kind, folded ones included. */
+static uint64_t counted(const char *kind, uint64_t *lines) {
+        static char line[RECORD_LINE_MAX];
+        uint64_t sum = 0;
+        FILE *f = fopen(log_path(), "r");
+
+        assert_non_null(f);
+        *lines = 0;
+        while (fgets(line, sizeof(line), f)) {
+                struct record_line l;
+                uint64_t count = 1;
+                assert_int_equal(record_line_parse(line, strlen(line) - 1, &l), 0);
+                (void)record_line_u64(&l, "count", &count);
+                bool folded = record_line_is(&l, "kind", "evidence.folded") && record_line_is(&l, "of", kind);
+                if (!folded && !record_line_is(&l, "kind", kind))
+                        continue;
+                sum += count;
+                ++*lines;
+        }
+        fclose(f);
+        return sum;
+}
+
+static void a_stream_verifies_and_continues(void **state) {
+        struct audit_stream *s = opened();
+        uint64_t seq = 0;
+        struct stat st;
+
+        assert_int_equal(audit_append_durable(s, denied("/etc/shadow"), &seq), 0);
+        assert_int_equal(seq, 2);
+        audit_set_incarnation(s, 3);
+        assert_int_equal(audit_append(s, denied("/x"), &seq), 0);
+        assert_int_equal(audit_seq(s), 3);
+        assert_int_equal(audit_count(s, RECORD_FILE_DENIED), 2);
+        assert_string_equal(audit_path(s), log_path());
+        assert_null(audit_close(s));
+        assert_int_equal(verified().records, 3);
+        assert_int_equal(stat(log_path(), &st), 0);
+        assert_int_equal(st.st_mode & 07777, 0600);
+
+        s = opened();
+        assert_int_equal(audit_seq(s), 4);
+        assert_int_equal(audit_append(s, denied("/y"), NULL), 0);
+        audit_close(s);
+        struct record_verify v = verified();
+        assert_int_equal(v.records, 5);
+        assert_int_equal(v.bad_seq, 0);
+}
+
+static void appended_lines_reach_the_file_with_the_next_sync(void **state) {
+        struct audit_stream *s = opened();
+
+        assert_int_equal(audit_append(s, denied("/a"), NULL), 0);
+        assert_int_equal(verified().records, 1);
+        assert_int_equal(audit_sync(s), 0);
+        assert_int_equal(verified().records, 2);
+        audit_close(s);
+}
+
+static void a_durable_line_takes_those_before_it_along(void **state) {
+        struct audit_stream *s = opened();
+
+        assert_int_equal(audit_append(s, denied("/a"), NULL), 0);
+        assert_int_equal(audit_append_durable(s, denied("/b"), NULL), 0);
+        assert_int_equal(verified().records, 3);
+        audit_close(s);
+}
+
+static void many_large_lines_pass_through_the_buffer(void **state) {
+        struct audit_stream *s = opened();
+        char big[5000];
+
+        memset(big, '\n', sizeof(big));
+        for (int i = 0; i < 100; i++) {
+                record_init(&rec, RECORD_STDERR, "worker");
+                record_bytes(&rec, "text", big, sizeof(big));
+                assert_int_equal(audit_append(s, &rec, NULL), 0);
+        }
+        audit_close(s);
+        struct record_verify v = verified();
+        assert_int_equal(v.records, 101);
+        assert_int_equal(v.bad_seq, 0);
+}
+
+static void two_writers_cannot_share_a_stream(void **state) {
+        struct audit_stream *s = opened(), *other = NULL;
+        struct crew_err err = CREW_ERR_NULL;
+
+        assert_int_equal(audit_open(dir, "desk", "writer", &other, &err), -EBUSY);
+        assert_non_null(strstr(err.msg, "another process"));
+        assert_null(other);
+        audit_close(s);
+        audit_close(opened());
+}
+
+static void append_raw(const char *bytes, size_t n) {
+        int fd = open(log_path(), O_WRONLY | O_APPEND);
+
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, bytes, n), n);
+        close(fd);
+}
+
+static void a_torn_tail_is_put_aside_and_said(void **state) {
+        char zeros[3 * RECORD_LINE_MAX] = "";
+        struct audit_stream *s = opened();
+        struct stat st;
+        char path[160];
+
+        audit_append(s, denied("/a"), NULL);
+        audit_close(s);
+        append_raw("{\"access\":\"fs.re", 16);
+        audit_close(opened());
+        append_raw(zeros, sizeof(zeros)); /* what a power cut can leave */
+        s = opened();
+        assert_int_equal(audit_seq(s), 4);
+        audit_close(s);
+
+        struct record_verify v = verified();
+        assert_int_equal(v.records, 4);
+        assert_int_equal(v.bad_seq, 0);
+        assert_false(v.torn_tail);
+        snprintf(path, sizeof(path), "%s.torn-1", log_path());
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_size, 16);
+        snprintf(path, sizeof(path), "%s.torn-2", log_path());
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_size, sizeof(zeros));
+}
+
+static void a_file_that_is_only_a_torn_line_starts_anew(void **state) {
+        char path[128];
+
+        snprintf(path, sizeof(path), "%s/writer", dir);
+        mkdir(path, 0700);
+        int fd = open(log_path(), O_WRONLY | O_CREAT, 0600);
+        assert_int_equal(write(fd, "{\"a", 3), 3);
+        close(fd);
+        struct audit_stream *s = opened();
+        assert_int_equal(audit_seq(s), 1);
+        audit_close(s);
+        assert_int_equal(verified().records, 1);
+}
+
+static void a_foreign_last_line_is_refused(void **state) {
+        static const char *const tails[] = {"hello\n", "{}\n", "\n",
+                                            "{\"agent\":\"other\",\"crew\":\"desk\",\"inc\":1,\"kind\":\"x\",\"prev\":"
+                                            "\"0\",\"seq\":9,\"src\":\"x\",\"t\":1}\n"};
+        for (size_t i = 0; i < ELEMENTSOF(tails); i++) {
+                struct audit_stream *s = NULL;
+                struct crew_err err = CREW_ERR_NULL;
+                unlink(log_path());
+                audit_close(opened());
+                append_raw(tails[i], strlen(tails[i]));
+                assert_int_equal(audit_open(dir, "desk", "writer", &s, &err), -EBADMSG);
+                assert_non_null(strstr(err.msg, "audit verify"));
+        }
+}
+
+static void a_planted_link_is_not_followed(void **state) {
+        struct audit_stream *s = NULL;
+        struct crew_err err = CREW_ERR_NULL;
+        char path[128];
+
+        snprintf(path, sizeof(path), "%s/writer", dir);
+        mkdir(path, 0700);
+        assert_int_equal(symlink("/tmp/crew-audit-target", log_path()), 0);
+        assert_int_equal(audit_open(dir, "desk", "writer", &s, &err), -ELOOP);
+        unlink(log_path());
+        snprintf(path, sizeof(path), "%s/elsewhere", dir);
+        close(open(path, O_CREAT | O_WRONLY, 0600));
+        assert_int_equal(link(path, log_path()), 0);
+        assert_int_equal(audit_open(dir, "desk", "writer", &s, &err), -EINVAL);
+        assert_int_equal(audit_open(dir, "desk", "../x", &s, &err), -EINVAL);
+}
+
+/* The kernel stops a write in the middle of a line: the line is cut off again and the stream refuses everything. */
+static void a_short_write_poisons_and_leaves_whole_lines(void **state) {
+        struct audit_stream *s = opened();
+        struct rlimit old, limit;
+        struct stat st;
+
+        signal(SIGXFSZ, SIG_IGN);
+        getrlimit(RLIMIT_FSIZE, &old);
+        for (int i = 0; i < 10; i++)
+                assert_int_equal(audit_append(s, denied("/somewhere/else"), NULL), 0);
+        assert_int_equal(stat(log_path(), &st), 0);
+        limit = (struct rlimit){(rlim_t)st.st_size + 1000, old.rlim_max};
+        setrlimit(RLIMIT_FSIZE, &limit);
+        assert_int_equal(audit_sync(s), -EFBIG);
+        setrlimit(RLIMIT_FSIZE, &old);
+        assert_true(audit_poisoned(s));
+        assert_int_equal(audit_append(s, denied("/x"), NULL), -EFBIG);
+        assert_int_equal(audit_append_durable(s, denied("/x"), NULL), -EFBIG);
+        assert_int_equal(audit_observe(s, denied("/x"), 1), -EFBIG);
+        assert_int_equal(audit_sync(s), -EFBIG);
+        audit_close(s);
+        struct record_verify v = verified();
+        assert_false(v.torn_tail);
+        assert_int_equal(v.bad_seq, 0);
+        assert_true(v.records > 1 && v.records < 11);
+
+        s = opened(); /* and a new one goes on */
+        assert_int_equal(audit_seq(s), v.records + 1);
+        audit_close(s);
+}
+
+/* A mount namespace of our own with a tiny disk at dir; as an ordinary user with the help of a user namespace. */
+static bool mount_tiny_disk(void) {
+        char map[32];
+        int n = snprintf(map, sizeof(map), "0 %u 1", (unsigned)geteuid());
+
+        if (geteuid() != 0) {
+                if (unshare(CLONE_NEWUSER) < 0)
+                        return false;
+                int fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
+                if (fd < 0 || write(fd, map, (size_t)n) != n)
+                        return false;
+                close(fd);
+        }
+        return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+               mount("none", dir, "tmpfs", 0, "size=512k") == 0;
+}
+
+/* 1: no tiny disk to be had here. */
+static int fill_tiny_disk(void) {
+        struct audit_stream *s = NULL;
+        struct crew_err err = CREW_ERR_NULL;
+        uint64_t accepted = 0, seq = 0;
+        int r = 0;
+
+        if (!mount_tiny_disk())
+                return 1;
+        if (audit_open(dir, "desk", "writer", &s, &err) < 0)
+                return 2;
+        while (r == 0 && accepted < 100000) {
+                r = audit_append(s, denied("/some/path/that/is/denied"), &seq);
+                accepted = r == 0 ? seq : accepted;
+        }
+        if (r != -ENOSPC || !audit_poisoned(s) || audit_append(s, denied("/x"), NULL) != -ENOSPC)
+                return 3;
+        audit_close(s);
+        FILE *f = fopen(log_path(), "r");
+        struct record_verify v;
+        if (!f || record_verify_stream(f, &v, &err) < 0 || v.bad_seq || v.torn_tail)
+                return 4;
+        /* Every line that was accepted is there. */
+        return v.records == accepted ? 0 : 5;
+}
+
+static void a_full_disk_refuses_lines_and_loses_none(void **state) {
+        int status;
+        pid_t pid = fork();
+
+        assert_true(pid >= 0);
+        if (pid == 0)
+                _exit(fill_tiny_disk());
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_true(WIFEXITED(status));
+        if (WEXITSTATUS(status) == 1) {
+                print_message("cannot mount a tmpfs here (no mount namespaces)\n");
+                skip();
+        }
+        assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void repetitions_become_one_line_with_the_count(void **state) {
+        struct audit_stream *s = opened();
+        uint64_t lines;
+
+        audit_set_clock(s, test_clock);
+        for (int i = 0; i < 1000; i++)
+                assert_int_equal(audit_observe(s, denied("/etc/shadow"), 5), 0);
+        assert_int_equal(audit_observe(s, denied("/etc/passwd"), 1), 0);
+        assert_int_equal(audit_count(s, RECORD_FILE_DENIED), 5001);
+        audit_sync(s);
+        assert_int_equal(counted("file.denied", &lines), 6);
+        assert_int_equal(lines, 2);
+        now_ns += AUDIT_FOLD_WINDOW_NS;
+        audit_sync(s);
+        assert_int_equal(counted("file.denied", &lines), 5001);
+        assert_int_equal(lines, 3);
+        assert_int_equal(audit_count(s, RECORD_FILE_DENIED), 5001);
+        audit_close(s);
+        assert_int_equal(verified().bad_seq, 0);
+}
+
+static void the_name_of_the_process_does_not_defeat_folding(void **state) {
+        struct audit_stream *s = opened();
+        uint64_t lines;
+
+        for (int i = 0; i < 500; i++) {
+                char comm[16];
+                denied("/etc/shadow");
+                snprintf(comm, sizeof(comm), "p%d", i);
+                record_str(&rec, "comm", comm);
+                record_int(&rec, "pid", i);
+                assert_int_equal(audit_observe(s, &rec, 1), 0);
+        }
+        audit_close(s);
+        assert_int_equal(counted("file.denied", &lines), 500);
+        assert_int_equal(lines, 2);
+}
+
+static void closing_and_flushing_write_what_is_pending(void **state) {
+        struct audit_stream *s = opened();
+        uint64_t lines;
+
+        audit_observe(s, denied("/a"), 1);
+        audit_observe(s, denied("/a"), 7);
+        assert_int_equal(audit_fold_flush(s), 0);
+        record_init(&rec, RECORD_TERMINATED, "crewd");
+        audit_append_durable(s, &rec, NULL);
+        assert_int_equal(counted("file.denied", &lines), 8);
+        audit_observe(s, denied("/a"), 1);
+        audit_observe(s, denied("/a"), 2);
+        audit_close(s);
+        assert_int_equal(counted("file.denied", &lines), 11);
+        assert_int_equal(verified().bad_seq, 0);
+}
+
+/* Different paths without end: lines up to the budget, then counts; the sum is exact, the file and memory are bounded. */
+static void a_flood_of_different_paths_is_counted_exactly(void **state) {
+        struct audit_stream *s = opened();
+        uint64_t lines, total = 0;
+        char path[64];
+        struct stat st;
+
+        audit_set_clock(s, test_clock);
+        for (unsigned i = 0; i < 300000; i++) {
+                snprintf(path, sizeof(path), "/no/%u", i % 100000);
+                uint32_t count = i % 3 + 1;
+                assert_int_equal(audit_observe(s, denied(path), count), 0);
+                total += count;
+                now_ns += 10000; /* 100,000 a second */
+                if (i % 10000 == 0)
+                        assert_int_equal(audit_sync(s), 0);
+                assert_true(s->fold.bytes <= AUDIT_FOLD_BYTES);
+        }
+        audit_close(s);
+        assert_int_equal(counted("file.denied", &lines), total);
+        assert_true(lines < AUDIT_FOLD_BURST + 10 * AUDIT_FOLD_RATE);
+        assert_int_equal(stat(log_path(), &st), 0);
+        assert_true(st.st_size < 8 << 20);
+        assert_int_equal(verified().bad_seq, 0);
+}
+
+static void the_budget_comes_back_with_time(void **state) {
+        struct audit_stream *s = opened();
+        uint64_t lines, before;
+        char path[64];
+
+        audit_set_clock(s, test_clock);
+        for (unsigned i = 0; i < 2 * AUDIT_FOLD_BURST; i++) {
+                snprintf(path, sizeof(path), "/no/%u", i);
+                audit_observe(s, denied(path), 1);
+        }
+        now_ns += AUDIT_FOLD_WINDOW_NS;
+        audit_sync(s);
+        assert_int_equal(counted("file.denied", &before), 2 * AUDIT_FOLD_BURST);
+        now_ns += 10 * (uint64_t)AUDIT_FOLD_WINDOW_NS;
+        for (unsigned i = 0; i < 100; i++) {
+                snprintf(path, sizeof(path), "/again/%u", i);
+                audit_observe(s, denied(path), 1);
+        }
+        audit_close(s);
+        assert_int_equal(counted("file.denied", &lines), 2 * AUDIT_FOLD_BURST + 100);
+        assert_int_equal(lines, before + 100);
+}
+
+#define STREAM_TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                STREAM_TEST(a_stream_verifies_and_continues),
+                STREAM_TEST(appended_lines_reach_the_file_with_the_next_sync),
+                STREAM_TEST(a_durable_line_takes_those_before_it_along),
+                STREAM_TEST(many_large_lines_pass_through_the_buffer),
+                STREAM_TEST(two_writers_cannot_share_a_stream),
+                STREAM_TEST(a_torn_tail_is_put_aside_and_said),
+                STREAM_TEST(a_file_that_is_only_a_torn_line_starts_anew),
+                STREAM_TEST(a_foreign_last_line_is_refused),
+                STREAM_TEST(a_planted_link_is_not_followed),
+                STREAM_TEST(a_short_write_poisons_and_leaves_whole_lines),
+                STREAM_TEST(a_full_disk_refuses_lines_and_loses_none),
+                STREAM_TEST(repetitions_become_one_line_with_the_count),
+                STREAM_TEST(the_name_of_the_process_does_not_defeat_folding),
+                STREAM_TEST(closing_and_flushing_write_what_is_pending),
+                STREAM_TEST(a_flood_of_different_paths_is_counted_exactly),
+                STREAM_TEST(the_budget_comes_back_with_time),
+        };
+        cmocka_set_message_output(CM_OUTPUT_TAP);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
