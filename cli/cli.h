@@ -27,6 +27,13 @@ enum cli_kind {
         CLI_STRING,   /* const char * */
         CLI_U64,      /* uint64_t, decimal */
         CLI_DURATION, /* uint64_t nanoseconds: 30s 5m 2h 250ms */
+        CLI_LIST,     /* struct cli_list; the option may be repeated */
+};
+
+#define CLI_LIST_MAX 64
+struct cli_list {
+        const char *items[CLI_LIST_MAX];
+        size_t n;
 };
 
 /* What the shell offers for a value or an operand. */
@@ -64,9 +71,9 @@ struct cli_verb {
         int (*run)(const struct cli_verb *self, int argc, char **argv); /* argv[0] is the verb's name; exit status */
 };
 
-#define CLI_OPTION_JSON(type)                                                                                            \
+#define CLI_OPTION_JSON(type)                                                                                              \
         { "json", 0, CLI_FLAG, offsetof(type, json), NULL, "print JSON", CLI_COMPLETE_NONE }
-#define CLI_OPTION_CREW(type)                                                                                            \
+#define CLI_OPTION_CREW(type)                                                                                              \
         { "crew", 0, CLI_STRING, offsetof(type, crew), "NAME", "the crew, when more than one runs", CLI_COMPLETE_CREW }
 
 struct cli_operands {
@@ -79,6 +86,8 @@ struct cli_operands {
  * mixed; "--" ends the options.  True: go on.  False: --help was printed, or a usage error was; return *status.
  */
 bool cli_parse(const struct cli_verb *v, int argc, char **argv, void *options, struct cli_operands *rest, int *status);
+/* False, with a usage error, when there are operands and the verb takes none. */
+bool cli_no_operands(const struct cli_verb *v, const struct cli_operands *rest, bool json, int *status);
 /* The same without output: what was wrong goes to *problem (see below).  1: --help was asked for; 0; -EINVAL. */
 struct cli_problem;
 int cli_parse_into(const struct cli_verb *v, int argc, char **argv, void *options, struct cli_operands *rest,
@@ -89,8 +98,8 @@ void cli_print_help(const struct cli_verb *v);
 
 /* Something a person has to be told: what, and beside it the fix. */
 struct cli_problem {
-        int status;     /* exit status */
-        char code[32];  /* for machines: "unknown-agent" */
+        int status;    /* exit status */
+        char code[32]; /* for machines: "unknown-agent" */
         char text[1024];
         char hint[2048]; /* further lines, each printed indented; "" for none */
 };

@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* crewctl down: stops a running crew and waits until nothing of it is left. */
+#include "cli.h"
+
+#include "client.h"
+#include "common/util.h"
+#include "jsonout.h"
+#include "text.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+
+#define GRACE_NS 2000000000u
+#define SLACK_MS 30000
+
+struct options {
+        const char *crew, *reason;
+        uint64_t grace_ns;
+        bool json;
+};
+
+static const struct cli_option options[] = {
+        {"grace", 'g', CLI_DURATION, offsetof(struct options, grace_ns), "TIME",
+         "what running tasks get to end (default 2s)", CLI_COMPLETE_NONE},
+        {"reason", 'r', CLI_STRING, offsetof(struct options, reason), "TEXT", "why; goes into the audit",
+         CLI_COMPLETE_NONE},
+        CLI_OPTION_CREW(struct options),
+        CLI_OPTION_JSON(struct options),
+};
+
+static int count_living(struct client *c, size_t *n, struct cli_problem *problem) {
+        const Crew__Status *s = NULL;
+
+        if (client_status(c, &s, problem) < 0)
+                return -1;
+        for (size_t i = 0; i < s->n_agents; i++)
+                *n += s->agents[i]->pid != 0;
+        return 0;
+}
+
+/* crewd says it is done and then exits; wait for the exit, so that the same crew can be started at once. */
+static void await_exit(int pidfd) {
+        struct pollfd fd = {.fd = pidfd, .events = POLLIN};
+
+        while (pidfd >= 0 && poll(&fd, 1, SLACK_MS) < 0 && errno == EINTR)
+                ;
+}
+
+static int stop(struct client *c, const struct options *o, struct cli_problem *problem) {
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+        Crew__StopCrew request = CREW__STOP_CREW__INIT;
+        const Crew__Envelope *answer = NULL;
+        uint64_t grace_ms = o->grace_ns / 1000000u;
+        pid_t pid = (pid_t)client_server_pid(c);
+        _cleanup_close_ int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+
+        request.grace_ms = grace_ms;
+        request.reason = (char *)(o->reason ? o->reason : "crewctl down");
+        e.body_case = CREW__ENVELOPE__BODY_STOP_CREW;
+        e.stop_crew = &request;
+        int wait_ms = (int)MIN_OF(grace_ms + SLACK_MS, (uint64_t)INT32_MAX);
+        if (client_call(c, &e, wait_ms, &answer, problem) < 0 && strcmp(problem->code, "closed") != 0)
+                return -1;
+        await_exit(pidfd);
+        return 0;
+}
+
+static int run(const struct cli_verb *self, int argc, char **argv) {
+        struct options o = {.grace_ns = GRACE_NS};
+        struct cli_problem problem = CLI_PROBLEM_NULL;
+        _cleanup_client_ struct client *c = NULL;
+        struct cli_operands rest;
+        char took[TEXT_WORD];
+        size_t living = 0;
+        int status;
+
+        if (!cli_parse(self, argc, argv, &o, &rest, &status) || !cli_no_operands(self, &rest, o.json, &status))
+                return status;
+        uint64_t start = crew_now_ns();
+        if (client_open(o.crew, &c, &problem) < 0 || count_living(c, &living, &problem) < 0 || stop(c, &o, &problem) < 0)
+                return cli_report(&problem, o.json);
+        uint64_t ns = crew_now_ns() - start;
+        if (o.json)
+                jsonout_print(json_pack("{s:s, s:s, s:I, s:I}", "crew", client_crew(c), "state", "stopped", "agents",
+                                        (json_int_t)living, "duration_us", (json_int_t)(ns / 1000u)));
+        else
+                printf("crew %s stopped: %zu agent%s, %s\n", client_crew(c), living, living == 1 ? "" : "s",
+                       text_duration(ns, took));
+        return CLI_OK;
+}
+
+const struct cli_verb verb_down = {
+        .name = "down",
+        .synopsis = "[--grace TIME] [--reason TEXT] [--crew NAME] [--json]",
+        .summary = "Stops a running crew; returns when nothing of it is left.",
+        .details = "  crewctl down\n"
+                   "  crewctl down --crew financial-analysis --grace 30s\n",
+        .options = options,
+        .n_options = ELEMENTSOF(options),
+        .run = run,
+};

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crewctl exec: runs a command inside a live agent's jail, its streams attached, its exit status ours.
+ *
+ * Standard input is read only while nothing waits to be sent, standard output is written before more is read: both
+ * directions are bounded by the slower end.  With --json the output is kept, up to a bound, and printed at the end.
+ */
+#include "cli.h"
+
+#include "client.h"
+#include "common/util.h"
+#include "jsonout.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+
+#define INPUT_MAX 32768
+#define KEEP_MAX ((size_t)16 << 20)
+
+struct options {
+        const char *crew, *agent;
+        bool json;
+};
+
+static const struct cli_option options[] = {
+        {"agent", 'a', CLI_STRING, offsetof(struct options, agent), "AGENT", "in whose jail", CLI_COMPLETE_AGENT},
+        CLI_OPTION_CREW(struct options),
+        CLI_OPTION_JSON(struct options),
+};
+
+struct kept {        /* output for --json */
+        char *bytes; /* owned, NUL-terminated */
+        size_t n;
+        bool cut;
+};
+
+struct exec {
+        struct client *client;
+        uint64_t seq; /* of the request: everything about the command carries it */
+        int signal_fd;
+        bool input_open, output_gone, json;
+        bool ended;
+        int code, signal;
+        char error[513];
+        struct kept kept[2]; /* stdout, stderr */
+};
+
+static int send_input(struct exec *x, const void *bytes, size_t n, bool eof, int signal, struct cli_problem *p) {
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+        Crew__ExecInput input = CREW__EXEC_INPUT__INIT;
+
+        input.data.data = (uint8_t *)bytes;
+        input.data.len = n;
+        input.eof = eof;
+        input.send_signal = signal;
+        e.corr = x->seq;
+        e.body_case = CREW__ENVELOPE__BODY_EXEC_INPUT;
+        e.exec_input = &input;
+        return client_send(x->client, &e, NULL, p);
+}
+
+static int forward_input(struct exec *x, struct cli_problem *p) {
+        char buf[INPUT_MAX];
+        ssize_t n = read(STDIN_FILENO, buf, sizeof(buf));
+
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+                return 0;
+        x->input_open = n > 0;
+        return send_input(x, buf, n > 0 ? (size_t)n : 0, n <= 0, 0, p);
+}
+
+static int forward_signals(struct exec *x, struct cli_problem *p) {
+        struct signalfd_siginfo info;
+
+        while (read(x->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
+                if (send_input(x, "", 0, false, (int)info.ssi_signo, p) < 0)
+                        return -1;
+        }
+        return 0;
+}
+
+static void keep(struct kept *k, const void *bytes, size_t n) {
+        size_t take = MIN_OF(n, KEEP_MAX - k->n);
+        char *grown = realloc(k->bytes, k->n + take + 1);
+
+        k->cut = k->cut || take < n || !grown;
+        if (!grown)
+                return;
+        memcpy(grown + k->n, bytes, take);
+        k->bytes = grown;
+        k->n += take;
+        grown[k->n] = '\0';
+}
+
+/* Somebody who no longer reads our output ends the command as a broken pipe would. */
+static int put_output(struct exec *x, const Crew__ExecOutput *o, struct cli_problem *p) {
+        int fd = o->stream == 2 ? STDERR_FILENO : STDOUT_FILENO;
+
+        if (x->json) {
+                keep(&x->kept[o->stream == 2], o->data.data, o->data.len);
+                return 0;
+        }
+        if (x->output_gone || crew_write_full(fd, o->data.data, o->data.len) == 0)
+                return 0;
+        x->output_gone = true;
+        return send_input(x, "", 0, true, SIGPIPE, p);
+}
+
+static void ended(struct exec *x, const Crew__Done *d) {
+        x->ended = true;
+        x->code = d->exit_code;
+        x->signal = d->term_signal;
+        snprintf(x->error, sizeof(x->error), "%s", d->text);
+}
+
+/* One frame about the command. */
+static int on_frame(struct exec *x, const Crew__Envelope *e, struct cli_problem *p) {
+        if (e->corr != x->seq)
+                return 0;
+        switch (e->body_case) {
+        case CREW__ENVELOPE__BODY_EXEC_OUTPUT:
+                return put_output(x, e->exec_output, p);
+        case CREW__ENVELOPE__BODY_DONE:
+                ended(x, e->done);
+                return 0;
+        case CREW__ENVELOPE__BODY_REFUSED:
+                return client_refused(e->refused, p);
+        default: /* nothing else concerns us */
+                return 0;
+        }
+}
+
+static int take_frames(struct exec *x, struct cli_problem *p) {
+        const Crew__Envelope *e = NULL;
+        int r = 0;
+
+        while (!x->ended && (r = client_take(x->client, &e, p)) > 0) {
+                if (on_frame(x, e, p) < 0)
+                        return -1;
+        }
+        return r;
+}
+
+static int pump(struct exec *x, struct cli_problem *p) {
+        int r = client_pump(x->client, p);
+        struct cli_problem ignored = CLI_PROBLEM_NULL;
+
+        if (r < 0) /* the last frames came before the hang-up */
+                return take_frames(x, &ignored) < 0 || !x->ended ? -1 : 0;
+        return 0;
+}
+
+static int converse(struct exec *x, struct cli_problem *p) {
+        while (!x->ended) {
+                if (take_frames(x, p) < 0)
+                        return -1;
+                if (x->ended)
+                        return 0;
+                bool busy = client_wants_write(x->client);
+                struct pollfd fds[] = {
+                        {.fd = client_fd(x->client), .events = (short)(POLLIN | (busy ? POLLOUT : 0))},
+                        {.fd = x->signal_fd, .events = POLLIN},
+                        {.fd = x->input_open && !busy ? STDIN_FILENO : -1, .events = POLLIN},
+                };
+                if (poll(fds, ELEMENTSOF(fds), -1) < 0 && errno != EINTR)
+                        return cli_problem_set(p, CLI_INTERNAL, "io", "poll: %s", strerror(errno));
+                if (fds[0].revents && pump(x, p) < 0)
+                        return -1;
+                if (fds[1].revents && forward_signals(x, p) < 0)
+                        return -1;
+                if (!x->ended && fds[2].revents && forward_input(x, p) < 0)
+                        return -1;
+        }
+        return 0;
+}
+
+static int request(struct exec *x, const char *agent, const struct cli_operands *command, struct cli_problem *p) {
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+        Crew__ClientExec exec = CREW__CLIENT_EXEC__INIT;
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGHUP);
+        sigaddset(&set, SIGQUIT);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+        signal(SIGPIPE, SIG_IGN);
+        x->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        exec.agent = (char *)agent;
+        exec.argv = command->items;
+        exec.n_argv = command->n;
+        e.body_case = CREW__ENVELOPE__BODY_CLIENT_EXEC;
+        e.client_exec = &exec;
+        return client_send(x->client, &e, &x->seq, p);
+}
+
+static json_t *kept_json(const struct kept *k) {
+        return jsonout_text(k->bytes ? k->bytes : "");
+}
+
+static int finish(const struct exec *x, const char *agent) {
+        if (x->json) {
+                json_t *o = json_pack("{s:o, s:i, s:i, s:o, s:o, s:b}", "agent", jsonout_text(agent), "exit_code", x->code,
+                                      "signal", x->signal, "stdout", kept_json(&x->kept[0]), "stderr",
+                                      kept_json(&x->kept[1]), "cut", (int)(x->kept[0].cut || x->kept[1].cut));
+                if (x->error[0])
+                        json_object_set_new(o, "error", jsonout_text(x->error));
+                jsonout_print(o);
+        } else if (x->error[0]) {
+                cli_fail(false, 0, "exec", "%s", x->error);
+        }
+        return x->signal > 0 ? 128 + x->signal : x->code;
+}
+
+static int run(const struct cli_verb *self, int argc, char **argv) {
+        struct options o = {0};
+        struct exec x = {.signal_fd = -1, .input_open = true};
+        struct cli_problem problem = CLI_PROBLEM_NULL;
+        _cleanup_client_ struct client *c = NULL;
+        struct cli_operands command;
+        int status;
+
+        if (!cli_parse(self, argc, argv, &o, &command, &status))
+                return status;
+        if (!o.agent || command.n == 0)
+                return cli_fail(o.json, CLI_USAGE, "usage", "%s; crewctl exec --agent AGENT -- COMMAND...",
+                                o.agent ? "which command?" : "which agent?");
+        if (client_open(o.crew, &c, &problem) < 0)
+                return cli_report(&problem, o.json);
+        x.client = c;
+        x.json = o.json;
+        if (request(&x, o.agent, &command, &problem) < 0 || converse(&x, &problem) < 0) {
+                client_name_agents(c, o.agent, &problem);
+                status = cli_report(&problem, o.json);
+        } else {
+                status = finish(&x, o.agent);
+        }
+        free(x.kept[0].bytes);
+        free(x.kept[1].bytes);
+        crew_close(&x.signal_fd);
+        return status;
+}
+
+const struct cli_verb verb_exec = {
+        .name = "exec",
+        .synopsis = "--agent AGENT [--crew NAME] [--json] [--] COMMAND...",
+        .summary = "Runs a command inside a live agent's jail, under the same walls.",
+        .details = "Standard streams are attached, SIGINT and SIGTERM are passed on, and the command's exit status\n"
+                   "(128 + signal when it was killed) is crewctl's.  What it does is in the agent's audit.\n"
+                   "\n"
+                   "  crewctl exec --agent data-collector -- ls -la /tmp\n"
+                   "  echo hello | crewctl exec --agent data-collector -- sh -c 'cat > /tmp/note'\n",
+        .options = options,
+        .n_options = ELEMENTSOF(options),
+        .operands = CLI_COMPLETE_COMMAND,
+        .command = true,
+        .run = run,
+};

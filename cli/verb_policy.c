@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* crewctl policy check and policy explain: what the files say, and which rule decides.  No daemon is asked. */
+#include "cli.h"
+
+#include "client.h"
+#include "common/util.h"
+#include "crews.h"
+#include "jsonout.h"
+#include "source_file.h"
+#include "supervisor/policy/crew_file.h"
+#include "supervisor/policy/policy.h"
+#include "term.h"
+#include "text.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void crew_file_freep(struct crew_file **c) {
+        crew_file_free(*c);
+}
+
+static void policy_freep(struct policy_image **p) {
+        policy_image_free(*p);
+}
+
+static json_t *report_json(const struct policy_report *r) {
+        json_t *items = json_array();
+
+        for (size_t i = 0; i < r->n; i++) {
+                const struct policy_problem *p = &r->items[i];
+                json_t *o = json_pack("{s:s, s:o, s:i, s:i, s:o}", "severity", p->warning ? "warning" : "error", "file",
+                                      jsonout_text(p->file), "line", p->line, "column", p->column, "text",
+                                      jsonout_text(p->text));
+                if (p->hint[0])
+                        json_object_set_new(o, "hint", jsonout_text(p->hint));
+                json_array_append_new(items, o);
+        }
+        return items;
+}
+
+/* --- policy check --- */
+
+struct check_options {
+        const char *crew_dir;
+        bool json, strict;
+};
+
+static const struct cli_option check_options[] = {
+        {"strict", 0, CLI_FLAG, offsetof(struct check_options, strict), NULL, "warnings count as errors",
+         CLI_COMPLETE_NONE},
+        {"crew-dir", 0, CLI_STRING, offsetof(struct check_options, crew_dir), "DIR",
+         "what ${CREW_DIR} means in a role file checked alone", CLI_COMPLETE_FILE},
+        CLI_OPTION_JSON(struct check_options),
+};
+
+struct check {
+        const struct check_options *o;
+        struct policy_report all;
+        json_t *files; /* with --json */
+        struct term term;
+};
+
+static bool reported(const struct policy_report *all, const struct policy_problem *p) {
+        for (size_t i = 0; i < all->n; i++) {
+                const struct policy_problem *q = &all->items[i];
+                if (q->line == p->line && q->column == p->column && strcmp(q->file, p->file) == 0 &&
+                    strcmp(q->text, p->text) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* A document beside a broken one, or a policy that two crews use, is told once. */
+static void take_over(struct check *c, struct policy_report *r) {
+        for (size_t i = 0; i < r->n; i++) {
+                const struct policy_problem *p = &r->items[i];
+                if (!reported(&c->all, p))
+                        policy_report_add(&c->all, p->warning, p->file, p->line, p->column, p->hint, "%s", p->text);
+        }
+        policy_report_fini(r);
+}
+
+static void file_fine(struct check *c, const char *path, const char *kind, const char *what) {
+        if (c->o->json) {
+                json_array_append_new(c->files, json_pack("{s:o, s:s, s:o}", "file", jsonout_text(path), "kind", kind, "is",
+                                                          jsonout_text(what)));
+                return;
+        }
+        printf("%s%s%s ", term_on(&c->term, TERM_GREEN), term_mark(&c->term, TERM_OK), term_off(&c->term, TERM_GREEN));
+        term_put(&c->term, path);
+        fputs("   ", stdout);
+        term_put(&c->term, what);
+        fputc('\n', stdout);
+}
+
+/* A fault (the file cannot be read) as against problems in it. */
+static int fault_unless_reported(const struct policy_report *r, int result, const struct crew_err *err,
+                                 struct cli_problem *p) {
+        if (result == 0 || r->errors > 0)
+                return 0;
+        return cli_problem_set(p, CLI_USAGE, "bad-file", "%s", err->msg);
+}
+
+static int check_role(struct check *c, const char *path, const char *agent, struct cli_problem *p) {
+        _cleanup_(policy_freep) struct policy_image *image = NULL;
+        struct policy_report report = {0};
+        struct crew_err err = CREW_ERR_NULL;
+        char what[128];
+        int r = policy_load(path, agent, c->o->crew_dir, &image, &report, &err);
+        int fault = fault_unless_reported(&report, r, &err, p);
+
+        if (r == 0) {
+                snprintf(what, sizeof(what), "role %s", policy_agent(image));
+                file_fine(c, path, "role", what);
+        }
+        take_over(c, &report);
+        return fault;
+}
+
+static int check_crew(struct check *c, const char *path, struct cli_problem *p) {
+        _cleanup_(crew_file_freep) struct crew_file *crew = NULL;
+        struct policy_report report = {0};
+        struct crew_err err = CREW_ERR_NULL;
+        char what[160];
+        int r = crew_load(path, &crew, &report, &err);
+        int fault = fault_unless_reported(&report, r, &err, p);
+
+        if (r == 0) {
+                snprintf(what, sizeof(what), "crew %s: %zu agent%s, %zu task%s", crew->name, crew->n_agents,
+                         crew->n_agents == 1 ? "" : "s", crew->n_tasks, crew->n_tasks == 1 ? "" : "s");
+                file_fine(c, path, "crew", what);
+        }
+        take_over(c, &report);
+        return fault;
+}
+
+static int check_file(struct check *c, const char *path, struct cli_problem *p) {
+        _cleanup_names_ struct crew_names agents = {0};
+        struct crew_err err = CREW_ERR_NULL;
+        enum source_kind kind = SOURCE_OTHER;
+
+        if (source_sniff(path, &kind, &agents, &err) < 0)
+                return cli_problem_set(p, CLI_USAGE, "bad-file", "%s", err.msg);
+        if (kind == SOURCE_CREW)
+                return check_crew(c, path, p);
+        if (agents.n < 2)
+                return check_role(c, path, NULL, p);
+        for (size_t i = 0; i < agents.n; i++) {
+                if (check_role(c, path, agents.items[i], p) < 0)
+                        return -1;
+        }
+        return 0;
+}
+
+static int check_verdict(struct check *c) {
+        const struct policy_report *all = &c->all;
+        bool bad = all->errors > 0 || (c->o->strict && all->warnings > 0);
+
+        if (c->o->json)
+                jsonout_print(json_pack("{s:b, s:I, s:I, s:o, s:O}", "ok", (int)!bad, "errors", (json_int_t)all->errors,
+                                        "warnings", (json_int_t)all->warnings, "problems", report_json(all), "files",
+                                        c->files));
+        else if (all->n > 0)
+                policy_report_print(all, stdout, c->term.colour);
+        return bad ? CLI_USAGE : CLI_OK;
+}
+
+static int run_check(const struct cli_verb *self, int argc, char **argv) {
+        struct check_options o = {0};
+        struct check c = {.o = &o};
+        struct cli_problem problem = CLI_PROBLEM_NULL;
+        struct cli_operands files;
+        int status;
+
+        if (!cli_parse(self, argc, argv, &o, &files, &status))
+                return status;
+        if (files.n == 0)
+                return cli_fail(o.json, CLI_USAGE, "usage", "which files? crewctl policy check FILE...");
+        term_init(&c.term, stdout);
+        c.files = json_array();
+        int r = 0;
+        for (size_t i = 0; i < files.n && r == 0; i++)
+                r = check_file(&c, files.items[i], &problem);
+        status = r < 0 ? cli_report(&problem, o.json) : check_verdict(&c);
+        json_decref(c.files);
+        policy_report_fini(&c.all);
+        return status;
+}
+
+const struct cli_verb verb_policy_check = {
+        .group = "policy",
+        .name = "check",
+        .synopsis = "[--strict] [--json] FILE...",
+        .summary = "Checks role policies and crew files; shows each problem with its line.",
+        .details = "A crew file is checked with the policies and schemas it names, also across its agents.\n"
+                   "Exit 2 when there are errors.\n"
+                   "\n"
+                   "  crewctl policy check crew.yaml\n"
+                   "  crewctl policy check --strict policies/roles/*.yaml\n",
+        .options = check_options,
+        .n_options = ELEMENTSOF(check_options),
+        .operands = CLI_COMPLETE_FILE,
+        .run = run_check,
+};
+
+/* --- policy explain --- */
+
+struct explain_options {
+        const char *agent, *crew, *policy, *crew_dir;
+        bool json;
+};
+
+static const struct cli_option explain_options[] = {
+        {"agent", 'a', CLI_STRING, offsetof(struct explain_options, agent), "AGENT", "whom it is about",
+         CLI_COMPLETE_AGENT},
+        {"crew", 0, CLI_STRING, offsetof(struct explain_options, crew), "FILE",
+         "the crew file, or the name of a running crew (default: the crew that runs)", CLI_COMPLETE_FILE},
+        {"policy", 0, CLI_STRING, offsetof(struct explain_options, policy), "FILE", "a role file alone", CLI_COMPLETE_FILE},
+        {"crew-dir", 0, CLI_STRING, offsetof(struct explain_options, crew_dir), "DIR",
+         "with --policy: what ${CREW_DIR} means", CLI_COMPLETE_FILE},
+        CLI_OPTION_JSON(struct explain_options),
+};
+
+struct explain {
+        const struct explain_options *o;
+        struct crew_file *crew;           /* owned; NULL with --policy */
+        struct policy_image *alone;       /* owned; with --policy */
+        const struct policy_image *image; /* the one asked about */
+        enum policy_verb action;
+        const char *object;
+};
+
+/* Problems in the files are shown as `policy check` shows them. */
+static int bad_files(struct policy_report *report, int r, const struct crew_err *err, bool json, struct cli_problem *p) {
+        size_t errors = report->errors;
+
+        if (r < 0 && errors > 0 && !json)
+                policy_report_print(report, stderr, false);
+        policy_report_fini(report);
+        if (r == 0)
+                return 0;
+        if (errors == 0)
+                return cli_problem_set(p, CLI_USAGE, "bad-file", "%s", err->msg);
+        return cli_problem_set(p, CLI_USAGE, "bad-file", "the policy has errors; crewctl policy check shows them");
+}
+
+static int load_alone(struct explain *x, struct cli_problem *p) {
+        struct policy_report report = {0};
+        struct crew_err err = CREW_ERR_NULL;
+        int r = policy_load(x->o->policy, x->o->agent, x->o->crew_dir, &x->alone, &report, &err);
+
+        x->image = x->alone;
+        return bad_files(&report, r, &err, x->o->json, p);
+}
+
+static bool is_path(const char *s) {
+        size_t n = strlen(s);
+
+        return strchr(s, '/') || (n > 5 && strcmp(s + n - 5, ".yaml") == 0) || (n > 4 && strcmp(s + n - 4, ".yml") == 0);
+}
+
+/* The crew file given, or the one the running crew was started from. */
+static int crew_path(const struct explain_options *o, char out[PATH_MAX], struct cli_problem *p) {
+        _cleanup_client_ struct client *c = NULL;
+
+        if (o->crew && is_path(o->crew)) {
+                if ((size_t)snprintf(out, PATH_MAX, "%s", o->crew) >= PATH_MAX)
+                        return cli_problem_set(p, CLI_USAGE, "bad-file", "path too long");
+                return 0;
+        }
+        if (client_open(o->crew, &c, p) < 0) {
+                if (strcmp(p->code, "no-crew") == 0)
+                        cli_problem_hint(p, "or name the file: crewctl policy explain --crew CREW.yaml ...");
+                return -1;
+        }
+        if ((size_t)snprintf(out, PATH_MAX, "%s", client_crew_file(c)) >= PATH_MAX)
+                return cli_problem_set(p, CLI_FAILED, "bad-file", "path too long");
+        return 0;
+}
+
+static int load_crew(struct explain *x, struct cli_problem *p) {
+        _cleanup_names_ struct crew_names known = {0};
+        struct policy_report report = {0};
+        struct crew_err err = CREW_ERR_NULL;
+        char path[PATH_MAX];
+
+        if (!x->o->agent)
+                return cli_problem_set(p, CLI_USAGE, "usage", "which agent? crewctl policy explain --agent AGENT ...");
+        if (crew_path(x->o, path, p) < 0)
+                return -1;
+        int r = crew_load(path, &x->crew, &report, &err);
+        if (bad_files(&report, r, &err, x->o->json, p) < 0)
+                return -1;
+        const struct crew_agent *a = crew_find_agent(x->crew, x->o->agent);
+        if (!a) {
+                for (size_t i = 0; i < x->crew->n_agents; i++)
+                        crew_names_add(&known, x->crew->agents[i].name);
+                return crew_unknown_agent(p, x->crew->name, x->o->agent, &known);
+        }
+        x->image = a->policy;
+        return 0;
+}
+
+static bool is_file_action(enum policy_verb v) {
+        return v == POLICY_DO_READ || v == POLICY_DO_WRITE || v == POLICY_DO_EXEC;
+}
+
+/* Another agent whose own rules (not the shared runtime) reach the path: there a decoy stands in this agent's view. */
+static const char *owner_of(const struct explain *x) {
+        for (size_t i = 0; x->crew && is_file_action(x->action) && i < x->crew->n_agents; i++) {
+                const struct crew_agent *a = &x->crew->agents[i];
+                if (a->policy == x->image || !a->policy)
+                        continue;
+                struct policy_verdict v = policy_decide(a->policy, POLICY_DO_READ, x->object);
+                if (v.allowed && v.section && strcmp(v.section, "filesystem.runtime") != 0)
+                        return a->name;
+        }
+        return NULL;
+}
+
+static void explain_json(const struct explain *x, const struct policy_verdict *v, const char *owner) {
+        json_t *o = json_pack("{s:o, s:s, s:o, s:b, s:o}", "agent", jsonout_text(policy_agent(x->image)), "action",
+                              policy_verb_names[x->action], "object", jsonout_text(x->object), "allowed", (int)v->allowed,
+                              "text", jsonout_text(v->text));
+
+        if (v->section)
+                json_object_set_new(o, "section", jsonout_text(v->section));
+        if (v->rule[0])
+                json_object_set_new(o, "rule", jsonout_text(v->rule));
+        if (owner)
+                json_object_set_new(o, "tripwire_of", jsonout_text(owner));
+        if (!v->allowed && v->next_step[0])
+                json_object_set_new(o, "next_step", jsonout_text(v->next_step));
+        jsonout_print(o);
+}
+
+static void explain_text(const struct explain *x, const struct policy_verdict *v, const char *owner) {
+        struct term t;
+
+        term_init(&t, stdout);
+        enum term_style style = v->allowed ? TERM_GREEN : TERM_RED;
+        printf("%s%s%s: ", term_on(&t, style), v->allowed ? "allowed" : "denied", term_off(&t, style));
+        term_put(&t, v->text[0] ? v->text : v->section ? v->section : "");
+        fputc('\n', stdout);
+        if (v->rule[0]) {
+                fputs("  ", stdout);
+                term_put(&t, v->rule);
+                if (v->section)
+                        printf("  %s", v->section);
+                fputc('\n', stdout);
+        }
+        if (v->allowed)
+                return;
+        if (owner)
+                printf("  a tripwire: the path belongs to %s, so an attempt is recorded\n", owner);
+        if (v->next_step[0]) {
+                fputs("  to allow it: ", stdout);
+                term_put(&t, v->next_step);
+                if (owner && !policy_network_denied(x->image))
+                        fputs(" (policy check will warn: this agent has network endpoints)", stdout);
+                fputc('\n', stdout);
+        }
+}
+
+static int parse_request(struct explain *x, const struct cli_operands *rest, struct cli_problem *p) {
+        if (rest->n != 2) {
+                cli_problem_set(p, CLI_USAGE, "usage", "an action and an object are needed");
+                cli_problem_hint(p,
+                                 "such as: read /etc/shadow, tool csv_parser_tool, send report-writer, connect host:443");
+                return -1;
+        }
+        x->object = rest->items[1];
+        for (size_t i = 0; i < POLICY_VERB_N; i++) {
+                if (strcmp(rest->items[0], policy_verb_names[i]) == 0) {
+                        x->action = (enum policy_verb)i;
+                        if (is_file_action(x->action) && x->object[0] != '/')
+                                return cli_problem_set(p, CLI_USAGE, "usage", "'%s' is not an absolute path", x->object);
+                        return 0;
+                }
+        }
+        const char *near = crew_nearest(rest->items[0], policy_verb_names, POLICY_VERB_N);
+        cli_problem_set(p, CLI_USAGE, "usage", "unknown action '%s'", rest->items[0]);
+        cli_problem_hint(p, "actions: read, write, exec, tool, send, connect%s%s%s", near ? "   (did you mean " : "",
+                         near ? near : "", near ? "?)" : "");
+        return -1;
+}
+
+static int run_explain(const struct cli_verb *self, int argc, char **argv) {
+        struct explain_options o = {0};
+        struct explain x = {.o = &o};
+        struct cli_problem problem = CLI_PROBLEM_NULL;
+        struct cli_operands rest;
+        int status;
+
+        if (!cli_parse(self, argc, argv, &o, &rest, &status))
+                return status;
+        if (o.policy && o.crew)
+                return cli_fail(o.json, CLI_USAGE, "usage", "--policy and --crew exclude each other");
+        if (parse_request(&x, &rest, &problem) < 0 || (o.policy ? load_alone(&x, &problem) : load_crew(&x, &problem)) < 0) {
+                status = cli_report(&problem, o.json);
+        } else {
+                struct policy_verdict v = policy_decide(x.image, x.action, x.object);
+                const char *owner = v.allowed ? NULL : owner_of(&x);
+                (o.json ? explain_json : explain_text)(&x, &v, owner);
+                status = v.allowed ? CLI_OK : CLI_REFUSED;
+        }
+        policy_image_free(x.alone);
+        crew_file_free(x.crew);
+        return status;
+}
+
+const struct cli_verb verb_policy_explain = {
+        .group = "policy",
+        .name = "explain",
+        .synopsis = "--agent AGENT [--crew FILE | --policy FILE] [--json] ACTION OBJECT",
+        .summary = "Says whether an agent may do something, and which rule decides.",
+        .details = "ACTION is read, write or exec with an absolute path, tool with a tool, send with an agent, connect\n"
+                   "with host:port.  Reads the files as they are now; a running crew keeps the policies it started with.\n"
+                   "Exit 0: allowed, 4: denied.\n"
+                   "\n"
+                   "  crewctl policy explain --agent data-collector read /data/client-portfolios/acme.csv\n"
+                   "  crewctl policy explain --policy policies/roles/researcher.yaml connect example.org:443\n",
+        .options = explain_options,
+        .n_options = ELEMENTSOF(explain_options),
+        .operands = CLI_COMPLETE_ACTION,
+        .run = run_explain,
+};
