@@ -285,19 +285,21 @@ static void a_short_write_poisons_and_leaves_whole_lines(void **state) {
         audit_close(s);
 }
 
+static bool write_proc(const char *path, const char *text) {
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+        return fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+}
+
 /* A mount namespace of our own with a tiny disk at dir; as an ordinary user with the help of a user namespace. */
 static bool mount_tiny_disk(void) {
-        char map[32];
-        int n = snprintf(map, sizeof(map), "0 %u 1", (unsigned)geteuid());
+        char uid_map[32], gid_map[32];
 
-        if (geteuid() != 0) {
-                if (unshare(CLONE_NEWUSER) < 0)
-                        return false;
-                int fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
-                if (fd < 0 || write(fd, map, (size_t)n) != n)
-                        return false;
-                close(fd);
-        }
+        snprintf(uid_map, sizeof(uid_map), "0 %u 1", (unsigned)geteuid());
+        snprintf(gid_map, sizeof(gid_map), "0 %u 1", (unsigned)getegid());
+        if (geteuid() != 0 && (unshare(CLONE_NEWUSER) < 0 || !write_proc("/proc/self/setgroups", "deny") ||
+                               !write_proc("/proc/self/uid_map", uid_map) || !write_proc("/proc/self/gid_map", gid_map)))
+                return false;
         return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
                mount("none", dir, "tmpfs", 0, "size=512k") == 0;
 }
