@@ -29,10 +29,10 @@ struct crew_agent {
         const char *name, *role, *goal, *backstory;
         const char **command;
         size_t n_command;
-        uint32_t driver;         /* enum plan_driver of common/plan.h */
-        uint32_t restart_max;    /* 0: never */
+        uint32_t driver;      /* enum plan_driver of common/plan.h */
+        uint32_t restart_max; /* 0: never */
         uint64_t restart_within_ms;
-        bool orchestrator;       /* no command: policy only, no process is started */
+        bool orchestrator; /* no command: policy only, no process is started */
         struct policy_image *policy;
         const char *policy_file;
         struct policy_mark mark;
@@ -50,6 +50,16 @@ struct crew_task {
         struct policy_mark mark;
 };
 
+/* Where a name in a policy really lives; never widens a policy. */
+struct crew_endpoint {
+        const char *host;
+        uint16_t port;
+        const char *to_host; /* or a literal address */
+        uint16_t to_port;
+        const char *ca_file; /* absolute; NULL: the system's certificates */
+        struct policy_mark mark;
+};
+
 struct crew_file {
         const char *name, *path, *dir; /* dir: absolute; what ${CREW_DIR} means */
         enum crew_process process;
@@ -59,11 +69,14 @@ struct crew_file {
         size_t n_agents;
         struct crew_task *tasks; /* in file order; `context` is acyclic */
         size_t n_tasks;
+        struct crew_endpoint *endpoints;
+        size_t n_endpoints;
         const char **hook_terminated; /* hooks.on_agent_terminated.command or NULL */
         size_t n_hook_terminated;
         uint8_t sha256[32]; /* of the crew file's bytes */
 };
 
+/* Problems of the crew file and of every policy it names go to report; -EINVAL when one of them is an error. */
 int crew_load(const char *file, struct crew_file **out, struct policy_report *report, struct crew_err *err);
 struct crew_file *crew_file_free(struct crew_file *c);
 const struct crew_agent *crew_find_agent(const struct crew_file *c, const char *name);

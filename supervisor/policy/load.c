@@ -67,19 +67,6 @@ static const struct node *choose(struct bind *b, const struct node *docs, const 
         return NULL;
 }
 
-/* -EINVAL with the first problem as text, so that a caller who prints only err says something useful. */
-static int refuse(const struct policy_report *report, const char *file, struct crew_err *err) {
-        for (size_t i = 0; i < report->n; i++) {
-                const struct policy_problem *p = &report->items[i];
-                if (p->warning)
-                        continue;
-                if (p->line > 0)
-                        return crew_fail(err, EINVAL, "%s:%d:%d: %s", p->file, p->line, p->column, p->text);
-                return crew_fail(err, EINVAL, "%s: %s", p->file, p->text);
-        }
-        return crew_fail(err, EINVAL, "%s is not a valid policy", file);
-}
-
 static int load_nodes(struct bind *b, const struct load_request *q, struct draft *d, struct crew_err *err) {
         struct node *docs;
         int r = node_parse(q->file, q->bytes, q->n, b->arena, &docs, b->report, err);
@@ -100,13 +87,13 @@ int policy_load_request(const struct load_request *q, struct policy_image **out,
                         struct crew_err *err) {
         struct arena arena = {0};
         struct bind b = {.file = q->file, .crew_dir = q->crew_dir, .arena = &arena, .report = report};
-        size_t before = report->errors;
+        size_t before = report->errors, before_items = report->n;
         struct draft d = {0};
 
         *out = NULL;
         int r = load_nodes(&b, q, &d, err);
         if (report->errors != before)
-                r = r < 0 && r != -EINVAL ? r : refuse(report, q->file, err);
+                r = r < 0 && r != -EINVAL ? r : report_refuse(report, before_items, q->file, err);
         if (r == 0)
                 r = image_make(&d, q->file, q->crew_dir, out, err);
         if (r == 0 && !q->missing_is_callers)
@@ -148,7 +135,7 @@ int policy_load(const char *file, const char *agent_name, const char *crew_dir, 
                                   r == -EFBIG    ? "it is larger than 1 MiB"
                                   : r == -EINVAL ? "not a regular file"
                                                  : strerror(-r));
-                return refuse(report, file, err);
+                return report_refuse(report, report->n ? report->n - 1 : 0, file, err);
         }
         return policy_load_bytes(file, bytes, n, agent_name, crew_dir, out, report, err);
 }

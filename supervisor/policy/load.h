@@ -16,3 +16,5 @@ int policy_load_request(const struct load_request *q, struct policy_image **out,
                         struct crew_err *err);
 /* In a crew's dir, without symbolic links; NULL dir stays "". */
 int crew_dir_real(const char *dir, char *out, struct crew_err *err);
+/* -EINVAL with the first error of report from item `from` on as text, for callers that print nothing else. */
+int report_refuse(const struct policy_report *report, size_t from, const char *file, struct crew_err *err);

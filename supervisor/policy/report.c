@@ -6,8 +6,10 @@
 #include "policy.h"
 
 #include "common/util.h"
+#include "load.h"
 #include "node.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define REPORT_MAX 64
@@ -176,4 +178,16 @@ void policy_report_print(const struct policy_report *r, void *file, bool colour)
                 fprintf(f, "%s%zu warning%s", r->errors ? ", " : "", r->warnings, r->warnings == 1 ? "" : "s");
         if (r->errors + r->warnings)
                 fputc('\n', f);
+}
+
+int report_refuse(const struct policy_report *report, size_t from, const char *file, struct crew_err *err) {
+        for (size_t i = from; i < report->n; i++) {
+                const struct policy_problem *p = &report->items[i];
+                if (p->warning)
+                        continue;
+                if (p->line > 0)
+                        return crew_fail(err, EINVAL, "%s:%d:%d: %s", p->file, p->line, p->column, p->text);
+                return crew_fail(err, EINVAL, "%s: %s", p->file, p->text);
+        }
+        return crew_fail(err, EINVAL, "%s is not valid", file);
 }

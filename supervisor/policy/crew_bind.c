@@ -1,0 +1,540 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The keys of a crew file, as tables; crew-file(5) describes them row by row. */
+#include "crew_draft.h"
+
+#include "common/plan.h"
+#include "common/util.h"
+#include "endpoint.h"
+#include "json_text.h"
+#include "path.h"
+#include "supervisor/schema/schema.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define DAY_MS (24ull * 3600 * 1000)
+#define WORDS_MAX 256u
+
+const char *const crew_process_names[CREW_PROCESS_N] = {
+        [CREW_SEQUENTIAL] = "sequential", [CREW_HIERARCHICAL] = "hierarchical", [CREW_CONSENSUAL] = "consensual"};
+
+int crew_path(struct bind *b, const struct node *at, const char *text, const char **out) {
+        char norm[PATH_MAX];
+        const char *full;
+        int r = bind_expand(b, at, text, &full);
+
+        if (r != 0)
+                return r;
+        if (full[0] != '/')
+                full = arena_printf(b->arena, "%s/%s", b->crew_dir, full);
+        if (!full)
+                return -ENOMEM;
+        if (!*text || !path_normalise(full, norm, sizeof(norm))) {
+                bind_error(b, at, "", "not a path: '%.200s'", text);
+                return 1;
+        }
+        /* "a/../b" means something else when a is a symbolic link: then the path stays as it was written */
+        struct stat lexical, real;
+        if (stat(norm, &lexical) < 0 || stat(full, &real) < 0 || lexical.st_ino != real.st_ino ||
+            lexical.st_dev != real.st_dev)
+                *out = strstr(full, "..") ? full : arena_strndup(b->arena, norm, strlen(norm));
+        else
+                *out = arena_strndup(b->arena, norm, strlen(norm));
+        return *out ? 0 : -ENOMEM;
+}
+
+/* --- commands --- */
+
+struct command {
+        const char **words;
+        size_t n;
+};
+
+static int bind_words(struct bind *b, const struct node *v, struct command *out) {
+        if (!bind_is(b, v, NODE_LIST, "a list: the program and its arguments"))
+                return 0;
+        if (v->n == 0 || v->n > WORDS_MAX) {
+                bind_error(b, v, "", "'command': expected 1 to %u words, got %zu", WORDS_MAX, v->n);
+                return 0;
+        }
+        const char **words = arena_alloc(b->arena, (v->n + 1) * sizeof(*words));
+        size_t n = 0;
+        if (!words)
+                return -ENOMEM;
+        for (const struct node *e = v->first; e; e = e->next) {
+                if (e->kind != NODE_SCALAR || (e->plain && node_is_null(e))) {
+                        bind_is(b, e, NODE_SCALAR, "a word of the command");
+                        return 0;
+                }
+                int r = bind_expand(b, e, e->text, &words[n]);
+                if (r != 0)
+                        return MIN_OF(r, 0);
+                n++;
+        }
+        if (!*words[0]) {
+                bind_error(b, v->first, "", "'command': the program is empty");
+                return 0;
+        }
+        if (strchr(words[0], '/') && words[0][0] != '/') {
+                bind_error(b, v->first, "start it with ${CREW_DIR}/", "'command': '%.200s' is a relative path", words[0]);
+                return 0;
+        }
+        *out = (struct command){words, n};
+        return 0;
+}
+
+bool crew_own_file(const struct crew_file *c, const char *word, char *out) {
+        struct stat st;
+
+        return path_normalise(word, out, PATH_MAX) && path_within(c->dir, out) && stat(out, &st) == 0 &&
+               S_ISREG(st.st_mode);
+}
+
+/* The program of a command that names a file must be there and be executable. */
+static void check_program(struct bind *b, const struct node *command, const char *program) {
+        struct stat st;
+
+        if (!command || !program || program[0] != '/')
+                return;
+        if (stat(program, &st) < 0)
+                bind_error(b, command->first, "", "'command': %.300s: %s", program, strerror(errno));
+        else if (!S_ISREG(st.st_mode))
+                bind_error(b, command->first, "", "'command': %.300s is not a regular file", program);
+        else if (!(st.st_mode & 0111))
+                bind_error(b, command->first, "chmod +x it, or put its interpreter in front",
+                           "'command': %.300s is not executable", program);
+}
+
+/* Arguments that name files of the crew which are not there are most likely typos. */
+static void check_words(struct bind *b, const struct node *command, const char *const *words, size_t n) {
+        const struct node *e = command ? command->first : NULL;
+
+        for (size_t i = 0; e && i < n; i++, e = e->next)
+                if (i > 0 && b->crew_dir && words[i][0] == '/' && path_within(b->crew_dir, words[i]) &&
+                    access(words[i], F_OK) < 0)
+                        bind_warning(b, e, "", "%.300s does not exist", words[i]);
+}
+
+static int bind_command(struct bind *b, const struct node *v, const struct node **at, const char ***words, size_t *n) {
+        struct command cmd = {NULL};
+        int r = bind_words(b, v, &cmd);
+
+        if (r < 0 || !cmd.words)
+                return r;
+        *at = v;
+        *words = cmd.words;
+        *n = cmd.n;
+        check_program(b, v, cmd.words[0]);
+        check_words(b, v, cmd.words, cmd.n);
+        return 0;
+}
+
+/* --- files --- */
+
+static int bind_schema(struct bind *b, const struct node *v, struct crew_schema **schema, const char **file) {
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (!bind_is(b, v, NODE_SCALAR, "the path of a JSON Schema"))
+                return 0;
+        int r = crew_path(b, v, v->text, file);
+        if (r != 0)
+                return MIN_OF(r, 0);
+        r = schema_load_file(*file, schema, &err);
+        if (r == -ENOMEM)
+                return r;
+        if (r < 0)
+                bind_error(b, v, "", "'%s': %s", v->key->text, err.msg);
+        return 0;
+}
+
+/* --- tools --- */
+
+struct tool_out { /* one tool being bound */
+        struct crew_tool *t;
+        struct tool_draft *d;
+};
+
+static int tool_command(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct tool_out *o = out;
+        return bind_command(b, v, &o->d->command, &o->t->command, &o->t->n_command);
+}
+static int tool_input(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct tool_out *o = out;
+        return bind_schema(b, v, &o->t->input, &o->t->input_file);
+}
+static int tool_output(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct tool_out *o = out;
+        return bind_schema(b, v, &o->t->output, &o->t->output_file);
+}
+static int tool_text(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_text(b, v, f, &((struct tool_out *)out)->t->description);
+}
+static int tool_timeout(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_duration(b, v, f, &((struct tool_out *)out)->t->timeout_ms);
+}
+static int tool_max_output(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_size(b, v, f, &((struct tool_out *)out)->t->max_output);
+}
+static int tool_idempotent(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_bool(b, v, f, &((struct tool_out *)out)->t->idempotent);
+}
+static int tool_audit(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        static const char *const names[] = {"digest", "full"};
+        const struct bind_field of = {f->key, .arg = &(const struct bind_names){names, ELEMENTSOF(names)}};
+        uint32_t choice = 0;
+        int r = bind_enum(b, v, &of, &choice);
+
+        ((struct tool_out *)out)->t->audit_full = choice == 1;
+        return r;
+}
+
+static const struct bind_field tool_fields[] = {
+        {"description", tool_text},
+        {"command", tool_command, .required = true},
+        {"input", tool_input},
+        {"output", tool_output},
+        {"timeout", tool_timeout, .min = 10, .max = DAY_MS},
+        {"max_output", tool_max_output, .min = 1024, .max = 4u << 20},
+        {"audit", tool_audit},
+        {"idempotent", tool_idempotent},
+};
+static const struct bind_table tool_table = {"in a tool", tool_fields, ELEMENTSOF(tool_fields)};
+
+/* --- agents --- */
+
+struct agent_out {
+        struct crew_agent *a;
+        struct agent_draft *d;
+};
+
+struct policy_ref {
+        const char *file, *agent;
+};
+static const struct bind_field policy_ref_fields[] = {
+        {"file", bind_text, offsetof(struct policy_ref, file), .required = true},
+        {"agent", bind_name, offsetof(struct policy_ref, agent), .required = true},
+};
+static const struct bind_table policy_ref_table = {"in policy", policy_ref_fields, ELEMENTSOF(policy_ref_fields)};
+
+static int agent_policy(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct agent_draft *d = ((struct agent_out *)out)->d;
+        struct policy_ref ref = {NULL};
+        int r = 0;
+
+        d->policy = v;
+        if (v->kind == NODE_MAP)
+                r = bind_map(b, v, &policy_ref_table, &ref);
+        else
+                r = bind_text(b, v, f, &ref.file);
+        d->policy_name = ref.file;
+        d->policy_agent = ref.agent;
+        return r;
+}
+static int agent_command(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct agent_out *o = out;
+        o->d->command = v;
+        return bind_command(b, v, &o->d->command, &o->a->command, &o->a->n_command);
+}
+static int agent_text(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_text(b, v, f, (char *)((struct agent_out *)out)->a + f->min);
+}
+static int agent_driver(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        static const char *const names[] = {"exec-json", "stdio-rpc"};
+        const struct bind_field of = {f->key, .arg = &(const struct bind_names){names, ELEMENTSOF(names)}};
+        struct agent_out *o = out;
+        uint32_t choice = 0;
+        int r = bind_enum(b, v, &of, &choice);
+
+        static_assert(PLAN_DRIVER_EXEC_JSON == 1 && PLAN_DRIVER_STDIO_RPC == 2, "order of the names");
+        o->d->driver = v;
+        o->a->driver = PLAN_DRIVER_EXEC_JSON + choice;
+        return r;
+}
+
+static const struct bind_field restart_fields[] = {
+        {"max", bind_u32, offsetof(struct crew_agent, restart_max), .required = true, .min = 0, .max = 1000},
+        {"within", bind_duration, offsetof(struct crew_agent, restart_within_ms), .min = 1000, .max = DAY_MS},
+};
+static const struct bind_table restart_table = {"under restart", restart_fields, ELEMENTSOF(restart_fields)};
+
+static int agent_restart(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_map(b, v, &restart_table, ((struct agent_out *)out)->a);
+}
+static int agent_tools(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        if (bind_is(b, v, NODE_LIST, "a list of tool names"))
+                ((struct agent_out *)out)->d->tools = v;
+        return 0;
+}
+
+static const struct bind_field agent_fields[] = {
+        {"policy", agent_policy, .required = true},
+        {"role", agent_text, .min = offsetof(struct crew_agent, role)},
+        {"goal", agent_text, .min = offsetof(struct crew_agent, goal)},
+        {"backstory", agent_text, .min = offsetof(struct crew_agent, backstory)},
+        {"command", agent_command},
+        {"driver", agent_driver},
+        {"restart", agent_restart},
+        {"tools", agent_tools},
+};
+static const struct bind_table agent_table = {"in an agent", agent_fields, ELEMENTSOF(agent_fields)};
+
+/* --- tasks --- */
+
+struct task_out {
+        struct crew_task *t;
+        struct task_draft *d;
+};
+
+static int task_text(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_text(b, v, f, (char *)((struct task_out *)out)->t + f->min);
+}
+static int task_agent(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct task_out *o = out;
+        o->d->agent = v;
+        return bind_text(b, v, f, &o->t->agent);
+}
+static int task_context(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        if (bind_is(b, v, NODE_LIST, "a list of task names"))
+                ((struct task_out *)out)->d->context = v;
+        return 0;
+}
+static int task_output(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct task_out *o = out;
+        return bind_schema(b, v, &o->t->output, &o->t->output_file);
+}
+static int task_input(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return MIN_OF(node_to_json(b, v, &((struct task_out *)out)->t->input_json), 0);
+}
+static int task_timeout(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct task_out *o = out;
+        o->d->timeout = v;
+        return bind_duration(b, v, f, &o->t->timeout_ms);
+}
+
+static const struct bind_field task_fields[] = {
+        {"agent", task_agent, .required = true},
+        {"description", task_text, .min = offsetof(struct crew_task, description)},
+        {"expected_output", task_text, .min = offsetof(struct crew_task, expected_output)},
+        {"context", task_context},
+        {"input", task_input},
+        {"output", task_output},
+        {"timeout", task_timeout, .min = 10, .max = 30 * DAY_MS},
+};
+static const struct bind_table task_table = {"in a task", task_fields, ELEMENTSOF(task_fields)};
+
+/* --- the three maps of named things --- */
+
+static bool name_fits(struct bind *b, const struct node *e, const char *what, bool tool) {
+        if (tool ? crew_tool_name_ok(e->key->text) : crew_name_ok(e->key->text))
+                return true;
+        bind_error(b, e->key, tool ? "1 to 63 characters of a-z 0-9 - _" : "1 to 63 characters of a-z 0-9 -",
+                   "'%.80s' is not a name for %s", e->key->text, what);
+        return false;
+}
+
+static int bind_tools(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+        struct crew_file *c = d->c;
+
+        if (!bind_is(b, v, NODE_MAP, "a map of tools"))
+                return 0;
+        c->tools = arena_alloc(b->arena, v->n * sizeof(*c->tools));
+        d->tools = arena_alloc(b->arena, v->n * sizeof(*d->tools));
+        if (!c->tools || !d->tools)
+                return -ENOMEM;
+        for (const struct node *e = v->first; e; e = e->next) {
+                struct tool_out o = {&c->tools[c->n_tools], &d->tools[c->n_tools]};
+                if (!name_fits(b, e, "a tool", true))
+                        continue;
+                *o.t = (struct crew_tool){
+                        .name = e->key->text, .timeout_ms = 30000, .max_output = 4u << 20, .mark = e->key->mark};
+                o.d->node = e;
+                c->n_tools++;
+                int r = bind_map(b, e, &tool_table, &o);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int bind_agents(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+        struct crew_file *c = d->c;
+
+        if (!bind_is(b, v, NODE_MAP, "a map of agents"))
+                return 0;
+        if (v->n == 0)
+                bind_error(b, v, "", "a crew needs at least one agent");
+        c->agents = arena_alloc(b->arena, v->n * sizeof(*c->agents));
+        d->agents = arena_alloc(b->arena, v->n * sizeof(*d->agents));
+        if (!c->agents || !d->agents)
+                return -ENOMEM;
+        for (const struct node *e = v->first; e; e = e->next) {
+                struct agent_out o = {&c->agents[c->n_agents], &d->agents[c->n_agents]};
+                if (!name_fits(b, e, "an agent", false))
+                        continue;
+                *o.a = (struct crew_agent){.name = e->key->text,
+                                           .driver = PLAN_DRIVER_EXEC_JSON,
+                                           .restart_within_ms = 60000,
+                                           .mark = e->key->mark};
+                o.d->node = e;
+                c->n_agents++;
+                int r = bind_map(b, e, &agent_table, &o);
+                if (r < 0)
+                        return r;
+                o.a->orchestrator = !o.d->command;
+                if (o.a->orchestrator && o.d->driver)
+                        bind_error(b, o.d->driver->key, "", "'driver' without 'command': agent '%s' has no program",
+                                   o.a->name);
+                if (o.a->orchestrator)
+                        o.a->driver = PLAN_DRIVER_NONE;
+        }
+        return 0;
+}
+
+static int bind_tasks(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+        struct crew_file *c = d->c;
+
+        if (!bind_is(b, v, NODE_MAP, "a map of tasks"))
+                return 0;
+        c->tasks = arena_alloc(b->arena, v->n * sizeof(*c->tasks));
+        d->tasks = arena_alloc(b->arena, v->n * sizeof(*d->tasks));
+        if (!c->tasks || !d->tasks)
+                return -ENOMEM;
+        for (const struct node *e = v->first; e; e = e->next) {
+                struct task_out o = {&c->tasks[c->n_tasks], &d->tasks[c->n_tasks]};
+                if (!name_fits(b, e, "a task", false))
+                        continue;
+                *o.t = (struct crew_task){.name = e->key->text, .timeout_ms = 300000, .mark = e->key->mark};
+                o.d->node = e;
+                c->n_tasks++;
+                int r = bind_map(b, e, &task_table, &o);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+/* --- endpoints, hooks --- */
+
+struct endpoint_dest {
+        const char *connect_to, *ca;
+};
+static const struct bind_field dest_fields[] = {
+        {"connect_to", bind_text, offsetof(struct endpoint_dest, connect_to), .required = true},
+        {"ca", bind_text, offsetof(struct endpoint_dest, ca)},
+};
+static const struct bind_table dest_table = {"in an endpoint", dest_fields, ELEMENTSOF(dest_fields)};
+
+/* 0, 1 reported */
+static int parse_endpoint(struct bind *b, const struct node *at, const char *text, struct endpoint_text *out) {
+        const char *why, *hint;
+        int r = endpoint_parse(text, out, &why, &hint);
+
+        if (r == 0 && out->wildcard) {
+                why = "a wildcard has no single place to live";
+                hint = "name the host";
+                r = -EINVAL;
+        }
+        if (r < 0)
+                bind_error(b, at, hint, "endpoint '%.200s': %s", text, why);
+        return r < 0;
+}
+
+static int bind_ca(struct bind *b, const struct node *at, const char *text, const char **out) {
+        struct stat st;
+        int r = crew_path(b, at, text, out);
+
+        if (r != 0)
+                return MIN_OF(r, 0);
+        if (stat(*out, &st) < 0)
+                bind_error(b, at, "", "'ca': %.300s: %s", *out, strerror(errno));
+        else if (!S_ISREG(st.st_mode))
+                bind_error(b, at, "", "'ca': %.300s is not a regular file", *out);
+        return 0;
+}
+
+static int bind_endpoint(struct bind *b, struct crew_file *c, const struct node *e) {
+        struct endpoint_dest dest = {NULL};
+        struct endpoint_text from, to;
+        int r = bind_map(b, e, &dest_table, &dest);
+
+        if (r < 0 || parse_endpoint(b, e->key, e->key->text, &from) || !dest.connect_to ||
+            parse_endpoint(b, node_get(e, "connect_to"), dest.connect_to, &to))
+                return MIN_OF(r, 0);
+        struct crew_endpoint *p = &c->endpoints[c->n_endpoints];
+        *p = (struct crew_endpoint){.port = from.port, .to_port = to.port, .mark = e->key->mark};
+        p->host = arena_strndup(b->arena, from.host, strlen(from.host));
+        p->to_host = arena_strndup(b->arena, to.host, strlen(to.host));
+        if (!p->host || !p->to_host)
+                return -ENOMEM;
+        c->n_endpoints++;
+        return dest.ca ? bind_ca(b, node_get(e, "ca"), dest.ca, &p->ca_file) : 0;
+}
+
+static int bind_endpoints(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_file *c = ((struct crew_draft *)out)->c;
+
+        if (!bind_is(b, v, NODE_MAP, "a map of \"host:port\""))
+                return 0;
+        c->endpoints = arena_alloc(b->arena, v->n * sizeof(*c->endpoints));
+        if (!c->endpoints)
+                return -ENOMEM;
+        for (const struct node *e = v->first; e; e = e->next) {
+                int r = bind_endpoint(b, c, e);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static int hook_command(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+
+        return bind_command(b, v, &d->hook_command, &d->c->hook_terminated, &d->c->n_hook_terminated);
+}
+static const struct bind_field hook_fields[] = {{"command", hook_command, .required = true}};
+static const struct bind_table hook_table = {"in a hook", hook_fields, ELEMENTSOF(hook_fields)};
+static const struct bind_field hooks_fields[] = {{"on_agent_terminated", bind_sub, .arg = &hook_table}};
+static const struct bind_table hooks_table = {"under hooks", hooks_fields, ELEMENTSOF(hooks_fields)};
+
+/* --- the document --- */
+
+static int bind_crew_name(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_name(b, v, f, &((struct crew_draft *)out)->c->name);
+}
+
+static int bind_process(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+        const struct bind_field of = {f->key, .arg = &(const struct bind_names){crew_process_names, CREW_PROCESS_N}};
+        int r = bind_enum(b, v, &of, &d->process);
+
+        d->c->process = (enum crew_process)d->process;
+        if (d->c->process != CREW_SEQUENTIAL)
+                bind_error(b, v, "write sequential",
+                           "process '%s' is not part of this version, which runs only sequential crews",
+                           crew_process_names[d->c->process]);
+        return r;
+}
+
+static const struct bind_field crew_fields[] = {
+        {"crew", bind_crew_name, .required = true},
+        {"process", bind_process},
+        {"policies", bind_text, offsetof(struct crew_draft, policies)},
+        {"endpoints", bind_endpoints},
+        {"tools", bind_tools},
+        {"agents", bind_agents, .required = true},
+        {"tasks", bind_tasks},
+        {"hooks", bind_sub, .arg = &hooks_table},
+};
+static const struct bind_table crew_table = {"in a crew file", crew_fields, ELEMENTSOF(crew_fields)};
+
+int crew_bind(struct crew_draft *d, const struct node *doc) {
+        if (doc->next)
+                bind_error(&d->b, doc->next, "", "a crew file holds one document");
+        return bind_map(&d->b, doc, &crew_table, d);
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What must hold between the agents of a crew.  An error where a guarantee would break (an agent could change what
+ * another runs, or what judges it); a warning where only the intention is doubtful.  Each names both places.
+ */
+#include "crew_draft.h"
+
+#include "check.h"
+#include "common/util.h"
+#include "path.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* A file that no agent may write, and where it is named. */
+struct guarded {
+        const char *path, *what, *name;
+        uint32_t line; /* in the crew file; 0: itself */
+};
+
+struct crew_check {
+        struct crew_draft *d;
+        const struct crew_file *c;
+        struct guarded *guarded;
+        size_t n_guarded;
+        uint8_t *reaches; /* n_tasks x n_tasks: does task i come after task k? */
+};
+
+static void at_path(struct crew_check *k, bool warning, const struct policy_image *p, struct policy_mark m,
+                    const char *hint, const char *fmt, ...) __attribute__((format(printf, 6, 7)));
+static void at_path(struct crew_check *k, bool warning, const struct policy_image *p, struct policy_mark m,
+                    const char *hint, const char *fmt, ...) {
+        char text[sizeof(((struct policy_problem *)0)->text)];
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof(text), fmt, ap);
+        va_end(ap);
+        policy_report_add(k->d->b.report, warning, policy_file(p), (int)m.line, (int)m.column, hint, "%s", text);
+}
+
+static const char *slash(const struct policy_path *p) {
+        return p->tree ? "/" : "";
+}
+
+static const char *section(const struct policy_path *p) {
+        return image_section_names[image_section_of_path(p->kind)];
+}
+
+/* --- what no agent may write --- */
+
+static int guard(struct crew_check *k, const char *path, const char *what, const char *name, uint32_t line) {
+        char real[PATH_MAX];
+        struct arena *a = k->d->b.arena;
+
+        if (!path)
+                return 0;
+        const char *full = realpath(path, real) ? real : path;
+        int r = arena_grow(a, &k->guarded, k->n_guarded, sizeof(*k->guarded));
+        const char *copy = r < 0 ? NULL : arena_strndup(a, full, strlen(full));
+        if (!copy)
+                return -ENOMEM;
+        k->guarded[k->n_guarded++] = (struct guarded){copy, what, name, line};
+        return 0;
+}
+
+static int guard_words(struct crew_check *k, const char *const *words, size_t n, const char *what, const char *name,
+                       uint32_t line) {
+        char path[PATH_MAX];
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < n; i++) {
+                if (crew_own_file(k->c, words[i], path))
+                        r = guard(k, path, what, name, line);
+                else if (i == 0 && words[0][0] == '/')
+                        r = guard(k, words[0], what, name, line);
+        }
+        return r;
+}
+
+static int guard_all(struct crew_check *k) {
+        const struct crew_file *c = k->c;
+        int r = guard(k, c->path, "the crew file", c->name, 0);
+
+        for (size_t i = 0; r == 0 && i < c->n_tools; i++) {
+                const struct crew_tool *t = &c->tools[i];
+                r = guard_words(k, (const char *const *)t->command, t->n_command, "a file of tool", t->name, t->mark.line);
+                if (r == 0)
+                        r = guard(k, t->input_file, "the input schema of tool", t->name, t->mark.line);
+                if (r == 0)
+                        r = guard(k, t->output_file, "the output schema of tool", t->name, t->mark.line);
+        }
+        for (size_t i = 0; r == 0 && i < c->n_agents; i++) {
+                const struct crew_agent *a = &c->agents[i];
+                r = guard(k, a->policy_file, "the policy of agent", a->name, a->mark.line);
+                if (r == 0)
+                        r = guard_words(k, (const char *const *)a->command, a->n_command, "a file of agent", a->name,
+                                        a->mark.line);
+        }
+        for (size_t i = 0; r == 0 && i < c->n_tasks; i++)
+                r = guard(k, c->tasks[i].output_file, "the output schema of task", c->tasks[i].name, c->tasks[i].mark.line);
+        for (size_t i = 0; r == 0 && i < c->n_endpoints; i++)
+                r = guard(k, c->endpoints[i].ca_file, "the certificates of endpoint", c->endpoints[i].host,
+                          c->endpoints[i].mark.line);
+        if (r == 0 && k->d->hook_command)
+                r = guard_words(k, (const char *const *)c->hook_terminated, c->n_hook_terminated, "the hook",
+                                "on_agent_terminated", k->d->hook_command->mark.line);
+        return r;
+}
+
+static void check_guarded(struct crew_check *k, const struct crew_agent *a, const struct policy_path *w) {
+        for (size_t i = 0; i < k->n_guarded; i++) {
+                const struct guarded *g = &k->guarded[i];
+                if (!path_covers(w, g->path))
+                        continue;
+                if (g->line)
+                        at_path(k, false, a->policy, w->mark, "write to a directory of its own",
+                                "agent '%s' could change %s '%s' (%s:%u): %s lies in its write tree '%s%s'", a->name,
+                                g->what, g->name, k->c->path, g->line, g->path, w->path, slash(w));
+                else
+                        at_path(k, false, a->policy, w->mark, "write to a directory of its own",
+                                "agent '%s' could change %s: %s lies in its write tree '%s%s'", a->name, g->what,
+                                k->c->path, w->path, slash(w));
+        }
+}
+
+/* --- agent against agent --- */
+
+/* Does a task of `reader` come after a task of `writer`? */
+static bool in_pipeline(const struct crew_check *k, size_t reader, size_t writer) {
+        size_t n = k->c->n_tasks;
+
+        for (size_t i = 0; i < n; i++)
+                for (size_t j = 0; k->c->tasks[i].agent_index == reader && j < n; j++)
+                        if (k->c->tasks[j].agent_index == writer && k->reaches[i * n + j])
+                                return true;
+        return false;
+}
+
+static bool is_code(const struct policy_path *p) {
+        return p->kind == POLICY_EXEC || (p->kind == POLICY_RUNTIME && !p->optional);
+}
+
+/* Path p of agent i against write path w of agent j. */
+static void check_pair(struct crew_check *k, size_t i, const struct policy_path *p, size_t j, const struct policy_path *w) {
+        const struct crew_agent *a = &k->c->agents[i], *b = &k->c->agents[j];
+
+        if (!path_overlaps(p->path, w->path))
+                return;
+        if (p->kind == POLICY_WRITE && i > j)
+                at_path(k, true, a->policy, p->mark, "", "agents '%s' and '%s' both write '%s%s' (%s:%u)", a->name, b->name,
+                        strlen(p->path) > strlen(w->path) ? p->path : w->path, slash(p), policy_file(b->policy),
+                        w->mark.line);
+        if (is_code(p))
+                at_path(k, false, a->policy, p->mark, "",
+                        "agent '%s' could execute what agent '%s' writes: '%s%s' overlaps '%s%s' (%s:%u)", a->name, b->name,
+                        p->path, slash(p), w->path, slash(w), policy_file(b->policy), w->mark.line);
+        if (p->kind == POLICY_READ && !a->orchestrator && !in_pipeline(k, i, j))
+                at_path(k, true, a->policy, p->mark,
+                        "let a task of it name the other's task in its context, or narrow the path",
+                        "agent '%s' reads the output of agent '%s', but no task of it follows one of '%s': '%s%s' (%s:%u)",
+                        a->name, b->name, b->name, w->path, slash(w), policy_file(b->policy), w->mark.line);
+}
+
+static void check_against_writers(struct crew_check *k, size_t i, const struct policy_path *p) {
+        for (size_t j = 0; j < k->c->n_agents; j++) {
+                const struct policy_image *other = k->c->agents[j].policy;
+                for (size_t n = 0; j != i && other && n < policy_n_paths(other); n++) {
+                        struct policy_path w = policy_path_at(other, n);
+                        if (w.kind == POLICY_WRITE)
+                                check_pair(k, i, p, j, &w);
+                }
+        }
+}
+
+/* --- tools --- */
+
+/* A tool an agent can read it can also run on its own, past the gate: by ld.so, sh, or a copy. */
+static void check_tool_hidden(struct crew_check *k, const struct crew_agent *a, const struct policy_path *p) {
+        char path[PATH_MAX];
+
+        for (size_t t = 0; t < k->c->n_tools; t++) {
+                const struct crew_tool *tool = &k->c->tools[t];
+                for (size_t w = 0; w < tool->n_command; w++) {
+                        if (!crew_own_file(k->c, tool->command[w], path) || !path_covers(p, path))
+                                continue;
+                        at_path(k, false, a->policy, p->mark,
+                                "list narrower paths; tools belong in a directory that no agent reads",
+                                "agent '%s' could read tool '%s' (%s:%u) and run it past the gate: %s lies in %s '%s%s'",
+                                a->name, tool->name, k->c->path, tool->mark.line, path, section(p), p->path, slash(p));
+                        break;
+                }
+        }
+}
+
+static void check_hole(struct crew_check *k, const struct crew_agent *a, const struct policy_path *hole) {
+        char path[PATH_MAX];
+
+        for (size_t w = 0; w < a->n_command; w++)
+                if (crew_own_file(k->c, a->command[w], path) && path_covers(hole, path))
+                        at_path(k, false, a->policy, hole->mark, "",
+                                "the hole '%s%s' hides the program of agent '%s' (%s:%u)", hole->path, slash(hole), a->name,
+                                k->c->path, a->mark.line);
+}
+
+static int check_tool_names(struct crew_check *k, const struct crew_agent *a) {
+        const char **names = arena_alloc(k->d->b.arena, k->c->n_tools * sizeof(*names) + 1);
+        char hint[256];
+
+        if (!names)
+                return -ENOMEM;
+        for (size_t i = 0; i < k->c->n_tools; i++)
+                names[i] = k->c->tools[i].name;
+        for (size_t i = 0; i < policy_n_names(a->policy, POLICY_TOOLS_ALLOWED); i++) {
+                struct policy_name n = policy_name_at(a->policy, POLICY_TOOLS_ALLOWED, i);
+                if (strcmp(n.name, "*") != 0 && !crew_find_tool(k->c, n.name))
+                        at_path(k, true, a->policy, n.mark, crew_suggest(hint, sizeof(hint), n.name, names, k->c->n_tools),
+                                "tool '%s' is not declared in %s", n.name, k->c->path);
+        }
+        return 0;
+}
+
+/* `tools:` of an agent says what it needs: each must be declared, and allowed by its policy. */
+static int check_needs(struct crew_check *k, size_t i) {
+        const struct crew_agent *a = &k->c->agents[i];
+        const struct node *list = k->d->agents[i].tools;
+        const char **names = arena_alloc(k->d->b.arena, k->c->n_tools * sizeof(*names) + 1);
+        char hint[256];
+
+        if (!names)
+                return -ENOMEM;
+        for (size_t t = 0; t < k->c->n_tools; t++)
+                names[t] = k->c->tools[t].name;
+        for (const struct node *e = list ? list->first : NULL; e; e = e->next) {
+                if (!bind_is(&k->d->b, e, NODE_SCALAR, "the name of a tool"))
+                        continue;
+                if (!crew_find_tool(k->c, e->text)) {
+                        bind_error(&k->d->b, e, crew_suggest(hint, sizeof(hint), e->text, names, k->c->n_tools),
+                                   "agent '%s' names tool '%.80s', which is not declared", a->name, e->text);
+                        continue;
+                }
+                struct policy_verdict v = policy_decide(a->policy, POLICY_DO_TOOL, e->text);
+                if (!v.allowed)
+                        bind_error(&k->d->b, e, v.next_step, "agent '%s' needs tool '%s', which its policy denies (%s)",
+                                   a->name, e->text, v.rule[0] ? v.rule : policy_file(a->policy));
+        }
+        return 0;
+}
+
+/* --- targets, commands, endpoints --- */
+
+static int check_targets(struct crew_check *k, const struct crew_agent *a) {
+        const char **names = arena_alloc(k->d->b.arena, k->c->n_agents * sizeof(*names) + 1);
+        char hint[256];
+
+        if (!names)
+                return -ENOMEM;
+        for (size_t i = 0; i < k->c->n_agents; i++)
+                names[i] = k->c->agents[i].name;
+        for (size_t i = 0; i < policy_n_names(a->policy, POLICY_TARGETS); i++) {
+                struct policy_name n = policy_name_at(a->policy, POLICY_TARGETS, i);
+                if (!crew_find_agent(k->c, n.name))
+                        at_path(k, true, a->policy, n.mark, crew_suggest(hint, sizeof(hint), n.name, names, k->c->n_agents),
+                                "agent '%s' is not declared in %s", n.name, k->c->path);
+        }
+        return 0;
+}
+
+/* Where the first word is found: the jail's PATH, or as written. */
+static const char *find_program(const char *word, char *buf, size_t size) {
+        static const char *const dirs[] = {"/usr/local/bin", "/usr/bin", "/bin"};
+
+        if (word[0] == '/')
+                return word;
+        for (size_t i = 0; i < ELEMENTSOF(dirs); i++) {
+                snprintf(buf, size, "%s/%s", dirs[i], word);
+                if (access(buf, X_OK) == 0)
+                        return buf;
+        }
+        return strcmp(word, "crew-call") == 0 ? "/run/crew/bin/crew-call" : NULL;
+}
+
+static void check_command(struct crew_check *k, size_t i) {
+        const struct crew_agent *a = &k->c->agents[i];
+        const struct node *at = k->d->agents[i].command;
+        char buf[PATH_MAX], real[PATH_MAX];
+
+        if (!a->n_command)
+                return;
+        const char *program = find_program(a->command[0], buf, sizeof(buf));
+        if (!program) {
+                bind_error(&k->d->b, at->first, "looked for in /usr/local/bin, /usr/bin and /bin",
+                           "'command': there is no program '%.200s'", a->command[0]);
+                return;
+        }
+        bool listed = policy_decide(a->policy, POLICY_DO_EXEC, program).allowed;
+        if (!listed && realpath(program, real))
+                listed = policy_decide(a->policy, POLICY_DO_EXEC, real).allowed;
+        if (!listed)
+                bind_error(&k->d->b, at->first, "list it in filesystem.exec, or start it by its interpreter",
+                           "agent '%s' may not execute %.200s: it is neither in the runtime nor in filesystem.exec (%s)",
+                           a->name, program, policy_file(a->policy));
+}
+
+static void check_endpoints(struct crew_check *k) {
+        for (size_t i = 0; i < k->c->n_endpoints; i++) {
+                const struct crew_endpoint *e = &k->c->endpoints[i];
+                bool v6 = strchr(e->host, ':') != NULL, listed = false;
+                char text[300];
+                snprintf(text, sizeof(text), "%s%s%s:%u", v6 ? "[" : "", e->host, v6 ? "]" : "", e->port);
+                for (size_t a = 0; a < k->c->n_agents && !listed; a++)
+                        listed = policy_decide(k->c->agents[a].policy, POLICY_DO_CONNECT, text).allowed;
+                if (!listed)
+                        policy_report_add(k->d->b.report, true, k->c->path, (int)e->mark.line, (int)e->mark.column,
+                                          "an entry here never widens a policy", "no agent's policy allows '%s'", text);
+        }
+}
+
+/* --- all of it --- */
+
+static bool made_by_a_member(const void *user, const char *path) {
+        const struct crew_check *k = user;
+
+        for (size_t i = 0; i < k->c->n_agents; i++) {
+                const struct policy_image *p = k->c->agents[i].policy;
+                for (size_t n = 0; n < policy_n_paths(p); n++) {
+                        struct policy_path w = policy_path_at(p, n);
+                        /* inside the write tree, or above it: the tree is made at start */
+                        if (w.kind == POLICY_WRITE && w.tree && path_overlaps(w.path, path))
+                                return true;
+                }
+        }
+        return false;
+}
+
+static int find_order(struct crew_check *k) {
+        size_t n = k->c->n_tasks;
+
+        k->reaches = arena_alloc(k->d->b.arena, n * n + 1);
+        if (!k->reaches)
+                return -ENOMEM;
+        for (size_t o = 0; o < n; o++) {
+                size_t i = k->d->order[o];
+                const struct crew_task *t = &k->c->tasks[i];
+                for (size_t c = 0; c < t->n_context; c++) {
+                        k->reaches[i * n + t->context[c]] = 1;
+                        for (size_t j = 0; j < n; j++)
+                                k->reaches[i * n + j] |= k->reaches[t->context[c] * n + j];
+                }
+        }
+        return 0;
+}
+
+static int check_agent(struct crew_check *k, size_t i) {
+        const struct crew_agent *a = &k->c->agents[i];
+
+        for (size_t n = 0; n < policy_n_paths(a->policy); n++) {
+                struct policy_path p = policy_path_at(a->policy, n);
+                if (p.kind == POLICY_WRITE)
+                        check_guarded(k, a, &p);
+                if (p.kind == POLICY_DENY)
+                        check_hole(k, a, &p);
+                if (p.kind == POLICY_READ || p.kind == POLICY_WRITE || is_code(&p)) {
+                        check_against_writers(k, i, &p);
+                        if (!a->orchestrator && p.kind != POLICY_WRITE)
+                                check_tool_hidden(k, a, &p);
+                }
+        }
+        check_command(k, i);
+        policy_check_missing(a->policy, a->orchestrator, made_by_a_member, k, k->d->b.report);
+        int r = check_targets(k, a);
+        if (r == 0)
+                r = check_tool_names(k, a);
+        return r < 0 ? r : check_needs(k, i);
+}
+
+int crew_check(struct crew_draft *d, struct crew_err *err) {
+        struct crew_check k = {.d = d, .c = d->c};
+        int r = guard_all(&k);
+
+        if (r == 0)
+                r = find_order(&k);
+        for (size_t i = 0; r == 0 && i < k.c->n_agents; i++)
+                r = check_agent(&k, i);
+        if (r == 0)
+                check_endpoints(&k);
+        return r < 0 ? crew_fail(err, -r, "%s: out of memory", d->c->path) : 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A crew file between YAML and struct crew_file: what its tables bind, plus the nodes that messages point to.
+ * The arena and the public struct live in struct crew_own, which the caller of crew_load() gets.
+ */
+#pragma once
+
+#include "bind.h"
+#include "crew_file.h"
+
+struct crew_own {
+        struct crew_file pub; /* first: crew_file_free() casts back */
+        struct arena arena;
+};
+
+/* Parallel to crew_file.agents, .tasks, .tools: where their keys stand. */
+struct agent_draft {
+        const struct node *node, *policy, *command, *driver, *tools;
+        const char *policy_name;  /* as written */
+        const char *policy_agent; /* whose document; NULL: the agent's own */
+};
+struct task_draft {
+        const struct node *node, *agent, *context, *timeout;
+};
+struct tool_draft {
+        const struct node *node, *command;
+};
+
+struct crew_draft {
+        struct bind b;
+        struct crew_own *own;
+        struct crew_file *c;  /* &own->pub */
+        const char *policies; /* as written, NULL: the crew's directory */
+        struct agent_draft *agents;
+        struct task_draft *tasks;
+        struct tool_draft *tools;
+        const struct node *hook_command;
+        uint32_t process;
+        uint32_t *order; /* of the tasks: each after those of its context; set by crew_resolve() */
+};
+
+/* Binds the document; names are not resolved yet. */
+int crew_bind(struct crew_draft *d, const struct node *doc);
+/* Names between tasks, agents and tools, cycles; then policies are loaded. */
+int crew_resolve(struct crew_draft *d, struct crew_err *err);
+/* What must hold between agents; see files "Cross-crew checks" in crew-file(5). */
+int crew_check(struct crew_draft *d, struct crew_err *err);
+
+/* A file named in the crew file: relative to its directory, ${CREW_DIR} expanded.  Absolute.  0, 1 reported, -errno. */
+int crew_path(struct bind *b, const struct node *at, const char *text, const char **out);
+/* "did you mean 'x'? declared: a, b, c" */
+const char *crew_suggest(char *buf, size_t size, const char *word, const char *const *names, size_t n);
+/* argv words that are regular files below the crew's directory: true, and the normalised path in out (PATH_MAX). */
+bool crew_own_file(const struct crew_file *c, const char *word, char *out);

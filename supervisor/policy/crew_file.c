@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loading a crew: bytes -> nodes -> bound -> names resolved, policies loaded -> checked across agents.  All problems that
+ * can be found are reported before the load fails; the checks across agents need a crew whose parts all stand.
+ */
+#include "crew_file.h"
+
+#include "common/util.h"
+#include "crew_draft.h"
+#include "load.h"
+#include "supervisor/schema/schema.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+const struct crew_agent *crew_find_agent(const struct crew_file *c, const char *name) {
+        for (size_t i = 0; i < c->n_agents; i++)
+                if (strcmp(c->agents[i].name, name) == 0)
+                        return &c->agents[i];
+        return NULL;
+}
+
+const struct crew_tool *crew_find_tool(const struct crew_file *c, const char *name) {
+        for (size_t i = 0; i < c->n_tools; i++)
+                if (strcmp(c->tools[i].name, name) == 0)
+                        return &c->tools[i];
+        return NULL;
+}
+
+struct crew_file *crew_file_free(struct crew_file *c) {
+        struct crew_own *own = (struct crew_own *)c;
+
+        if (!c)
+                return NULL;
+        for (size_t i = 0; i < c->n_tools; i++) {
+                schema_free(c->tools[i].input);
+                schema_free(c->tools[i].output);
+        }
+        for (size_t i = 0; i < c->n_tasks; i++)
+                schema_free(c->tasks[i].output);
+        for (size_t i = 0; i < c->n_agents; i++)
+                policy_image_free(c->agents[i].policy);
+        arena_fini(&own->arena);
+        free(own);
+        return NULL;
+}
+
+/* The directory of the file, absolute and without symbolic links. */
+static int find_dir(struct crew_draft *d, const char *file, struct crew_err *err) {
+        const char *slash = strrchr(file, '/');
+        char dir[PATH_MAX], real[PATH_MAX];
+
+        if (slash && (size_t)(slash - file) + 1 >= sizeof(dir))
+                return crew_fail(err, ENAMETOOLONG, "path too long: %s", file);
+        snprintf(dir, sizeof(dir), "%.*s", slash ? (int)(slash - file) + 1 : 1, slash ? file : ".");
+        int r = crew_dir_real(dir, real, err);
+        if (r < 0)
+                return r;
+        d->c->dir = arena_strndup(&d->own->arena, real, strlen(real));
+        d->c->path = arena_strndup(&d->own->arena, file, strlen(file));
+        if (!d->c->dir || !d->c->path)
+                return crew_fail(err, ENOMEM, "%s: out of memory", file);
+        d->b.crew_dir = d->c->dir;
+        return 0;
+}
+
+static int load(struct crew_draft *d, const char *bytes, size_t n, struct crew_err *err) {
+        struct policy_report *report = d->b.report;
+        struct node *docs;
+        int r = node_parse(d->c->path, bytes, n, &d->own->arena, &docs, report, err);
+
+        if (r < 0)
+                return r;
+        if (!docs) {
+                policy_report_add(report, false, d->c->path, 0, 0, "", "the file holds no crew");
+                return -EINVAL;
+        }
+        size_t before = report->errors;
+        r = crew_bind(d, docs);
+        if (r < 0)
+                return crew_fail(err, -r, "%s: out of memory", d->c->path);
+        r = crew_resolve(d, err);
+        if (r == 0 && report->errors == before)
+                r = crew_check(d, err);
+        return r;
+}
+
+int crew_load(const char *file, struct crew_file **out, struct policy_report *report, struct crew_err *err) {
+        struct crew_own *own = calloc(1, sizeof(*own));
+        struct crew_draft d = {.own = own, .c = &own->pub, .b = {.file = file, .report = report}};
+        _cleanup_free_ char *bytes = NULL;
+        struct crew_err why = CREW_ERR_NULL;
+        size_t n, before = report->errors, before_items = report->n;
+
+        *out = NULL;
+        if (!own)
+                return crew_fail(err, ENOMEM, "%s: out of memory", file);
+        d.b.arena = &own->arena;
+        int r = crew_read_file(file, NODE_MAX_BYTES, &bytes, &n, &why);
+        if (r < 0)
+                policy_report_add(report, false, file, 0, 0, "", "cannot be read: %s",
+                                  r == -EFBIG    ? "it is larger than 1 MiB"
+                                  : r == -EINVAL ? "not a regular file"
+                                                 : strerror(-r));
+        if (r == 0)
+                r = find_dir(&d, file, err);
+        if (r == 0) {
+                crew_sha256(bytes, n, own->pub.sha256);
+                r = load(&d, bytes, n, err);
+        }
+        if (report->errors != before && (r == 0 || r == -EINVAL || why.code))
+                r = report_refuse(report, before_items, file, err);
+        if (r < 0) {
+                crew_file_free(&own->pub);
+                return r;
+        }
+        *out = &own->pub;
+        return 0;
+}
