@@ -178,11 +178,15 @@ static void add_private(const struct view *v, struct plan_builder *b) {
 }
 
 static int add_crew_call(const struct view *v, struct plan_builder *b) {
-        char path[PATH_MAX];
-        int r = crew_program_path("crew-call", path, v->err);
+        char found[PATH_MAX];
+        const char *path = v->in->crew_call;
 
-        if (r < 0)
-                return r;
+        if (!path) {
+                int r = crew_program_path("crew-call", found, v->err);
+                if (r < 0)
+                        return r;
+                path = found;
+        }
         return plan_add_mount(b, PLAN_MOUNT_BIND, PLAN_MOUNT_RO | PLAN_MOUNT_FOLLOW, path, "/run/crew/bin/crew-call", 0, 0,
                               0, 0);
 }

@@ -45,6 +45,10 @@ static const struct {
 static void add_mount(const struct view *v, struct plan_builder *b, const struct grant *g) {
         uint32_t flags = rows[g->kind].flags;
 
+        if (g->kind == GRANT_LINK) {
+                plan_add_mount(b, PLAN_MOUNT_SYMLINK, 0, g->src, g->dst, 0, 0, 0, 0);
+                return;
+        }
         if (rows[g->kind].policy && v->in->root_mode)
                 flags |= PLAN_MOUNT_IDMAP;
         if (g->missing && g->dir)

@@ -6,6 +6,9 @@
  * the same rights is not mounted again; a hole beats every grant; read_only beats the write tree around it.  Directories
  * between a write tree and a hole or read-only part in it are pinned (mounted onto themselves), for a rename of one of
  * them would move the protected part away from its path.
+ *
+ * What a policy grants is granted under its real path: a symbolic link on the way was an error when the policy was loaded
+ * and is one here.  Only the runtime's paths and the commands may go through links, none of them in a write tree.
  */
 #include "planner_view.h"
 
@@ -104,6 +107,10 @@ static int missing_grant(struct view *v, const struct policy_path *pp, struct gr
         return 0;
 }
 
+static bool is_runtime(enum policy_path_kind kind) {
+        return kind == POLICY_RUNTIME || kind == POLICY_RUNTIME_READ;
+}
+
 static int check_type(struct view *v, const struct policy_path *pp, struct grant *g) {
         const char *section = section_names[pp->kind];
         struct stat st;
@@ -118,7 +125,7 @@ static int check_type(struct view *v, const struct policy_path *pp, struct grant
                         v, pp->mark.line, EINVAL,
                         "%s: %s is neither a regular file nor a directory; sockets, devices and pipes are not granted",
                         section, pp->path);
-        if (pp->kind == POLICY_RUNTIME || pp->kind == POLICY_RUNTIME_READ || pp->kind == POLICY_READ_ONLY)
+        if (is_runtime(pp->kind) || pp->kind == POLICY_READ_ONLY)
                 return 0;
         if (g->dir && !pp->tree)
                 return view_fail(v, pp->mark.line, EISDIR, "%s: %s is a directory; write '%s/' to grant the whole tree",
@@ -141,21 +148,36 @@ static int check_place(struct view *v, const struct policy_path *pp, const char 
         return 0;
 }
 
-static int collect_one(struct view *v, const struct policy_path *pp) {
-        struct grant g = {.kind = grant_of[pp->kind], .program = GRANT_EVERYBODY, .dst = pp->path, .line = pp->mark.line};
-        char real[PATH_MAX];
+/* view_resolve, with what a policy path may not do. */
+static int resolve_policy(const struct view *v, const struct policy_path *pp, char real[PATH_MAX]) {
         int state = view_resolve(v, pp->path, real, v->err);
 
-        if (state < 0) {
+        if (state < 0)
                 crew_err_add(v->err, "%s:%u: %s", policy_file(v->in->policy), pp->mark.line, section_names[pp->kind]);
+        else if (!is_runtime(pp->kind) && strcmp(real, pp->path) != 0)
+                state = view_fail(v, pp->mark.line, ELOOP, "%s: %s is reached through a symbolic link; write %s",
+                                  section_names[pp->kind], pp->path, real);
+        return state;
+}
+
+static int collect_one(struct view *v, const struct policy_path *pp) {
+        struct grant g = {.kind = grant_of[pp->kind], .program = GRANT_EVERYBODY, .line = pp->mark.line};
+        char real[PATH_MAX];
+        int state = resolve_policy(v, pp, real);
+
+        if (state < 0)
                 return state;
-        }
         int r = check_place(v, pp, real);
         if (r < 0)
                 return r;
-        g.src = real;
-        if (base_is_linked(pp->path))
-                g.dst = real; /* /lib/x is /usr/lib/x in the view too */
+        g.src = g.dst = real;
+        if (pp->kind == POLICY_RUNTIME_READ && strcmp(real, pp->path) != 0 && view_may_execute(v, real)) {
+                g.kind = GRANT_LINK;
+                g.dst = pp->path;
+                return state == RESOLVE_MISSING ? 0 : put_grant(v, &g);
+        }
+        if (is_runtime(pp->kind) && !base_is_linked(pp->path))
+                g.dst = pp->path; /* else: /lib/x is /usr/lib/x in the view too */
         r = state == RESOLVE_MISSING ? missing_grant(v, pp, &g) : check_type(v, pp, &g);
         return r < 0 ? r : r == 1 ? 0 : put_grant(v, &g);
 }
@@ -210,7 +232,7 @@ static bool shows_it(const struct grant *h, const struct grant *g) {
 
         if (!dst || !src || strcmp(dst, src) != 0)
                 return false;
-        if (g->kind == GRANT_READ_ONLY || g->kind == GRANT_PIN || g->kind == GRANT_TOOL)
+        if (g->kind == GRANT_READ_ONLY || g->kind == GRANT_PIN || g->kind == GRANT_TOOL || g->kind == GRANT_LINK)
                 return false; /* these are there for their mount */
         return (shows[h->kind].exec || !shows[g->kind].exec) && (shows[h->kind].write || !shows[g->kind].write);
 }
@@ -232,24 +254,6 @@ static void find_covered(struct view *v) {
                 struct grant *g = &v->grants[i];
                 const struct grant *h = mount_around(v, i);
                 g->covered = h && (shows_it(h, g) || (h->kind == g->kind && strcmp(h->dst, g->dst) == 0));
-        }
-}
-
-/* A grant whose path goes through a link inside another granted tree cannot be mounted there; the link, seen in the
- * view, leads to the real path, so it is granted at that. */
-static void move_linked(struct view *v) {
-        for (size_t i = 0; i < v->n_grants; i++) {
-                struct grant *g = &v->grants[i];
-                for (size_t j = 0; j < v->n_grants; j++) {
-                        const struct grant *h = &v->grants[j];
-                        const char *suffix = i != j && h->dir ? view_suffix(h->dst, g->dst) : NULL;
-                        char there[PATH_MAX];
-                        if (!suffix || !*suffix)
-                                continue;
-                        snprintf(there, sizeof(there), "%s%s", strcmp(h->src, "/") == 0 ? "" : h->src, suffix);
-                        if (strcmp(there, g->src) != 0)
-                                g->dst = g->src;
-                }
         }
 }
 
@@ -312,36 +316,18 @@ static int add_hole(struct view *v, const char *dst) {
         return add_pins(v, dst);
 }
 
-/* A hole is wherever a granted tree shows its real path. */
 static int map_hole(struct view *v, const struct policy_path *pp) {
-        char real[PATH_MAX], dst[PATH_MAX];
-        int state = view_resolve(v, pp->path, real, v->err);
+        char real[PATH_MAX];
+        int state = resolve_policy(v, pp, real);
 
-        if (state < 0) {
-                crew_err_add(v->err, "%s:%u: filesystem.deny", policy_file(v->in->policy), pp->mark.line);
+        if (state < 0)
                 return state;
-        }
         if (state == RESOLVE_MISSING && pp->optional)
                 return 0;
         if (state == RESOLVE_MISSING)
-                return view_fail(v, pp->mark.line, ENOENT,
-                                 "filesystem.deny: %s does not exist, so it cannot be covered; create it, or write "
-                                 "{path: %s, optional: true}",
-                                 pp->path, pp->path);
-        for (size_t i = 0, n = v->n_grants; i < n; i++) {
-                const struct grant *g = &v->grants[i];
-                const char *suffix = g->dir ? view_suffix(g->src, real) : strcmp(g->src, real) == 0 ? "" : NULL;
-                if (!suffix)
-                        continue;
-                if (strcmp(suffix, "/") == 0)
-                        suffix = "";
-                if ((size_t)snprintf(dst, sizeof(dst), "%s%s", g->dst, suffix) >= sizeof(dst))
-                        return view_fail(v, pp->mark.line, ENAMETOOLONG, "filesystem.deny: path too long");
-                int r = add_hole(v, dst);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+                return view_fail(v, pp->mark.line, ENOENT, "filesystem.deny: %s does not exist, so it cannot be covered",
+                                 pp->path);
+        return add_hole(v, pp->path);
 }
 
 static int map_holes(struct view *v) {
@@ -362,7 +348,7 @@ static void drop_in_holes(struct view *v) {
         for (size_t i = 0; i < v->n_grants; i++) {
                 bool in = false;
                 for (size_t k = 0; k < v->n_holes && !in; k++)
-                        in = path_within(v->holes[k], v->grants[i].dst);
+                        in = path_within(v->holes[k], v->grants[i].dst) || path_within(v->holes[k], v->grants[i].src);
                 if (!in)
                         v->grants[kept++] = v->grants[i];
         }
@@ -405,7 +391,6 @@ static int pin_read_only(struct view *v) {
 }
 
 int view_settle(struct view *v) {
-        move_linked(v);
         qsort(v->grants, v->n_grants, sizeof(*v->grants), by_dst);
         find_covered(v);
         int r = pin_read_only(v);

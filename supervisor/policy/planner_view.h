@@ -14,6 +14,7 @@
 enum grant_kind {
         GRANT_RUNTIME,      /* read and execute, everybody */
         GRANT_RUNTIME_READ, /* read, everybody */
+        GRANT_LINK,         /* a link of the runtime that leads into the runtime: the same link in the view */
         GRANT_READ,
         GRANT_WRITE,
         GRANT_EXEC,
