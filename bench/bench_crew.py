@@ -1,0 +1,190 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks of a running crew, each against a yardstick in the same run.
+
+usage: bench_crew.py [--build DIR] [--json FILE] [spawn] [memory] [kill] [python]
+
+spawn   crewd's SPAWN_START to READY (attested) against the bare recipe in C             at most 1.6x
+memory  300 idle agents: proportional set size of all our processes, per agent          at most 1.0 MiB
+kill    kill to all reaped for 10, 100, 700 processes against a bare pidns SIGKILL      at most 1.3x
+python  python3 -c pass in an agent's jail, default audit, against outside              at most 1.25x
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parent.parent
+POLICY = """agent: "{name}"
+sandbox:
+  mode: deny-by-default
+  filesystem: {{read: [], write: []}}
+  network: {{deny_all: true}}
+  tools: {{denied: ["*"]}}
+  limits: {{processes: 1024, memory: 1GiB}}
+"""
+
+
+class Bench:
+    def __init__(self, build):
+        self.build = Path(build).resolve()
+        self.top = Path(tempfile.mkdtemp(prefix="crewd-bench-", dir="/var/tmp"))
+        self.env = {**os.environ, "CREWD_HOME": str(self.top / "home"), "LANG": "C.UTF-8"}
+        (self.top / "home").mkdir()
+
+    def crewctl(self, *args, check=True, **kw):
+        r = subprocess.run([self.build / "cli/crewctl", *map(str, args)], env=self.env, capture_output=True, text=True, **kw)
+        if check and r.returncode != 0:
+            raise SystemExit(f"crewctl {args}: {r.returncode}\n{r.stdout}{r.stderr}")
+        return r
+
+    def crew(self, name, n):
+        d = self.top / name
+        d.mkdir(exist_ok=True)
+        names = [f"a{i}" for i in range(n)]
+        for a in names:
+            (d / f"{a}.yaml").write_text(POLICY.format(name=a))
+        (d / "agent.py").write_text("#!/usr/bin/python3\n")
+        (d / "agent.py").chmod(0o755)
+        agents = "".join(f'  {a}: {{policy: {a}.yaml, role: r, goal: g, command: ["python3", "${{CREW_DIR}}/agent.py"], driver: exec-json}}\n'
+                         for a in names)
+        (d / "crew.yaml").write_text(f"crew: {name}\nprocess: sequential\npolicies: .\nagents:\n{agents}")
+        return d / "crew.yaml"
+
+    def status(self):
+        return json.loads(self.crewctl("status", "--json").stdout)
+
+    def close(self):
+        shutil.rmtree(self.top, ignore_errors=True)
+
+
+def bench_spawn(b):
+    crew = b.crew("spawn", 1)
+    ours, bare = [], []
+    for _ in range(15):
+        r = subprocess.run([b.build / "bench/bench-recipe", "20"], capture_output=True, text=True, check=True)
+        bare.append(json.loads(r.stdout)["median_us"])
+        b.crewctl("up", "--detach", crew)
+        ours.append(b.status()["agents"][0]["spawn_us"])
+        b.crewctl("down")
+    mine, theirs = statistics.median(ours), statistics.median(bare)
+    return [row("spawn -> READY, attested (us)", mine, "bare recipe in C", theirs, 1.6)]
+
+
+def our_pids(crew_pid):
+    """crewd and every descendant."""
+    children = {}
+    for p in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = p.read_text()
+        except OSError:
+            continue
+        pid, ppid = int(p.parent.name), int(text[text.rindex(")") + 2:].split()[1])
+        children.setdefault(ppid, []).append(pid)
+    todo, found = [crew_pid], []
+    while todo:
+        pid = todo.pop()
+        found.append(pid)
+        todo += children.get(pid, [])
+    return found
+
+
+def bench_memory(b, n=300):
+    crew = b.crew("memory", n)
+    b.crewctl("up", "--detach", crew)
+    time.sleep(3)
+    pid = int((b.top / "home/run/memory/pid").read_text().split()[0])
+    total, by_name = 0, {}
+    for p in our_pids(pid):
+        pss = int(re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{p}/smaps_rollup").read_text(), re.M)[1])
+        name = Path(f"/proc/{p}/comm").read_text().strip()
+        by_name[name] = by_name.get(name, 0) + pss
+        total += pss
+    cpu = idle_cpu(our_pids(pid))
+    b.crewctl("down", "--grace", "1s")
+    print("  memory by program (KiB):", by_name, f"· {cpu:.2f} % CPU idle", file=sys.stderr)
+    return [row(f"memory per idle agent, {n} of them (MiB)", total / 1024 / n, "limit", 1.0, 1.0)]
+
+
+def idle_cpu(pids, seconds=3):
+    def ticks():
+        return sum(sum(map(int, Path(f"/proc/{p}/stat").read_text().rpartition(")")[2].split()[11:13])) for p in pids)
+    before = ticks()
+    time.sleep(seconds)
+    return (ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds * 100
+
+
+def bench_kill(b):
+    rows = []
+    for n, rounds in ((10, 7), (100, 7), (700, 5)):
+        ours, bare = [], []
+        crew = b.crew(f"kill{n}", 1)
+        for _ in range(rounds):
+            r = subprocess.run([b.build / "bench/bench-kill-bare", str(n), "1"], capture_output=True, text=True, check=True)
+            bare.append(float(r.stdout))
+            b.crewctl("up", "--detach", crew)
+            run = subprocess.Popen([b.build / "cli/crewctl", "exec", "--agent", "a0", "--", "python3", "-c",
+                                    f"import os,time\nfor i in range({n - 2}):\n    if os.fork() == 0: time.sleep(600)\nprint('up', flush=True)\ntime.sleep(600)"],
+                                   env=b.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+            run.stdout.readline()
+            time.sleep(0.05)
+            killed = json.loads(b.crewctl("kill", "--agent", "a0", "--json").stdout)
+            ours.append(killed["terminated"]["kill_us"])
+            run.wait()
+            run.stdout.close()
+            b.crewctl("down", "--grace", "1s")
+        rows.append(row(f"kill -> all reaped, {n} processes (us)", statistics.median(ours), "bare pidns SIGKILL",
+                        statistics.median(bare), 1.3))
+    return rows
+
+
+def bench_python(b):
+    crew = b.crew("python", 1)
+    b.crewctl("up", "--detach", crew)
+    loop = "i=0; while [ $i -lt 40 ]; do /usr/bin/python3 -c pass; i=$((i+1)); done"
+    timed = f"import subprocess,time; t=time.perf_counter(); subprocess.run(['sh','-c','{loop}'],check=True); print(time.perf_counter()-t)"
+    inside, outside = [], []
+    for _ in range(5):
+        outside.append(float(subprocess.run(["/usr/bin/python3", "-c", timed], capture_output=True, text=True, check=True).stdout))
+        inside.append(float(b.crewctl("exec", "--agent", "a0", "--", "/usr/bin/python3", "-c", timed).stdout))
+    b.crewctl("down")
+    return [row("python3 -c pass in the jail (ms)", statistics.median(inside) * 25, "outside", statistics.median(outside) * 25, 1.25)]
+
+
+def row(what, ours, against, theirs, target):
+    return {"what": what, "ours": round(ours, 3), "against": against, "theirs": round(theirs, 3),
+            "ratio": round(ours / theirs, 3), "target": target, "met": ours / theirs <= target}
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--build", default=os.environ.get("CREWD_BUILD", SOURCE / "build"))
+    ap.add_argument("--json")
+    ap.add_argument("which", nargs="*")
+    args = ap.parse_args()
+    b = Bench(args.build)
+    rows = []
+    try:
+        for name, f in (("spawn", bench_spawn), ("memory", bench_memory), ("kill", bench_kill), ("python", bench_python)):
+            if not args.which or name in args.which:
+                rows += f(b)
+                for r in rows[-3:] if name == "kill" else rows[-1:]:
+                    print(f"{r['what']:<48} {r['ours']:>12} {r['theirs']:>12}  {r['ratio']:>6}x  (target {r['target']}x)"
+                          f"{'' if r['met'] else '  MISSED'}", flush=True)
+    finally:
+        subprocess.run([b.build / "cli/crewctl", "down", "--grace", "1s"], env=b.env, capture_output=True)
+        b.close()
+    if args.json:
+        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
