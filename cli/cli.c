@@ -17,6 +17,7 @@ int cli_problem_set(struct cli_problem *p, int status, const char *code, const c
         va_list ap;
 
         p->status = status;
+        p->told = false;
         p->hint[0] = '\0';
         snprintf(p->code, sizeof(p->code), "%s", code);
         va_start(ap, fmt);
@@ -64,8 +65,10 @@ int cli_report(const struct cli_problem *p, bool json) {
 
         fflush(stdout);
         term_init(&t, stderr);
-        put_lines(&t, "crewctl: ", "  ", p->text);
-        put_lines(&t, "  ", "  ", p->hint);
+        if (!p->told) {
+                put_lines(&t, "crewctl: ", "  ", p->text);
+                put_lines(&t, "  ", "  ", p->hint);
+        }
         if (json)
                 report_json(p);
         return p->status;

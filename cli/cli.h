@@ -99,6 +99,7 @@ void cli_print_help(const struct cli_verb *v);
 /* Something a person has to be told: what, and beside it the fix. */
 struct cli_problem {
         int status;    /* exit status */
+        bool told;     /* it is on standard error already, in more detail */
         char code[32]; /* for machines: "unknown-agent" */
         char text[1024];
         char hint[2048]; /* further lines, each printed indented; "" for none */

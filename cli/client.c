@@ -113,8 +113,8 @@ int client_send(struct client *c, Crew__Envelope *e, uint64_t *seq, struct cli_p
         e->seq = c->sent + 1;
         if (ipc_pack(e, SPWIRE_HEADER_BYTES, &frame, &n, &err) < 0)
                 return cli_problem_set(p, CLI_USAGE, "bad-request", "cannot ask crewd that: %s", err.msg);
-        spwire_header(frame, n - SPWIRE_HEADER_BYTES);
-        if (queue(c, frame, n) < 0)
+        spwire_header(frame, n);
+        if (queue(c, frame, SPWIRE_HEADER_BYTES + n) < 0)
                 return cli_problem_set(p, CLI_INTERNAL, "memory", "out of memory");
         c->sent++;
         if (seq)

@@ -15,7 +15,7 @@ const char *name_agent_state(int state) {
                 [CREW__AGENT_STATE__AGENT_READY] = "ready",        [CREW__AGENT_STATE__AGENT_WORKING] = "working",
                 [CREW__AGENT_STATE__AGENT_STOPPING] = "stopping",  [CREW__AGENT_STATE__AGENT_TERMINATED] = "terminated",
                 [CREW__AGENT_STATE__AGENT_FAILED] = "failed",      [CREW__AGENT_STATE__AGENT_RESTARTING] = "restarting",
-                [CREW__AGENT_STATE__AGENT_POLICY_ONLY] = "policy",
+                [CREW__AGENT_STATE__AGENT_POLICY_ONLY] = "policy-only",
         };
         return pick(names, ELEMENTSOF(names), state);
 }

@@ -29,9 +29,12 @@ static int load(struct session *s, const char *path, bool quiet, struct cli_prob
         policy_report_fini(&report);
         if (r < 0 && errors == 0)
                 return cli_problem_set(p, CLI_USAGE, "bad-file", "%s", err.msg);
-        if (r < 0)
-                return cli_problem_set(p, CLI_USAGE, "bad-file", "%s cannot be run: %zu error%s", path, errors,
-                                       errors == 1 ? "" : "s");
+        if (r < 0) {
+                cli_problem_set(p, CLI_USAGE, "bad-file", "%s cannot be run: %zu error%s", path, errors,
+                                errors == 1 ? "" : "s");
+                p->told = true;
+                return -1;
+        }
         if (warnings > 0 && !quiet)
                 fprintf(stderr, "%zu warning%s; crewctl policy check %s shows them\n", warnings, warnings == 1 ? "" : "s",
                         path);

@@ -99,7 +99,7 @@ size_t text_safe(const char *s, size_t n, bool utf8, char *out, size_t out_size)
 }
 
 char *text_safe_dup(const char *s, size_t n, bool utf8) {
-        size_t room = n * 8 + 1; /* "\U10ffff" is the longest for four bytes, "\x1b" for one */
+        size_t room = n * 8 + 4; /* "\U10ffff" is the longest for four bytes, "\x1b" for one */
         char *out = malloc(room);
 
         if (out)
@@ -125,7 +125,7 @@ void text_fit(char *s, size_t columns, bool utf8) {
 
         if (text_columns(s) <= columns)
                 return;
-        if (columns < mark_columns || n < strlen(mark)) {
+        if (columns < mark_columns) {
                 s[0] = '\0';
                 return;
         }
@@ -133,7 +133,7 @@ void text_fit(char *s, size_t columns, bool utf8) {
                 uint32_t cp = 0;
                 size_t len = decode(s + i, n - i, &cp);
                 size_t w = len ? columns_of(cp) : 1;
-                if (used + w > columns - mark_columns || i + (len ? len : 1) + strlen(mark) > n)
+                if (used + w > columns - mark_columns)
                         break;
                 used += w;
                 i += len ? len : 1;

@@ -14,12 +14,13 @@
 /* Copies n bytes of s into out: printable characters as they are (without utf8, those beyond ASCII become '?'), a tab
  * as a blank, everything else as \n, \xNN or \uNNNN.  Cut at a whole character if out is short.  Length. */
 size_t text_safe(const char *s, size_t n, bool utf8, char *out, size_t out_size);
-/* The same into fresh memory (caller frees); NULL when out of memory. */
+/* The same into fresh memory with three bytes to spare (caller frees); NULL when out of memory. */
 char *text_safe_dup(const char *s, size_t n, bool utf8);
 
 /* Columns of a string that text_safe made: combining characters take none, wide ones two. */
 size_t text_columns(const char *s);
-/* Cuts s in place to at most columns, ending in an ellipsis if something was lost.  s has room for what it holds. */
+/* Cuts s in place to at most columns, ending in an ellipsis if something was lost.  s has three bytes
+ * to spare. */
 void text_fit(char *s, size_t columns, bool utf8);
 
 #define TEXT_WORD 32

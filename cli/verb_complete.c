@@ -7,8 +7,10 @@
  */
 #include "cli.h"
 
+#include "common/record.h"
 #include "common/util.h"
 #include "crews.h"
+#include "supervisor/policy/policy.h"
 
 #include <string.h>
 
@@ -17,8 +19,9 @@ static void offer(const char *last, const char *word, const char *what) {
                 printf("%s\t%s\n", word, what);
 }
 
+/* At most n words, fewer when a NULL ends them. */
 static void offer_list(const char *last, const char *const *words, size_t n) {
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n && words[i]; i++)
                 offer(last, words[i], "");
 }
 
@@ -66,9 +69,6 @@ static void offer_crews(const char *last) {
 }
 
 static void offer_kind(enum cli_complete kind, const char *last, const char *crew) {
-        static const char *const filters[] = {"denied", "network", "file", "tool", "task", "message", "lifecycle", "all"};
-        static const char *const actions[] = {"read", "write", "exec", "tool", "send", "connect"};
-
         switch (kind) {
         case CLI_COMPLETE_NONE:
                 break;
@@ -85,10 +85,10 @@ static void offer_kind(enum cli_complete kind, const char *last, const char *cre
                 offer_crews(last);
                 break;
         case CLI_COMPLETE_FILTER:
-                offer_list(last, filters, ELEMENTSOF(filters));
+                offer_list(last, record_filters, SIZE_MAX);
                 break;
         case CLI_COMPLETE_ACTION:
-                offer_list(last, actions, ELEMENTSOF(actions));
+                offer_list(last, policy_verb_names, POLICY_VERB_N);
                 break;
         }
 }

@@ -43,8 +43,6 @@ static const struct cli_option options[] = {
         CLI_OPTION_JSON(struct options),
 };
 
-static const char *const filters[] = {"denied", "network", "file", "tool", "task", "message", "lifecycle", "all"};
-
 #define UNBOUNDED UINT64_MAX
 
 struct view {
@@ -79,7 +77,7 @@ static void emit_json(const char *agent, const char *line, size_t n) {
 }
 
 static void emit_text(struct view *v, const char *agent, const char *line, size_t n) {
-        static char text[RECORD_LINE_MAX];
+        static char text[RECORD_TEXT_MAX], shown[RECORD_TEXT_MAX];
         const struct term *t = &v->term;
 
         if (v->width > 0)
@@ -90,12 +88,13 @@ static void emit_text(struct view *v, const char *agent, const char *line, size_
                 fprintf(t->out, "%s\n", text);
                 return;
         }
-        char *verdict = strstr(text, ": DENIED");
+        text_safe(text, strlen(text), t->utf8, shown, sizeof(shown));
+        char *verdict = strstr(shown, ": DENIED");
         if (verdict) {
                 *verdict = '\0';
-                fprintf(t->out, "%s: %sDENIED%s", text, term_on(t, TERM_RED), term_off(t, TERM_RED));
+                fprintf(t->out, "%s: %sDENIED%s", shown, term_on(t, TERM_RED), term_off(t, TERM_RED));
         }
-        fprintf(t->out, "%s\n", verdict ? verdict + strlen(": DENIED") : text);
+        fprintf(t->out, "%s\n", verdict ? verdict + strlen(": DENIED") : shown);
 }
 
 static bool on_record(const char *agent, const char *line, size_t n, void *user) {
@@ -177,17 +176,26 @@ static int follow(struct view *v, struct merge *m, const struct merge_sink *sink
 
 /* --- the verb --- */
 
+static size_t n_filters(void) {
+        size_t n = 0;
+
+        while (record_filters[n])
+                n++;
+        return n;
+}
+
 static int check_filter(const struct options *o, struct cli_problem *p) {
-        if (!o->filter)
-                return 0;
-        for (size_t i = 0; i < ELEMENTSOF(filters); i++) {
-                if (strcmp(o->filter, filters[i]) == 0)
+        char all[256] = "";
+
+        for (size_t i = 0; i < n_filters(); i++) {
+                if (!o->filter || strcmp(o->filter, record_filters[i]) == 0)
                         return 0;
+                size_t used = strlen(all);
+                snprintf(all + used, sizeof(all) - used, "%s%s", i ? ", " : "", record_filters[i]);
         }
-        const char *near = crew_nearest(o->filter, filters, ELEMENTSOF(filters));
+        const char *near = crew_nearest(o->filter, record_filters, n_filters());
         cli_problem_set(p, CLI_USAGE, "usage", "unknown filter '%s'", o->filter);
-        cli_problem_hint(p, "filters: denied, network, file, tool, task, message, lifecycle, all%s%s%s",
-                         near ? "   (did you mean " : "", near ? near : "", near ? "?)" : "");
+        cli_problem_hint(p, "filters: %s%s%s%s", all, near ? "   (did you mean " : "", near ? near : "", near ? "?)" : "");
         return -1;
 }
 

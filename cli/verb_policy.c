@@ -241,7 +241,9 @@ static int bad_files(struct policy_report *report, int r, const struct crew_err 
                 return 0;
         if (errors == 0)
                 return cli_problem_set(p, CLI_USAGE, "bad-file", "%s", err->msg);
-        return cli_problem_set(p, CLI_USAGE, "bad-file", "the policy has errors; crewctl policy check shows them");
+        cli_problem_set(p, CLI_USAGE, "bad-file", "the policy has errors; crewctl policy check shows them");
+        p->told = !json;
+        return -1;
 }
 
 static int load_alone(struct explain *x, struct cli_problem *p) {

@@ -73,7 +73,8 @@ static void process_cells(struct table *t, const Crew__AgentStatus *a) {
 
 static void agent_row(struct table *t, const Crew__AgentStatus *a) {
         table_cell(t, TERM_PLAIN, "%s", a->name);
-        table_cell(t, state_style(a->state), "%s", name_agent_state(a->state));
+        bool waits = a->state == CREW__AGENT_STATE__AGENT_READY && *a->task; /* its next task needs others first */
+        table_cell(t, state_style(a->state), "%s", waits ? "waiting" : name_agent_state(a->state));
         table_cell(t, TERM_PLAIN, "%s", or_dash(a->task));
         process_cells(t, a);
         table_cell(t, a->denied > 0 ? TERM_YELLOW : TERM_PLAIN, "%llu", (unsigned long long)a->denied);
