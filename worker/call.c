@@ -129,9 +129,9 @@ static int print_error(struct json_span error) {
         char digits[16] = "", message[1100] = "failed", where[700];
 
         printf("{\"error\":%.*s}\n", (int)error.n, error.p);
-        (void)json_string(json_member(error, "message"), message, sizeof(message));
+        (void)json_decode(json_member(error, "message"), message, sizeof(message));
         fprintf(stderr, "crew-call: %s\n", message);
-        if (json_string(rule, where, sizeof(where)) > 0)
+        if (json_decode(rule, where, sizeof(where)) > 0)
                 fprintf(stderr, "  %s\n", where);
         if (code.p)
                 snprintf(digits, sizeof(digits), "%.*s", (int)MIN_OF(code.n, sizeof(digits) - 1), code.p);
@@ -161,7 +161,7 @@ static int print_tool_result(struct json_span result) {
         if (json_next(items, &at, &key, &item))
                 text = json_member(item, "text");
         _cleanup_free_ char *out = malloc(text.n + 1);
-        if (!out || json_string(text, out, text.n + 1) < 0)
+        if (!out || json_decode(text, out, text.n + 1) < 0)
                 return local_error(RPC_INTERNAL, "the answer holds no text");
         puts(out);
         return EXIT_OK;

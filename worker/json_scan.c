@@ -411,7 +411,7 @@ struct json_span json_member(struct json_span v, const char *name) {
         return JSON_ABSENT;
 }
 
-ssize_t json_string(struct json_span v, char *out, size_t room) {
+ssize_t json_decode(struct json_span v, char *out, size_t room) {
         const char *p = v.p, *end = v.p + v.n - 1;
         size_t used = 0;
 
@@ -439,7 +439,7 @@ bool json_equals(struct json_span v, const char *s) {
         char buf[64];
 
         /* Longer names are not asked for, and a longer string cannot equal one. */
-        return json_string(v, buf, sizeof(buf)) >= 0 && strcmp(buf, s) == 0;
+        return json_decode(v, buf, sizeof(buf)) >= 0 && strcmp(buf, s) == 0;
 }
 
 bool json_u64(struct json_span v, uint64_t *out) {

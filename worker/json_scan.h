@@ -45,7 +45,7 @@ bool json_next(struct json_span container, size_t *at, struct json_span *key, st
 /* The member, or JSON_ABSENT (also when v is no object). */
 struct json_span json_member(struct json_span v, const char *key);
 /* Decodes a string into out with a NUL; its length, or -1 when it is no string or does not fit. */
-ssize_t json_string(struct json_span v, char *out, size_t room);
+ssize_t json_decode(struct json_span v, char *out, size_t room);
 /* True when v is the string s. */
 bool json_equals(struct json_span v, const char *s);
 /* A whole number of at most 18 digits without sign, fraction or exponent. */

@@ -56,7 +56,7 @@ static void read_object(struct json_span root, struct rpc_message *m) {
                 refuse(m, RPC_INVALID_REQUEST, "method must be a string");
                 return;
         }
-        if (json_string(method, m->method, sizeof(m->method)) < 0) {
+        if (json_decode(method, m->method, sizeof(m->method)) < 0) {
                 refuse(m, RPC_NO_METHOD, "method not found");
                 return;
         }

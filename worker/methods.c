@@ -24,7 +24,7 @@ static void invalid(struct client *c, struct json_span id, const char *what) {
 static bool read_name(struct client *c, const struct rpc_message *m, const char *key, char out[MAX_NAME + 1]) {
         char what[96];
 
-        if (json_string(json_member(m->params, key), out, MAX_NAME + 1) > 0)
+        if (json_decode(json_member(m->params, key), out, MAX_NAME + 1) > 0)
                 return true;
         snprintf(what, sizeof(what), "params.%s must be a string of 1 to %u bytes", key, MAX_NAME);
         invalid(c, m->id, what);
@@ -83,7 +83,7 @@ static const char *negotiate(const char *asked) {
 static void on_initialize(struct client *c, const struct rpc_message *m) {
         char asked[32];
 
-        if (json_string(json_member(m->params, "protocolVersion"), asked, sizeof(asked)) < 0) {
+        if (json_decode(json_member(m->params, "protocolVersion"), asked, sizeof(asked)) < 0) {
                 invalid(c, m->id, "params.protocolVersion must be a string");
                 return;
         }
@@ -221,7 +221,7 @@ static bool read_ask_id(struct json_span v, uint64_t *seq) {
         char digits[24];
 
         if (json_is(v, JSON_T_STRING))
-                return json_string(v, digits, sizeof(digits)) > 0 && crew_parse_u64(digits, seq) == 0;
+                return json_decode(v, digits, sizeof(digits)) > 0 && crew_parse_u64(digits, seq) == 0;
         return json_u64(v, seq);
 }
 
@@ -230,7 +230,7 @@ static void on_answer(struct client *c, const struct rpc_message *m) {
         char why[768];
         uint64_t seq;
 
-        if (!payload.p == !error.p || (error.p && json_string(error, why, sizeof(why)) < 0)) {
+        if (!payload.p == !error.p || (error.p && json_decode(error, why, sizeof(why)) < 0)) {
                 invalid(c, m->id, "give params.payload, or params.error as a string of at most 767 bytes");
                 return;
         }

@@ -122,7 +122,7 @@ static void report_error(struct request *q, struct json_span error) {
         struct json_span message = json_member(error, "message");
         char *text = malloc(message.n + 1), clean[768] = "the agent answered with an error";
 
-        ssize_t n = text && message.p ? json_string(message, text, message.n + 1) : -1;
+        ssize_t n = text && message.p ? json_decode(message, text, message.n + 1) : -1;
         if (n > 0)
                 text_clean(text, (size_t)n, clean, sizeof(clean));
         free(text);
