@@ -34,7 +34,9 @@ struct jail { /* owned by the caller; JAIL_NULL */
         int listeners[4]; /* tcp4 tcp6 udp4 udp6; -1 when the plan has no netrules */
         int notify_fd;    /* -1 when the plan has no notify */
         struct spawn_attestation att;
-        char cgroup[128]; /* name below our cgroup root, "" when none */
+        char cgroup[128];        /* name below our cgroup root, "" when none */
+        uint64_t kill_sent_ns;   /* jail_kill_begin: when, 0 never */
+        uint32_t kill_processes; /* ... and how many lived */
 };
 #define JAIL_NULL ((struct jail){.pid = -1, .pidfd = -1, .listeners = {-1, -1, -1, -1}, .notify_fd = -1})
 
@@ -42,8 +44,23 @@ struct jail { /* owned by the caller; JAIL_NULL */
 int jail_spawn(const struct jail_spawn_args *args, struct jail *out, struct crew_err *err);
 /* Kills the whole tree, reaps pid 1, removes the cgroup. */
 int jail_kill(struct jail *j, struct spawn_exit *out);
+/* The same in two halves, for an event loop: SIGKILL to everything in it; then, when pidfd is readable, jail_reap(). */
+void jail_kill_begin(struct jail *j);
+/* Reaps pid 1 (the kernel lets it go only after all others), fills out, removes the cgroup, closes all descriptors.
+ * -EAGAIN: it still runs (only when !wait). */
+int jail_reap(struct jail *j, bool wait, struct spawn_exit *out);
 /* After pid 1 has been reaped by the caller (waitid on pidfd): removes cgroup and descriptors. */
 void jail_fini(struct jail *j);
+
+int jail_freeze(const struct jail *j, bool on);
+/* By cgroup where there is one, else by walking the process tree. */
+void jail_stats(const struct jail *j, struct spawn_stats *out);
+
+/*
+ * Removes what an earlier owner that died left behind: control groups and processes in them.  (Namespaces and mounts go
+ * with the last process.)  text gets one line for the log, "" when there was nothing.  Number of leftovers.
+ */
+unsigned jail_sweep(char *text, size_t room);
 
 /* In the sealed child: fork, enter a further Landlock layer, exec a program of the plan.  Returns pid or -errno. */
 struct jail_exec {
@@ -51,6 +68,8 @@ struct jail_exec {
         const char *const *argv; /* NULL-terminated */
         const char *const *envp;
         int stdio[3];
-        bool new_session;
+        bool new_session; /* setsid; a terminal on stdio[0] becomes its controlling terminal */
 };
+/* argv[0] without a slash is looked up in the PATH of envp.  An exec that fails is -errno here, not a dead child.
+ * The layer's ruleset is made at its first use and kept. */
 pid_t jail_exec_program(const struct plan *plan, const struct jail_exec *x);

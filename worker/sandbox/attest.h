@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What can be seen of a jail from outside: the kernel's word, not the child's. */
+#pragma once
+
+#include "common/plan.h"
+#include "common/spawn.h"
+
+/* Reads the facts about pid (proc_dir: its open /proc directory) and refuses a jail that is not what the plan says. */
+int attest_child(int proc_dir, const struct plan *plan, struct spawn_attestation *att, struct crew_err *err);

@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Everything about /sys/fs/cgroup.  Trusts the kernel's files and the names it made itself; a directory it finds counts
+ * as ours only when its name parses and its owner is gone.
+ */
+#include "cgroup.h"
+
+#include "common/util.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define TOP "crewd"
+#define OWN_MOVED_MAX 16 /* processes of our own that are moved aside to free a version 2 group for controllers */
+
+enum tree { V2, V1_MEMORY, V1_PIDS, V1_CPU, V1_FREEZER, TREE_N };
+static const char *const v1_names[TREE_N] = {
+        [V1_MEMORY] = "memory", [V1_PIDS] = "pids", [V1_CPU] = "cpu", [V1_FREEZER] = "freezer"};
+
+static struct host {
+        bool known;
+        char base[TREE_N][PATH_MAX]; /* ".../crewd" of each tree that we may use, "" otherwise */
+        uint32_t v2_limits;          /* controllers the version 2 tree gives us, CGROUP_* */
+} host;
+
+/* --- small files --- */
+
+static int put_file(const char *dir, const char *file, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static int put_file(const char *dir, const char *file, const char *fmt, ...) {
+        char path[PATH_MAX], text[64];
+        va_list ap;
+
+        if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, file) >= sizeof(path))
+                return -ENAMETOOLONG;
+        va_start(ap, fmt);
+        int n = vsnprintf(text, sizeof(text), fmt, ap);
+        va_end(ap);
+        _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd < 0 || write(fd, text, (size_t)n) != n)
+                return -errno;
+        return 0;
+}
+
+/* NUL-terminated, cut at room.  Length or -errno. */
+static ssize_t get_file(const char *dir, const char *file, char *buf, size_t room) {
+        char path[PATH_MAX];
+
+        if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, file) >= sizeof(path))
+                return -ENAMETOOLONG;
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, buf, room - 1);
+        if (n < 0)
+                return -errno;
+        buf[n] = '\0';
+        return n;
+}
+
+/* The first number of a file, or after "key " in a flat-keyed one; 0 when there is none ("max" included). */
+static uint64_t get_number(const char *dir, const char *file, const char *key) {
+        char buf[4096], *at = buf;
+
+        if (get_file(dir, file, buf, sizeof(buf)) < 0)
+                return 0;
+        while (key) {
+                size_t n = strlen(key);
+                if (strncmp(at, key, n) == 0 && at[n] == ' ') {
+                        at += n + 1;
+                        break;
+                }
+                if (!(at = strchr(at, '\n')))
+                        return 0;
+                at++;
+        }
+        return strtoull(at, NULL, 10);
+}
+
+/* --- finding what this host has --- */
+
+/* Our path in the hierarchy with this controller ("" for version 2), from /proc/self/cgroup. */
+static bool own_path(const char *cgroups, const char *controller, char *out, size_t room) {
+        for (const char *line = cgroups; *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : "") {
+                const char *list = strchr(line, ':'), *path = list ? strchr(list + 1, ':') : NULL;
+                if (!path)
+                        continue;
+                size_t n = (size_t)(path - list - 1), want = strlen(controller);
+                bool match = n == want && strncmp(list + 1, controller, n) == 0;
+                for (const char *w = list + 1; !match && want && w < path; w += strcspn(w, ",:") + 1)
+                        match = strcspn(w, ",:") == want && strncmp(w, controller, want) == 0;
+                if (match) {
+                        snprintf(out, room, "%.*s", (int)strcspn(path + 1, "\n"), path + 1);
+                        return true;
+                }
+        }
+        return false;
+}
+
+static bool has_word(const char *list, const char *word, const char *separators) {
+        size_t n = strlen(word);
+
+        while (*list) {
+                size_t len = strcspn(list, separators);
+                if (len == n && strncmp(list, word, n) == 0)
+                        return true;
+                list += len + (list[len] != '\0');
+        }
+        return false;
+}
+
+struct mount_line {
+        char root[512], point[512], type[32], super[512];
+};
+
+/* "36 35 0:30 /root /point opts ... - type source super" */
+static bool parse_mount(const char *line, struct mount_line *m) {
+        const char *dash = strstr(line, " - ");
+
+        return dash && sscanf(line, "%*u %*u %*s %511s %511s", m->root, m->point) == 2 &&
+               sscanf(dash + 3, "%31s %*s %511s", m->type, m->super) == 2;
+}
+
+static void use_mount(const struct mount_line *m, const char *cgroups) {
+        for (int t = 0; t < TREE_N; t++) {
+                char own[PATH_MAX];
+                bool v2 = t == V2;
+                if (strcmp(m->type, v2 ? "cgroup2" : "cgroup") != 0 || host.base[t][0])
+                        continue;
+                if (!v2 && !has_word(m->super, v1_names[t], ","))
+                        continue;
+                if (!own_path(cgroups, v2 ? "" : v1_names[t], own, sizeof(own)))
+                        continue;
+                /* The mount may show a sub-tree only; our path is given from the top. */
+                size_t root = strcmp(m->root, "/") == 0 ? 0 : strlen(m->root);
+                if (strncmp(own, m->root, root) != 0)
+                        root = 0;
+                const char *below = own + root;
+                int n = snprintf(host.base[t], PATH_MAX, "%s%s", m->point, strcmp(below, "/") == 0 ? "" : below);
+                if (n < 0 || n >= PATH_MAX)
+                        host.base[t][0] = '\0';
+        }
+}
+
+static void find_mounts(void) {
+        _cleanup_free_ char *mounts = NULL, *cgroups = NULL;
+        _cleanup_close_ int fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+        _cleanup_close_ int cg = open("/proc/self/cgroup", O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0 || cg < 0 || crew_read_fd(fd, 4u << 20, &mounts, NULL, NULL) < 0 ||
+            crew_read_fd(cg, 1u << 20, &cgroups, NULL, NULL) < 0)
+                return;
+        for (char *line = mounts; *line;) {
+                struct mount_line m;
+                char *end = line + strcspn(line, "\n");
+                bool last = *end == '\0';
+                *end = '\0';
+                if (parse_mount(line, &m))
+                        use_mount(&m, cgroups);
+                line = last ? end : end + 1;
+        }
+}
+
+/* Parent of a process, 0 when it is gone. */
+static pid_t parent_of(pid_t pid) {
+        char dir[32], buf[512];
+
+        snprintf(dir, sizeof(dir), "/proc/%d", pid);
+        if (get_file(dir, "stat", buf, sizeof(buf)) < 0)
+                return 0;
+        const char *close = strrchr(buf, ')');
+        int ppid = 0;
+        return close && sscanf(close + 1, " %*c %d", &ppid) == 1 ? ppid : 0;
+}
+
+/* A version 2 group with controllers may hold no processes.  If all in it are ours, move them into a leaf. */
+static int empty_own_group(const char *own) {
+        char leaf[PATH_MAX], buf[1024], *save = NULL;
+        pid_t pids[OWN_MOVED_MAX];
+        size_t n = 0;
+
+        if (get_file(own, "cgroup.procs", buf, sizeof(buf)) < 0)
+                return -EACCES;
+        for (char *w = strtok_r(buf, "\n", &save); w; w = strtok_r(NULL, "\n", &save)) {
+                pid_t pid = (pid_t)strtol(w, NULL, 10), ppid = parent_of(pid);
+                if (n == ELEMENTSOF(pids) || (pid != getpid() && pid != getppid() && ppid != getppid() && ppid != getpid()))
+                        return -EBUSY;
+                pids[n++] = pid;
+        }
+        if ((size_t)snprintf(leaf, sizeof(leaf), "%s/crewd.self", own) >= sizeof(leaf))
+                return -ENAMETOOLONG;
+        if (mkdir(leaf, 0755) < 0 && errno != EEXIST)
+                return -errno;
+        for (size_t i = 0; i < n; i++) {
+                int r = put_file(leaf, "cgroup.procs", "%d", pids[i]);
+                if (r < 0 && r != -ESRCH)
+                        return r;
+        }
+        return 0;
+}
+
+static int make_top(const char *own, char top[PATH_MAX]) {
+        if ((size_t)snprintf(top, PATH_MAX, "%s/" TOP, own) >= PATH_MAX)
+                return -ENAMETOOLONG;
+        if (mkdir(top, 0755) < 0 && errno != EEXIST)
+                return -errno;
+        return access(top, W_OK) < 0 ? -errno : 0;
+}
+
+/* Turns the controllers on for the groups below dir; returns those that are. */
+static uint32_t enable_controllers(const char *dir) {
+        static const struct {
+                const char *name;
+                uint32_t bit;
+        } rows[] = {{"memory", CGROUP_MEMORY}, {"pids", CGROUP_PIDS}, {"cpu", CGROUP_CPU}};
+        char have[512];
+        uint32_t bits = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                if (get_file(dir, "cgroup.controllers", have, sizeof(have)) < 0 || !has_word(have, rows[i].name, " \n"))
+                        continue;
+                if (get_file(dir, "cgroup.subtree_control", have, sizeof(have)) >= 0 && has_word(have, rows[i].name, " \n"))
+                        bits |= rows[i].bit;
+                else if (put_file(dir, "cgroup.subtree_control", "+%s", rows[i].name) == 0)
+                        bits |= rows[i].bit;
+        }
+        return bits;
+}
+
+static bool lists_controllers(const char *dir) {
+        char have[512];
+        return get_file(dir, "cgroup.controllers", have, sizeof(have)) > 1;
+}
+
+/* Uses own group when its processes are all ours, else (root only) the top of the tree, where no such rule holds. */
+static void open_v2(void) {
+        char own[PATH_MAX], top[PATH_MAX], mount[PATH_MAX];
+
+        snprintf(own, sizeof(own), "%s", host.base[V2]);
+        host.base[V2][0] = '\0';
+        snprintf(mount, sizeof(mount), "/sys/fs/cgroup");
+        bool controllers = lists_controllers(own);
+        if (make_top(own, top) == 0) {
+                if (controllers && enable_controllers(own) == 0 && empty_own_group(own) == 0)
+                        enable_controllers(own);
+                host.v2_limits = enable_controllers(top);
+                if (!controllers || host.v2_limits) {
+                        snprintf(host.base[V2], PATH_MAX, "%s", top);
+                        return;
+                }
+        }
+        if (geteuid() == 0 && lists_controllers(mount) && make_top(mount, top) == 0) {
+                enable_controllers(mount);
+                host.v2_limits = enable_controllers(top);
+                snprintf(host.base[V2], PATH_MAX, "%s", top);
+        }
+}
+
+static const struct host *find_host(void) {
+        if (host.known)
+                return &host;
+        host.known = true;
+        find_mounts();
+        for (int t = V1_MEMORY; t < TREE_N; t++) {
+                char top[PATH_MAX];
+                bool usable = host.base[t][0] && make_top(host.base[t], top) == 0;
+                snprintf(host.base[t], PATH_MAX, "%s", usable ? top : "");
+        }
+        if (host.base[V2][0])
+                open_v2();
+        if (host.base[V2][0])
+                host.base[V1_FREEZER][0] = '\0'; /* the version 2 freezer lets SIGKILL through */
+        return &host;
+}
+
+/* --- making one --- */
+
+static bool tree_dir(enum tree t, const char *name, char dir[PATH_MAX]) {
+        const struct host *h = find_host();
+        return name[0] && h->base[t][0] && (size_t)snprintf(dir, PATH_MAX, "%s/%s", h->base[t], name) < PATH_MAX;
+}
+
+/* Start time of a process in clock ticks since boot: with the pid it names one process for good. */
+static unsigned long long start_time(pid_t pid) {
+        char dir[32], buf[1024];
+        unsigned long long t = 0;
+
+        snprintf(dir, sizeof(dir), "/proc/%d", pid);
+        if (get_file(dir, "stat", buf, sizeof(buf)) < 0)
+                return 0;
+        const char *close = strrchr(buf, ')');
+        if (!close ||
+            sscanf(close + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &t) != 1)
+                return 0;
+        return t;
+}
+
+static void make_name(char name[CGROUP_NAME_MAX], const char *crew) {
+        static unsigned counter;
+        static unsigned long long started;
+        static pid_t owner;
+
+        if (owner != getpid()) {
+                owner = getpid();
+                started = start_time(owner);
+        }
+        snprintf(name, CGROUP_NAME_MAX, "%s-%d.%llx-%u", *crew ? crew : "sandbox", owner, started, ++counter);
+}
+
+static int set_v2(const char *dir, const struct plan_limits *l, uint32_t can) {
+        int r = 0;
+
+        if ((can & CGROUP_MEMORY) && l->memory_bytes) {
+                r = put_file(dir, "memory.max", "%llu", (unsigned long long)l->memory_bytes);
+                put_file(dir, "memory.swap.max", "0"); /* absent without swap accounting */
+                put_file(dir, "memory.oom.group", "1");
+        }
+        if (r == 0 && (can & CGROUP_PIDS) && l->processes)
+                r = put_file(dir, "pids.max", "%u", l->processes + 1);
+        if (r == 0 && (can & CGROUP_CPU) && l->cpu_milli)
+                r = put_file(dir, "cpu.max", "%u 100000", MAX_OF(l->cpu_milli * 100, 1000u));
+        return r;
+}
+
+static int set_v1(enum tree t, const char *dir, const struct plan_limits *l) {
+        switch (t) {
+        case V1_MEMORY:
+                if (!l->memory_bytes)
+                        return 0;
+                int r = put_file(dir, "memory.limit_in_bytes", "%llu", (unsigned long long)l->memory_bytes);
+                put_file(dir, "memory.memsw.limit_in_bytes", "%llu", (unsigned long long)l->memory_bytes);
+                return r;
+        case V1_PIDS:
+                return l->processes ? put_file(dir, "pids.max", "%u", l->processes + 1) : 0;
+        case V1_CPU:
+                return l->cpu_milli ? put_file(dir, "cpu.cfs_quota_us", "%u", MAX_OF(l->cpu_milli * 100, 1000u)) : 0;
+        default:
+                return 0;
+        }
+}
+
+static int make_v2(struct cgroup *g, const struct plan_limits *l) {
+        char dir[PATH_MAX];
+
+        if (!tree_dir(V2, g->name, dir))
+                return 0;
+        if (mkdir(dir, 0755) < 0)
+                return -errno;
+        int r = set_v2(dir, l, host.v2_limits);
+        if (r < 0)
+                return r;
+        g->into = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        g->limits_by |= host.v2_limits;
+        return g->into < 0 ? -errno : 0;
+}
+
+static int make_v1(struct cgroup *g, enum tree t, const struct plan_limits *l) {
+        static const uint32_t bits[TREE_N] = {[V1_MEMORY] = CGROUP_MEMORY, [V1_PIDS] = CGROUP_PIDS, [V1_CPU] = CGROUP_CPU};
+        char dir[PATH_MAX], tasks[PATH_MAX];
+
+        if (!tree_dir(t, g->name, dir))
+                return 0;
+        if (mkdir(dir, 0755) < 0)
+                return -errno;
+        int r = set_v1(t, dir, l);
+        if (r < 0)
+                return r;
+        if ((size_t)snprintf(tasks, sizeof(tasks), "%s/tasks", dir) >= sizeof(tasks))
+                return -ENAMETOOLONG;
+        int fd = open(tasks, O_WRONLY | O_CLOEXEC);
+        if (fd < 0)
+                return -errno;
+        g->join[t - V1_MEMORY] = fd;
+        g->limits_by |= bits[t];
+        return 0;
+}
+
+int cgroup_make(struct cgroup *g, const struct plan *plan, struct crew_err *err) {
+        const struct host *h = find_host();
+        int r = 0;
+
+        *g = CGROUP_NULL;
+        bool any = false;
+        for (int t = 0; t < TREE_N; t++)
+                any |= h->base[t][0] != '\0';
+        if (any)
+                make_name(g->name, plan->crew);
+        r = make_v2(g, &plan->limits);
+        for (int t = V1_MEMORY; r == 0 && t < TREE_N; t++)
+                r = make_v1(g, (enum tree)t, &plan->limits);
+        if (r < 0) {
+                cgroup_close(g);
+                cgroup_remove(g->name);
+                return crew_fail(err, -r, "control group %s: %s", g->name, strerror(-r));
+        }
+        if (!(g->limits_by & (CGROUP_MEMORY | CGROUP_PIDS | CGROUP_CPU)))
+                g->limits_by = CGROUP_RLIMITS;
+        return 0;
+}
+
+int cgroup_join(const struct cgroup *g, struct crew_err *err) {
+        for (size_t i = 0; i < CGROUP_V1_N; i++) {
+                if (g->join[i] >= 0 && write(g->join[i], "0", 1) != 1)
+                        return crew_fail_errno(err, "cannot join the %s group", v1_names[V1_MEMORY + i]);
+        }
+        return 0;
+}
+
+void cgroup_close(struct cgroup *g) {
+        crew_close(&g->into);
+        for (size_t i = 0; i < CGROUP_V1_N; i++)
+                crew_close(&g->join[i]);
+}
+
+/* --- using one --- */
+
+int cgroup_freeze(const char *name, bool on) {
+        char dir[PATH_MAX];
+
+        if (tree_dir(V2, name, dir))
+                return put_file(dir, "cgroup.freeze", "%d", on);
+        if (tree_dir(V1_FREEZER, name, dir))
+                return put_file(dir, "freezer.state", "%s", on ? "FROZEN" : "THAWED");
+        return -EOPNOTSUPP;
+}
+
+/* SIGKILL to every task of a group that still lists some.  Number signalled. */
+static unsigned kill_listed(const char *dir, const char *file) {
+        char path[PATH_MAX];
+        unsigned n = 0;
+        int pid;
+
+        if ((size_t)snprintf(path, sizeof(path), "%s/%s", dir, file) >= sizeof(path))
+                return 0;
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
+        while (f && fscanf(f, "%d", &pid) == 1) {
+                if (pid > 0 && kill(pid, SIGKILL) == 0)
+                        n++;
+        }
+        return n;
+}
+
+void cgroup_kill(const char *name) {
+        char dir[PATH_MAX];
+
+        if (tree_dir(V1_FREEZER, name, dir))
+                put_file(dir, "freezer.state", "THAWED"); /* a version 1 frozen task does not die of SIGKILL */
+        if (tree_dir(V2, name, dir) && put_file(dir, "cgroup.kill", "1") < 0)
+                kill_listed(dir, "cgroup.procs"); /* before 5.14 */
+}
+
+int cgroup_count(const char *name) {
+        static const enum tree order[] = {V2, V1_PIDS};
+        char dir[PATH_MAX], buf[32];
+
+        for (size_t i = 0; i < ELEMENTSOF(order); i++) {
+                if (tree_dir(order[i], name, dir) && get_file(dir, "pids.current", buf, sizeof(buf)) > 0)
+                        return atoi(buf);
+        }
+        return -1;
+}
+
+void cgroup_stats(const char *name, struct spawn_stats *out) {
+        char dir[PATH_MAX];
+        int n = cgroup_count(name);
+
+        if (n >= 0)
+                out->processes = (uint32_t)n;
+        if (tree_dir(V2, name, dir)) {
+                out->cpu_ns = get_number(dir, "cpu.stat", "usage_usec") * 1000;
+                if (host.v2_limits & CGROUP_MEMORY) {
+                        out->memory_bytes = get_number(dir, "memory.current", NULL);
+                        out->memory_peak = get_number(dir, "memory.peak", NULL);
+                        out->oom_kills = (uint32_t)get_number(dir, "memory.events", "oom_kill");
+                }
+        }
+        if (tree_dir(V1_MEMORY, name, dir)) {
+                out->memory_bytes = get_number(dir, "memory.usage_in_bytes", NULL);
+                out->memory_peak = get_number(dir, "memory.max_usage_in_bytes", NULL);
+                out->oom_kills = (uint32_t)get_number(dir, "memory.oom_control", "oom_kill");
+        }
+}
+
+static int remove_dir(const char *dir) {
+        const struct timespec nap = {.tv_nsec = 500000};
+
+        for (int i = 0; i < 2000; i++) {
+                if (rmdir(dir) == 0 || errno == ENOENT)
+                        return 0;
+                if (errno != EBUSY)
+                        break;
+                nanosleep(&nap, NULL);
+        }
+        return -errno;
+}
+
+int cgroup_remove(const char *name) {
+        char dir[PATH_MAX];
+        int r = 0;
+
+        for (int t = 0; t < TREE_N; t++) {
+                int k = tree_dir((enum tree)t, name, dir) ? remove_dir(dir) : 0;
+                r = r < 0 ? r : k;
+        }
+        return r;
+}
+
+/* --- what an earlier run left --- */
+
+/* "<crew>-<pid>.<start>-<n>": is it ours by form, and does the owner live? */
+static bool is_orphan(const char *name) {
+        const char *last = strrchr(name, '-');
+        unsigned long long started = 0;
+        int pid = 0, used = 0;
+
+        if (!last || last == name || !isdigit((unsigned char)last[1]))
+                return false;
+        const char *owner = last - 1;
+        while (owner > name && *owner != '-')
+                owner--;
+        if (*owner != '-' || sscanf(owner, "-%d.%llx%n", &pid, &started, &used) != 2 || owner + used != last)
+                return false;
+        return pid > 0 && start_time(pid) != started;
+}
+
+static void sweep_group(enum tree t, const char *name, struct cgroup_leftovers *out) {
+        char dir[PATH_MAX];
+
+        if (!tree_dir(t, name, dir))
+                return;
+        cgroup_kill(name);
+        out->processes += kill_listed(dir, "cgroup.procs");
+        if (remove_dir(dir) < 0 || strstr(out->names, name))
+                return;
+        size_t n = strlen(out->names);
+        snprintf(out->names + n, sizeof(out->names) - n, "%s%s", n ? " " : "", name);
+        out->groups++;
+}
+
+void cgroup_sweep(struct cgroup_leftovers *out) {
+        const struct host *h = find_host();
+
+        *out = (struct cgroup_leftovers){0};
+        for (int t = 0; t < TREE_N; t++) {
+                DIR *d = h->base[t][0] ? opendir(h->base[t]) : NULL;
+                struct dirent *e;
+                while (d && (e = readdir(d))) {
+                        if (e->d_type == DT_DIR && is_orphan(e->d_name))
+                                sweep_group((enum tree)t, e->d_name, out);
+                }
+                if (d)
+                        closedir(d);
+        }
+}

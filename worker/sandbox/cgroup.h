@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One control group per jail: crewd/<crew>-<owner pid>.<owner start time>-<n> below our own group.
+ *
+ * Version 2, hybrid (controllers on version 1, killing and freezing on the unified tree), version 1 alone, or none at
+ * all; found out once per process.  A process is never moved by writing its pid into a version 1 group: that waits for
+ * an RCU grace period (10 ms here).  The child is born in its version 2 group (CLONE_INTO_CGROUP) and joins the others
+ * by writing "0" into `tasks`, which does not (0.01 ms).
+ */
+#pragma once
+
+#include "common/plan.h"
+#include "common/spawn.h"
+
+#include <stdbool.h>
+
+#define CGROUP_NAME_MAX 128
+#define CGROUP_V1_N 4 /* memory, pids, cpu, freezer */
+
+enum { CGROUP_MEMORY = 1, CGROUP_PIDS = 2, CGROUP_CPU = 4, CGROUP_RLIMITS = 8 }; /* spawn_attestation.limits_by */
+
+struct cgroup {
+        char name[CGROUP_NAME_MAX]; /* "": none here */
+        int into;                   /* version 2 directory for CLONE_INTO_CGROUP, -1 */
+        int join[CGROUP_V1_N];      /* version 1 `tasks` files, -1 */
+        uint32_t limits_by;
+};
+#define CGROUP_NULL ((struct cgroup){.into = -1, .join = {-1, -1, -1, -1}})
+
+/* Makes the group with the plan's limits; without usable cgroups name is "" and limits_by CGROUP_RLIMITS. */
+int cgroup_make(struct cgroup *g, const struct plan *plan, struct crew_err *err);
+/* In the child. */
+int cgroup_join(const struct cgroup *g, struct crew_err *err);
+void cgroup_close(struct cgroup *g); /* the descriptors; the group stays */
+
+/* By name, in any process of the same owner.  An empty name is a no-op. */
+int cgroup_freeze(const char *name, bool on);
+void cgroup_kill(const char *name); /* thaws what SIGKILL could not reach, then kills what is left */
+int cgroup_count(const char *name); /* tasks, or -1 when no cgroup counts them */
+void cgroup_stats(const char *name, struct spawn_stats *out);
+int cgroup_remove(const char *name); /* waits for the last task to go, at most a second */
+
+struct cgroup_leftovers {
+        unsigned groups, processes;
+        char names[400];
+};
+/* Kills and removes groups whose owner no longer lives. */
+void cgroup_sweep(struct cgroup_leftovers *out);

@@ -1,0 +1,376 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The outside of a jail: clones the child, maps its ids, waits for its word, checks what can be seen from here, and
+ * takes everything away again when any of it fails.  Trusts the plan only as far as plan_check() goes; trusts nothing
+ * the child says about its own walls.
+ */
+#include "jail.h"
+
+#include "attest.h"
+#include "jail_internal.h"
+#include "landlock_layer.h"
+#include "notify.h"
+#include "proctree.h"
+
+#include "common/uids.h"
+#include "common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+#define SPAWN_TIMEOUT_NS 10000000000ull
+#define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+#define OOM_SCORE_ADJ "300" /* an agent goes before its supervisor */
+
+struct spawn {
+        struct jail_birth birth;
+        struct jail *out;
+        int sync, proc_dir;
+        uint64_t started_ns;
+        char step[32]; /* where it stands, for the error */
+};
+
+/* --- before the clone --- */
+
+static int check_identity(const struct plan *p, struct crew_err *err) {
+        if (!(p->flags & PLAN_ROOT_MODE)) {
+                if (geteuid() == 0)
+                        return crew_fail(err, EPERM, "a rootless plan, but we are root: the agent would be root outside");
+                if (p->host_uid != geteuid() || p->host_gid != getegid())
+                        return crew_fail(err, EPERM, "the plan is for uid %u, we are %u", p->host_uid, geteuid());
+                return 0;
+        }
+        if (geteuid() != 0)
+                return crew_fail(err, EPERM, "a root mode plan, but we are uid %u", geteuid());
+        if (p->host_uid - UIDS_FIRST >= UIDS_N || p->host_gid - UIDS_FIRST >= UIDS_N)
+                return crew_fail(err, EPERM, "uid %u, gid %u: not in the agents' range", p->host_uid, p->host_gid);
+        return 0;
+}
+
+static int check_plan(struct spawn *s, struct crew_err *err) {
+        const struct plan *p = s->birth.plan;
+        int why, r = check_identity(p, err);
+
+        if (r < 0)
+                return r;
+        if (p->n_bpf == 0 || p->n_layers == 0)
+                return crew_fail(err, EINVAL, "the plan has no %s", p->n_bpf ? "Landlock layer" : "seccomp filter");
+        s->birth.landlock_abi = landlock_abi(&why);
+        s->out->att.landlock_abi = s->birth.landlock_abi;
+        return landlock_check(p, s->birth.landlock_abi, &s->out->att.degraded, err);
+}
+
+static int make_sources(struct spawn *s, struct crew_err *err) {
+        const struct plan *p = s->birth.plan;
+        int r = view_create_dirs(p, err);
+
+        /* Rootless, the kernel lets only the child's own mount namespace do it. */
+        return r < 0 || !(p->flags & PLAN_ROOT_MODE) ? r : view_prepare(&s->birth.view, p, err);
+}
+
+static int make_group(struct spawn *s, struct crew_err *err) {
+        int r = cgroup_make(&s->birth.group, s->birth.plan, err);
+
+        if (r == 0) {
+                memcpy(s->out->cgroup, s->birth.group.name, sizeof(s->out->cgroup));
+                s->out->att.limits_by = s->birth.group.limits_by;
+        }
+        return r;
+}
+
+static int make_channel(struct spawn *s, struct crew_err *err) {
+        int pair[2];
+        void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+        if (page == MAP_FAILED)
+                return crew_fail_errno(err, "cannot map a page");
+        s->birth.progress = page;
+        *s->birth.progress = UINT32_MAX;
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                return crew_fail_errno(err, "cannot make a socket pair");
+        s->sync = pair[0];
+        s->birth.sync = pair[1];
+        return 0;
+}
+
+/* --- clone and after --- */
+
+static int clone_child(struct spawn *s, struct crew_err *err) {
+        struct clone_args a = {
+                .flags = NAMESPACES | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
+                .pidfd = (uintptr_t)&s->out->pidfd,
+                .exit_signal = SIGCHLD,
+        };
+
+        if (s->birth.group.into >= 0) {
+                a.flags |= CLONE_INTO_CGROUP;
+                a.cgroup = (uint64_t)s->birth.group.into;
+        }
+        s->started_ns = crew_now_ns();
+        long pid = syscall(SYS_clone3, &a, sizeof(a));
+        if (pid == 0) {
+                close(s->sync);
+                jail_child_run(&s->birth);
+        }
+        if (pid < 0) {
+                s->out->pidfd = -1;
+                return crew_fail_errno(err, "clone3%s",
+                                       errno == EPERM ? " (user namespaces are restricted here; see crewctl doctor)" : "");
+        }
+        s->out->pid = s->out->att.pid = (pid_t)pid;
+        crew_close(&s->birth.sync); /* so that the child's death is seen as end of file */
+        return 0;
+}
+
+static int put_proc(int dir, const char *file, const char *text, struct crew_err *err) {
+        _cleanup_close_ int fd = openat(dir, file, O_WRONLY | O_CLOEXEC);
+
+        if (fd < 0 || write(fd, text, strlen(text)) < 0)
+                return crew_fail_errno(err, "cannot write %s", file);
+        return 0;
+}
+
+static int map_ids(struct spawn *s, struct crew_err *err) {
+        const struct plan *p = s->birth.plan;
+        const struct jail_msg mapped = {.kind = JAIL_MAPPED};
+        char path[32], uids[64], gids[64];
+        int r = 0;
+
+        snprintf(path, sizeof(path), "/proc/%d", s->out->pid);
+        snprintf(uids, sizeof(uids), "%u %u 1", p->inner_uid, p->host_uid);
+        snprintf(gids, sizeof(gids), "%u %u 1", p->inner_gid, p->host_gid);
+        s->proc_dir = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (s->proc_dir < 0)
+                return crew_fail_errno(err, "cannot open %s", path);
+        if (!(p->flags & PLAN_ROOT_MODE)) /* the kernel's condition for an unprivileged gid_map */
+                r = put_proc(s->proc_dir, "setgroups", "deny", err);
+        if (r < 0 || (r = put_proc(s->proc_dir, "uid_map", uids, err)) < 0 ||
+            (r = put_proc(s->proc_dir, "gid_map", gids, err)) < 0 ||
+            (r = put_proc(s->proc_dir, "oom_score_adj", OOM_SCORE_ADJ, err)) < 0)
+                return r;
+        ssize_t n = crew_send_fds(s->sync, &mapped, sizeof(mapped), NULL, 0);
+        return n < 0 ? crew_fail(err, (int)-n, "the child is gone") : 0;
+}
+
+static int child_died(struct spawn *s, struct crew_err *err) {
+        siginfo_t info = {0};
+        uint32_t at = *s->birth.progress;
+
+        snprintf(s->step, sizeof(s->step), "%s", jail_child_step_name(at));
+        waitid(P_PIDFD, (id_t)s->out->pidfd, &info, WEXITED | WNOWAIT);
+        return crew_fail(err, ECHILD, "the child died (%s %d)", info.si_code == CLD_EXITED ? "status" : "signal",
+                         info.si_status);
+}
+
+/* Next message of the child; meanwhile its reported calls are let through. */
+static int next_message(struct spawn *s, struct jail_msg *m, int fds[4], size_t *n_fds, struct crew_err *err) {
+        for (;;) {
+                struct pollfd p[2] = {{.fd = s->sync, .events = POLLIN}, {.fd = s->out->notify_fd, .events = POLLIN}};
+                uint64_t now = crew_now_ns(), end = s->started_ns + SPAWN_TIMEOUT_NS;
+                int n = poll(p, 2, now >= end ? 0 : (int)((end - now) / 1000000) + 1);
+                if (n < 0 && errno != EINTR)
+                        return crew_fail_errno(err, "poll");
+                if (n == 0) {
+                        snprintf(s->step, sizeof(s->step), "%s", jail_child_step_name(*s->birth.progress));
+                        return crew_fail(err, ETIMEDOUT, "not sealed after %llu s", SPAWN_TIMEOUT_NS / 1000000000ull);
+                }
+                if (p[1].revents & POLLIN)
+                        notify_pass(s->out->notify_fd);
+                if (!(p[0].revents & (POLLIN | POLLHUP)))
+                        continue;
+                *n_fds = 4;
+                ssize_t got = crew_recv_fds(s->sync, m, sizeof(*m), fds, n_fds, 0);
+                if (got == (ssize_t)sizeof(*m))
+                        return 0;
+                return child_died(s, err);
+        }
+}
+
+static int child_failed(struct spawn *s, struct jail_msg *m, struct crew_err *err) {
+        m->step[sizeof(m->step) - 1] = m->text[sizeof(m->text) - 1] = '\0';
+        memcpy(s->step, m->step, sizeof(s->step));
+        return crew_fail(err, m->errno_ > 0 ? m->errno_ : EPROTO, "%s", m->text);
+}
+
+static int take_listeners(struct spawn *s, const int fds[4], size_t n, struct crew_err *err) {
+        size_t want = s->birth.plan->flags & PLAN_NETRULES ? 4 : 0;
+
+        for (size_t i = 0; i < n; i++)
+                s->out->listeners[i] = fds[i];
+        return n == want ? 0 : crew_fail(err, EPROTO, "%zu listeners, must be %zu", n, want);
+}
+
+static int wait_sealed(struct spawn *s, struct crew_err *err) {
+        struct jail_msg m;
+        int fds[4], r;
+        size_t n;
+
+        for (;;) {
+                if ((r = next_message(s, &m, fds, &n, err)) < 0)
+                        return r;
+                if (m.kind == JAIL_LISTENER && n == 1 && s->out->notify_fd < 0) {
+                        s->out->notify_fd = fds[0];
+                        continue;
+                }
+                if (m.kind == JAIL_SEALED)
+                        break;
+                for (size_t i = 0; i < n; i++)
+                        close(fds[i]);
+                return child_failed(s, &m, err);
+        }
+        s->out->att.spawn_ns = crew_now_ns() - s->started_ns;
+        s->out->att.selftests = m.selftests;
+        s->out->att.tripwires = m.tripwires;
+        return take_listeners(s, fds, n, err);
+}
+
+static int attest(struct spawn *s, struct crew_err *err) {
+        return attest_child(s->proc_dir, s->birth.plan, &s->out->att, err);
+}
+
+static int let_go(struct spawn *s, struct crew_err *err) {
+        const struct jail_msg go = {.kind = JAIL_GO};
+        ssize_t n = crew_send_fds(s->sync, &go, sizeof(go), NULL, 0);
+
+        return n < 0 ? crew_fail(err, (int)-n, "the child is gone") : 0;
+}
+
+/* The outside's own steps; "sealing" covers all of jail_child.c's. */
+static const struct {
+        const char *name;
+        int (*run)(struct spawn *s, struct crew_err *err);
+} steps[] = {
+        {"plan", check_plan},      {"sources", make_sources}, {"group", make_group},
+        {"channel", make_channel}, {"clone", clone_child},    {"id-maps", map_ids},
+        {"sealing", wait_sealed},  {"attestation", attest},   {"release", let_go},
+};
+
+static void undo(struct spawn *s) {
+        struct jail *j = s->out;
+
+        if (j->pidfd >= 0) {
+                struct spawn_exit unused;
+                jail_kill(j, &unused);
+        } else {
+                cgroup_remove(j->cgroup);
+        }
+        *j = JAIL_NULL;
+}
+
+int jail_spawn(const struct jail_spawn_args *args, struct jail *out, struct crew_err *err) {
+        struct crew_err local;
+        struct spawn s = {
+                .birth = {.args = args, .plan = args->plan, .sync = -1, .group = CGROUP_NULL, .view = VIEW_NULL},
+                .out = out,
+                .sync = -1,
+                .proc_dir = -1,
+        };
+        int r = 0;
+
+        err = err ? err : &local;
+        *out = JAIL_NULL;
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(steps); i++) {
+                snprintf(s.step, sizeof(s.step), "%s", steps[i].name);
+                r = jail_test_fail_step && strcmp(jail_test_fail_step, steps[i].name) == 0
+                            ? crew_fail(err, EIO, "test fault")
+                            : steps[i].run(&s, err);
+        }
+        if (s.birth.view.sources)
+                view_fini(&s.birth.view);
+        if (s.birth.progress)
+                munmap((void *)s.birth.progress, 4096);
+        crew_close(&s.birth.sync);
+        crew_close(&s.sync);
+        crew_close(&s.proc_dir);
+        cgroup_close(&s.birth.group);
+        if (r < 0) {
+                undo(&s);
+                crew_err_add(err, "%s", s.step);
+        }
+        return r;
+}
+
+/* --- afterwards --- */
+
+void jail_kill_begin(struct jail *j) {
+        if (j->pidfd < 0 || j->kill_sent_ns)
+                return;
+        int n = cgroup_count(j->cgroup);
+        j->kill_processes = n >= 0 ? (uint32_t)n : proctree_count(j->pid);
+        j->kill_sent_ns = crew_now_ns();
+        syscall(SYS_pidfd_send_signal, j->pidfd, SIGKILL, NULL, 0);
+        cgroup_kill(j->cgroup);
+}
+
+int jail_reap(struct jail *j, bool wait, struct spawn_exit *out) {
+        siginfo_t info = {0};
+        int r;
+
+        *out = (struct spawn_exit){.code = -1};
+        do
+                r = waitid(P_PIDFD, (id_t)j->pidfd, &info, WEXITED | (wait ? 0 : WNOHANG));
+        while (r < 0 && errno == EINTR);
+        if (r == 0 && info.si_pid == 0)
+                return -EAGAIN;
+        if (r < 0)
+                r = -errno;
+        if (j->kill_sent_ns) {
+                out->kill_ns = crew_now_ns() - j->kill_sent_ns;
+                out->processes = j->kill_processes;
+        }
+        if (info.si_code == CLD_EXITED)
+                out->code = info.si_status;
+        else
+                out->signal = info.si_status;
+        cgroup_stats(j->cgroup, &out->last);
+        out->oom_kills = out->last.oom_kills;
+        jail_fini(j);
+        return r;
+}
+
+int jail_kill(struct jail *j, struct spawn_exit *out) {
+        jail_kill_begin(j);
+        return jail_reap(j, true, out);
+}
+
+void jail_fini(struct jail *j) {
+        cgroup_remove(j->cgroup);
+        crew_close(&j->pidfd);
+        crew_close(&j->notify_fd);
+        for (size_t i = 0; i < ELEMENTSOF(j->listeners); i++)
+                crew_close(&j->listeners[i]);
+        j->pid = -1;
+        j->cgroup[0] = '\0';
+}
+
+int jail_freeze(const struct jail *j, bool on) {
+        return cgroup_freeze(j->cgroup, on);
+}
+
+void jail_stats(const struct jail *j, struct spawn_stats *out) {
+        *out = (struct spawn_stats){0};
+        if (!j->cgroup[0] || cgroup_count(j->cgroup) < 0)
+                proctree_stats(j->pid, out);
+        cgroup_stats(j->cgroup, out);
+}
+
+unsigned jail_sweep(char *text, size_t room) {
+        struct cgroup_leftovers found;
+
+        cgroup_sweep(&found);
+        snprintf(text, room, found.groups ? "%u control groups and %u processes of a crew that died: %s" : "%.0u%.0u%s",
+                 found.groups, found.processes, found.names);
+        return found.groups + found.processes;
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between the outside of a jail (jail.c) and its inside (jail_child.c), one process each, one socket pair. */
+#pragma once
+
+#include "cgroup.h"
+#include "jail.h"
+#include "view.h"
+
+enum jail_msg_kind {
+        /* child -> spawner */
+        JAIL_FAILED = 1, /* .errno_, .step, .text */
+        JAIL_LISTENER,   /* fd: the seccomp listener; its calls must be passed on until JAIL_SEALED */
+        JAIL_SEALED,     /* fds: the capture listeners; .selftests, .tripwires */
+        /* spawner -> child */
+        JAIL_MAPPED, /* ids are mapped */
+        JAIL_GO,     /* attested */
+};
+
+struct jail_msg {
+        uint32_t kind;
+        int32_t errno_;
+        uint32_t selftests, tripwires;
+        char step[32];
+        char text[512];
+};
+
+/* What the child inherits; lives on the spawner's stack, copied by the clone. */
+struct jail_birth {
+        const struct jail_spawn_args *args;
+        const struct plan *plan;
+        int sync; /* the child's end */
+        unsigned landlock_abi;
+        struct cgroup group;
+        struct view view;            /* root mode: prepared by the spawner */
+        volatile uint32_t *progress; /* shared: the child's current step, for when it dies without a word */
+};
+
+/* Runs the step table, reports, waits for the word, then args->main.  In the child. */
+_Noreturn void jail_child_run(struct jail_birth *b);
+/* Name of a child step, for the progress word. */
+const char *jail_child_step_name(uint32_t i);
+uint32_t jail_child_steps(void);
+
+/* For the fault tests only: the step with this name fails (inside or outside), or with "!" in front is killed there. */
+extern const char *jail_test_fail_step;

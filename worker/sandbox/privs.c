@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Giving up.  Nothing here can be undone later, by kernel design; the self-test and the attestation look at the result. */
+#include "privs.h"
+
+#include "common/util.h"
+
+#include <errno.h>
+#include <linux/capability.h>
+#include <linux/keyctl.h>
+#include <linux/securebits.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+
+#define BY_CGROUP_MEMORY 1u
+
+int privs_limit(const struct plan *plan, uint32_t limits_by, struct crew_err *err) {
+        const struct plan_limits *l = &plan->limits;
+        const struct {
+                int which;
+                const char *name;
+                uint64_t value; /* 0: leave */
+        } rows[] = {
+                /* 1, not 0: the one value with which the kernel does not start a core_pattern pipe on the host. */
+                {RLIMIT_CORE, "core", 1},
+                {RLIMIT_NOFILE, "open files", l->open_files},
+                /* Counted in the jail's own user namespace, so no other agent's processes weigh in.  One is the worker. */
+                {RLIMIT_NPROC, "processes", l->processes ? l->processes + 1ull : 0},
+                {RLIMIT_FSIZE, "file size", l->output_bytes},
+                {RLIMIT_DATA, "data", limits_by & BY_CGROUP_MEMORY ? 0 : l->memory_bytes},
+                {RLIMIT_MEMLOCK, "locked memory", 8u << 20},
+                {RLIMIT_MSGQUEUE, "message queues", 800u << 10},
+                {RLIMIT_SIGPENDING, "pending signals", 4096},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                struct rlimit have, want = {rows[i].value, rows[i].value};
+                if (rows[i].value == 0)
+                        continue;
+                if (getrlimit((__rlimit_resource_t)rows[i].which, &have) < 0)
+                        return crew_fail_errno(err, "limit of %s", rows[i].name);
+                want.rlim_cur = want.rlim_max = MIN_OF(want.rlim_max, have.rlim_max); /* never above our own */
+                if (setrlimit((__rlimit_resource_t)rows[i].which, &want) < 0)
+                        return crew_fail_errno(err, "limit of %s", rows[i].name);
+        }
+        return 0;
+}
+
+static int by_number(const void *a, const void *b) {
+        return *(const int *)a - *(const int *)b;
+}
+
+int privs_close_others(const int *keep, size_t n, struct crew_err *err) {
+        int sorted[16];
+        unsigned from = 3;
+
+        crew_assert(n <= ELEMENTSOF(sorted));
+        if (n > 0)
+                memcpy(sorted, keep, n * sizeof(*keep));
+        qsort(sorted, n, sizeof(*sorted), by_number);
+        for (size_t i = 0; i < n; i++) {
+                unsigned fd = (unsigned)sorted[i];
+                if (sorted[i] < 0 || fd < from)
+                        continue;
+                if (fd > from && close_range(from, fd - 1, 0) < 0)
+                        return crew_fail_errno(err, "cannot close descriptors");
+                from = fd + 1;
+        }
+        return close_range(from, ~0u, 0) < 0 ? crew_fail_errno(err, "cannot close descriptors") : 0;
+}
+
+int privs_drop_caps(struct crew_err *err) {
+        struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+        struct __user_cap_data_struct none[2] = {0};
+        const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP |
+                                   SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
+                                   SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+
+        for (unsigned long cap = 0;; cap++) {
+                if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0)
+                        continue;
+                if (errno == EINVAL && cap > CAP_AUDIT_READ)
+                        break; /* past the last one of this kernel */
+                return crew_fail_errno(err, "cannot drop capability %lu from the bounding set", cap);
+        }
+        if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
+                return crew_fail_errno(err, "cannot clear ambient capabilities");
+        if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) < 0)
+                return crew_fail_errno(err, "cannot lock securebits");
+        if (syscall(SYS_capset, &header, none) < 0)
+                return crew_fail_errno(err, "cannot drop capabilities");
+        return 0;
+}
+
+int privs_no_new(struct crew_err *err) {
+        return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? crew_fail_errno(err, "no_new_privs") : 0;
+}
+
+int privs_new_keyring(struct crew_err *err) {
+        /* A kernel without keys (ENOSYS) has none to share. */
+        if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS)
+                return crew_fail_errno(err, "cannot join a new session keyring");
+        return 0;
+}

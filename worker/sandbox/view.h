@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The jail's file system: a private tmpfs root in which only what the plan lists is mounted.
+ *
+ * Two halves.  view_prepare() turns each source into a detached mount with its final attributes; in root mode it runs in
+ * the spawner, which may open any path and make idmapped mounts, else in the jail's own namespaces.  view_build() runs
+ * in the jail, attaches everything and pivots into it.  No symbolic link is followed in either half unless the plan says
+ * so: a tree that an agent wrote earlier may contain links made to mislead exactly this code.
+ */
+#pragma once
+
+#include "common/plan.h"
+
+#define VIEW_DEVICES 5
+
+struct view {
+        const struct plan *plan;
+        int *sources;              /* one per mount of the plan, -1: none */
+        int devices[VIEW_DEVICES]; /* detached mounts of null, zero, ... */
+        uint32_t tripwires;        /* set by view_build */
+};
+#define VIEW_NULL ((struct view){.devices = {-1, -1, -1, -1, -1}})
+
+/* Makes missing PLAN_MOUNT_CREATE directories, on the host, as their owner. */
+int view_create_dirs(const struct plan *plan, struct crew_err *err);
+int view_prepare(struct view *v, const struct plan *plan, struct crew_err *err);
+int view_build(struct view *v, struct crew_err *err);
+/* The root becomes read-only: nothing is made in it after this. */
+int view_seal(struct crew_err *err);
+void view_fini(struct view *v); /* closes the descriptors; what was not attached disappears */
+
+/* Opens a path with O_PATH, component by component, refusing symbolic links; works without openat2.  fd or -errno. */
+int view_open_plain(const char *path);
+
+/* Holds nothing, readable by mode, without a Landlock rule: what stands in for hidden things, and the self-test's probe. */
+#define VIEW_VOID "/.jail"
+#define VIEW_VOID_FILE VIEW_VOID "/file"
+#define VIEW_VOID_DIR VIEW_VOID "/dir"
