@@ -12,7 +12,7 @@
 #include <sys/socket.h>
 
 #define ARENA_MAX (64u << 20)
-#define HELLO_MS 10000
+#define HELLO_MS 5000
 #define CALL_MS 30000
 
 struct client {

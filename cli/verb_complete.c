@@ -140,8 +140,10 @@ static void complete_verb(const struct cli_verb *v, char **words, int n) {
                         pending = NULL;
                         continue;
                 }
-                if (strcmp(words[i], "--") == 0 || (v->command && words[i][0] != '-')) {
-                        offer_kind(i == n - 2 ? v->operands : CLI_COMPLETE_FILE, last, crew);
+                bool dashes = strcmp(words[i], "--") == 0;
+                if (dashes || (v->command && words[i][0] != '-')) {
+                        /* Behind the command itself come its arguments. */
+                        offer_kind(dashes && i == n - 2 ? v->operands : CLI_COMPLETE_FILE, last, crew);
                         return;
                 }
                 const struct cli_option *o = option_of(v, words[i]);

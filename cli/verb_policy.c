@@ -49,12 +49,13 @@ static const struct cli_option check_options[] = {
         {"strict", 0, CLI_FLAG, offsetof(struct check_options, strict), NULL, "warnings count as errors",
          CLI_COMPLETE_NONE},
         {"crew-dir", 0, CLI_STRING, offsetof(struct check_options, crew_dir), "DIR",
-         "what ${CREW_DIR} means in a role file checked alone", CLI_COMPLETE_FILE},
+         "what ${CREW_DIR} means in a role file (default: here)", CLI_COMPLETE_FILE},
         CLI_OPTION_JSON(struct check_options),
 };
 
 struct check {
         const struct check_options *o;
+        char here[PATH_MAX]; /* stands for ${CREW_DIR} in a role file alone */
         struct policy_report all;
         json_t *files; /* with --json */
         struct term term;
@@ -70,11 +71,19 @@ static bool reported(const struct policy_report *all, const struct policy_proble
         return false;
 }
 
-/* A document beside a broken one, or a policy that two crews use, is told once. */
+/* What is missing below a directory that nobody named is no news. */
+static bool is_unknown_path(const struct check *c, const struct policy_problem *p) {
+        size_t n = strlen(c->here);
+
+        return p->warning && !c->o->crew_dir && strstr(p->text, "does not exist") &&
+               strncmp(p->text + strcspn(p->text, "/"), c->here, n) == 0;
+}
+
+/* A document beside a broken one, or a policy that two crews use, is shown once. */
 static void take_over(struct check *c, struct policy_report *r) {
         for (size_t i = 0; i < r->n; i++) {
                 const struct policy_problem *p = &r->items[i];
-                if (!reported(&c->all, p))
+                if (!reported(&c->all, p) && !is_unknown_path(c, p))
                         policy_report_add(&c->all, p->warning, p->file, p->line, p->column, p->hint, "%s", p->text);
         }
         policy_report_fini(r);
@@ -106,7 +115,7 @@ static int check_role(struct check *c, const char *path, const char *agent, stru
         struct policy_report report = {0};
         struct crew_err err = CREW_ERR_NULL;
         char what[128];
-        int r = policy_load(path, agent, c->o->crew_dir, &image, &report, &err);
+        int r = policy_load(path, agent, c->o->crew_dir ? c->o->crew_dir : c->here, &image, &report, &err);
         int fault = fault_unless_reported(&report, r, &err, p);
 
         if (r == 0) {
@@ -176,6 +185,8 @@ static int run_check(const struct cli_verb *self, int argc, char **argv) {
                 return status;
         if (files.n == 0)
                 return cli_fail(o.json, CLI_USAGE, "usage", "which files? crewctl policy check FILE...");
+        if (!getcwd(c.here, sizeof(c.here)))
+                strcpy(c.here, "/");
         term_init(&c.term, stdout);
         c.files = json_array();
         int r = 0;
@@ -217,7 +228,7 @@ static const struct cli_option explain_options[] = {
          "the crew file, or the name of a running crew (default: the crew that runs)", CLI_COMPLETE_FILE},
         {"policy", 0, CLI_STRING, offsetof(struct explain_options, policy), "FILE", "a role file alone", CLI_COMPLETE_FILE},
         {"crew-dir", 0, CLI_STRING, offsetof(struct explain_options, crew_dir), "DIR",
-         "with --policy: what ${CREW_DIR} means", CLI_COMPLETE_FILE},
+         "with --policy: what ${CREW_DIR} means (default: here)", CLI_COMPLETE_FILE},
         CLI_OPTION_JSON(struct explain_options),
 };
 
@@ -249,7 +260,11 @@ static int bad_files(struct policy_report *report, int r, const struct crew_err 
 static int load_alone(struct explain *x, struct cli_problem *p) {
         struct policy_report report = {0};
         struct crew_err err = CREW_ERR_NULL;
-        int r = policy_load(x->o->policy, x->o->agent, x->o->crew_dir, &x->alone, &report, &err);
+        char here[PATH_MAX];
+
+        if (!getcwd(here, sizeof(here)))
+                strcpy(here, "/");
+        int r = policy_load(x->o->policy, x->o->agent, x->o->crew_dir ? x->o->crew_dir : here, &x->alone, &report, &err);
 
         x->image = x->alone;
         return bad_files(&report, r, &err, x->o->json, p);
@@ -341,8 +356,12 @@ static void explain_text(const struct explain *x, const struct policy_verdict *v
 
         term_init(&t, stdout);
         enum term_style style = v->allowed ? TERM_GREEN : TERM_RED;
-        printf("%s%s%s: ", term_on(&t, style), v->allowed ? "allowed" : "denied", term_off(&t, style));
-        term_put(&t, v->text[0] ? v->text : v->section ? v->section : "");
+        const char *text = v->text;
+        if (v->allowed && strncmp(text, "allowed by ", 11) == 0)
+                text += 8;
+        printf("%s%s%s%s", term_on(&t, style), v->allowed ? "allowed" : "denied", term_off(&t, style),
+               text == v->text ? ": " : " ");
+        term_put(&t, text);
         fputc('\n', stdout);
         if (v->rule[0]) {
                 fputs("  ", stdout);
