@@ -8,7 +8,6 @@
  */
 #include "cli.h"
 
-#include "common/kernel.h"
 #include "common/paths.h"
 #include "common/uids.h"
 #include "common/util.h"
@@ -19,7 +18,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 
 /* As in sh and env(1). */
@@ -106,8 +104,6 @@ static void jail_main(const struct jail_child *c, void *user) {
         const struct plan_program *program = plan_program_at(c->plan, 0);
         sigset_t all;
 
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* crewctl gone: the jail goes too */
-        prctl(PR_SET_DUMPABLE, 0);
         wipe_environment();
         sigfillset(&all);
         sigprocmask(SIG_SETMASK, &all, NULL);
@@ -121,8 +117,10 @@ static void jail_main(const struct jail_child *c, void *user) {
         if (!x.argv || !x.envp)
                 _exit(CLI_INTERNAL);
         pid_t command = jail_exec_program(c->plan, &x);
-        if (command < 0)
-                _exit(CLI_INTERNAL);
+        if (command < 0) {
+                dprintf(c->stdio[2], "crewctl: sandbox: %s: %s\n", x.argv[0], strerror(-command));
+                _exit(command == -ENOENT ? STATUS_NOT_FOUND : STATUS_CANNOT_RUN);
+        }
         for (int i = 0; i < 3; i++)
                 close(c->stdio[i]);
         _exit(supervise(command));
