@@ -260,18 +260,6 @@ int client_status(struct client *c, const Crew__Status **out, struct cli_problem
         return 0;
 }
 
-void client_name_agents(struct client *c, const char *agent, struct cli_problem *p) {
-        struct cli_problem ignored = CLI_PROBLEM_NULL;
-        _cleanup_names_ struct crew_names known = {0};
-        const Crew__Status *s = NULL;
-
-        if (strcmp(p->code, "unknown-agent") != 0 || client_status(c, &s, &ignored) < 0)
-                return;
-        for (size_t i = 0; i < s->n_agents; i++)
-                crew_names_add(&known, s->agents[i]->name);
-        crew_unknown_agent(p, c->crew, agent, &known);
-}
-
 static int greet(struct client *c, struct cli_problem *p) {
         Crew__Envelope e = CREW__ENVELOPE__INIT;
         Crew__ClientHello hello = CREW__CLIENT_HELLO__INIT;

@@ -42,5 +42,3 @@ int client_call(struct client *c, Crew__Envelope *e, int timeout_ms, const Crew_
 int client_refused(const Crew__Refused *r, struct cli_problem *problem);
 /* Status of the crew. */
 int client_status(struct client *c, const Crew__Status **out, struct cli_problem *problem);
-/* crewd refuses an unknown agent without more; asks for the agents there are and names them. */
-void client_name_agents(struct client *c, const char *agent, struct cli_problem *problem);

@@ -82,13 +82,14 @@ static const struct table_column agent_columns[] = {
 
 static void walls_text(const struct term *t, const Crew__AgentStatus *a, char *out, size_t n) {
         const char *dot = term_dot(t);
-        bool full = strcmp(a->walls, "full") == 0;
         int k = 0;
 
         if (a->landlock_abi > 0)
                 k = snprintf(out, n, "landlock %u%s", a->landlock_abi, dot);
-        snprintf(out + k, n - (size_t)k, "%s%s%s%suid %u", full ? "seccomp" : "WITHOUT ", full ? dot : a->walls,
-                 full ? "netns" : "", dot, a->uid);
+        if (strcmp(a->walls, "full") == 0)
+                snprintf(out + k, n - (size_t)k, "seccomp%snetns%suid %u", dot, dot, a->uid);
+        else
+                snprintf(out + k, n - (size_t)k, "%s%suid %u", a->walls, dot, a->uid);
 }
 
 static void agent_cells(struct table *table, const struct term *t, const Crew__AgentStatus *a) {

@@ -233,12 +233,10 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
                 return cli_report(&problem, o.json);
         x.client = c;
         x.json = o.json;
-        if (request(&x, o.agent, &command, &problem) < 0 || converse(&x, &problem) < 0) {
-                client_name_agents(c, o.agent, &problem);
+        if (request(&x, o.agent, &command, &problem) < 0 || converse(&x, &problem) < 0)
                 status = cli_report(&problem, o.json);
-        } else {
+        else
                 status = finish(&x, o.agent);
-        }
         free(x.kept[0].bytes);
         free(x.kept[1].bytes);
         crew_close(&x.signal_fd);

@@ -73,10 +73,8 @@ static int kill_agent(struct client *c, const struct options *o, struct cli_prob
         request.reason = (char *)(o->reason ? o->reason : "");
         e.body_case = CREW__ENVELOPE__BODY_KILL_AGENT;
         e.kill_agent = &request;
-        if (client_call(c, &e, KILL_MS, &answer, problem) < 0) {
-                client_name_agents(c, o->agent, problem);
+        if (client_call(c, &e, KILL_MS, &answer, problem) < 0)
                 return -1;
-        }
         if (answer->body_case != CREW__ENVELOPE__BODY_KILLED || !answer->killed->terminated)
                 return cli_problem_set(problem, CLI_INTERNAL, "protocol", "crewd did not say what became of %s", o->agent);
         term_init(&t, stdout);
