@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An agent's state and what each action of the table does.  The instance itself is made in instance.c and buried in
+ * death.c.
+ */
+#include "agent.h"
+
+#include "common/uids.h"
+#include "common/util.h"
+#include "crewd.h"
+#include "death.h"
+#include "instance.h"
+#include "journal.h"
+#include "link.h"
+#include "router.h"
+#include "scheduler.h"
+#include "status.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+int agent_init(struct agent *a, struct crewd *c, uint32_t index, struct crew_err *err) {
+        const struct crew_agent *decl = &c->file->agents[index];
+
+        *a = (struct agent){
+                .crewd = c, .decl = decl, .index = index, .uid_lock = -1, .host_uid = getuid(), .host_gid = getgid()};
+        a->state = decl->orchestrator ? AGENT_POLICY_ONLY : AGENT_DECLARED;
+        restart_init(&a->restart, decl->restart_max, decl->restart_within_ms * 1000000u);
+        int r = audit_open(c->audit_dir, c->file->name, decl->name, &a->audit, err);
+        if (r < 0)
+                return r;
+        crewd_mark_dirty(c); /* opening has written a record */
+        a->audit_dirty = true;
+        if (decl->orchestrator)
+                return journal_policy(a) < 0 ? crew_fail(err, EIO, "the audit stream cannot be written") : 0;
+        if (c->root_mode) {
+                r = uids_take(c->paths.run, &a->host_uid, &a->uid_lock, err);
+                a->host_gid = a->host_uid;
+        }
+        return r;
+}
+
+void agent_fini(struct agent *a) {
+        instance_clear(a);
+        a->audit = audit_close(a->audit);
+        crew_close(&a->uid_lock);
+        free(crew_steal_ptr(&a->last));
+        free(crew_steal_ptr(&a->decoys));
+}
+
+const char *agent_name(const struct agent *a) {
+        return a->decl->name;
+}
+
+bool agent_usable(const struct agent *a) {
+        return (a->state == AGENT_READY || a->state == AGENT_WORKING) && a->in.link && !a->in.cut && !a->frozen;
+}
+
+bool agent_coming(const struct agent *a) {
+        enum crewd_phase phase = a->crewd->phase;
+
+        if (phase != CREWD_STARTING && phase != CREWD_RUNNING)
+                return false;
+        return a->state == AGENT_RESTARTING || a->state == AGENT_DECLARED || (a->state == AGENT_SPAWNING && !a->in.cut);
+}
+
+/* --- actions --- */
+
+static void do_nothing(struct agent *a) {
+        (void)a;
+}
+
+static void do_announce(struct agent *a) {
+        router_agent_up(a->crewd->router, a->index, crew_now_ns());
+}
+
+static void do_shutdown(struct agent *a) {
+        Crew__Shutdown body = CREW__SHUTDOWN__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+        uint64_t now = crew_now_ns();
+
+        body.grace_ms = a->in.stop_by_ns > now ? (a->in.stop_by_ns - now) / 1000000u : 0;
+        body.reason = a->in.death.reason;
+        e.body_case = CREW__ENVELOPE__BODY_SHUTDOWN;
+        e.shutdown = &body;
+        agent_send_or_kill(a, &e);
+}
+
+static void do_wait(struct agent *a) {
+        crew_assert(a->restart_at_ns != 0);
+}
+
+static void (*const actions[])(struct agent *a) = {
+        [AGENT_DO_NOTHING] = do_nothing,   [AGENT_DO_SPAWN] = instance_spawn, [AGENT_DO_ANNOUNCE] = do_announce,
+        [AGENT_DO_SHUTDOWN] = do_shutdown, [AGENT_DO_KILL] = instance_kill,   [AGENT_DO_BURY] = death_bury,
+        [AGENT_DO_WAIT] = do_wait,
+};
+static_assert(ELEMENTSOF(actions) == AGENT_ACTION_N, "a function for each action");
+
+bool agent_event(struct agent *a, enum agent_event event) {
+        struct agent_step step = agent_fsm_step(a->state, event);
+        enum agent_state before = a->state;
+
+        if (!step.legal) {
+                crewd_log(a->crewd, "agent %s: event %s means nothing in state %s", agent_name(a), agent_event_names[event],
+                          agent_state_names[a->state]);
+                return false;
+        }
+        a->state = step.next;
+        /* A death is announced by its own record first (death.c). */
+        if (step.next != before && step.action != AGENT_DO_BURY)
+                status_announce_agent(a);
+        actions[step.action](a);
+        crewd_progress(a->crewd);
+        return true;
+}
+
+/* --- frames out --- */
+
+int agent_send(struct agent *a, Crew__Envelope *e, uint64_t *seq) {
+        struct crew_err err = CREW_ERR_NULL;
+        _cleanup_free_ uint8_t *bytes = NULL;
+        size_t n;
+
+        if (!a->in.link || a->in.cut)
+                return -EPIPE;
+        e->version = 1;
+        e->seq = a->in.seq_out + 1;
+        int r = ipc_pack(e, 0, &bytes, &n, &err);
+        if (r < 0) {
+                crewd_log(a->crewd, "agent %s: cannot send %s: %s", agent_name(a), ipc_body_name(e), err.msg);
+                return r;
+        }
+        r = link_send(a->in.link, bytes, n);
+        if (r < 0)
+                return r;
+        a->in.seq_out++;
+        if (seq)
+                *seq = e->seq;
+        return 0;
+}
+
+void agent_send_or_kill(struct agent *a, Crew__Envelope *e) {
+        int r = agent_send(a, e, NULL);
+
+        if (r == -EAGAIN)
+                death_kill(a, CREW__CAUSE__CAUSE_LIMIT, "crewd", "does not read its link: the queue is full");
+        /* -EPIPE: its end is on the way; anything else was logged and is a bug of ours that must not stay unanswered. */
+        else if (r < 0 && r != -EPIPE)
+                death_kill(a, CREW__CAUSE__CAUSE_CRASH, "crewd", "a frame for it could not be made");
+}

@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One agent: what was declared, its state, its audit stream, and the instance that is alive now.
+ */
+#pragma once
+
+#include "agent_fsm.h"
+#include "common/spawn.h"
+#include "crew.pb-c.h"
+#include "restart.h"
+#include "supervisor/audit/audit.h"
+#include "supervisor/policy/crew_file.h"
+
+#include <sys/types.h>
+
+struct crewd;
+struct link;
+
+#define AGENT_EARLY_MAX 4u /* frames that may come in before the spawner's attestation */
+#define AGENT_EARLY_BYTES 4096u
+#define AGENT_STDERR_TAIL 4000u
+#define AGENT_SPAWN_TIMEOUT_NS 20000000000ull
+#define AGENT_PING_NS 5000000000ull
+#define AGENT_PINGS_LOST_MAX 3u
+#define AGENT_VIOLATIONS_MAX 4u /* the fifth within the period kills */
+#define AGENT_VIOLATIONS_NS 10000000000ull
+#define AGENT_KILLERS_MAX 16u
+#define AGENT_CALLS_NAMED_MAX 16u
+
+/* Why the instance is ending; decided once, by whoever is first. */
+struct death {
+        bool decided;
+        Crew__Cause cause;
+        char initiator[128]; /* "uid 1000 (crewctl 0.1)", "crewd" */
+        char reason[512];
+};
+
+/* One process tree, from SPAWN_START to SPAWN_EXITED.  Zeroed in between. */
+struct instance {
+        uint32_t id; /* spawn_msg.id; 0: no instance */
+        struct link *link;
+        char link_path[108];
+        pid_t peer_pid; /* who connected; 0: nobody yet */
+        bool attested, greeted, cut, kill_sent;
+        struct early {
+                uint8_t *bytes; /* owned */
+                size_t n;
+        } early[AGENT_EARLY_MAX];
+        uint32_t n_early;
+        struct spawn_attestation att;
+        uint64_t seq_in, seq_out;
+        uint64_t spawn_ns, ready_ns;                  /* when */
+        uint64_t ready_by_ns, stop_by_ns, gone_by_ns; /* deadlines; 0: none */
+        uint32_t pings_lost;
+        struct rate violations;
+        struct death death;
+        bool effects;      /* a tool with effects ran, or a message went out: a repeat may repeat them */
+        char *stderr_tail; /* owned; AGENT_STDERR_TAIL + 1 */
+        size_t stderr_used;
+        char *watch; /* owned until the evidence source has it; the policy mounts, each NUL-terminated */
+        size_t watch_len;
+        struct spawn_stats stats;
+        uint64_t stats_ns;
+        uint32_t cpu_percent;
+        bool stats_asked;
+};
+
+/* The record of one death; becomes AgentTerminated, the hook's JSON and the audit line. */
+struct termination {
+        uint64_t id;
+        uint32_t incarnation;
+        struct death death;
+        int exit_code, signal;
+        char task[64]; /* "" or the one in flight */
+        char calls[AGENT_CALLS_NAMED_MAX][128];
+        size_t n_calls;
+        bool effects, restartable;
+        uint32_t attempt;
+        uint64_t audit_seq;
+        char stderr_tail[AGENT_STDERR_TAIL + 1];
+        uint32_t processes;
+        uint64_t kill_us, time_ms;
+};
+
+struct agent {
+        struct crewd *crewd;
+        const struct crew_agent *decl;
+        uint32_t index;
+        enum agent_state state;
+        uint32_t incarnation; /* of the current or last instance; from 1 */
+        uint32_t host_uid, host_gid;
+        int uid_lock; /* root mode: holds host_uid */
+        struct audit_stream *audit;
+        bool audit_dirty, frozen;
+        uint64_t denied;
+        struct restart restart;
+        uint64_t restart_at_ns; /* 0: none due */
+        bool forgetting;        /* evidence of the last instance is still coming in */
+        uint64_t forget_by_ns;
+        char *decoys; /* owned; tripwires of the last view, each NUL-terminated: evidence may come late */
+        size_t decoys_len;
+        struct instance in;
+        struct termination *last; /* owned; NULL: none died yet */
+        bool task_reassigned;     /* by the last death */
+        char start_error[640];    /* why the last start failed */
+        struct agent_killer {
+                uint64_t client, corr;
+        } killers[AGENT_KILLERS_MAX]; /* clients that wait for Killed */
+        uint32_t n_killers;
+};
+
+/* Opens the audit stream and takes a host uid (root mode); writes nothing else. */
+int agent_init(struct agent *a, struct crewd *c, uint32_t index, struct crew_err *err);
+void agent_fini(struct agent *a);
+
+/* Feeds the state machine and carries the action out.  False: the event has no meaning in this state. */
+bool agent_event(struct agent *a, enum agent_event event);
+const char *agent_name(const struct agent *a);
+/* Work can be sent to it: ready or working, link up, not frozen, not being cut. */
+bool agent_usable(const struct agent *a);
+/* A replacement is on its way. */
+bool agent_coming(const struct agent *a);
+
+/* Packs and queues a frame to the worker; *seq (may be NULL) gets its number.  -EAGAIN: the link's queue is full. */
+int agent_send(struct agent *a, Crew__Envelope *e, uint64_t *seq);
+/* As agent_send, for frames that must not be lost: a worker that does not read is killed. */
+void agent_send_or_kill(struct agent *a, Crew__Envelope *e);

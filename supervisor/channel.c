@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "channel.h"
+
+#include "common/paths.h"
+#include "common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+
+struct packet {
+        struct packet *next;
+        size_t n_fds;
+        int fds[CHANNEL_FDS_MAX];
+        char bytes[];
+};
+
+struct channel {
+        uv_poll_t poll;
+        struct channel_callbacks cb;
+        void *user;
+        int fd;
+        size_t msg_bytes;
+        struct packet *head, **tail; /* waiting to be sent */
+        size_t n_queued;
+        int events;
+        bool closing;
+        char *in; /* msg_bytes + 1, to notice a longer message */
+};
+
+static struct packet *packet_free(struct packet *p) {
+        for (size_t i = 0; i < p->n_fds; i++)
+                crew_close(&p->fds[i]);
+        free(p);
+        return NULL;
+}
+
+static void on_closed(uv_handle_t *h) {
+        struct channel *c = h->data;
+
+        while (c->head) {
+                struct packet *p = c->head;
+                c->head = p->next;
+                packet_free(p);
+        }
+        crew_close(&c->fd);
+        free(c->in);
+        free(c);
+}
+
+void channel_close(struct channel *c) {
+        if (!c || c->closing)
+                return;
+        c->closing = true;
+        uv_poll_stop(&c->poll);
+        uv_close((uv_handle_t *)&c->poll, on_closed);
+}
+
+static void hang_up(struct channel *c) {
+        if (c->closing)
+                return;
+        uv_poll_stop(&c->poll);
+        c->events = 0;
+        void (*tell)(void *) = c->cb.on_hangup;
+        c->cb.on_hangup = NULL;
+        if (tell)
+                tell(c->user);
+}
+
+/* 1: a message was taken; 0: none there; negative: the channel is finished. */
+static int take_one(struct channel *c) {
+        int fds[CHANNEL_FDS_MAX];
+        size_t n_fds = CHANNEL_FDS_MAX;
+        ssize_t n = crew_recv_fds(c->fd, c->in, c->msg_bytes + 1, fds, &n_fds, MSG_DONTWAIT);
+
+        if (n == -EAGAIN)
+                return 0;
+        if (n < 0)
+                return (int)n;
+        int r = 1;
+        if ((size_t)n == c->msg_bytes)
+                c->cb.on_message(c->in, fds, n_fds, c->user);
+        else
+                r = n == 0 ? -EPIPE : -EPROTO;
+        for (size_t i = 0; i < n_fds; i++)
+                crew_close(&fds[i]);
+        return r;
+}
+
+/* 0: sent; -EAGAIN: the socket is full. */
+static int send_one(struct channel *c, const void *msg, const int *fds, size_t n_fds) {
+        ssize_t n = crew_send_fds(c->fd, msg, c->msg_bytes, fds, n_fds);
+
+        return n < 0 ? (int)n : 0;
+}
+
+static int watch(struct channel *c);
+
+static int flush(struct channel *c) {
+        while (c->head) {
+                struct packet *p = c->head;
+                int r = send_one(c, p->bytes, p->fds, p->n_fds);
+                if (r < 0)
+                        return r == -EAGAIN ? 0 : r;
+                c->head = p->next;
+                if (!c->head)
+                        c->tail = &c->head;
+                c->n_queued--;
+                packet_free(p);
+        }
+        return watch(c);
+}
+
+static void on_poll(uv_poll_t *h, int status, int events) {
+        struct channel *c = h->data;
+
+        if (status < 0)
+                return hang_up(c);
+        if ((events & UV_WRITABLE) && flush(c) < 0)
+                return hang_up(c);
+        for (int i = 0; (events & (UV_READABLE | UV_DISCONNECT)) && i < CHANNEL_BUDGET; i++) {
+                int r = take_one(c);
+                if (r < 0)
+                        return hang_up(c);
+                if (r == 0 || c->closing)
+                        return;
+        }
+}
+
+static int watch(struct channel *c) {
+        int events = UV_READABLE | UV_DISCONNECT | (c->head ? UV_WRITABLE : 0);
+
+        if (events == c->events)
+                return 0;
+        c->events = events;
+        return uv_poll_start(&c->poll, events, on_poll);
+}
+
+int channel_open(uv_loop_t *loop, int fd, size_t msg_bytes, const struct channel_callbacks *cb, void *user,
+                 struct channel **out, struct crew_err *err) {
+        struct channel *c = calloc(1, sizeof(*c));
+        char *in = malloc(msg_bytes + 1);
+
+        if (!c || !in || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || uv_poll_init(loop, &c->poll, fd) < 0) {
+                free(in);
+                free(c);
+                close(fd);
+                return crew_fail(err, ENOMEM, "cannot watch a helper process");
+        }
+        c->cb = *cb;
+        c->user = user;
+        c->fd = fd;
+        c->msg_bytes = msg_bytes;
+        c->in = in;
+        c->tail = &c->head;
+        c->poll.data = c;
+        if (watch(c) < 0) {
+                channel_close(c);
+                return crew_fail(err, EIO, "cannot watch a helper process");
+        }
+        *out = c;
+        return 0;
+}
+
+static int enqueue(struct channel *c, const void *msg, const int *fds, size_t n_fds) {
+        struct packet *p;
+
+        if (c->n_queued >= CHANNEL_QUEUE_MAX)
+                return -ENOBUFS;
+        if (!(p = calloc(1, sizeof(*p) + c->msg_bytes)))
+                return -ENOMEM;
+        memcpy(p->bytes, msg, c->msg_bytes);
+        for (; p->n_fds < n_fds; p->n_fds++) {
+                p->fds[p->n_fds] = fcntl(fds[p->n_fds], F_DUPFD_CLOEXEC, 3);
+                if (p->fds[p->n_fds] < 0) {
+                        int r = -errno;
+                        packet_free(p);
+                        return r;
+                }
+        }
+        *c->tail = p;
+        c->tail = &p->next;
+        c->n_queued++;
+        return watch(c) < 0 ? -EIO : 0;
+}
+
+int channel_send(struct channel *c, const void *msg, const int *fds, size_t n_fds) {
+        if (c->closing || !c->cb.on_hangup)
+                return -EPIPE;
+        crew_assert(n_fds <= CHANNEL_FDS_MAX);
+        int r = c->head ? -EAGAIN : send_one(c, msg, fds, n_fds);
+        return r == -EAGAIN ? enqueue(c, msg, fds, n_fds) : r;
+}
+
+static _Noreturn void exec_program(const char *path, const char *program, const char *option, int fd) {
+        char number[16];
+        sigset_t none;
+
+        /* A terminal's Ctrl-C is for crewd, which then ends its helpers in order. */
+        setsid();
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        snprintf(number, sizeof(number), "%d", fd);
+        if (fcntl(fd, F_SETFD, 0) == 0)
+                execl(path, program, option, number, (char *)NULL);
+        _exit(127);
+}
+
+int channel_start_program(const char *program, const char *option, pid_t *pid, struct crew_err *err) {
+        char path[PATH_MAX];
+        int pair[2], r = crew_program_path(program, path, err);
+
+        if (r < 0)
+                return r;
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                return crew_fail_errno(err, "cannot make a socket pair for %s", program);
+        int room = 4 << 20; /* room for a burst; the kernel cuts it to what it allows */
+        setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+        setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+        *pid = fork();
+        if (*pid == 0)
+                exec_program(path, program, option, pair[1]);
+        close(pair[1]);
+        if (*pid < 0) {
+                close(pair[0]);
+                return crew_fail_errno(err, "cannot start %s", program);
+        }
+        return pair[0];
+}

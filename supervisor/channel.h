@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Fixed-size messages, with descriptors, to and from one of our own helper processes over a SOCK_SEQPACKET pair.
+ *
+ * The helper is trusted to be our program, not to be intact: a message of another size, or with more descriptors than
+ * fit, closes the channel as if the helper had died.
+ */
+#pragma once
+
+#include "common/err.h"
+
+#include <stddef.h>
+#include <uv.h>
+
+#define CHANNEL_FDS_MAX 8
+#define CHANNEL_BUDGET 64        /* messages taken per wake-up */
+#define CHANNEL_QUEUE_MAX 16384u /* messages waiting to be sent */
+
+struct channel;
+struct channel_callbacks {
+        /* fds are the callee's to close; what it keeps it sets to -1. */
+        void (*on_message)(const void *msg, int *fds, size_t n_fds, void *user);
+        void (*on_hangup)(void *user); /* once; nothing comes after */
+};
+
+/* Owns fd, also on failure. */
+int channel_open(uv_loop_t *loop, int fd, size_t msg_bytes, const struct channel_callbacks *cb, void *user,
+                 struct channel **out, struct crew_err *err);
+/* Sends or queues.  fds stay the caller's (they are duplicated when the message must wait).  -EPIPE, -ENOBUFS, -ENOMEM. */
+int channel_send(struct channel *c, const void *msg, const int *fds, size_t n_fds);
+/* Nothing is delivered any more; freed in its close callback. */
+void channel_close(struct channel *c);
+
+/* Starts one of our programs with one end of a new pair, before any thread or event loop exists:
+ * `PROGRAM option N`, N being the descriptor's number there.  Returns our end, or -errno. */
+int channel_start_program(const char *program, const char *option, pid_t *pid, struct crew_err *err);

@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a crew: the phases, and the one place that looks at the clock.
+ *
+ *   starting --all agents ready--> running --stop--> stopping --no agent left--> flushing --evidence, hooks--> closed
+ *       |                                               ^
+ *       +--an agent does not start, a helper dies-------+
+ *
+ * Parts report that something has changed (crewd_progress); what follows from it is decided once an iteration, before
+ * the loop sleeps, so no part is ever re-entered from its own callbacks.
+ */
+#include "crewd.h"
+
+#include "common/util.h"
+#include "control.h"
+#include "crewd_parts.h"
+#include "death.h"
+#include "events.h"
+#include "evidence_client.h"
+#include "execs.h"
+#include "gateway_client.h"
+#include "hooks.h"
+#include "instance.h"
+#include "journal.h"
+#include "requests.h"
+#include "router.h"
+#include "rundir.h"
+#include "scheduler.h"
+#include "spawner.h"
+#include "text.h"
+#include "toolgate.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#define FLUSH_NS 1500000000ull /* for evidence of the last instances */
+#define DRAIN_NS 2000000000ull /* for clients to take their last frames */
+
+/* --- telling --- */
+
+/* The log may drop: a reader of standard error that has stopped reading must not stop the crew. */
+static void write_log(const char *line) {
+        struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+        if (poll(&p, 1, 0) == 1 && (p.revents & POLLOUT))
+                fprintf(stderr, "crewd: %s\n", line);
+}
+
+void crewd_log(struct crewd *c, const char *fmt, ...) {
+        char raw[2048], line[2048];
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(raw, sizeof(raw), fmt, ap);
+        va_end(ap);
+        text_copy(line, sizeof(line), raw, SIZE_MAX);
+        write_log(line);
+        if (c->events)
+                events_text(c->events, "log", line);
+}
+
+static void tell_starter(struct crewd *c, const char *text) {
+        if (c->ready_fd < 0)
+                return;
+        (void)!crew_write_full(c->ready_fd, text, strlen(text));
+        crew_close(&c->ready_fd);
+}
+
+void crewd_fail(struct crewd *c, const char *fmt, ...) {
+        char text[1024], line[1100];
+        va_list ap;
+
+        va_start(ap, fmt);
+        vsnprintf(text, sizeof(text), fmt, ap);
+        va_end(ap);
+        if (!c->failed) {
+                crewd_log(c, "%s", text);
+                snprintf(line, sizeof(line), "error: %s\n", text);
+                tell_starter(c, line);
+        }
+        c->failed = true;
+        crewd_stop(c, 0, text);
+}
+
+/* --- finding --- */
+
+struct agent *crewd_agent_by_id(struct crewd *c, uint32_t id) {
+        uint32_t index = id & ((1u << INSTANCE_INDEX_BITS) - 1);
+
+        if (index >= c->n_agents || c->agents[index].incarnation != id >> INSTANCE_INDEX_BITS)
+                return NULL;
+        return &c->agents[index];
+}
+
+struct agent *crewd_agent_by_name(struct crewd *c, const char *name) {
+        const struct crew_agent *decl = crew_find_agent(c->file, name);
+
+        return decl ? &c->agents[decl - c->file->agents] : NULL;
+}
+
+void crewd_progress(struct crewd *c) {
+        c->poke = true;
+}
+
+/* --- phases --- */
+
+static bool has_process(const struct agent *a) {
+        return a->state != AGENT_POLICY_ONLY;
+}
+
+static void start_agents(struct crewd *c) {
+        c->agents_started = true;
+        for (uint32_t i = 0; i < c->n_agents && c->phase == CREWD_STARTING; i++) {
+                if (has_process(&c->agents[i]))
+                        agent_event(&c->agents[i], AGENT_EV_START);
+        }
+}
+
+static void check_start(struct crewd *c) {
+        bool all = true;
+
+        if (!evidence_settled(c->evidence))
+                return;
+        if (!c->agents_started)
+                start_agents(c);
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                const struct agent *a = &c->agents[i];
+                if (a->state == AGENT_TERMINATED || a->state == AGENT_FAILED)
+                        return crewd_fail(c, "agent %s did not start: %s", agent_name(a),
+                                          a->start_error[0] ? a->start_error
+                                          : a->last         ? a->last->death.reason
+                                                            : "unknown");
+                all &= !has_process(a) || a->state == AGENT_READY || a->state == AGENT_WORKING;
+        }
+        if (!all)
+                return;
+        c->phase = CREWD_RUNNING;
+        tell_starter(c, "ready\n");
+        events_text(c->events, "log", "the crew is ready");
+}
+
+static void stop_agent(struct agent *a, uint64_t grace_ms, const char *reason) {
+        if (!has_process(a))
+                return;
+        if (!agent_state_live(a->state)) {
+                a->restart_at_ns = 0;
+                agent_event(a, AGENT_EV_STOP);
+                return;
+        }
+        death_decide(a, CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN, "crewd", reason);
+        if (grace_ms == 0)
+                return death_kill(a, CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN, "crewd", reason);
+        a->in.stop_by_ns = crew_now_ns() + grace_ms * 1000000u;
+        agent_event(a, AGENT_EV_STOP);
+}
+
+void crewd_stop(struct crewd *c, uint64_t grace_ms, const char *reason) {
+        if (c->phase >= CREWD_FLUSHING)
+                return;
+        if (c->phase != CREWD_STOPPING) {
+                text_copy(c->stop_reason, sizeof(c->stop_reason), reason, SIZE_MAX);
+                c->phase = CREWD_STOPPING;
+                scheduler_stop(c->scheduler, "the crew is stopping", crew_now_ns());
+                if (!c->failed)
+                        crewd_log(c, "stopping: %s", c->stop_reason);
+        }
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                stop_agent(&c->agents[i], grace_ms, c->stop_reason);
+        crewd_progress(c);
+}
+
+static void check_stop(struct crewd *c) {
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                if (agent_state_live(c->agents[i].state))
+                        return;
+        }
+        c->phase = CREWD_FLUSHING;
+        c->flush_by_ns = crew_now_ns() + FLUSH_NS;
+}
+
+static void check_flush(struct crewd *c, uint64_t now) {
+        bool evidence = false;
+
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                evidence |= c->agents[i].forgetting;
+        if (evidence && now < c->flush_by_ns)
+                return;
+        if (!hooks_idle(c->hooks) && now < c->flush_by_ns + HOOKS_TIMEOUT_NS)
+                return;
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                journal_sync(&c->agents[i]);
+        c->phase = CREWD_CLOSED;
+        c->drain_by_ns = now + DRAIN_NS;
+        if (c->ready_fd >= 0)
+                tell_starter(c, "error: stopped before it was ready\n");
+        requests_crew_stopped(c);
+        control_close(c->control, false);
+}
+
+static void check_drained(struct crewd *c, uint64_t now) {
+        if (now >= c->drain_by_ns)
+                control_close(c->control, true);
+        if (control_drained(c->control))
+                crewd_parts_close(c);
+}
+
+static void progress(struct crewd *c) {
+        while (c->poke) {
+                uint64_t now = crew_now_ns();
+                c->poke = false;
+                scheduler_poke(c->scheduler, now);
+                switch (c->phase) {
+                case CREWD_STARTING:
+                        check_start(c);
+                        break;
+                case CREWD_RUNNING:
+                        break;
+                case CREWD_STOPPING:
+                        check_stop(c);
+                        c->poke |= c->phase != CREWD_STOPPING;
+                        break;
+                case CREWD_FLUSHING:
+                        check_flush(c, now);
+                        c->poke |= c->phase != CREWD_FLUSHING;
+                        break;
+                case CREWD_CLOSED:
+                        check_drained(c, now);
+                        break;
+                }
+        }
+}
+
+/* --- time --- */
+
+static bool any_live(const struct crewd *c) {
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                if (agent_state_live(c->agents[i].state))
+                        return true;
+        }
+        return false;
+}
+
+static void ping_all(struct crewd *c, uint64_t now) {
+        if (now < c->next_ping_ns)
+                return;
+        c->next_ping_ns = now + AGENT_PING_NS;
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                instance_ping(&c->agents[i]);
+}
+
+static void expire(struct crewd *c) {
+        uint64_t now = crew_now_ns();
+
+        evidence_expire(c->evidence, now);
+        router_expire(c->router, now);
+        toolgate_expire(c->tools, now);
+        scheduler_expire(c->scheduler, now);
+        control_expire(c->control, now);
+        requests_flush_status(c, now);
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                instance_expire(&c->agents[i], now);
+        ping_all(c, now);
+        if (c->phase >= CREWD_FLUSHING)
+                crewd_progress(c);
+}
+
+static uint64_t next_deadline(const struct crewd *c) {
+        uint64_t next = MIN_OF(router_next_deadline(c->router), toolgate_next_deadline(c->tools));
+
+        next = MIN_OF(next, scheduler_next_deadline(c->scheduler));
+        next = MIN_OF(next, control_next_deadline(c->control));
+        next = MIN_OF(next, requests_next_deadline(c));
+        next = MIN_OF(next, evidence_settle_by(c->evidence));
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                next = MIN_OF(next, instance_next_deadline(&c->agents[i]));
+        if (c->phase == CREWD_FLUSHING) {
+                uint64_t now = crew_now_ns();
+                next = MIN_OF(next, now < c->flush_by_ns ? c->flush_by_ns : c->flush_by_ns + HOOKS_TIMEOUT_NS);
+        }
+        if (c->phase == CREWD_CLOSED)
+                next = MIN_OF(next, c->drain_by_ns);
+        return any_live(c) ? MIN_OF(next, c->next_ping_ns) : next;
+}
+
+static void on_wake(uv_timer_t *t) {
+        struct crewd *c = t->data;
+
+        c->wake_at_ns = 0;
+        expire(c);
+}
+
+void crewd_before_sleep(uv_prepare_t *h) {
+        struct crewd *c = h->data;
+
+        progress(c);
+        if (uv_is_closing((uv_handle_t *)&c->wake))
+                return;
+        uint64_t next = next_deadline(c);
+        if (next == c->wake_at_ns)
+                return;
+        c->wake_at_ns = next;
+        if (next == UINT64_MAX) {
+                uv_timer_stop(&c->wake);
+                return;
+        }
+        uint64_t now = crew_now_ns();
+        uv_update_time(&c->loop);
+        /* Rounded up: waking too early would only make one more turn. */
+        uv_timer_start(&c->wake, on_wake, next > now ? (next - now + 999999u) / 1000000u : 0, 0);
+}
+
+/* --- audit to disk --- */
+
+static void on_sync(uv_timer_t *t) {
+        struct crewd *c = t->data;
+
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                journal_sync(&c->agents[i]);
+}
+
+void crewd_mark_dirty(struct crewd *c) {
+        if (c->sync_ready && !uv_is_active((uv_handle_t *)&c->sync) && !uv_is_closing((uv_handle_t *)&c->sync))
+                uv_timer_start(&c->sync, on_sync, 100, 0);
+}
+
+/* --- all of it --- */
+
+/* What the crewd before left behind, said once and put on record: what happened in between is nobody's evidence. */
+static void report_predecessor(struct crewd *c) {
+        if (rundir_predecessor(c->rundir) == 0)
+                return;
+        crewd_log(c, "%s", rundir_found(c->rundir));
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                journal_evidence_lost(&c->agents[i], "crewd", 0, rundir_found(c->rundir));
+}
+
+int crewd_run(struct crewd_setup *setup) {
+        static struct crewd c; /* one crew a process; too large for the stack's taste */
+        struct crew_err err = CREW_ERR_NULL;
+
+        c = (struct crewd){.file = setup->file,
+                           .paths = setup->paths,
+                           .rundir = setup->rundir,
+                           .root_mode = geteuid() == 0,
+                           .started_ns = crew_now_ns(),
+                           .ready_fd = setup->ready_fd,
+                           .owner_fd = setup->owner_fd};
+        c.next_ping_ns = c.started_ns + AGENT_PING_NS;
+        snprintf(c.audit_dir, sizeof(c.audit_dir), "%.*s/%s/audit", PATH_MAX - 128, c.paths.state, c.file->name);
+        int r = crewd_parts_open(&c, setup, &err);
+        if (r < 0) {
+                char line[CREW_ERR_MSG_MAX + 16];
+                snprintf(line, sizeof(line), "error: %s\n", err.msg);
+                tell_starter(&c, line);
+                write_log(err.msg);
+                c.failed = true;
+                crewd_parts_close(&c);
+        } else {
+                report_predecessor(&c);
+                crewd_progress(&c);
+        }
+        uv_run(&c.loop, UV_RUN_DEFAULT);
+        crewd_parts_free(&c);
+        return c.failed ? 1 : 0;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One running crew: the parts and who owns them.  Everything happens on one loop thread; the parts reach each other only
+ * through this struct and the functions in their headers.
+ */
+#pragma once
+
+#include "agent.h"
+#include "common/err.h"
+#include "common/paths.h"
+#include "ipc-schema/ipc.h"
+#include "supervisor/policy/crew_file.h"
+
+#include <uv.h>
+
+struct control;
+struct events;
+struct evidence;
+struct execs;
+struct gateway;
+struct hooks;
+struct requests;
+struct rundir;
+struct router;
+struct scheduler;
+struct spawner;
+struct toolgate;
+
+enum crewd_phase {
+        CREWD_STARTING, /* agents are coming up for the first time */
+        CREWD_RUNNING,
+        CREWD_STOPPING, /* no new work; agents are ending */
+        CREWD_FLUSHING, /* every agent is gone; evidence, hooks and replies are being delivered */
+        CREWD_CLOSED,
+};
+
+struct crewd {
+        uv_loop_t loop;
+        enum crewd_phase phase;
+        struct crew_paths paths;
+        char audit_dir[PATH_MAX];
+        struct crew_file *file;
+        struct rundir *rundir;
+        bool root_mode;
+        uint64_t started_ns;
+
+        struct agent *agents; /* n_agents, parallel to file->agents */
+        uint32_t n_agents;
+
+        struct spawner *spawner;
+        struct evidence *evidence; /* NULL: none on this host */
+        struct gateway *gateway;   /* NULL: not installed, or it died */
+        struct hooks *hooks;       /* NULL: the crew has no hook */
+        struct router *router;
+        struct toolgate *tools;
+        struct scheduler *scheduler;
+        struct execs *execs;
+        struct control *control;
+        struct requests *requests;
+        struct events *events;
+        struct ipc_arena *arena;      /* one frame at a time */
+        struct spawn_attestation own; /* our namespaces */
+
+        uv_timer_t wake, sync;
+        uv_prepare_t prepare;
+        uv_signal_t sigterm, sigint;
+        uv_poll_t owner; /* --owner-fd */
+        uint64_t wake_at_ns;
+        uint64_t next_ping_ns, flush_by_ns, drain_by_ns;
+        int ready_fd, owner_fd;
+        bool agents_started, sync_ready; /* the timer exists */
+        bool poke;                       /* look for work and for the next phase before the loop sleeps */
+        bool failed;                     /* exit status 1 */
+        char stop_reason[512];
+};
+
+/* What main has prepared before the loop exists. */
+struct crewd_setup {
+        struct crew_file *file; /* owned from here on */
+        struct crew_paths paths;
+        struct rundir *rundir;
+        int spawner_fd, evidence_fd, gateway_fd, hooks_fd; /* -1: none */
+        int ready_fd, owner_fd;
+};
+/* Runs the crew to its end.  Exit status. */
+int crewd_run(struct crewd_setup *setup);
+
+/* Ends the crew: grace_ms 0 kills at once. */
+void crewd_stop(struct crewd *c, uint64_t grace_ms, const char *reason);
+/* A fault that ends the crew and the program with status 1. */
+void crewd_fail(struct crewd *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The instance a helper's message is about; NULL when it is no longer (or not yet) the current one. */
+struct agent *crewd_agent_by_id(struct crewd *c, uint32_t id);
+struct agent *crewd_agent_by_name(struct crewd *c, const char *name);
+/* Called whenever an agent reached a state that may complete the start or the stop. */
+void crewd_progress(struct crewd *c);
+/* Lines for the operator: "crewd: ..." on standard error, and a "log" event. */
+void crewd_log(struct crewd *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A record was written that is not yet on disk. */
+void crewd_mark_dirty(struct crewd *c);

@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The wiring: every part is made here, and every callback of a pure part lands here before it goes to the part that
+ * acts on it.
+ */
+#include "crewd_parts.h"
+
+#include "attest.h"
+#include "common/util.h"
+#include "control.h"
+#include "death.h"
+#include "events.h"
+#include "evidence_client.h"
+#include "execs.h"
+#include "gateway_client.h"
+#include "hooks.h"
+#include "instance.h"
+#include "journal.h"
+#include "requests.h"
+#include "router.h"
+#include "rundir.h"
+#include "scheduler.h"
+#include "spawner.h"
+#include "status.h"
+#include "taskstart.h"
+#include "toolgate.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+
+#define ARENA_BYTES                                                                                                        \
+        (ipc_max_frame[IPC_WORKER] > ipc_max_frame[IPC_CLIENT] ? ipc_max_frame[IPC_WORKER] : ipc_max_frame[IPC_CLIENT])
+#define STOP_GRACE_MS 3000u
+
+/* --- spawner --- */
+
+static struct agent *current(struct crewd *c, uint32_t id) {
+        struct agent *a = crewd_agent_by_id(c, id);
+
+        return a && a->in.id == id ? a : NULL;
+}
+
+static void on_spawned(uint32_t id, const struct spawn_attestation *att, int *fds, size_t n_fds, void *user) {
+        struct agent *a = current(user, id);
+
+        if (a)
+                instance_on_spawned(a, att, fds, n_fds);
+}
+
+static void on_spawn_failed(uint32_t id, int error, const char *step, const char *text, void *user) {
+        struct agent *a = current(user, id);
+
+        if (a)
+                instance_on_spawn_failed(a, error, step, text);
+}
+
+static void on_exited(uint32_t id, const struct spawn_exit *x, void *user) {
+        struct agent *a = current(user, id);
+
+        if (a)
+                death_on_exited(a, x);
+}
+
+static void on_stats(uint32_t id, const struct spawn_stats *stats, void *user) {
+        struct agent *a = current(user, id);
+
+        if (a)
+                requests_stats_came(user, a, stats);
+}
+
+/* Every jail died with it. */
+static void on_spawner_gone(void *user) {
+        struct crewd *c = user;
+
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                struct agent *a = &c->agents[i];
+                if (!agent_state_live(a->state))
+                        continue;
+                death_decide(a, CREW__CAUSE__CAUSE_CRASH, "crewd", "the spawner died, and every jail with it");
+                a->in.kill_sent = true; /* nobody is left to be asked */
+                death_on_exited(a, &(struct spawn_exit){.code = -1, .signal = SIGKILL});
+        }
+        if (c->phase <= CREWD_STOPPING)
+                crewd_fail(c, "the spawner died");
+}
+
+/* --- router --- */
+
+static struct policy_verdict permit_send(uint32_t from, const char *target, void *user) {
+        struct crewd *c = user;
+        struct policy_verdict v = policy_decide(c->agents[from].decl->policy, POLICY_DO_SEND, target);
+
+        if (!v.allowed)
+                journal_message_denied(&c->agents[from], target, &v);
+        return v;
+}
+
+static struct router_peer find_peer(const char *target, void *user) {
+        struct agent *a = crewd_agent_by_name(user, target);
+
+        if (!a)
+                return (struct router_peer){.presence = ROUTER_UNKNOWN};
+        return (struct router_peer){.presence = agent_usable(a)   ? ROUTER_UP
+                                                : agent_coming(a) ? ROUTER_STARTING
+                                                                  : ROUTER_GONE,
+                                    .index = a->index,
+                                    .incarnation = a->incarnation};
+}
+
+static const char *name_of(uint32_t agent, void *user) {
+        struct crewd *c = user;
+
+        return agent_name(&c->agents[agent]);
+}
+
+/* Both streams have it before the receiver does. */
+static int deliver(const struct router_message *m, uint64_t *seq, void *user) {
+        struct crewd *c = user;
+        struct agent *from = &c->agents[m->from], *to = &c->agents[m->to];
+        Crew__Deliver body = CREW__DELIVER__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        if (!agent_usable(to))
+                return -EPIPE;
+        if (journal_message(from, true, agent_name(to), m->ask, m->payload, to->in.seq_out + 1) < 0 ||
+            journal_message(to, false, agent_name(from), m->ask, m->payload, to->in.seq_out + 1) < 0)
+                return -EIO;
+        from->in.effects = true;
+        body.sender = (char *)agent_name(from);
+        body.ask = m->ask;
+        body.payload = (char *)m->payload;
+        if (m->ask) {
+                uint64_t now = crew_now_ns();
+                uint64_t left = m->deadline_ns > now ? m->deadline_ns - now : 0;
+                e.deadline_ms = (crew_realtime_ns() + left) / 1000000u;
+        }
+        e.body_case = CREW__ENVELOPE__BODY_DELIVER;
+        e.deliver = &body;
+        return agent_send(to, &e, seq);
+}
+
+static void reply(uint32_t to, uint64_t corr, const struct call_reply *what, void *user) {
+        struct crewd *c = user;
+
+        toolgate_reply(&c->agents[to], corr, what);
+}
+
+/* --- scheduler --- */
+
+static enum sched_slot slot(uint32_t agent, char *why, void *user) {
+        struct crewd *c = user;
+        struct agent *a = &c->agents[agent];
+
+        if (a->state == AGENT_READY && agent_usable(a) && c->phase <= CREWD_RUNNING)
+                return SCHED_FREE;
+        if (agent_coming(a) || (agent_state_live(a->state) && !a->frozen))
+                return SCHED_BUSY;
+        snprintf(why, 256, "agent %s is %s%s%.150s", agent_name(a), a->frozen ? "frozen" : agent_state_names[a->state],
+                 a->last ? ": " : "", a->last ? a->last->death.reason : "");
+        return SCHED_DEAD;
+}
+
+static int start_job(struct job *j, struct crew_err *err, void *user) {
+        struct crewd *c = user;
+
+        return taskstart_send(&c->agents[j->agent], j, err);
+}
+
+static void cancel_job(struct job *j, void *user) {
+        struct crewd *c = user;
+
+        taskstart_cancel(&c->agents[j->agent], j, "its time is over");
+}
+
+static void overdue_job(struct job *j, void *user) {
+        struct crewd *c = user;
+        char text[128];
+
+        snprintf(text, sizeof(text), "task %s gave no result within %.1f s and did not stop", j->name,
+                 (double)j->timeout_ns / 1e9);
+        death_kill(&c->agents[j->agent], CREW__CAUSE__CAUSE_DEADLINE, "crewd", text);
+}
+
+static void job_changed(struct job *j, void *user) {
+        struct crewd *c = user;
+
+        if (j->started_ns && j->state >= JOB_DONE)
+                journal_task_finished(&c->agents[j->agent], j);
+        status_announce_task(c, j);
+}
+
+static void job_finished(struct job *j, void *user) {
+        requests_job_done(user, j);
+}
+
+static void run_done(void *user) {
+        requests_run_done(user);
+}
+
+/* --- loop --- */
+
+static void on_event(const Crew__Event *e, void *user) {
+        struct crewd *c = user;
+
+        control_event(c->control, e);
+}
+
+static void on_signal(uv_signal_t *h, int number) {
+        struct crewd *c = h->data;
+
+        /* The second one means now. */
+        crewd_stop(c, c->phase == CREWD_STOPPING ? 0 : STOP_GRACE_MS,
+                   number == SIGINT ? "interrupted" : "asked to by SIGTERM");
+}
+
+static void on_owner(uv_poll_t *h, int status, int events) {
+        struct crewd *c = h->data;
+        char buf[64];
+        ssize_t n = 0;
+
+        (void)events;
+        if (status == 0)
+                n = read(c->owner_fd, buf, sizeof(buf));
+        if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
+                return;
+        uv_poll_stop(h);
+        crewd_stop(c, 0, "whoever started it is gone");
+}
+
+static int open_handles(struct crewd *c, struct crew_err *err) {
+        uv_timer_init(&c->loop, &c->wake);
+        uv_timer_init(&c->loop, &c->sync);
+        uv_prepare_init(&c->loop, &c->prepare);
+        uv_signal_init(&c->loop, &c->sigterm);
+        uv_signal_init(&c->loop, &c->sigint);
+        c->wake.data = c->sync.data = c->prepare.data = c->sigterm.data = c->sigint.data = c->owner.data = c;
+        c->sync_ready = true;
+        int r = uv_prepare_start(&c->prepare, crewd_before_sleep);
+        if (r == 0)
+                r = uv_signal_start(&c->sigterm, on_signal, SIGTERM);
+        if (r == 0)
+                r = uv_signal_start(&c->sigint, on_signal, SIGINT);
+        if (r == 0 && c->owner_fd >= 0) {
+                r = uv_poll_init(&c->loop, &c->owner, c->owner_fd);
+                if (r == 0)
+                        r = uv_poll_start(&c->owner, UV_READABLE | UV_DISCONNECT, on_owner);
+        }
+        return r < 0 ? crew_fail(err, -r, "cannot set up the loop: %s", uv_strerror(r)) : 0;
+}
+
+static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err *err) {
+        static const struct spawner_callbacks spawner_cb = {.on_ready = on_spawned,
+                                                            .on_failed = on_spawn_failed,
+                                                            .on_exited = on_exited,
+                                                            .on_stats = on_stats,
+                                                            .on_gone = on_spawner_gone};
+        int r = spawner_open(&c->loop, crew_steal_fd(&s->spawner_fd), &spawner_cb, c, &c->spawner, err);
+
+        if (r == 0 && s->evidence_fd >= 0)
+                r = evidence_open(c, crew_steal_fd(&s->evidence_fd), &c->evidence, err);
+        if (r == 0 && s->gateway_fd >= 0)
+                r = gateway_open(c, crew_steal_fd(&s->gateway_fd), &c->gateway, err);
+        if (r == 0 && s->hooks_fd >= 0)
+                r = hooks_open(c, crew_steal_fd(&s->hooks_fd), &c->hooks, err);
+        return r;
+}
+
+static int make_pure_parts(struct crewd *c, struct crew_err *err) {
+        static const struct router_callbacks router_cb = {
+                .permit = permit_send, .find = find_peer, .name = name_of, .deliver = deliver, .reply = reply};
+        static const struct sched_callbacks sched_cb = {.slot = slot,
+                                                        .start = start_job,
+                                                        .cancel = cancel_job,
+                                                        .overdue = overdue_job,
+                                                        .changed = job_changed,
+                                                        .finished = job_finished,
+                                                        .run_done = run_done};
+
+        c->events = events_new(on_event, c);
+        c->requests = requests_new();
+        c->execs = execs_new(c);
+        c->tools = toolgate_new(c);
+        c->router = router_new(c->n_agents, &router_cb, c);
+        c->scheduler = scheduler_new(c->file, &sched_cb, c);
+        c->arena = ipc_arena_new(ARENA_BYTES + (128u << 10));
+        if (!c->events || !c->requests || !c->execs || !c->tools || !c->router || !c->scheduler || !c->arena)
+                return crew_fail(err, ENOMEM, "out of memory");
+        return 0;
+}
+
+static int make_agents(struct crewd *c, struct crew_err *err) {
+        size_t n = c->file->n_agents;
+
+        if (n >= 1u << INSTANCE_INDEX_BITS)
+                return crew_fail(err, E2BIG, "%zu agents are more than crewd can run", n);
+        c->agents = calloc(MAX_OF(n, (size_t)1), sizeof(*c->agents));
+        if (!c->agents)
+                return crew_fail(err, ENOMEM, "out of memory");
+        for (uint32_t i = 0; i < n; i++) {
+                c->n_agents = i + 1; /* what agent_init began, agent_fini ends */
+                int r = agent_init(&c->agents[i], c, i, err);
+                if (r < 0) {
+                        crew_err_add(err, "agent %s", c->file->agents[i].name);
+                        return r;
+                }
+        }
+        return 0;
+}
+
+int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *err) {
+        int r;
+
+        if ((r = uv_loop_init(&c->loop)) < 0)
+                return crew_fail(err, -r, "cannot make a loop: %s", uv_strerror(r));
+        if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 || (r = make_agents(c, err)) < 0 ||
+            (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
+                return r;
+        return control_open(c, rundir_path(c->rundir), &c->control, err);
+}
+
+static void close_handle(uv_handle_t *h) {
+        if (h->type != UV_UNKNOWN_HANDLE && !uv_is_closing(h))
+                uv_close(h, NULL);
+}
+
+void crewd_parts_close(struct crewd *c) {
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                instance_cut(&c->agents[i]);
+        control_close(c->control, true);
+        spawner_close(crew_steal_ptr(&c->spawner));
+        evidence_close(crew_steal_ptr(&c->evidence));
+        gateway_close(crew_steal_ptr(&c->gateway));
+        hooks_close(crew_steal_ptr(&c->hooks));
+        close_handle((uv_handle_t *)&c->wake);
+        close_handle((uv_handle_t *)&c->sync);
+        close_handle((uv_handle_t *)&c->prepare);
+        close_handle((uv_handle_t *)&c->sigterm);
+        close_handle((uv_handle_t *)&c->sigint);
+        close_handle((uv_handle_t *)&c->owner);
+}
+
+void crewd_parts_free(struct crewd *c) {
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                agent_fini(&c->agents[i]);
+        free(c->agents);
+        scheduler_free(c->scheduler);
+        router_free(c->router);
+        toolgate_free(c->tools);
+        execs_free(c->execs);
+        requests_free(c->requests);
+        events_free(c->events);
+        ipc_arena_free(c->arena);
+        control_free(c->control);
+        uv_loop_close(&c->loop);
+        crew_close(&c->ready_fd);
+        crew_close(&c->owner_fd);
+        crew_file_free(c->file);
+        rundir_close(c->rundir);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * How an instance ends.  A kill is recorded durably, then link and network are cut, then the tree is killed; when the
+ * spawner says that all of it is reaped, the termination is recorded and told: to clients first, then to everybody who
+ * waits for something of the dead agent, then to the hook.
+ */
+#pragma once
+
+#include "agent.h"
+
+const char *death_cause_name(Crew__Cause cause);
+/* Sets cause and reason if nobody has yet. */
+void death_decide(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason);
+/* Kills a live instance, or takes back a restart that is due.  Harmless when it is being killed already. */
+void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason);
+/* From the spawner: the whole tree is reaped. */
+void death_on_exited(struct agent *a, const struct spawn_exit *x);
+/* There never was a tree, or the spawner has taken back what there was. */
+void death_on_start_failed(struct agent *a, const char *reason);
+/* AGENT_DO_BURY. */
+void death_bury(struct agent *a);
+/* As the AgentTerminated message; the pointers are into t and a. */
+struct termination_message {
+        Crew__AgentTerminated pb;
+        char *tasks[1];
+        char *calls[AGENT_CALLS_NAMED_MAX];
+};
+void death_message(const struct agent *a, const struct termination *t, struct termination_message *out);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `crewctl exec`: one command in a live agent's jail, its streams relayed between one client and the worker.  The client
+ * gets exactly one Done or Refused.
+ */
+#pragma once
+
+#include "agent.h"
+
+#define EXECS_MAX 32u
+
+struct execs;
+struct execs *execs_new(struct crewd *c);
+struct execs *execs_free(struct execs *x);
+
+/* corr: the ClientExec's seq.  0 or -errno with err. */
+int execs_start(struct execs *x, struct agent *a, uint64_t client, uint64_t corr, const Crew__ClientExec *what,
+                struct crew_err *err);
+/* ExecInput with corr of the ClientExec; false: no such command. */
+bool execs_input(struct execs *x, uint64_t client, const Crew__Envelope *e);
+/* From the worker; false: no such command. */
+bool execs_output(struct execs *x, struct agent *a, const Crew__Envelope *e);
+bool execs_exit(struct execs *x, struct agent *a, const Crew__Envelope *e);
+void execs_agent_gone(struct execs *x, uint32_t agent, const char *why);
+/* The client has hung up: its commands are killed. */
+void execs_client_gone(struct execs *x, uint64_t client);

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hooks.on_agent_terminated: a command of the operator's that gets each termination as JSON on its standard input.
+ *
+ * It is run by a child forked before crewd gave up its rights and before it opened anything: so a hook has the
+ * operator's rights and the network, and inherits no descriptor.  One hook at a time, each in its own process group,
+ * killed after ten seconds.  At most HOOKS_WAITING_MAX wait; more are reported as not run.
+ */
+#pragma once
+
+#include "agent.h"
+
+#define HOOKS_TIMEOUT_NS 10000000000ull
+#define HOOKS_WAITING_MAX 64u
+#define HOOKS_JSON_MAX 60000u /* fits a pipe, so that writing it never waits */
+
+struct hooks;
+
+/* Before anything else runs: forks the runner for command (NULL-terminated).  Its end of the channel, or -errno. */
+int hooks_start_runner(const char *const *command, struct crew_err *err);
+
+int hooks_open(struct crewd *c, int fd, struct hooks **out, struct crew_err *err);
+void hooks_close(struct hooks *h);
+void hooks_terminated(struct hooks *h, struct agent *a, const struct termination *t); /* h NULL: no hook */
+bool hooks_idle(const struct hooks *h);

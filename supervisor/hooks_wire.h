@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* crewd <-> its hook runner, a process of the same program. */
+#pragma once
+
+#include "hooks.h"
+
+struct hook_msg {
+        uint64_t id;
+        uint32_t agent; /* index, comes back in the reply */
+        int32_t status; /* reply: exit code, 128 + signal, -1: timed out, -2: could not be started */
+        uint32_t n;
+        char json[HOOKS_JSON_MAX];
+};
+
+/* Runs hooks until the other end closes.  In hook_runner.c. */
+_Noreturn void hook_runner(int fd, const char *const *command);

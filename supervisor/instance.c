@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The instance of an agent.  Order of a start: policy record -> link listener -> plan to the spawner -> (child connects,
+ * seals) -> attestation from outside, compared and recorded durably -> only then the first frame is looked at.
+ * Frames that overtake the attestation wait in a small fixed place.
+ */
+#include "instance.h"
+
+#include "attest.h"
+#include "common/plan.h"
+#include "common/util.h"
+#include "crewd.h"
+#include "death.h"
+#include "dispatch.h"
+#include "evidence_client.h"
+#include "gateway_client.h"
+#include "journal.h"
+#include "link.h"
+#include "rundir.h"
+#include "spawner.h"
+#include "supervisor/policy/planner.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* --- making --- */
+
+static int collect(const struct plan *plan, bool (*wanted)(const struct plan_mount *m), char **out, size_t *out_len) {
+        size_t n = 0;
+
+        for (uint32_t i = 0; i < plan->n_mounts; i++) {
+                const struct plan_mount *m = plan_mount_at(plan, i);
+                if (wanted(m))
+                        n += strlen(plan_str(plan, m->dst)) + 1;
+        }
+        char *p = malloc(n + 1);
+        if (!p)
+                return -ENOMEM;
+        *out = p;
+        *out_len = n;
+        for (uint32_t i = 0; i < plan->n_mounts; i++) {
+                const struct plan_mount *m = plan_mount_at(plan, i);
+                if (wanted(m))
+                        p = stpcpy(p, plan_str(plan, m->dst)) + 1;
+        }
+        return 0;
+}
+
+static bool is_decoy(const struct plan_mount *m) {
+        return m->kind == PLAN_MOUNT_DECOY_FILE || m->kind == PLAN_MOUNT_DECOY_DIR;
+}
+
+static bool is_watched(const struct plan_mount *m) {
+        return m->flags & PLAN_MOUNT_WATCH;
+}
+
+static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
+        struct crewd *c = a->crewd;
+        struct planner_input in = {
+                .policy = a->decl->policy,
+                .crew = c->file,
+                .agent = a->decl,
+                .operator_home = getenv("HOME"),
+                .incarnation = a->incarnation,
+                .root_mode = c->root_mode,
+                .host_uid = a->host_uid,
+                .host_gid = a->host_gid,
+                .owner_uid = geteuid(),
+                .owner_gid = getegid(),
+                .netrules = c->gateway != NULL,
+                .notify = evidence_wants_notify(c->evidence),
+                .landlock_log = evidence_wants_landlock(c->evidence),
+        };
+        _cleanup_free_ void *block = NULL;
+        size_t n;
+        int r = planner_make(&in, &block, &n, err);
+
+        if (r != 0)
+                return r > 0 ? -ENOEXEC : r;
+        free(crew_steal_ptr(&a->decoys));
+        if (collect(block, is_decoy, &a->decoys, &a->decoys_len) < 0 ||
+            collect(block, is_watched, &a->in.watch, &a->in.watch_len) < 0)
+                return crew_fail(err, ENOMEM, "out of memory");
+        *plan_fd = crew_sealed_memfd("crew-plan", block, n, err);
+        return *plan_fd < 0 ? *plan_fd : 0;
+}
+
+static void on_link_up(struct link *l, pid_t pid, uid_t uid, void *user);
+static void on_link_frame(struct link *l, const uint8_t *bytes, size_t n, void *user);
+static void on_link_down(struct link *l, void *user);
+
+static int listen_link(struct agent *a, struct crew_err *err) {
+        static const struct link_callbacks cb = {.on_up = on_link_up, .on_frame = on_link_frame, .on_down = on_link_down};
+        struct instance *in = &a->in;
+        int n = snprintf(in->link_path, sizeof(in->link_path), "%s/%u.%u", rundir_links(a->crewd->rundir), a->index,
+                         a->incarnation);
+
+        if (n < 0 || (size_t)n >= sizeof(in->link_path))
+                return crew_fail(err, ENAMETOOLONG, "%s is too long for a socket; set CREWD_HOME to a shorter path",
+                                 rundir_links(a->crewd->rundir));
+        return link_listen(&a->crewd->loop, in->link_path, ipc_max_frame[IPC_WORKER], &cb, a, &in->link, err);
+}
+
+static int begin(struct agent *a, struct crew_err *err) {
+        struct crewd *c = a->crewd;
+        _cleanup_close_ int plan_fd = -1;
+        int r;
+
+        if (a->incarnation >= 1u << (32 - INSTANCE_INDEX_BITS))
+                return crew_fail(err, EOVERFLOW, "too many restarts");
+        if ((r = evidence_suffices(c->evidence, c->root_mode, a->decl->policy, err)) < 0)
+                return r;
+        if (journal_policy(a) < 0)
+                return crew_fail(err, EIO, "its audit stream %s cannot be written", audit_path(a->audit));
+        if ((r = make_plan(a, &plan_fd, err)) < 0 || (r = listen_link(a, err)) < 0)
+                return r;
+        return spawner_start(c->spawner, a->in.id, plan_fd, a->in.link_path, err);
+}
+
+void instance_spawn(struct agent *a) {
+        struct crew_err err = CREW_ERR_NULL;
+        uint64_t now = crew_now_ns();
+
+        instance_clear(a);
+        a->restart_at_ns = 0;
+        a->start_error[0] = '\0';
+        audit_set_incarnation(a->audit, ++a->incarnation);
+        a->in.id = instance_id(a->index, a->incarnation);
+        a->in.spawn_ns = now;
+        a->in.ready_by_ns = now + AGENT_SPAWN_TIMEOUT_NS;
+        rate_init(&a->in.violations, AGENT_VIOLATIONS_MAX, AGENT_VIOLATIONS_NS);
+        int r = begin(a, &err);
+        if (r < 0)
+                instance_on_spawn_failed(a, -r, "prepare", err.msg);
+}
+
+void instance_on_spawn_failed(struct agent *a, int error, const char *step, const char *text) {
+        char reason[sizeof(a->start_error)];
+
+        snprintf(reason, sizeof(reason), "%.31s: %.560s", step, *text ? text : strerror(error));
+        if (!a->in.death.decided)
+                memcpy(a->start_error, reason, sizeof(reason));
+        death_on_start_failed(a, reason);
+}
+
+/* --- attestation --- */
+
+static bool notify_expected(const struct agent *a) {
+        return evidence_wants_notify(a->crewd->evidence);
+}
+
+static void hand_out(struct agent *a, int *fds, size_t n_fds) {
+        struct crewd *c = a->crewd;
+        size_t at = 1;
+
+        if (c->gateway && n_fds >= at + 4) {
+                gateway_add(c->gateway, a->in.id, fds + at);
+                at += 4;
+        }
+        int notify = notify_expected(a) && n_fds > at ? fds[at] : -1;
+        evidence_watch(c->evidence, a->in.id, &a->in.att, a->in.watch, a->in.watch_len, notify);
+        free(a->in.watch);
+        a->in.watch = NULL;
+}
+
+static void violate(struct agent *a, const char *text) {
+        journal_rejected(a, "link", "", text);
+        death_kill(a, CREW__CAUSE__CAUSE_POLICY_VIOLATION, "crewd", text);
+}
+
+static bool attested_well(struct agent *a, struct crew_err *err) {
+        struct attest_want want = {.host_uid = a->host_uid,
+                                   .host_gid = a->host_gid,
+                                   .allow_degraded = evidence_allowed_features(a->decl->policy),
+                                   .peer_pid = a->in.peer_pid,
+                                   .own = a->crewd->own};
+
+        return attest_check(&a->in.att, &want, err) == 0;
+}
+
+/* Both the attestation and the peer are known: compare, record, then look at what came early. */
+static void admit(struct agent *a) {
+        struct instance *in = &a->in;
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (!in->attested || in->peer_pid == 0 || in->cut)
+                return;
+        bool good = attested_well(a, &err);
+        int r = journal_spawned(a, good);
+        if (!good) {
+                crew_err_add(&err, "attestation");
+                snprintf(a->start_error, sizeof(a->start_error), "%.600s", err.msg);
+                return violate(a, err.msg);
+        }
+        if (r < 0)
+                return death_kill(a, CREW__CAUSE__CAUSE_START_FAILED, "crewd", "its audit stream cannot be written");
+        for (uint32_t i = 0; i < in->n_early && !in->cut; i++)
+                dispatch_frame(a, in->early[i].bytes, in->early[i].n);
+}
+
+void instance_on_spawned(struct agent *a, const struct spawn_attestation *att, int *fds, size_t n_fds) {
+        struct instance *in = &a->in;
+
+        if (a->state != AGENT_SPAWNING)
+                return; /* killed meanwhile: SPAWN_EXITED follows */
+        in->att = *att;
+        in->att.degraded |= evidence_missing_bit(a->crewd->evidence, a->crewd->root_mode);
+        in->attested = true;
+        hand_out(a, fds, n_fds);
+        admit(a);
+}
+
+/* --- link --- */
+
+static void on_link_up(struct link *l, pid_t pid, uid_t uid, void *user) {
+        struct agent *a = user;
+
+        (void)l;
+        /* The uid is what the child had when it connected, before it took its own: ours or the agent's. */
+        if (uid != geteuid() && uid != a->host_uid)
+                return violate(a, "the link was opened by a foreign user");
+        a->in.peer_pid = pid;
+        admit(a);
+}
+
+static bool keep_early(struct instance *in, const uint8_t *bytes, size_t n) {
+        if (in->n_early == AGENT_EARLY_MAX || n > AGENT_EARLY_BYTES)
+                return false;
+        uint8_t *copy = malloc(n);
+        if (!copy)
+                return false;
+        memcpy(copy, bytes, n);
+        in->early[in->n_early++] = (struct early){.bytes = copy, .n = n};
+        return true;
+}
+
+static void on_link_frame(struct link *l, const uint8_t *bytes, size_t n, void *user) {
+        struct agent *a = user;
+
+        (void)l;
+        if (a->in.cut)
+                return;
+        if (a->in.attested && a->in.peer_pid != 0)
+                return dispatch_frame(a, bytes, n);
+        if (n == 0 || !keep_early(&a->in, bytes, n))
+                violate(a, "sent frames before it was attested");
+}
+
+static void on_link_down(struct link *l, void *user) {
+        struct agent *a = user;
+
+        (void)l;
+        /* The usual reason is that it is exiting; SPAWN_EXITED says so soon.  If not, it is killed. */
+        if (!a->in.cut)
+                a->in.gone_by_ns = crew_now_ns() + 1000000000u;
+}
+
+void instance_on_ready(struct agent *a, uint32_t selftests) {
+        a->in.ready_by_ns = 0;
+        a->in.ready_ns = crew_now_ns();
+        if (journal_ready(a, selftests) == 0)
+                agent_event(a, AGENT_EV_READY);
+}
+
+/* --- ending --- */
+
+void instance_cut(struct agent *a) {
+        struct instance *in = &a->in;
+
+        if (in->id == 0 || in->cut)
+                return;
+        in->cut = true;
+        if (in->link)
+                link_close(in->link, NULL, NULL);
+        in->link = NULL;
+        if (a->crewd->gateway && in->attested)
+                gateway_remove(a->crewd->gateway, in->id);
+}
+
+void instance_kill(struct agent *a) {
+        instance_cut(a);
+        if (a->in.kill_sent)
+                return;
+        a->in.kill_sent = true;
+        a->in.gone_by_ns = 0;
+        spawner_ask(a->crewd->spawner, a->in.id, SPAWN_KILL);
+}
+
+void instance_clear(struct agent *a) {
+        struct instance *in = &a->in;
+
+        instance_cut(a);
+        for (uint32_t i = 0; i < in->n_early; i++)
+                free(in->early[i].bytes);
+        free(in->stderr_tail);
+        free(in->watch);
+        *in = (struct instance){0};
+        a->frozen = false;
+}
+
+/* --- time --- */
+
+static bool due(uint64_t deadline_ns, uint64_t now_ns) {
+        return deadline_ns != 0 && now_ns >= deadline_ns;
+}
+
+void instance_expire(struct agent *a, uint64_t now_ns) {
+        struct instance *in = &a->in;
+
+        if (a->forgetting && due(a->forget_by_ns, now_ns))
+                a->forgetting = false;
+        if (due(a->restart_at_ns, now_ns) && !a->forgetting && a->state == AGENT_RESTARTING)
+                agent_event(a, AGENT_EV_START);
+        if (due(in->ready_by_ns, now_ns) && a->state == AGENT_SPAWNING) {
+                in->ready_by_ns = 0;
+                snprintf(a->start_error, sizeof(a->start_error), "not ready within %llu s",
+                         AGENT_SPAWN_TIMEOUT_NS / 1000000000ull);
+                death_kill(a, CREW__CAUSE__CAUSE_START_FAILED, "crewd", a->start_error);
+        }
+        if (due(in->gone_by_ns, now_ns)) {
+                in->gone_by_ns = 0;
+                death_kill(a, CREW__CAUSE__CAUSE_CRASH, "crewd", "the worker closed its link");
+        }
+        if (due(in->stop_by_ns, now_ns)) {
+                in->stop_by_ns = 0;
+                if (a->state == AGENT_STOPPING && !in->kill_sent)
+                        agent_event(a, AGENT_EV_KILL);
+        }
+}
+
+static uint64_t earlier(uint64_t next, uint64_t deadline_ns) {
+        return deadline_ns ? MIN_OF(next, deadline_ns) : next;
+}
+
+uint64_t instance_next_deadline(const struct agent *a) {
+        uint64_t next = earlier(UINT64_MAX, a->in.ready_by_ns);
+
+        next = earlier(next, a->in.gone_by_ns);
+        next = earlier(next, a->in.stop_by_ns);
+        if (a->forgetting)
+                return earlier(next, a->forget_by_ns);
+        return earlier(next, a->state == AGENT_RESTARTING ? a->restart_at_ns : 0);
+}
+
+void instance_ping(struct agent *a) {
+        Crew__Ping body = CREW__PING__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        if (!agent_usable(a))
+                return;
+        if (a->in.pings_lost >= AGENT_PINGS_LOST_MAX)
+                return death_kill(a, CREW__CAUSE__CAUSE_HEARTBEAT, "crewd", "no sign of life for 15 s");
+        e.body_case = CREW__ENVELOPE__BODY_PING;
+        e.ping = &body;
+        /* A full queue counts as a lost one too. */
+        a->in.pings_lost++;
+        agent_send(a, &e, NULL);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The instance of an agent, from the spawn plan to Ready: plan, link, jail, attestation, first frames.
+ */
+#pragma once
+
+#include "agent.h"
+
+/* AGENT_DO_SPAWN: a new incarnation.  A failure on our side is fed back as AGENT_EV_SPAWN_FAILED. */
+void instance_spawn(struct agent *a);
+/* AGENT_DO_KILL: network and link first, then the tree. */
+void instance_kill(struct agent *a);
+/* Takes link and network away; idempotent. */
+void instance_cut(struct agent *a);
+/* Forgets everything of an instance that is gone. */
+void instance_clear(struct agent *a);
+
+/* From the spawner. */
+void instance_on_spawned(struct agent *a, const struct spawn_attestation *att, int *fds, size_t n_fds);
+void instance_on_spawn_failed(struct agent *a, int err, const char *step, const char *text);
+/* Ready frame seen. */
+void instance_on_ready(struct agent *a, uint32_t selftests);
+/* Spawn time-out, lost link, stop grace, due restart.  And when that is next. */
+void instance_expire(struct agent *a, uint64_t now_ns);
+uint64_t instance_next_deadline(const struct agent *a);
+void instance_ping(struct agent *a);
+
+/* The id that names this instance to spawner, gateway and evidence, and the agent index in it. */
+#define INSTANCE_INDEX_BITS 12u
+static inline uint32_t instance_id(uint32_t index, uint32_t incarnation) {
+        return incarnation << INSTANCE_INDEX_BITS | index;
+}

@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Facts into audit records.  A stream that cannot be written freezes its agent: nothing it does would be evidence any
+ * more, so it does nothing more.
+ */
+#include "journal.h"
+
+#include "attest.h"
+#include "common/plan.h"
+#include "common/util.h"
+#include "crewd.h"
+#include "death.h"
+#include "events.h"
+#include "scheduler.h"
+#include "spawner.h"
+#include "supervisor/policy/policy.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void freeze(struct agent *a, int error) {
+        if (a->frozen)
+                return;
+        a->frozen = true;
+        if (agent_state_live(a->state) && a->in.id && !a->in.kill_sent)
+                spawner_ask(a->crewd->spawner, a->in.id, SPAWN_FREEZE);
+        crewd_log(a->crewd, "agent %s is frozen: its audit stream %s cannot be written: %s", agent_name(a),
+                  audit_path(a->audit), strerror(-error));
+}
+
+/* The text form, without the time: events carry their own. */
+static void announce_denial(struct agent *a, const struct record *r) {
+        static const char zeros[] = "0000000000000000000000000000000000000000000000000000000000000000";
+        struct record_head head = {.crew = a->crewd->file->name,
+                                   .agent = agent_name(a),
+                                   .incarnation = a->incarnation,
+                                   .seq = audit_seq(a->audit),
+                                   .prev_hex = zeros};
+        _cleanup_free_ char *line = malloc(RECORD_LINE_MAX), *text = malloc(RECORD_TEXT_MAX);
+        char whole[2048];
+
+        if (!line || !text)
+                return;
+        size_t n = record_format(r, &head, line, RECORD_LINE_MAX);
+        if (record_render(line, n, text, RECORD_TEXT_MAX) < 0)
+                return;
+        const char *after = strstr(text, "] ");
+        snprintf(whole, sizeof(whole), "%s: %s", agent_name(a), after ? after + 2 : text);
+        events_text(a->crewd->events, "denied", whole);
+}
+
+static int written(struct agent *a, const struct record *r, int result, uint32_t denied) {
+        a->audit_dirty = true;
+        crewd_mark_dirty(a->crewd);
+        if (result < 0) {
+                freeze(a, result);
+                return result;
+        }
+        if (denied) {
+                a->denied += denied;
+                announce_denial(a, r);
+        }
+        return 0;
+}
+
+static int write_one(struct agent *a, const struct record *r, bool durable, bool denied, uint64_t *seq) {
+        uint64_t ignored;
+        int result = (durable ? audit_append_durable : audit_append)(a->audit, r, seq ? seq : &ignored);
+
+        return written(a, r, result, denied);
+}
+
+int journal_write(struct agent *a, const struct record *r, bool durable) {
+        return write_one(a, r, durable, false, NULL);
+}
+
+int journal_observe(struct agent *a, const struct record *r, uint32_t count, bool denied) {
+        return written(a, r, audit_observe(a->audit, r, count), denied ? count : 0);
+}
+
+void journal_sync(struct agent *a) {
+        if (!a->audit_dirty)
+                return;
+        a->audit_dirty = false;
+        int r = audit_fold_flush(a->audit);
+        if (r == 0)
+                r = audit_sync(a->audit);
+        if (r < 0)
+                freeze(a, r);
+}
+
+/* --- lifecycle --- */
+
+int journal_policy(struct agent *a) {
+        struct record r;
+
+        record_init(&r, RECORD_POLICY, "crewd");
+        record_str(&r, "file", a->decl->policy_file);
+        record_hex(&r, "sha256", policy_image_sha256(a->decl->policy), CREW_SHA256_BYTES);
+        record_str(&r, "crew_file", a->crewd->file->path);
+        record_hex(&r, "crew_sha256", a->crewd->file->sha256, sizeof(a->crewd->file->sha256));
+        record_str(&r, "mode", a->crewd->root_mode ? "root" : "rootless");
+        record_str(&r, "version", CREW_VERSION);
+        return journal_write(a, &r, false);
+}
+
+static void put_degraded(struct record *r, uint32_t degraded) {
+        struct spawn_attestation att = {.degraded = degraded};
+        char text[256];
+
+        if (degraded == 0)
+                return;
+        attest_walls(&att, text, sizeof(text));
+        record_str(r, "degraded", text + strlen("without "));
+}
+
+static void put_limits(struct record *r, uint32_t by) {
+        static const char *const names[] = {"cgroup-memory", "cgroup-pids", "cgroup-cpu", "rlimits"};
+        char text[64] = "";
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                size_t n = strlen(text);
+                if (by & 1u << i)
+                        snprintf(text + n, sizeof(text) - n, "%s%s", n ? " " : "", names[i]);
+        }
+        record_str(r, "limits_by", text);
+}
+
+int journal_spawned(struct agent *a, bool good) {
+        const struct spawn_attestation *att = &a->in.att;
+        struct record r;
+
+        record_init(&r, RECORD_SPAWNED, "spawner");
+        record_int(&r, "pid", att->pid);
+        record_int(&r, "uid", att->host_uid);
+        record_int(&r, "gid", att->host_gid);
+        record_int(&r, "seccomp", att->seccomp_mode);
+        record_int(&r, "no_new_privs", att->no_new_privs);
+        record_int(&r, "cap_eff", (int64_t)att->cap_eff);
+        record_int(&r, "cap_bnd", (int64_t)att->cap_bnd);
+        record_int(&r, "landlock_abi", att->landlock_abi);
+        record_int(&r, "selftests", att->selftests);
+        record_int(&r, "tripwires", att->tripwires);
+        put_degraded(&r, att->degraded);
+        put_limits(&r, att->limits_by);
+        record_int(&r, "spawn_us", (int64_t)(att->spawn_ns / 1000u));
+        record_int(&r, "ns_user", (int64_t)att->ns_user);
+        record_int(&r, "ns_pid", (int64_t)att->ns_pid);
+        record_int(&r, "ns_mnt", (int64_t)att->ns_mnt);
+        record_int(&r, "ns_net", (int64_t)att->ns_net);
+        record_int(&r, "ns_ipc", (int64_t)att->ns_ipc);
+        record_int(&r, "ns_uts", (int64_t)att->ns_uts);
+        record_bool(&r, "accepted", good);
+        record_bool(&r, "gateway", a->crewd->gateway != NULL);
+        return journal_write(a, &r, true);
+}
+
+int journal_ready(struct agent *a, uint32_t selftests) {
+        struct record r;
+
+        record_init(&r, RECORD_READY, "crewd");
+        record_int(&r, "spawn_us", (int64_t)((a->in.ready_ns - a->in.spawn_ns) / 1000u));
+        record_int(&r, "selftests", selftests);
+        return journal_write(a, &r, false);
+}
+
+int journal_kill(struct agent *a, const struct death *d) {
+        struct record r;
+
+        record_init(&r, RECORD_KILL, "crewd");
+        record_str(&r, "cause", death_cause_name(d->cause));
+        record_str(&r, "initiator", d->initiator);
+        record_str(&r, "reason", d->reason);
+        return journal_write(a, &r, true);
+}
+
+int journal_terminated(struct agent *a, struct termination *t) {
+        struct record r;
+
+        record_init(&r, RECORD_TERMINATED, "crewd");
+        record_str(&r, "cause", death_cause_name(t->death.cause));
+        if (t->signal)
+                record_int(&r, "signal", t->signal);
+        else
+                record_int(&r, "code", t->exit_code);
+        record_str(&r, "initiator", t->death.initiator);
+        record_str(&r, "reason", t->death.reason);
+        record_int(&r, "processes", t->processes);
+        record_int(&r, "kill_us", (int64_t)t->kill_us);
+        record_str(&r, "task", t->task[0] ? t->task : NULL);
+        record_int(&r, "id", (int64_t)t->id);
+        record_bool(&r, "effects", t->effects);
+        record_bool(&r, "restartable", t->restartable);
+        return write_one(a, &r, true, false, &t->audit_seq);
+}
+
+int journal_restart(struct agent *a, uint64_t delay_ns) {
+        struct record r;
+
+        record_init(&r, RECORD_RESTART, "crewd");
+        record_int(&r, "attempt", a->restart.total);
+        record_int(&r, "delay_ms", (int64_t)(delay_ns / 1000000u));
+        record_str(&r, "cause", a->last ? death_cause_name(a->last->death.cause) : NULL);
+        return journal_write(a, &r, false);
+}
+
+/* --- tasks, tools, messages --- */
+
+static void put_digest(struct record *r, const char *key, const char *value, size_t n) {
+        char hex[CREW_SHA256_HEX];
+
+        crew_sha256_hex(value ? value : "", value ? n : 0, hex);
+        record_str(r, key, hex);
+}
+
+int journal_task_started(struct agent *a, const struct job *j, const char *input, size_t input_len) {
+        struct record r;
+
+        record_init(&r, RECORD_TASK_STARTED, "crewd");
+        record_str(&r, "task", j->name);
+        record_str(&r, "task_id", j->id);
+        record_int(&r, "attempt", j->attempt);
+        put_digest(&r, "input_sha256", input, input_len);
+        return journal_write(a, &r, true);
+}
+
+int journal_task_finished(struct agent *a, const struct job *j) {
+        static const char *const causes[] = {
+                [CREW__OUTCOME__OUTCOME_FAILED] = "failed",       [CREW__OUTCOME__OUTCOME_TIMEOUT] = "timeout",
+                [CREW__OUTCOME__OUTCOME_CANCELLED] = "cancelled", [CREW__OUTCOME__OUTCOME_TERMINATED] = "terminated",
+                [CREW__OUTCOME__OUTCOME_REFUSED] = "refused",
+        };
+        struct record r;
+
+        record_init(&r, RECORD_TASK_FINISHED, "crewd");
+        record_str(&r, "task", j->name);
+        record_str(&r, "task_id", j->id);
+        record_str(&r, "outcome", j->state == JOB_DONE ? "ok" : "failed");
+        if (j->state != JOB_DONE && (size_t)j->outcome < ELEMENTSOF(causes))
+                record_str(&r, "cause", causes[j->outcome]);
+        record_str(&r, "reason", j->error[0] ? j->error : NULL);
+        if (j->started_ns)
+                record_int(&r, "ms", (int64_t)((j->ended_ns - j->started_ns) / 1000000u));
+        if (j->result)
+                put_digest(&r, "result_sha256", j->result, j->result_len);
+        return journal_write(a, &r, false);
+}
+
+static void tool_call_head(struct record *r, const struct journal_call *call) {
+        record_init(r, RECORD_TOOL_CALL, "crewd");
+        record_str(r, "tool", call->tool);
+        record_int(r, "call", (int64_t)call->seq);
+        put_digest(r, "args_sha256", call->value, call->value_len);
+        if (call->full)
+                record_bytes(r, "args", call->value, call->value_len);
+}
+
+int journal_tool_call(struct agent *a, const struct journal_call *call, const struct policy_verdict *v) {
+        struct record r;
+
+        tool_call_head(&r, call);
+        record_str(&r, "verdict", v->allowed ? "allowed" : "denied");
+        record_str(&r, "rule", v->rule[0] ? v->rule : NULL);
+        record_str(&r, "reason", !v->allowed && v->text[0] ? v->text : NULL);
+        /* An allowed call must be on disk before it has an effect. */
+        return write_one(a, &r, v->allowed, !v->allowed, NULL);
+}
+
+int journal_tool_refused(struct agent *a, const struct journal_call *call, const char *rule, const char *text) {
+        struct record r;
+
+        tool_call_head(&r, call);
+        record_str(&r, "verdict", "invalid");
+        record_str(&r, "rule", rule);
+        record_str(&r, "reason", text);
+        return journal_write(a, &r, false);
+}
+
+int journal_tool_return(struct agent *a, const struct journal_call *call, const char *outcome, const char *error,
+                        uint64_t duration_us) {
+        struct record r;
+
+        record_init(&r, RECORD_TOOL_RETURN, "crewd");
+        record_str(&r, "tool", call->tool);
+        record_int(&r, "call", (int64_t)call->seq);
+        record_str(&r, "outcome", strcmp(outcome, "ok") == 0 ? "ok" : "failed");
+        if (strcmp(outcome, "ok") != 0)
+                record_str(&r, "cause", outcome);
+        record_str(&r, "reason", error);
+        record_int(&r, "ms", (int64_t)(duration_us / 1000u));
+        if (call->value)
+                put_digest(&r, "result_sha256", call->value, call->value_len);
+        if (call->full && call->value)
+                record_bytes(&r, "result", call->value, call->value_len);
+        return journal_write(a, &r, false);
+}
+
+int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq) {
+        size_t n = strlen(payload);
+        struct record r;
+
+        record_init(&r, sent ? RECORD_MESSAGE_SENT : RECORD_MESSAGE_RECEIVED, "crewd");
+        record_str(&r, sent ? "to" : "from", peer);
+        record_bool(&r, "ask", ask);
+        record_int(&r, "bytes", (int64_t)n);
+        record_int(&r, "frame", (int64_t)seq);
+        put_digest(&r, "sha256", payload, n);
+        return journal_write(a, &r, false);
+}
+
+int journal_message_denied(struct agent *a, const char *target, const struct policy_verdict *v) {
+        struct record r;
+
+        record_init(&r, RECORD_MESSAGE_SENT, "crewd");
+        record_str(&r, "to", target);
+        record_str(&r, "verdict", "denied");
+        record_str(&r, "rule", v->rule[0] ? v->rule : NULL);
+        record_str(&r, "reason", v->text);
+        return write_one(a, &r, false, true, NULL);
+}
+
+int journal_rejected(struct agent *a, const char *body, const char *field, const char *rule) {
+        struct record r;
+
+        record_init(&r, RECORD_MESSAGE_REJECTED, "crewd");
+        record_str(&r, "type", body);
+        record_str(&r, "field", *field ? field : NULL);
+        record_str(&r, "rule", rule);
+        return write_one(a, &r, false, true, NULL);
+}
+
+/* --- what others saw --- */
+
+int journal_stderr(struct agent *a, const char *source, const void *text, size_t n, uint64_t dropped) {
+        struct record r;
+
+        record_init(&r, RECORD_STDERR, "worker");
+        record_bytes(&r, "text", text, n);
+        if (*source && strcmp(source, "agent") != 0)
+                record_str(&r, "tool", source);
+        if (dropped)
+                record_int(&r, "dropped", (int64_t)dropped);
+        return journal_write(a, &r, false);
+}
+
+int journal_observed(struct agent *a, const char *what, const char *detail) {
+        bool limit = strncmp(what, "limit-", 6) == 0;
+        struct record r;
+
+        record_init(&r, limit ? RECORD_LIMIT : RECORD_EXEC, "worker");
+        if (limit) {
+                record_str(&r, "limit", what + 6);
+                record_str(&r, "reason", detail);
+        } else {
+                record_str(&r, "path", detail);
+                record_str(&r, "verdict", "allowed");
+                if (strcmp(what, "exec") != 0)
+                        record_str(&r, "reason", what);
+        }
+        return journal_observe(a, &r, 1, false);
+}
+
+int journal_network_denied(struct agent *a, const char *proto, const char *name, uint32_t port, uint32_t count) {
+        char object[320];
+        struct record r;
+
+        snprintf(object, sizeof(object), "%s:%u", name, port);
+        struct policy_verdict v = policy_decide(a->decl->policy, POLICY_DO_CONNECT, object);
+        record_init(&r, RECORD_NETWORK_DENIED, "gateway");
+        record_str(&r, "host", name);
+        if (port)
+                record_int(&r, "port", port);
+        record_str(&r, "proto", proto);
+        record_int(&r, "count", count);
+        if (v.allowed) {
+                record_str(&r, "reason", "this version lets no connection through");
+        } else if (port) {
+                record_str(&r, "rule", v.rule[0] ? v.rule : NULL);
+                record_str(&r, "reason", v.text[0] ? v.text : NULL);
+        }
+        return journal_observe(a, &r, count, true);
+}
+
+int journal_evidence_lost(struct agent *a, const char *src, uint32_t count, const char *text) {
+        struct record r;
+
+        record_init(&r, RECORD_EVIDENCE_LOST, "crewd");
+        record_str(&r, "source", src);
+        if (count)
+                record_int(&r, "count", count);
+        record_str(&r, "reason", text);
+        return journal_write(a, &r, true);
+}
+
+int journal_hook(struct agent *a, const char *command, int status, const char *text) {
+        struct record r;
+
+        record_init(&r, RECORD_EXEC, "crewd");
+        record_str(&r, "path", command);
+        record_str(&r, "verdict", status == 0 ? "hook" : "hook failed");
+        record_int(&r, "status", status);
+        record_str(&r, "reason", text);
+        return journal_write(a, &r, false);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What goes into an agent's audit stream, one function a fact.  All return 0, or a negative errno after the agent has
+ * been frozen because its stream cannot be written; the caller then does not do what it was about to do.
+ */
+#pragma once
+
+#include "agent.h"
+#include "supervisor/policy/policy.h"
+
+struct crew_tool;
+struct job;
+
+/* The way every record takes: append, freeze on failure, count and announce denials. */
+int journal_write(struct agent *a, const struct record *r, bool durable);
+/* Kernel evidence: folded when it repeats. */
+int journal_observe(struct agent *a, const struct record *r, uint32_t count, bool denied);
+
+int journal_policy(struct agent *a);
+int journal_spawned(struct agent *a, bool good);
+int journal_ready(struct agent *a, uint32_t selftests);
+int journal_kill(struct agent *a, const struct death *d);
+int journal_terminated(struct agent *a, struct termination *t); /* durable; fills t->audit_seq */
+int journal_restart(struct agent *a, uint64_t delay_ns);
+
+int journal_task_started(struct agent *a, const struct job *j, const char *input, size_t input_len);
+int journal_task_finished(struct agent *a, const struct job *j);
+
+struct journal_call {
+        const char *tool; /* any bytes the agent sent */
+        uint64_t seq;     /* of the ToolCall */
+        const char *value;
+        size_t value_len;
+        bool full; /* the value itself too */
+};
+int journal_tool_call(struct agent *a, const struct journal_call *call, const struct policy_verdict *v);
+int journal_tool_refused(struct agent *a, const struct journal_call *call, const char *rule, const char *text);
+int journal_tool_return(struct agent *a, const struct journal_call *call, const char *outcome, const char *error,
+                        uint64_t duration_us);
+
+int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq);
+int journal_message_denied(struct agent *a, const char *target, const struct policy_verdict *v);
+/* A frame, or part of one, that was not accepted. */
+int journal_rejected(struct agent *a, const char *body, const char *field, const char *rule);
+int journal_stderr(struct agent *a, const char *source, const void *text, size_t n, uint64_t dropped);
+int journal_observed(struct agent *a, const char *what, const char *detail);
+int journal_network_denied(struct agent *a, const char *proto, const char *name, uint32_t port, uint32_t count);
+int journal_evidence_lost(struct agent *a, const char *src, uint32_t count, const char *text);
+/* The crew's hook has run (or not) for this agent's termination. */
+int journal_hook(struct agent *a, const char *command, int status, const char *text);
+/* Flushes what is younger than 100 ms. */
+void journal_sync(struct agent *a);

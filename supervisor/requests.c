@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "requests.h"
+
+#include "common/util.h"
+#include "control.h"
+#include "crewd.h"
+#include "death.h"
+#include "events.h"
+#include "execs.h"
+#include "rundir.h"
+#include "scheduler.h"
+#include "spawner.h"
+#include "status.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct waiter {
+        uint64_t client, corr;
+};
+
+struct waiters {
+        uint32_t n;
+        struct waiter items[REQUESTS_WAITING_MAX];
+};
+
+struct requests {
+        struct waiters status; /* wait for statistics */
+        uint32_t stats_due;    /* replies still to come */
+        uint64_t stats_by_ns;
+        struct waiters stop; /* wait for the end */
+};
+
+struct requests *requests_new(void) {
+        return calloc(1, sizeof(struct requests));
+}
+
+struct requests *requests_free(struct requests *r) {
+        free(r);
+        return NULL;
+}
+
+static bool wait_for(struct waiters *w, uint64_t client, uint64_t corr) {
+        if (w->n == REQUESTS_WAITING_MAX)
+                return false;
+        w->items[w->n++] = (struct waiter){.client = client, .corr = corr};
+        return true;
+}
+
+/* --- refusals --- */
+
+static void name_agents(const struct crewd *c, const char *wrong, char *out, size_t out_size) {
+        size_t n = (size_t)snprintf(out, out_size, "agents: ");
+        _cleanup_free_ const char **names = calloc(MAX_OF(c->n_agents, 1u), sizeof(*names));
+
+        for (uint32_t i = 0; names && i < c->n_agents && n < out_size; i++) {
+                names[i] = agent_name(&c->agents[i]);
+                n += (size_t)snprintf(out + n, out_size - n, "%s%s", i ? ", " : "", names[i]);
+        }
+        const char *near = names ? crew_nearest(wrong, names, c->n_agents) : NULL;
+        if (near && n < out_size)
+                snprintf(out + n, out_size - n, "   (did you mean %s?)", near);
+}
+
+/* The agent of a request, or a refusal. */
+static struct agent *wanted_agent(struct crewd *c, uint64_t client, uint64_t corr, const char *name) {
+        struct agent *a = crewd_agent_by_name(c, name);
+        char hint[1024];
+
+        if (a)
+                return a;
+        name_agents(c, name, hint, sizeof(hint));
+        control_refuse(c->control, client, corr, "unknown-agent", hint, "no agent '%s' in crew %s", name, c->file->name);
+        return NULL;
+}
+
+static const struct {
+        int error;
+        const char *code;
+} codes[] = {
+        {ENOENT, "unknown-task"}, {EBUSY, "busy"},         {EAGAIN, "too-many"},        {EINVAL, "bad-request"},
+        {EPIPE, "not-running"},   {ESHUTDOWN, "stopping"}, {EOPNOTSUPP, "unsupported"},
+};
+
+static void refuse_error(struct crewd *c, uint64_t client, uint64_t corr, const struct crew_err *err) {
+        const char *code = "failed";
+
+        for (size_t i = 0; i < ELEMENTSOF(codes); i++) {
+                if (codes[i].error == err->code)
+                        code = codes[i].code;
+        }
+        control_refuse(c->control, client, corr, code, "", "%s", err->msg);
+}
+
+/* --- requests --- */
+
+static void on_hello(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        Crew__ServerHello body = CREW__SERVER_HELLO__INIT;
+        Crew__Envelope out = CREW__ENVELOPE__INIT;
+
+        body.protocol = 1;
+        body.crew = (char *)c->file->name;
+        body.version = (char *)CREW_VERSION;
+        body.crew_file = (char *)c->file->path;
+        body.pid = (uint32_t)getpid();
+        out.corr = e->seq;
+        out.body_case = CREW__ENVELOPE__BODY_SERVER_HELLO;
+        out.server_hello = &body;
+        control_send(c->control, client, &out);
+}
+
+static bool stats_wanted(const struct agent *a, uint64_t now_ns) {
+        return agent_state_live(a->state) && a->in.attested && !a->in.stats_asked &&
+               (a->in.stats_ns == 0 || now_ns - a->in.stats_ns >= REQUESTS_STATS_FRESH_NS);
+}
+
+static void on_get_status(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        struct requests *r = c->requests;
+        uint64_t now = crew_now_ns();
+
+        if (!wait_for(&r->status, client, e->seq))
+                return control_refuse(c->control, client, e->seq, "too-many", "", "too many requests for status at once");
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                struct agent *a = &c->agents[i];
+                if (!stats_wanted(a, now) || spawner_ask(c->spawner, a->in.id, SPAWN_STATS) < 0)
+                        continue;
+                a->in.stats_asked = true;
+                r->stats_due++;
+        }
+        if (r->stats_by_ns == 0)
+                r->stats_by_ns = now + REQUESTS_STATS_WAIT_NS;
+        requests_flush_status(c, now);
+}
+
+static void replay_one(const Crew__Event *event, void *user) {
+        const struct waiter *w = ((void **)user)[1];
+        struct crewd *c = ((void **)user)[0];
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        e.corr = w->corr;
+        e.body_case = CREW__ENVELOPE__BODY_EVENT;
+        e.event = (Crew__Event *)event;
+        control_send(c->control, w->client, &e);
+}
+
+static void on_subscribe(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        struct waiter w = {.client = client, .corr = e->seq};
+        void *user[] = {c, &w};
+
+        if (e->subscribe->since_seq > 0 && !control_subscribed(c->control, client))
+                events_replay(c->events, e->subscribe->since_seq, replay_one, user);
+        control_subscribe(c->control, client);
+}
+
+static void on_run_tasks(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (scheduler_run(c->scheduler, client, e->seq, crew_now_ns(), &err) < 0)
+                return refuse_error(c, client, e->seq, &err);
+        control_subscribe(c->control, client);
+        crewd_progress(c);
+}
+
+static void on_submit_task(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        const Crew__SubmitTask *b = e->submit_task;
+        Crew__TaskAccepted body = CREW__TASK_ACCEPTED__INIT;
+        Crew__Envelope out = CREW__ENVELOPE__INIT;
+        struct crew_err err = CREW_ERR_NULL;
+        struct sched_submit what = {.task = b->task,
+                                    .agent = b->agent,
+                                    .description = b->description,
+                                    .input = b->input,
+                                    .timeout_ns = MIN_OF(b->timeout_ms, 86400000u) * 1000000u,
+                                    .client = client,
+                                    .corr = e->seq,
+                                    .now_ns = crew_now_ns()};
+        struct job *j;
+
+        if (*b->agent) {
+                struct agent *a = wanted_agent(c, client, e->seq, b->agent);
+                if (!a)
+                        return;
+                what.timeout_max_ns = policy_limits_of(a->decl->policy).wall_ms * 1000000u;
+        }
+        if (scheduler_submit(c->scheduler, &what, &j, &err) < 0)
+                return refuse_error(c, client, e->seq, &err);
+        body.task_id = j->id;
+        out.corr = e->seq;
+        out.body_case = CREW__ENVELOPE__BODY_TASK_ACCEPTED;
+        out.task_accepted = &body;
+        control_send(c->control, client, &out);
+        crewd_progress(c);
+}
+
+static void on_kill_agent(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        struct agent *a = wanted_agent(c, client, e->seq, e->kill_agent->agent);
+        const char *reason = e->kill_agent->reason;
+
+        if (!a)
+                return;
+        if (!agent_state_live(a->state)) {
+                bool was_coming = a->state == AGENT_RESTARTING;
+                death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, control_client_name(c->control, client), reason);
+                return control_refuse(c->control, client, e->seq, "not-running", "",
+                                      was_coming ? "agent %s was waiting to be restarted; it will not be now"
+                                                 : "agent %s is not running",
+                                      agent_name(a));
+        }
+        if (a->n_killers == AGENT_KILLERS_MAX)
+                return control_refuse(c->control, client, e->seq, "too-many", "", "agent %s is being killed already",
+                                      agent_name(a));
+        a->killers[a->n_killers++] = (struct agent_killer){.client = client, .corr = e->seq};
+        death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, control_client_name(c->control, client),
+                   *reason ? reason : "no reason given");
+}
+
+static void on_stop_crew(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        const Crew__StopCrew *b = e->stop_crew;
+        char text[700];
+
+        if (!wait_for(&c->requests->stop, client, e->seq))
+                return control_refuse(c->control, client, e->seq, "too-many", "", "the crew is being stopped already");
+        snprintf(text, sizeof(text), "stopped by %s%s%s", control_client_name(c->control, client), *b->reason ? ": " : "",
+                 b->reason);
+        crewd_stop(c, MIN_OF(b->grace_ms, 3600000u), text);
+}
+
+static void on_client_exec(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        struct agent *a = wanted_agent(c, client, e->seq, e->client_exec->agent);
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (!a)
+                return;
+        if (!agent_usable(a))
+                return control_refuse(c->control, client, e->seq, "not-running", "", "agent %s is %s", agent_name(a),
+                                      a->frozen ? "frozen" : agent_state_names[a->state]);
+        if (execs_start(c->execs, a, client, e->seq, e->client_exec, &err) < 0)
+                refuse_error(c, client, e->seq, &err);
+}
+
+static void on_exec_input(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        /* A command that has just ended may still get input: its Done is on the way, so this needs no answer. */
+        execs_input(c->execs, client, e);
+}
+
+#define ROW(BODY, fn) [CREW__ENVELOPE__BODY_##BODY] = fn
+static void (*const handlers[])(struct crewd *c, uint64_t client, const Crew__Envelope *e) = {
+        ROW(CLIENT_HELLO, on_hello),  ROW(GET_STATUS, on_get_status),   ROW(SUBSCRIBE, on_subscribe),
+        ROW(RUN_TASKS, on_run_tasks), ROW(SUBMIT_TASK, on_submit_task), ROW(KILL_AGENT, on_kill_agent),
+        ROW(STOP_CREW, on_stop_crew), ROW(CLIENT_EXEC, on_client_exec), ROW(EXEC_INPUT, on_exec_input),
+};
+#undef ROW
+
+void request_handle(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        void (*handle)(struct crewd *, uint64_t, const Crew__Envelope *) =
+                (size_t)e->body_case < ELEMENTSOF(handlers) ? handlers[e->body_case] : NULL;
+
+        /* The message table lets no other body of a client through. */
+        crew_assert(handle);
+        handle(c, client, e);
+}
+
+/* --- status --- */
+
+static const char *phase_name(enum crewd_phase phase) {
+        switch (phase) {
+        case CREWD_STARTING:
+                return "starting";
+        case CREWD_RUNNING:
+                return "running";
+        case CREWD_STOPPING:
+        case CREWD_FLUSHING:
+        case CREWD_CLOSED:
+                return "stopping";
+        }
+        return "stopping";
+}
+
+static void send_status(struct crewd *c, const struct waiters *to) {
+        struct status_lists lists;
+        Crew__Status body = CREW__STATUS__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        if (status_lists_make(c, NULL, &lists) < 0) {
+                for (uint32_t i = 0; i < to->n; i++)
+                        control_refuse(c->control, to->items[i].client, to->items[i].corr, "failed", "", "out of memory");
+                return;
+        }
+        body.crew = (char *)c->file->name;
+        body.state = (char *)phase_name(c->phase);
+        body.process = (char *)crew_process_names[c->file->process];
+        body.up_ms = (crew_now_ns() - c->started_ns) / 1000000u;
+        body.agents = lists.agent_pointers;
+        body.n_agents = lists.n_agents;
+        body.tasks = lists.task_pointers;
+        body.n_tasks = lists.n_tasks;
+        body.audit_dir = c->audit_dir;
+        body.mode = (char *)(c->root_mode ? "root" : "rootless");
+        e.body_case = CREW__ENVELOPE__BODY_STATUS;
+        e.status = &body;
+        for (uint32_t i = 0; i < to->n; i++) {
+                e.corr = to->items[i].corr;
+                control_send(c->control, to->items[i].client, &e);
+        }
+        status_lists_fini(&lists);
+}
+
+void requests_flush_status(struct crewd *c, uint64_t now_ns) {
+        struct requests *r = c->requests;
+
+        if (r->status.n == 0 || (r->stats_due > 0 && now_ns < r->stats_by_ns))
+                return;
+        struct waiters now = r->status;
+        r->status.n = 0;
+        r->stats_by_ns = 0;
+        if (r->stats_due > 0) {
+                /* Those that did not answer are asked again next time. */
+                r->stats_due = 0;
+                for (uint32_t i = 0; i < c->n_agents; i++)
+                        c->agents[i].in.stats_asked = false;
+        }
+        send_status(c, &now);
+}
+
+uint64_t requests_next_deadline(const struct crewd *c) {
+        return c->requests->status.n ? c->requests->stats_by_ns : UINT64_MAX;
+}
+
+void requests_stats_came(struct crewd *c, struct agent *a, const struct spawn_stats *stats) {
+        struct instance *in = &a->in;
+        uint64_t now = crew_now_ns(), since = in->stats_ns ? in->stats_ns : in->ready_ns;
+        uint64_t used = stats->cpu_ns - MIN_OF(in->stats.cpu_ns, stats->cpu_ns);
+
+        if (now > since)
+                in->cpu_percent = (uint32_t)MIN_OF(used * 100 / (now - since), (uint64_t)100000);
+        in->stats = *stats;
+        in->stats_ns = now;
+        if (in->stats_asked && c->requests->stats_due > 0)
+                c->requests->stats_due--;
+        in->stats_asked = false;
+        requests_flush_status(c, now);
+}
+
+/* --- terminal messages --- */
+
+void requests_job_done(struct crewd *c, struct job *j) {
+        const struct agent *a = &c->agents[j->agent];
+        struct termination_message m;
+        Crew__TaskDone body = CREW__TASK_DONE__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        body.task_id = j->id;
+        body.outcome = j->outcome;
+        body.result = j->result ? j->result : (char *)"";
+        body.error = j->error;
+        if (j->started_ns)
+                body.duration_us = (j->ended_ns - j->started_ns) / 1000u;
+        if (j->outcome == CREW__OUTCOME__OUTCOME_TERMINATED && a->last) {
+                death_message(a, a->last, &m);
+                body.terminated = &m.pb;
+        }
+        e.corr = j->corr;
+        e.body_case = CREW__ENVELOPE__BODY_TASK_DONE;
+        e.task_done = &body;
+        control_send(c->control, j->client, &e);
+}
+
+void requests_run_done(struct crewd *c) {
+        const struct sched_run *run = scheduler_run_state(c->scheduler);
+        struct status_lists lists;
+        Crew__CrewDone body = CREW__CREW_DONE__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        body.tasks_ok = run->ok;
+        body.tasks_total = run->total;
+        body.duration_us = (run->ended_ns - run->started_ns) / 1000u;
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                body.denied += c->agents[i].denied;
+        if (status_lists_make(c, NULL, &lists) < 0)
+                lists = (struct status_lists){0};
+        body.tasks = lists.task_pointers;
+        body.n_tasks = lists.n_tasks;
+        e.corr = run->corr;
+        e.body_case = CREW__ENVELOPE__BODY_CREW_DONE;
+        e.crew_done = &body;
+        control_send(c->control, run->client, &e);
+        status_lists_fini(&lists);
+}
+
+void requests_crew_stopped(struct crewd *c) {
+        struct waiters *w = &c->requests->stop;
+
+        for (uint32_t i = 0; i < w->n; i++) {
+                Crew__Done body = CREW__DONE__INIT;
+                Crew__Envelope e = CREW__ENVELOPE__INIT;
+                body.text = (char *)"the crew is stopped";
+                e.corr = w->items[i].corr;
+                e.body_case = CREW__ENVELOPE__BODY_DONE;
+                e.done = &body;
+                control_send(c->control, w->items[i].client, &e);
+        }
+        w->n = 0;
+}
+
+static void send_killed(struct crewd *c, const struct agent *a, const struct termination *t,
+                        const struct agent_killer *to) {
+        struct status_lists lists;
+        struct termination_message m;
+        Crew__Killed body = CREW__KILLED__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        if (status_lists_make(c, a, &lists) < 0)
+                lists = (struct status_lists){0};
+        death_message(a, t, &m);
+        body.terminated = &m.pb;
+        body.others = lists.agent_pointers;
+        body.n_others = lists.n_agents;
+        body.task = (char *)t->task;
+        body.task_reassigned = a->task_reassigned;
+        e.corr = to->corr;
+        e.body_case = CREW__ENVELOPE__BODY_KILLED;
+        e.killed = &body;
+        control_send(c->control, to->client, &e);
+        status_lists_fini(&lists);
+}
+
+void requests_agent_dead(struct crewd *c, struct agent *a, const struct termination *t) {
+        for (uint32_t i = 0; i < a->n_killers; i++)
+                send_killed(c, a, t, &a->killers[i]);
+        a->n_killers = 0;
+}

@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The scheduler.  A pass over the waiting jobs in file order starts what can start; it repeats until nothing changes, so
+ * that a failure reaches all its dependants at once.
+ */
+#include "scheduler.h"
+
+#include "common/util.h"
+#include "jsontext.h"
+#include "supervisor/schema/schema.h"
+#include "text.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+const char *const job_state_names[] = {
+        [JOB_WAITING] = "waiting", [JOB_RUNNING] = "running", [JOB_DONE] = "done",
+        [JOB_FAILED] = "failed",   [JOB_SKIPPED] = "skipped",
+};
+static_assert(ELEMENTSOF(job_state_names) == JOB_STATE_N, "a name for each state");
+
+struct scheduler {
+        const struct crew_file *crew;
+        struct sched_callbacks cb;
+        void *user;
+        struct sched_run run;
+        struct job *run_jobs; /* n_tasks; parallel to crew->tasks */
+        struct job *ad_hoc, **ad_hoc_tail;
+        size_t n_ad_hoc;
+        struct job **on_agent; /* n_agents: what runs there */
+        uint64_t next_id;
+        bool poking, again, stopped;
+        char stop_reason[128];
+};
+
+static void job_clear(struct job *j) {
+        free(j->description);
+        free(j->input);
+        free(j->result);
+        *j = (struct job){0};
+}
+
+struct scheduler *scheduler_new(const struct crew_file *crew, const struct sched_callbacks *cb, void *user) {
+        struct scheduler *s = calloc(1, sizeof(*s));
+
+        if (!s)
+                return NULL;
+        s->crew = crew;
+        s->cb = *cb;
+        s->user = user;
+        s->ad_hoc_tail = &s->ad_hoc;
+        s->run_jobs = calloc(MAX_OF(crew->n_tasks, (size_t)1), sizeof(*s->run_jobs));
+        s->on_agent = calloc(MAX_OF(crew->n_agents, (size_t)1), sizeof(struct job *));
+        if (!s->run_jobs || !s->on_agent)
+                return scheduler_free(s);
+        return s;
+}
+
+struct scheduler *scheduler_free(struct scheduler *s) {
+        if (!s)
+                return NULL;
+        for (size_t i = 0; s->run_jobs && i < s->crew->n_tasks; i++)
+                job_clear(&s->run_jobs[i]);
+        while (s->ad_hoc) {
+                struct job *j = s->ad_hoc;
+                s->ad_hoc = j->next;
+                job_clear(j);
+                free(j);
+        }
+        free(s->run_jobs);
+        free(s->on_agent);
+        free(s);
+        return NULL;
+}
+
+static void job_name(struct scheduler *s, struct job *j) {
+        snprintf(j->id, sizeof(j->id), "t-%llu", (unsigned long long)++s->next_id);
+}
+
+int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t now_ns, struct crew_err *err) {
+        if (s->run.active)
+                return crew_fail(err, EBUSY, "the tasks of this crew are running already");
+        if (s->stopped)
+                return crew_fail(err, ESHUTDOWN, "%s", s->stop_reason);
+        if (s->crew->process != CREW_SEQUENTIAL)
+                return crew_fail(err, EOPNOTSUPP, "process '%s' cannot be run by this version; use sequential",
+                                 crew_process_names[s->crew->process]);
+        s->run = (struct sched_run){.active = true,
+                                    .ever = true,
+                                    .client = client,
+                                    .corr = corr,
+                                    .started_ns = now_ns,
+                                    .total = (uint32_t)s->crew->n_tasks};
+        for (size_t i = 0; i < s->crew->n_tasks; i++) {
+                struct job *j = &s->run_jobs[i];
+                const struct crew_task *t = &s->crew->tasks[i];
+                job_clear(j);
+                job_name(s, j);
+                j->task = t;
+                j->name = t->name;
+                j->agent = t->agent_index;
+                j->in_run = true;
+                j->timeout_ns = t->timeout_ms * 1000000u;
+        }
+        return 0;
+}
+
+/* --- ad-hoc jobs --- */
+
+static int fill_by_task(struct scheduler *s, const struct sched_submit *what, struct job *j, struct crew_err *err) {
+        const struct crew_task *t = NULL;
+
+        for (size_t i = 0; i < s->crew->n_tasks; i++) {
+                if (strcmp(s->crew->tasks[i].name, what->task) == 0)
+                        t = &s->crew->tasks[i];
+        }
+        if (!t)
+                return crew_fail(err, ENOENT, "no task '%s' in crew %s", what->task, s->crew->name);
+        for (size_t i = 0; i < t->n_context; i++) {
+                const struct job *dep = &s->run_jobs[t->context[i]];
+                if (dep->state != JOB_DONE || !dep->result)
+                        return crew_fail(err, EBUSY, "task '%s' needs the result of '%s', which has not run", t->name,
+                                         s->crew->tasks[t->context[i]].name);
+        }
+        j->task = t;
+        j->name = t->name;
+        j->agent = t->agent_index;
+        j->timeout_ns = t->timeout_ms * 1000000u;
+        return 0;
+}
+
+static int fill_by_agent(struct scheduler *s, const struct sched_submit *what, struct job *j, struct crew_err *err) {
+        const struct crew_agent *a = crew_find_agent(s->crew, what->agent);
+
+        if (!a)
+                return crew_fail(err, ENOENT, "no agent '%s' in crew %s", what->agent, s->crew->name);
+        if (a->orchestrator)
+                return crew_fail(err, EINVAL, "agent '%s' has no command: it cannot be given a task", a->name);
+        j->name = "ad-hoc";
+        j->agent = (uint32_t)(a - s->crew->agents);
+        j->timeout_ns = SCHED_AD_HOC_TIMEOUT_NS;
+        return 0;
+}
+
+static int copy_texts(struct job *j, const struct sched_submit *what, struct crew_err *err) {
+        if (what->description && *what->description && !(j->description = strdup(what->description)))
+                return crew_fail(err, ENOMEM, "out of memory");
+        if (what->input && *what->input) {
+                struct crew_err why = CREW_ERR_NULL;
+                if (schema_check(NULL, what->input, strlen(what->input), &why) != 0)
+                        return crew_fail(err, EINVAL, "input is not valid JSON: %s", why.msg);
+                if (!(j->input = strdup(what->input)))
+                        return crew_fail(err, ENOMEM, "out of memory");
+        }
+        return 0;
+}
+
+int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struct job **out, struct crew_err *err) {
+        bool by_task = what->task && *what->task, by_agent = what->agent && *what->agent;
+
+        if (by_task == by_agent)
+                return crew_fail(err, EINVAL, "name either a task of the crew file or an agent");
+        if (s->stopped)
+                return crew_fail(err, ESHUTDOWN, "%s", s->stop_reason);
+        if (s->n_ad_hoc >= SCHED_AD_HOC_MAX)
+                return crew_fail(err, EAGAIN, "%u tasks are waiting already", SCHED_AD_HOC_MAX);
+        struct job *j = calloc(1, sizeof(*j));
+        if (!j)
+                return crew_fail(err, ENOMEM, "out of memory");
+        int r = by_task ? fill_by_task(s, what, j, err) : fill_by_agent(s, what, j, err);
+        if (r == 0)
+                r = copy_texts(j, what, err);
+        if (r < 0) {
+                job_clear(j);
+                free(j);
+                return r;
+        }
+        if (what->timeout_ns)
+                j->timeout_ns = what->timeout_ns;
+        if (what->timeout_max_ns)
+                j->timeout_ns = MIN_OF(j->timeout_ns, what->timeout_max_ns);
+        j->client = what->client;
+        j->corr = what->corr;
+        job_name(s, j);
+        *s->ad_hoc_tail = j;
+        s->ad_hoc_tail = &j->next;
+        s->n_ad_hoc++;
+        *out = j;
+        return 0;
+}
+
+static void ad_hoc_remove(struct scheduler *s, struct job *j) {
+        for (struct job **at = &s->ad_hoc; *at; at = &(*at)->next) {
+                if (*at != j)
+                        continue;
+                *at = j->next;
+                if (!j->next)
+                        s->ad_hoc_tail = at;
+                s->n_ad_hoc--;
+                return;
+        }
+}
+
+/* --- transitions --- */
+
+static void finish(struct scheduler *s, struct job *j, enum job_state state, Crew__Outcome outcome, const char *error,
+                   uint64_t now_ns) {
+        if (j->state == JOB_RUNNING)
+                s->on_agent[j->agent] = NULL;
+        j->state = state;
+        j->outcome = outcome;
+        j->ended_ns = now_ns;
+        if (error && error != j->error)
+                text_copy(j->error, sizeof(j->error), error, SIZE_MAX);
+        if (state == JOB_DONE && j->in_run)
+                s->run.ok++;
+        s->cb.changed(j, s->user);
+        if (!j->in_run) {
+                /* Unlinked first: the callback may submit or stop. */
+                ad_hoc_remove(s, j);
+                s->cb.finished(j, s->user);
+                job_clear(j);
+                free(j);
+        }
+}
+
+static void start(struct scheduler *s, struct job *j, uint64_t now_ns) {
+        struct crew_err err = CREW_ERR_NULL;
+
+        j->state = JOB_RUNNING;
+        j->attempt++;
+        j->started_ns = now_ns;
+        j->deadline_ns = now_ns + j->timeout_ns;
+        j->cancelled = j->overdue = false;
+        s->on_agent[j->agent] = j;
+        if (s->cb.start(j, &err, s->user) < 0)
+                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_FAILED, err.msg, now_ns);
+        else
+                s->cb.changed(j, s->user);
+}
+
+enum ready { READY_NOT_YET, READY_YES, READY_NEVER };
+
+static enum ready context_ready(struct scheduler *s, struct job *j, char *why, size_t why_size) {
+        enum ready ready = READY_YES;
+
+        for (size_t i = 0; j->in_run && i < j->task->n_context; i++) {
+                const struct job *dep = &s->run_jobs[j->task->context[i]];
+                if (dep->state == JOB_FAILED || dep->state == JOB_SKIPPED) {
+                        snprintf(why, why_size, "needs '%s', which %s", dep->name,
+                                 dep->state == JOB_FAILED ? "failed" : "was skipped");
+                        return READY_NEVER;
+                }
+                if (dep->state != JOB_DONE)
+                        ready = READY_NOT_YET;
+        }
+        return ready;
+}
+
+/* True when j left the waiting state. */
+static bool advance(struct scheduler *s, struct job *j, uint64_t now_ns) {
+        char why[256] = "";
+
+        if (j->state != JOB_WAITING)
+                return false;
+        if (s->stopped) {
+                finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, s->stop_reason, now_ns);
+                return true;
+        }
+        enum ready ready = context_ready(s, j, why, sizeof(why));
+        if (ready == READY_NEVER) {
+                finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, why, now_ns);
+                return true;
+        }
+        if (ready == READY_NOT_YET || s->on_agent[j->agent])
+                return false;
+        switch (s->cb.slot(j->agent, why, s->user)) {
+        case SCHED_FREE:
+                start(s, j, now_ns);
+                return true;
+        case SCHED_DEAD:
+                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TERMINATED, why, now_ns);
+                return true;
+        case SCHED_BUSY:
+                return false;
+        }
+        return false;
+}
+
+static bool pass(struct scheduler *s, uint64_t now_ns) {
+        bool changed = false;
+        struct job *next;
+
+        for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++)
+                changed |= advance(s, &s->run_jobs[i], now_ns);
+        for (struct job *j = s->ad_hoc; j; j = next) {
+                next = j->next;
+                changed |= advance(s, j, now_ns);
+        }
+        return changed;
+}
+
+static void end_run(struct scheduler *s, uint64_t now_ns) {
+        if (!s->run.active)
+                return;
+        for (size_t i = 0; i < s->crew->n_tasks; i++) {
+                if (s->run_jobs[i].state == JOB_WAITING || s->run_jobs[i].state == JOB_RUNNING)
+                        return;
+        }
+        s->run.active = false;
+        s->run.ended_ns = now_ns;
+        s->cb.run_done(s->user);
+}
+
+void scheduler_poke(struct scheduler *s, uint64_t now_ns) {
+        s->again = true;
+        if (s->poking)
+                return; /* called from a callback: the pass below goes round once more */
+        s->poking = true;
+        while (s->again) {
+                s->again = false;
+                while (pass(s, now_ns))
+                        ;
+                end_run(s, now_ns);
+        }
+        s->poking = false;
+}
+
+/* --- what agents do --- */
+
+/* An outcome of OK is only as good as the result: JSON, and what the task's schema says. */
+static Crew__Outcome judge(struct job *j, const struct sched_result *r, char *error, size_t error_size) {
+        struct crew_err err = CREW_ERR_NULL;
+        char text[CREW_ERR_MSG_MAX + 256];
+
+        if (j->cancelled) {
+                snprintf(error, error_size, "no result within %.1f s", (double)j->timeout_ns / 1e9);
+                return CREW__OUTCOME__OUTCOME_TIMEOUT;
+        }
+        if (r->outcome != CREW__OUTCOME__OUTCOME_OK) {
+                snprintf(error, error_size, "%s", r->error && *r->error ? r->error : "the agent reported a failure");
+                return r->outcome;
+        }
+        int bad = schema_check(j->task ? j->task->output : NULL, r->result, r->result_len, &err);
+        if (bad == 0)
+                return CREW__OUTCOME__OUTCOME_OK;
+        snprintf(text, sizeof(text), "the result does not match %.200s: %s",
+                 j->task && j->task->output_file ? j->task->output_file : "JSON", err.msg);
+        text_copy(error, error_size, text, SIZE_MAX);
+        return CREW__OUTCOME__OUTCOME_FAILED;
+}
+
+static void keep_result(struct job *j, const struct sched_result *r) {
+        const char *value;
+        size_t n;
+
+        j->result = malloc(r->result_len + 1);
+        if (!j->result)
+                return;
+        memcpy(j->result, r->result, r->result_len);
+        j->result[r->result_len] = '\0';
+        j->result_len = r->result_len;
+        if (json_member(j->result, j->result_len, "summary", &value, &n) &&
+            !json_decode_string(value, n, j->summary, sizeof(j->summary)))
+                j->summary[0] = '\0';
+}
+
+int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t now_ns) {
+        struct job *j = s->on_agent[r->agent];
+        char error[sizeof(j->error)] = "";
+
+        if (!j || strcmp(j->id, r->task_id) != 0)
+                return 1;
+        Crew__Outcome outcome = judge(j, r, error, sizeof(error));
+        if (outcome == CREW__OUTCOME__OUTCOME_OK) {
+                keep_result(j, r);
+                if (!j->result) {
+                        outcome = CREW__OUTCOME__OUTCOME_FAILED;
+                        snprintf(error, sizeof(error), "out of memory for a result of %zu bytes", r->result_len);
+                }
+        }
+        finish(s, j, outcome == CREW__OUTCOME__OUTCOME_OK ? JOB_DONE : JOB_FAILED, outcome, error, now_ns);
+        return 0;
+}
+
+bool scheduler_agent_gone(struct scheduler *s, uint32_t agent, bool again, const char *why, uint64_t now_ns) {
+        struct job *j = s->on_agent[agent];
+
+        if (!j)
+                return false;
+        if (again && !j->cancelled && !s->stopped) {
+                s->on_agent[agent] = NULL;
+                j->state = JOB_WAITING;
+                s->cb.changed(j, s->user);
+                return true;
+        }
+        if (j->cancelled) {
+                char text[128];
+                snprintf(text, sizeof(text), "no result within %.1f s; the agent did not stop and was killed",
+                         (double)j->timeout_ns / 1e9);
+                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TIMEOUT, text, now_ns);
+        } else {
+                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TERMINATED, why, now_ns);
+        }
+        return false;
+}
+
+void scheduler_stop(struct scheduler *s, const char *reason, uint64_t now_ns) {
+        if (!s->stopped)
+                snprintf(s->stop_reason, sizeof(s->stop_reason), "%s", reason);
+        s->stopped = true;
+        scheduler_poke(s, now_ns);
+}
+
+void scheduler_expire(struct scheduler *s, uint64_t now_ns) {
+        for (size_t i = 0; i < s->crew->n_agents; i++) {
+                struct job *j = s->on_agent[i];
+                if (!j)
+                        continue;
+                if (!j->cancelled && now_ns >= j->deadline_ns) {
+                        j->cancelled = true;
+                        j->kill_at_ns = now_ns + SCHED_CANCEL_GRACE_NS;
+                        s->cb.cancel(j, s->user);
+                } else if (j->cancelled && !j->overdue && now_ns >= j->kill_at_ns) {
+                        j->overdue = true;
+                        s->cb.overdue(j, s->user);
+                }
+        }
+}
+
+uint64_t scheduler_next_deadline(const struct scheduler *s) {
+        uint64_t next = UINT64_MAX;
+
+        for (size_t i = 0; i < s->crew->n_agents; i++) {
+                const struct job *j = s->on_agent[i];
+                if (j && !j->overdue)
+                        next = MIN_OF(next, j->cancelled ? j->kill_at_ns : j->deadline_ns);
+        }
+        return next;
+}
+
+struct job *scheduler_job_of(const struct scheduler *s, uint32_t agent) {
+        return s->on_agent[agent];
+}
+
+const struct job *scheduler_run_job(const struct scheduler *s, size_t task) {
+        return s->run.ever && task < s->crew->n_tasks ? &s->run_jobs[task] : NULL;
+}
+
+const struct sched_run *scheduler_run_state(const struct scheduler *s) {
+        return &s->run;
+}
+
+const char *scheduler_waiting_for(const struct scheduler *s, uint32_t agent) {
+        for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++) {
+                if (s->run_jobs[i].agent == agent && s->run_jobs[i].state == JOB_WAITING)
+                        return s->run_jobs[i].name;
+        }
+        for (const struct job *j = s->ad_hoc; j; j = j->next) {
+                if (j->agent == agent && j->state == JOB_WAITING)
+                        return j->name;
+        }
+        return NULL;
+}
+
+void scheduler_forget_client(struct scheduler *s, uint64_t client) {
+        if (s->run.client == client)
+                s->run.client = 0;
+        for (struct job *j = s->ad_hoc; j; j = j->next) {
+                if (j->client == client)
+                        j->client = 0;
+        }
+}

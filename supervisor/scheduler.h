@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tasks: the crew file's (a run) and those clients submit one by one.
+ *
+ * `sequential`: a task starts when every task of its context is done and its agent is free; tasks that do not depend on
+ * each other and belong to different agents run at the same time.  A task whose context failed is skipped and says why.
+ * Invariants: a job reaches exactly one final state; a job is on at most one agent, an agent has at most one job.
+ * Pure: the world is behind callbacks, the clock is injected.
+ */
+#pragma once
+
+#include "common/err.h"
+#include "crew.pb-c.h"
+#include "supervisor/policy/crew_file.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum job_state { JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_SKIPPED, JOB_STATE_N };
+extern const char *const job_state_names[JOB_STATE_N];
+
+struct job {
+        char id[24];                  /* "t-7": unique in the life of this crewd */
+        const struct crew_task *task; /* NULL: ad hoc */
+        const char *name;             /* the task's, or "ad-hoc" */
+        uint32_t agent;
+        bool in_run;
+        char *description, *input; /* ad hoc; owned */
+        enum job_state state;
+        Crew__Outcome outcome; /* of a final state */
+        char *result;          /* JSON; owned; only when JOB_DONE */
+        size_t result_len;
+        char error[512];
+        char summary[256]; /* `summary` of the result when it is an object that has one */
+        uint64_t timeout_ns, started_ns, ended_ns, deadline_ns, kill_at_ns;
+        bool cancelled; /* past its deadline and told so */
+        bool overdue;   /* the agent was killed for it */
+        uint32_t attempt;
+        uint64_t client, corr; /* whom to tell, 0: nobody */
+        struct job *next;      /* ad hoc ones */
+};
+
+enum sched_slot { SCHED_FREE, SCHED_BUSY, SCHED_DEAD };
+
+struct sched_callbacks {
+        /* why (256 bytes) is filled for SCHED_DEAD */
+        enum sched_slot (*slot)(uint32_t agent, char *why, void *user);
+        int (*start)(struct job *j, struct crew_err *err, void *user);
+        void (*cancel)(struct job *j, void *user);  /* past the deadline */
+        void (*overdue)(struct job *j, void *user); /* still no answer: kill its agent */
+        void (*changed)(struct job *j, void *user);
+        void (*finished)(struct job *j, void *user); /* an ad-hoc one; freed afterwards */
+        void (*run_done)(void *user);
+};
+
+#define SCHED_CANCEL_GRACE_NS 2000000000ull
+#define SCHED_AD_HOC_MAX 256u
+#define SCHED_AD_HOC_TIMEOUT_NS 300000000000ull
+
+struct sched_run {
+        bool active, ever;
+        uint64_t client, corr;
+        uint64_t started_ns, ended_ns;
+        uint32_t ok, total;
+};
+
+struct scheduler;
+struct scheduler *scheduler_new(const struct crew_file *crew, const struct sched_callbacks *cb, void *user);
+struct scheduler *scheduler_free(struct scheduler *s);
+
+/* Every task of the crew file once.  -EBUSY: a run is active; -EOPNOTSUPP: this process kind is not supported. */
+int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t now_ns, struct crew_err *err);
+
+struct sched_submit {
+        const char *task, *agent; /* one of the two */
+        const char *description, *input;
+        uint64_t timeout_ns, timeout_max_ns; /* 0: none given; 0: unbounded */
+        uint64_t client, corr;
+        uint64_t now_ns;
+};
+/* *out is valid until it finishes.  -ENOENT unknown task or agent, -EINVAL, -EAGAIN too many, -EBUSY context missing.
+ * Nothing starts before the next scheduler_poke(), so the caller can answer first. */
+int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struct job **out, struct crew_err *err);
+
+/* Looks for work that can start; call after anything has changed. */
+void scheduler_poke(struct scheduler *s, uint64_t now_ns);
+
+struct sched_result {
+        uint32_t agent;
+        const char *task_id;
+        Crew__Outcome outcome;
+        const char *result, *error;
+        size_t result_len;
+};
+/* 0; or 1: this agent has no such task in flight (a violation). */
+int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t now_ns);
+
+/* The agent's instance is dead.  again: a replacement is coming, so its job waits for that instead of failing.
+ * True when a job was put back.  Does not poke. */
+bool scheduler_agent_gone(struct scheduler *s, uint32_t agent, bool again, const char *why, uint64_t now_ns);
+/* No new work; what waits is skipped with reason. */
+void scheduler_stop(struct scheduler *s, const char *reason, uint64_t now_ns);
+
+void scheduler_expire(struct scheduler *s, uint64_t now_ns);
+uint64_t scheduler_next_deadline(const struct scheduler *s);
+struct job *scheduler_job_of(const struct scheduler *s, uint32_t agent); /* running there, or NULL */
+/* The job that runs a task of the crew file in the current or last run; NULL before the first. */
+const struct job *scheduler_run_job(const struct scheduler *s, size_t task);
+const struct sched_run *scheduler_run_state(const struct scheduler *s);
+/* The task this agent will get next, or NULL. */
+const char *scheduler_waiting_for(const struct scheduler *s, uint32_t agent);
+/* A client has gone: its jobs go on, nobody is told. */
+void scheduler_forget_client(struct scheduler *s, uint64_t client);

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* crewd's side of the spawner (common/spawn.h): requests by instance id, replies as callbacks. */
+#pragma once
+
+#include "common/err.h"
+#include "common/spawn.h"
+
+#include <stddef.h>
+#include <uv.h>
+
+struct spawner;
+struct spawner_callbacks {
+        /* fds: pidfd, capture listeners, seccomp listener; set to -1 what is kept */
+        void (*on_ready)(uint32_t id, const struct spawn_attestation *att, int *fds, size_t n_fds, void *user);
+        void (*on_failed)(uint32_t id, int err, const char *step, const char *text, void *user);
+        void (*on_exited)(uint32_t id, const struct spawn_exit *exit, void *user);
+        void (*on_stats)(uint32_t id, const struct spawn_stats *stats, void *user);
+        void (*on_gone)(void *user); /* the spawner died, and every jail with it */
+};
+
+int spawner_open(uv_loop_t *loop, int fd, const struct spawner_callbacks *cb, void *user, struct spawner **out,
+                 struct crew_err *err);
+void spawner_close(struct spawner *s);
+int spawner_start(struct spawner *s, uint32_t id, int plan_fd, const char *link_path, struct crew_err *err);
+/* op: SPAWN_KILL, SPAWN_FREEZE, SPAWN_THAW or SPAWN_STATS. */
+int spawner_ask(struct spawner *s, uint32_t id, enum spawn_op op);

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "status.h"
+
+#include "attest.h"
+#include "common/util.h"
+#include "crewd.h"
+#include "death.h"
+#include "events.h"
+#include "scheduler.h"
+
+#include <errno.h>
+#include <string.h>
+
+static const Crew__AgentState states[AGENT_STATE_N] = {
+        [AGENT_DECLARED] = CREW__AGENT_STATE__AGENT_DECLARED,
+        [AGENT_SPAWNING] = CREW__AGENT_STATE__AGENT_SPAWNING,
+        [AGENT_READY] = CREW__AGENT_STATE__AGENT_READY,
+        [AGENT_WORKING] = CREW__AGENT_STATE__AGENT_WORKING,
+        [AGENT_STOPPING] = CREW__AGENT_STATE__AGENT_STOPPING,
+        [AGENT_TERMINATED] = CREW__AGENT_STATE__AGENT_TERMINATED,
+        [AGENT_FAILED] = CREW__AGENT_STATE__AGENT_FAILED,
+        [AGENT_RESTARTING] = CREW__AGENT_STATE__AGENT_RESTARTING,
+        [AGENT_POLICY_ONLY] = CREW__AGENT_STATE__AGENT_POLICY_ONLY,
+};
+
+/* "full", or what is missing, beginning with what matters most right now. */
+static void walls(const struct agent *a, char *out, size_t out_size) {
+        out[0] = '\0';
+        if (a->state == AGENT_POLICY_ONLY)
+                return;
+        size_t n = a->frozen ? (size_t)snprintf(out, out_size, "frozen: audit cannot be written; ") : 0;
+        if (!a->in.attested)
+                return;
+        attest_walls(&a->in.att, out + n, out_size - n);
+        n = strlen(out);
+        if (!a->crewd->gateway)
+                snprintf(out + n, out_size - n, " (no gateway: no network at all, dials unrecorded)");
+}
+
+static void put_process(const struct agent *a, Crew__AgentStatus *pb) {
+        const struct instance *in = &a->in;
+        struct policy_limits limits = policy_limits_of(a->decl->policy);
+        uint64_t now = crew_now_ns();
+
+        pb->processes_max = limits.processes;
+        pb->memory_max = limits.memory_bytes;
+        if (!agent_state_live(a->state) || !in->attested)
+                return;
+        pb->up_ms = in->ready_ns ? (now - in->ready_ns) / 1000000u : 0;
+        pb->spawn_us = in->ready_ns ? (in->ready_ns - in->spawn_ns) / 1000u : 0;
+        pb->pid = (uint32_t)in->att.pid;
+        pb->uid = in->att.host_uid;
+        pb->landlock_abi = in->att.landlock_abi;
+        pb->processes = in->stats.processes;
+        pb->memory_bytes = in->stats.memory_bytes;
+        pb->cpu_ns = in->stats.cpu_ns;
+        pb->cpu_percent = in->cpu_percent;
+}
+
+void status_agent(const struct agent *a, struct status_agent *out) {
+        const struct crewd *c = a->crewd;
+        const struct job *j = c->scheduler ? scheduler_job_of(c->scheduler, a->index) : NULL;
+        const char *next = c->scheduler ? scheduler_waiting_for(c->scheduler, a->index) : NULL;
+        Crew__AgentStatus *pb = &out->pb;
+
+        crew__agent_status__init(pb);
+        pb->name = (char *)agent_name(a);
+        pb->state = states[a->state];
+        pb->incarnation = a->incarnation;
+        pb->task = (char *)(j ? j->name : next ? next : "");
+        put_process(a, pb);
+        pb->denied = a->denied;
+        walls(a, out->walls, sizeof(out->walls));
+        pb->walls = out->walls;
+        pb->restarts = a->restart.total;
+        pb->audit_seq = audit_seq(a->audit);
+        out->cause[0] = '\0';
+        if (a->last)
+                snprintf(out->cause, sizeof(out->cause), "%s", death_cause_name(a->last->death.cause));
+        pb->last_cause = out->cause;
+        pb->audit_path = (char *)audit_path(a->audit);
+}
+
+void status_task(const struct crewd *c, const struct job *j, struct status_task *out) {
+        Crew__TaskStatus *pb = &out->pb;
+
+        crew__task_status__init(pb);
+        pb->name = (char *)j->name;
+        pb->agent = (char *)agent_name(&c->agents[j->agent]);
+        pb->state = (char *)job_state_names[j->state];
+        if (j->started_ns)
+                pb->duration_us = ((j->ended_ns ? j->ended_ns : crew_now_ns()) - j->started_ns) / 1000u;
+        pb->error = (char *)j->error;
+        pb->summary = (char *)j->summary;
+}
+
+static void declared_task(const struct crewd *c, uint32_t task, struct status_task *out) {
+        const struct crew_task *t = &c->file->tasks[task];
+        Crew__TaskStatus *pb = &out->pb;
+
+        crew__task_status__init(pb);
+        pb->name = (char *)t->name;
+        pb->agent = (char *)c->file->agents[t->agent_index].name;
+        pb->state = (char *)job_state_names[JOB_WAITING];
+}
+
+void status_announce_agent(struct agent *a) {
+        struct status_agent s;
+        Crew__Event e = CREW__EVENT__INIT;
+
+        status_agent(a, &s);
+        e.kind = (char *)"agent-state";
+        e.agent = &s.pb;
+        events_add(a->crewd->events, &e);
+}
+
+void status_announce_task(struct crewd *c, const struct job *j) {
+        struct status_task s;
+        Crew__Event e = CREW__EVENT__INIT;
+
+        status_task(c, j, &s);
+        e.kind = (char *)"task-state";
+        e.task = &s.pb;
+        events_add(c->events, &e);
+}
+
+static int lists_alloc(struct crewd *c, struct status_lists *l) {
+        size_t n_agents = MAX_OF(c->n_agents, 1u), n_tasks = MAX_OF(c->file->n_tasks, (size_t)1);
+
+        *l = (struct status_lists){0};
+        l->agents = calloc(n_agents, sizeof(*l->agents));
+        l->agent_pointers = calloc(n_agents, sizeof(*l->agent_pointers));
+        l->tasks = calloc(n_tasks, sizeof(*l->tasks));
+        l->task_pointers = calloc(n_tasks, sizeof(*l->task_pointers));
+        if (l->agents && l->agent_pointers && l->tasks && l->task_pointers)
+                return 0;
+        status_lists_fini(l);
+        return -ENOMEM;
+}
+
+int status_lists_make(struct crewd *c, const struct agent *except, struct status_lists *l) {
+        int r = lists_alloc(c, l);
+
+        if (r < 0)
+                return r;
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                if (&c->agents[i] == except)
+                        continue;
+                status_agent(&c->agents[i], &l->agents[l->n_agents]);
+                l->agent_pointers[l->n_agents] = &l->agents[l->n_agents].pb;
+                l->n_agents++;
+        }
+        for (; l->n_tasks < c->file->n_tasks; l->n_tasks++) {
+                const struct job *j = scheduler_run_job(c->scheduler, l->n_tasks);
+                if (j)
+                        status_task(c, j, &l->tasks[l->n_tasks]);
+                else
+                        declared_task(c, (uint32_t)l->n_tasks, &l->tasks[l->n_tasks]);
+                l->task_pointers[l->n_tasks] = &l->tasks[l->n_tasks].pb;
+        }
+        return 0;
+}
+
+void status_lists_fini(struct status_lists *l) {
+        free(l->agents);
+        free(l->agent_pointers);
+        free(l->tasks);
+        free(l->task_pointers);
+        *l = (struct status_lists){0};
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "toolgate.h"
+
+#include "common/util.h"
+#include "crewd.h"
+#include "inflight.h"
+#include "journal.h"
+#include "supervisor/schema/schema.h"
+#include "text.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct toolgate {
+        struct crewd *crewd;
+        struct inflight *calls;
+};
+
+struct toolgate *toolgate_new(struct crewd *c) {
+        static const struct inflight_limits limits = {
+                .per_caller = TOOLGATE_OPEN_MAX, .per_callee = 2 * TOOLGATE_OPEN_MAX, .callee_bytes = 64u << 20};
+        struct toolgate *t = calloc(1, sizeof(*t));
+
+        if (!t)
+                return NULL;
+        t->crewd = c;
+        t->calls = inflight_new(c->n_agents, &limits);
+        return t->calls ? t : toolgate_free(t);
+}
+
+struct toolgate *toolgate_free(struct toolgate *t) {
+        if (t)
+                inflight_free(t->calls);
+        free(t);
+        return NULL;
+}
+
+void toolgate_reply(struct agent *a, uint64_t corr, const struct call_reply *reply) {
+        char message[1024], rule[640], step[256], *steps[1] = {step};
+        Crew__CallError error = CREW__CALL_ERROR__INIT;
+        Crew__CallResult body = CREW__CALL_RESULT__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        body.ok = reply->ok;
+        if (reply->ok) {
+                body.result = (char *)reply->result;
+        } else {
+                text_copy(message, sizeof(message), reply->message ? reply->message : "", SIZE_MAX);
+                text_copy(rule, sizeof(rule), reply->rule ? reply->rule : "", SIZE_MAX);
+                text_copy(step, sizeof(step), reply->next_step ? reply->next_step : "", SIZE_MAX);
+                error.code = reply->code;
+                error.message = message;
+                error.rule = rule;
+                error.next_steps = steps;
+                error.n_next_steps = step[0] ? 1 : 0;
+                body.error = &error;
+        }
+        e.corr = corr;
+        e.body_case = CREW__ENVELOPE__BODY_CALL_RESULT;
+        e.call_result = &body;
+        agent_send_or_kill(a, &e);
+}
+
+static void refuse(struct agent *a, const struct journal_call *call, enum call_code code, const char *rule,
+                   const char *text) {
+        journal_tool_refused(a, call, rule, text);
+        toolgate_reply(a, call->seq, &(struct call_reply){.code = code, .message = text, .rule = rule});
+}
+
+/* --- a call --- */
+
+static bool permitted(struct agent *a, const struct journal_call *call, struct policy_verdict *v) {
+        char text[512];
+
+        *v = policy_decide(a->decl->policy, POLICY_DO_TOOL, call->tool);
+        if (v->allowed)
+                return true;
+        journal_tool_call(a, call, v);
+        snprintf(text, sizeof(text), "tool '%s' is %s", call->tool, v->text[0] ? v->text : "not in tools.allowed");
+        toolgate_reply(
+                a, call->seq,
+                &(struct call_reply){.code = CALL_DENIED, .message = text, .rule = v->rule, .next_step = v->next_step});
+        return false;
+}
+
+static bool arguments_ok(struct agent *a, const struct journal_call *call, const struct crew_tool *tool) {
+        struct crew_err err = CREW_ERR_NULL;
+        char text[CREW_ERR_MSG_MAX + 128];
+
+        if (schema_check(tool->input, call->value, call->value_len, &err) == 0)
+                return true;
+        snprintf(text, sizeof(text), "arguments of '%s' are not valid: %s", tool->name, err.msg);
+        refuse(a, call, CALL_BAD_ARGUMENTS, tool->input_file, text);
+        return false;
+}
+
+static void grant(struct toolgate *t, struct agent *a, const struct crew_tool *tool, const char *arguments, uint64_t seq) {
+        struct inflight_end end = {.agent = a->index, .incarnation = a->incarnation, .seq = seq};
+        uint64_t now = crew_now_ns();
+        struct inflight_call want = {.caller = end,
+                                     .callee = end,
+                                     .started_ns = now,
+                                     .deadline_ns = now + tool->timeout_ms * 1000000u + TOOLGATE_SLACK_NS,
+                                     .bytes = strlen(arguments),
+                                     .what = tool};
+        Crew__ToolGrant body = CREW__TOOL_GRANT__INIT;
+        Crew__Envelope out = CREW__ENVELOPE__INIT;
+        struct inflight_call *c;
+
+        if (inflight_add(t->calls, &want, &c) != INFLIGHT_ADDED) {
+                toolgate_reply(a, seq,
+                               &(struct call_reply){.code = CALL_QUEUE_FULL, .message = "too many tool calls in flight"});
+                return;
+        }
+        a->in.effects |= !tool->idempotent;
+        body.tool = (char *)tool->name;
+        body.arguments = (char *)arguments;
+        out.corr = seq;
+        out.body_case = CREW__ENVELOPE__BODY_TOOL_GRANT;
+        out.tool_grant = &body;
+        agent_send_or_kill(a, &out);
+}
+
+void toolgate_call(struct toolgate *t, struct agent *a, const Crew__Envelope *e) {
+        const Crew__ToolCall *b = e->tool_call;
+        const struct crew_tool *tool = crew_find_tool(t->crewd->file, b->tool);
+        struct journal_call call = {.tool = b->tool,
+                                    .seq = e->seq,
+                                    .value = b->arguments,
+                                    .value_len = strlen(b->arguments),
+                                    .full = tool && tool->audit_full};
+        struct policy_verdict v;
+
+        if (!permitted(a, &call, &v))
+                return;
+        if (!tool)
+                return refuse(a, &call, CALL_DENIED, NULL,
+                              "the policy allows this tool, but the crew file has none of that name");
+        if (inflight_open(t->calls, a->index) >= TOOLGATE_OPEN_MAX)
+                return refuse(a, &call, CALL_QUEUE_FULL, NULL, "too many tool calls in flight");
+        if (!arguments_ok(a, &call, tool))
+                return;
+        if (journal_tool_call(a, &call, &v) < 0)
+                toolgate_reply(a, e->seq,
+                               &(struct call_reply){.code = CALL_DENIED, .message = "the audit cannot be written"});
+        else
+                grant(t, a, tool, b->arguments, e->seq);
+}
+
+/* --- a return --- */
+
+struct verdict {
+        bool ok;
+        enum call_code code;
+        const char *outcome;
+        char text[CREW_ERR_MSG_MAX + 128];
+};
+
+static void judge(const struct crew_tool *tool, const Crew__ToolReturn *b, struct verdict *v) {
+        struct crew_err err = CREW_ERR_NULL;
+        const char *error = b->error && *b->error ? b->error : "failed";
+
+        *v = (struct verdict){.code = CALL_TOOL_FAILED, .outcome = "failed"};
+        if (b->outcome == CREW__OUTCOME__OUTCOME_TIMEOUT) {
+                *v = (struct verdict){.code = CALL_TIMED_OUT, .outcome = "timeout"};
+                snprintf(v->text, sizeof(v->text), "tool '%s' gave no result within %.1f s", tool->name,
+                         (double)tool->timeout_ms / 1e3);
+        } else if (b->outcome != CREW__OUTCOME__OUTCOME_OK) {
+                snprintf(v->text, sizeof(v->text), "tool '%s' failed: %s", tool->name, error);
+        } else if (schema_check(tool->output, b->output, strlen(b->output), &err) != 0) {
+                *v = (struct verdict){.code = CALL_BAD_RESULT, .outcome = "bad result"};
+                snprintf(v->text, sizeof(v->text), "the result of '%s' is not valid: %s", tool->name, err.msg);
+        } else {
+                *v = (struct verdict){.ok = true, .outcome = "ok"};
+        }
+}
+
+bool toolgate_return(struct toolgate *t, struct agent *a, const Crew__Envelope *e) {
+        struct inflight_call *c = inflight_owed(t->calls, a->index, e->corr);
+        const Crew__ToolReturn *b = e->tool_return;
+        struct verdict v;
+
+        if (!c)
+                return false;
+        const struct crew_tool *tool = c->what;
+        judge(tool, b, &v);
+        struct journal_call call = {.tool = tool->name,
+                                    .seq = e->corr,
+                                    .value = b->output,
+                                    .value_len = strlen(b->output),
+                                    .full = tool->audit_full};
+        int r = journal_tool_return(a, &call, v.outcome, v.ok ? NULL : v.text, b->duration_us);
+        bool wanted = inflight_settle(t->calls, c);
+        inflight_drop(t->calls, c);
+        if (!wanted)
+                return true; /* too late: the caller was told so */
+        if (r < 0)
+                v = (struct verdict){.code = CALL_TOOL_FAILED, .text = "the audit cannot be written"};
+        toolgate_reply(a, e->corr,
+                       &(struct call_reply){.ok = v.ok, .result = b->output, .code = v.code, .message = v.text});
+        return true;
+}
+
+/* --- the list --- */
+
+struct tool_list {
+        Crew__ToolInfo info[64], *items[64];
+        size_t n;
+};
+
+static void add_tool(struct tool_list *l, const struct agent *a, const struct crew_tool *tool) {
+        Crew__ToolInfo *info = &l->info[l->n];
+        const char *schema = tool->input ? schema_text(tool->input) : NULL;
+
+        if (l->n == ELEMENTSOF(l->info) || !policy_decide(a->decl->policy, POLICY_DO_TOOL, tool->name).allowed)
+                return;
+        crew__tool_info__init(info);
+        info->name = (char *)tool->name;
+        info->description = (char *)(tool->description ? tool->description : "");
+        info->input_schema = (char *)(schema && strlen(schema) <= 65536 ? schema : "{\"type\":\"object\"}");
+        l->items[l->n++] = info;
+}
+
+void toolgate_list(struct toolgate *t, struct agent *a, uint64_t corr) {
+        Crew__ToolList body = CREW__TOOL_LIST__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+        struct tool_list list = {.n = 0};
+
+        for (size_t i = 0; i < t->crewd->file->n_tools; i++)
+                add_tool(&list, a, &t->crewd->file->tools[i]);
+        body.n_tools = list.n;
+        body.tools = list.items;
+        e.corr = corr;
+        e.body_case = CREW__ENVELOPE__BODY_TOOL_LIST;
+        e.tool_list = &body;
+        agent_send_or_kill(a, &e);
+}
+
+/* --- ends --- */
+
+void toolgate_agent_gone(struct toolgate *t, uint32_t agent) {
+        struct inflight_call *c;
+
+        /* Caller and callee are the same jail: nobody is left to be told. */
+        while ((c = inflight_any_by_callee(t->calls, agent)))
+                inflight_drop(t->calls, c);
+}
+
+void toolgate_expire(struct toolgate *t, uint64_t now_ns) {
+        struct inflight_call *c;
+
+        while ((c = inflight_overdue(t->calls, now_ns))) {
+                struct agent *a = &t->crewd->agents[c->caller.agent];
+                const struct crew_tool *tool = c->what;
+                struct journal_call call = {.tool = tool->name, .seq = c->caller.seq};
+                char text[160];
+
+                inflight_settle(t->calls, c);
+                snprintf(text, sizeof(text), "tool '%s' gave no result in time", tool->name);
+                journal_tool_return(a, &call, "timeout", text, (now_ns - c->started_ns) / 1000u);
+                toolgate_reply(a, c->caller.seq, &(struct call_reply){.code = CALL_TIMED_OUT, .message = text});
+        }
+}
+
+uint64_t toolgate_next_deadline(const struct toolgate *t) {
+        return inflight_next_deadline(t->calls);
+}
+
+struct describe {
+        void (*fn)(const char *text, void *user);
+        void *user;
+};
+
+static void describe_call(const struct inflight_call *c, void *user) {
+        const struct crew_tool *tool = c->what;
+        struct describe *d = user;
+        char text[128];
+
+        snprintf(text, sizeof(text), "tool %s", tool->name);
+        d->fn(text, d->user);
+}
+
+void toolgate_describe(struct toolgate *t, uint32_t agent, void (*fn)(const char *text, void *user), void *user) {
+        inflight_each(t->calls, agent, describe_call, &(struct describe){.fn = fn, .user = user});
+}
