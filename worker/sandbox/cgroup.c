@@ -28,7 +28,8 @@ static const char *const v1_names[TREE_N] = {
 static struct host {
         bool known;
         char base[TREE_N][PATH_MAX]; /* ".../crewd" of each tree that we may use, "" otherwise */
-        uint32_t v2_limits;          /* controllers the version 2 tree gives us, CGROUP_* */
+        char v2_mount[512];
+        uint32_t v2_limits; /* controllers the version 2 tree gives us, CGROUP_* */
 } host;
 
 /* --- small files --- */
@@ -136,6 +137,8 @@ static void use_mount(const struct mount_line *m, const char *cgroups) {
                         continue;
                 if (!own_path(cgroups, v2 ? "" : v1_names[t], own, sizeof(own)))
                         continue;
+                if (v2)
+                        memcpy(host.v2_mount, m->point, sizeof(host.v2_mount));
                 /* The mount may show a sub-tree only; our path is given from the top. */
                 size_t root = strcmp(m->root, "/") == 0 ? 0 : strlen(m->root);
                 if (strncmp(own, m->root, root) != 0)
@@ -212,50 +215,56 @@ static int make_top(const char *own, char top[PATH_MAX]) {
         return access(top, W_OK) < 0 ? -errno : 0;
 }
 
-/* Turns the controllers on for the groups below dir; returns those that are. */
-static uint32_t enable_controllers(const char *dir) {
-        static const struct {
-                const char *name;
-                uint32_t bit;
-        } rows[] = {{"memory", CGROUP_MEMORY}, {"pids", CGROUP_PIDS}, {"cpu", CGROUP_CPU}};
+static const struct {
+        const char *name;
+        uint32_t bit;
+} v2_controllers[] = {{"memory", CGROUP_MEMORY}, {"pids", CGROUP_PIDS}, {"cpu", CGROUP_CPU}};
+
+/* Which of the controllers we use a file of names lists. */
+static uint32_t listed_controllers(const char *dir, const char *file) {
         char have[512];
         uint32_t bits = 0;
 
-        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
-                if (get_file(dir, "cgroup.controllers", have, sizeof(have)) < 0 || !has_word(have, rows[i].name, " \n"))
-                        continue;
-                if (get_file(dir, "cgroup.subtree_control", have, sizeof(have)) >= 0 && has_word(have, rows[i].name, " \n"))
-                        bits |= rows[i].bit;
-                else if (put_file(dir, "cgroup.subtree_control", "+%s", rows[i].name) == 0)
-                        bits |= rows[i].bit;
+        if (get_file(dir, file, have, sizeof(have)) < 0)
+                return 0;
+        for (size_t i = 0; i < ELEMENTSOF(v2_controllers); i++) {
+                if (has_word(have, v2_controllers[i].name, " \n"))
+                        bits |= v2_controllers[i].bit;
         }
         return bits;
 }
 
-static bool lists_controllers(const char *dir) {
-        char have[512];
-        return get_file(dir, "cgroup.controllers", have, sizeof(have)) > 1;
+/* Turns the controllers on for the groups below dir; returns those that are. */
+static uint32_t enable_controllers(const char *dir) {
+        uint32_t can = listed_controllers(dir, "cgroup.controllers"),
+                 on = listed_controllers(dir, "cgroup.subtree_control");
+
+        for (size_t i = 0; i < ELEMENTSOF(v2_controllers); i++) {
+                uint32_t bit = v2_controllers[i].bit;
+                if ((can & ~on & bit) && put_file(dir, "cgroup.subtree_control", "+%s", v2_controllers[i].name) == 0)
+                        on |= bit;
+        }
+        return on;
 }
 
 /* Uses own group when its processes are all ours, else (root only) the top of the tree, where no such rule holds. */
 static void open_v2(void) {
-        char own[PATH_MAX], top[PATH_MAX], mount[PATH_MAX];
+        char own[PATH_MAX], top[PATH_MAX];
 
         snprintf(own, sizeof(own), "%s", host.base[V2]);
         host.base[V2][0] = '\0';
-        snprintf(mount, sizeof(mount), "/sys/fs/cgroup");
-        bool controllers = lists_controllers(own);
+        uint32_t can = listed_controllers(own, "cgroup.controllers");
         if (make_top(own, top) == 0) {
-                if (controllers && enable_controllers(own) == 0 && empty_own_group(own) == 0)
+                if (can && enable_controllers(own) != can && empty_own_group(own) == 0)
                         enable_controllers(own);
                 host.v2_limits = enable_controllers(top);
-                if (!controllers || host.v2_limits) {
+                if (!can || host.v2_limits) { /* a tree without controllers still kills and freezes */
                         snprintf(host.base[V2], PATH_MAX, "%s", top);
                         return;
                 }
         }
-        if (geteuid() == 0 && lists_controllers(mount) && make_top(mount, top) == 0) {
-                enable_controllers(mount);
+        if (geteuid() == 0 && make_top(host.v2_mount, top) == 0) {
+                enable_controllers(host.v2_mount);
                 host.v2_limits = enable_controllers(top);
                 snprintf(host.base[V2], PATH_MAX, "%s", top);
         }
