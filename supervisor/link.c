@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One worker's link on libnng: pair1, its own listener, one peer, ever.
+ * One worker's link: libnng's ipc stream underneath, the pair1 wire of common/spwire on top.
  *
- * Guarantees: no send or receive waits; link_close() cuts the peer off at once and leaves the wait for nng's reaper
- * (0.1 ms) to a later turn of the loop; no frame larger than max_frame is ever allocated for; after on_down or link_close
- * nothing is delivered; what was queued for a peer that went away is dropped, because no second peer can take its place.
- * Trusts libnng to frame the stream.  Its threads touch a link only in on_peer_event, and only through atomics.
+ * Why not an nng pair1 socket: closing a pipe of nng 1.5.2 while a message is half read or half written leaves an
+ * operation that never ends, and nng's reaper, which all sockets share, waits for it for good; nng_close() then blocks
+ * its caller.  A worker that floods us while it is killed does that within a few tries.  The stream below has no such
+ * state, and the message layer on top of it is ours, so a length is judged before anything is allocated for it.
+ *
+ * Guarantees: no send or receive waits; nothing is delivered after on_down or link_close; the listener takes one
+ * connection and is gone, so what was queued for a peer that went away can reach nobody.
+ * Trusts libnng to move bytes.  Its threads run on_done() only, which sets a flag and wakes the loop.
  */
 #include "link.h"
 
+#include "common/spwire.h"
 #include "common/util.h"
 
 #include <errno.h>
 #include <nng/nng.h>
-#include <nng/protocol/pair1/pair.h>
 #include <nng/transport/ipc/ipc.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,17 +25,18 @@
 #include <string.h>
 #include <sys/un.h>
 
-/* RECVMAXSZ counts pair1's hop count. */
-#define HOPS_BYTES 4u
-/* Messages nng itself holds: enough that a frame on its way out does not stall the next one, no more. */
-#define NNG_RECV_QUEUE 2
-#define NNG_SEND_QUEUE 2
-
-#define NO_PIPE UINT32_MAX
+/* An operation that completes on one of nng's threads. */
+struct op {
+        nng_aio *aio;
+        struct link *link;
+        bool pending;      /* the loop's view */
+        _Atomic bool done; /* set on nng's thread */
+};
 
 struct queued {
         struct queued *next;
-        nng_msg *msg;
+        size_t n, sent;
+        uint8_t bytes[];
 };
 
 struct link {
@@ -39,329 +44,353 @@ struct link {
         void *user;
         char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 
-        nng_socket sock;
-        nng_aio *aio; /* for the calls that must not wait; idle between them */
+        nng_stream_listener *listener;
+        nng_stream *conn;
+        struct op accept, receive, send;
+        nng_aio *try_send; /* has no callback: what the socket takes at once costs no thread switch */
         uv_async_t wake;
-        uv_poll_t readable, writable;
-        unsigned polls; /* not yet closed */
 
-        /* Written on nng's threads: claim first, then pid and uid, then up. */
-        _Atomic uint32_t pipe_id; /* 0: not claimed yet; NO_PIPE: closed before anybody came */
-        _Atomic bool up, gone;
-        pid_t peer_pid;
-        uid_t peer_uid;
-
-        bool up_told, down_told, closing, has_wake, has_readable, has_writable;
-        struct queued *head, **tail;
+        struct spwire_in in;
+        struct queued *head, **tail; /* while anything is here, send is pending on the head */
         size_t queued_bytes;
+
+        bool up, down, closing, send_broken;
         void (*on_closed)(void *user);
         void *closed_user;
 };
 
 static int link_fail(struct crew_err *err, int rv, const char *what) {
-        int code = rv & NNG_ESYSERR       ? rv & ~NNG_ESYSERR
-                   : rv == NNG_ENOMEM     ? ENOMEM
-                   : rv == NNG_EADDRINUSE ? EADDRINUSE
-                                          : EIO;
+        int code = rv & NNG_ESYSERR ? rv & ~NNG_ESYSERR : rv == NNG_ENOMEM ? ENOMEM : EIO;
         return crew_fail(err, code, "%s: %s", what, nng_strerror(rv));
 }
 
-static bool pipe_peer(nng_pipe p, struct link *l) {
-        uint64_t pid, uid;
+/* ---- operations ---- */
 
-        if (nng_pipe_get_uint64(p, NNG_OPT_IPC_PEER_PID, &pid) || nng_pipe_get_uint64(p, NNG_OPT_IPC_PEER_UID, &uid))
+static void on_done(void *arg) {
+        struct op *o = arg;
+
+        atomic_store(&o->done, true);
+        uv_async_send(&o->link->wake);
+}
+
+static int op_init(struct op *o, struct link *l) {
+        o->link = l;
+        return nng_aio_alloc(&o->aio, on_done, o);
+}
+
+static void op_start(struct op *o, void *bytes, size_t n) {
+        nng_iov iov = {.iov_buf = bytes, .iov_len = n};
+
+        o->pending = true;
+        nng_aio_set_iov(o->aio, 1, &iov); /* cannot fail for one vector */
+}
+
+/* True once for each completed operation. */
+static bool op_finished(struct op *o) {
+        if (!o->pending || !atomic_exchange(&o->done, false))
                 return false;
-        l->peer_pid = (pid_t)pid;
-        l->peer_uid = (uid_t)uid;
+        o->pending = false;
         return true;
 }
 
-/* On one of nng's threads.  The first pipe claims the link for good; any other is refused before it can say a word. */
-static void on_peer_event(nng_pipe p, nng_pipe_ev ev, void *arg) {
-        struct link *l = arg;
-        uint32_t id = (uint32_t)nng_pipe_id(p), nobody = 0;
-
-        if (ev == NNG_PIPE_EV_ADD_PRE) {
-                if (!atomic_compare_exchange_strong(&l->pipe_id, &nobody, id)) {
-                        nng_pipe_close(p);
-                        return;
-                }
-                unlink(l->path);
-                if (!pipe_peer(p, l)) {
-                        nng_pipe_close(p);
-                        return;
-                }
-                atomic_store(&l->up, true);
-        } else if (id == atomic_load(&l->pipe_id)) {
-                atomic_store(&l->gone, true);
-        } else {
-                return;
-        }
-        uv_async_send(&l->wake);
-}
+/* ---- sending ---- */
 
 static void drop_queue(struct link *l) {
         while (l->head) {
                 struct queued *q = l->head;
                 l->head = q->next;
-                nng_msg_free(q->msg);
                 free(q);
         }
         l->tail = &l->head;
         l->queued_bytes = 0;
-        if (l->has_writable && !uv_is_closing((uv_handle_t *)&l->writable))
-                uv_poll_stop(&l->writable);
 }
 
-/* 0, NNG_ETIMEDOUT when it would have to wait, or another nng error.  nng owns msg after 0. */
-static int send_now(struct link *l, nng_msg *msg) {
-        nng_aio_set_msg(l->aio, msg);
-        nng_send_aio(l->sock, l->aio);
-        nng_aio_wait(l->aio);
-        return nng_aio_result(l->aio);
+static void start_send(struct link *l) {
+        struct queued *q = l->head;
+
+        op_start(&l->send, q->bytes + q->sent, q->n - q->sent);
+        nng_stream_send(l->conn, l->send.aio);
 }
 
-/* As send_now; *msg is the caller's after 0. */
-static int receive_now(struct link *l, nng_msg **msg) {
-        nng_recv_aio(l->sock, l->aio);
-        nng_aio_wait(l->aio);
-        int rv = nng_aio_result(l->aio);
-        *msg = rv ? NULL : nng_aio_get_msg(l->aio);
-        return rv;
-}
+/* A failed send ends sending only: what the peer sent before it went is still to be read. */
+static void on_sent(struct link *l) {
+        struct queued *q = l->head;
 
-static void on_writable(uv_poll_t *handle, int status, int events) {
-        struct link *l = handle->data;
-
-        while (l->head && !l->closing) {
-                struct queued *q = l->head;
-                size_t n = nng_msg_len(q->msg);
-                int rv = send_now(l, q->msg);
-                if (rv == NNG_ETIMEDOUT)
-                        return;
-                if (rv)
-                        nng_msg_free(q->msg);
+        if (nng_aio_result(l->send.aio) || l->send_broken) {
+                l->send_broken = true;
+                drop_queue(l);
+                return;
+        }
+        q->sent += nng_aio_count(l->send.aio);
+        if (q->sent == q->n) {
                 l->head = q->next;
-                l->queued_bytes -= n;
+                if (!l->head)
+                        l->tail = &l->head;
+                l->queued_bytes -= q->n;
                 free(q);
         }
-        drop_queue(l);
+        if (l->head)
+                start_send(l);
 }
 
-/* The descriptor that says when to go on exists only for links that were once full. */
-static int watch_writable(struct link *l) {
-        int fd;
+/* Hands over what the socket takes without waiting; the operation is over, one way or the other, on return. */
+static int send_at_once(struct link *l, struct queued *q) {
+        nng_iov iov = {.iov_buf = q->bytes, .iov_len = q->n};
 
-        if (!l->has_writable) {
-                if (nng_socket_get_int(l->sock, NNG_OPT_SENDFD, &fd))
-                        return -ENOMEM;
-                int r = uv_poll_init(l->wake.loop, &l->writable, fd);
-                if (r < 0)
-                        return r;
-                l->writable.data = l;
-                l->polls++;
-                l->has_writable = true;
-        }
-        return uv_poll_start(&l->writable, UV_READABLE, on_writable);
+        nng_aio_set_iov(l->try_send, 1, &iov);
+        nng_stream_send(l->conn, l->try_send);
+        nng_aio_cancel(l->try_send);
+        nng_aio_wait(l->try_send);
+        int rv = nng_aio_result(l->try_send);
+        if (rv == 0)
+                q->sent = nng_aio_count(l->try_send);
+        return rv == NNG_ECANCELED ? 0 : rv;
 }
 
-static int enqueue(struct link *l, nng_msg *msg) {
-        struct queued *q;
-
-        if (nng_msg_len(msg) > LINK_MAX_QUEUED_BYTES - l->queued_bytes || !(q = malloc(sizeof(*q))))
-                return -EAGAIN;
-        if (!l->head && watch_writable(l) < 0) {
+static int enqueue(struct link *l, struct queued *q) {
+        if (!l->head && send_at_once(l, q)) {
+                l->send_broken = true;
                 free(q);
-                return -EAGAIN;
+                return -EPIPE;
         }
-        *q = (struct queued){NULL, msg};
+        if (q->sent == q->n) {
+                free(q);
+                return 0;
+        }
         *l->tail = q;
         l->tail = &q->next;
-        l->queued_bytes += nng_msg_len(msg);
+        l->queued_bytes += q->n;
+        if (l->head == q)
+                start_send(l);
         return 0;
 }
 
+static struct queued *queued_new(size_t n) {
+        struct queued *q = malloc(sizeof(*q) + n);
+
+        if (q)
+                *q = (struct queued){.n = n};
+        return q;
+}
+
 int link_send(struct link *l, const uint8_t *bytes, size_t n) {
-        nng_msg *msg;
-
-        if (l->closing || !l->up_told || atomic_load(&l->gone))
+        if (op_finished(&l->send))
+                on_sent(l);
+        if (l->closing || !l->up || l->down || l->send_broken)
                 return -EPIPE;
-        if (nng_msg_alloc(&msg, n))
+        if (l->queued_bytes && l->queued_bytes + SPWIRE_HEADER_BYTES + n > LINK_MAX_QUEUED_BYTES)
                 return -EAGAIN;
-        memcpy(nng_msg_body(msg), bytes, n);
-        int rv = l->head ? NNG_ETIMEDOUT : send_now(l, msg);
-        int r = rv == 0 ? 0 : rv == NNG_ETIMEDOUT ? enqueue(l, msg) : -EPIPE;
+        struct queued *q = queued_new(SPWIRE_HEADER_BYTES + n);
+        if (!q)
+                return -EAGAIN;
+        spwire_header(q->bytes, n);
+        memcpy(q->bytes + SPWIRE_HEADER_BYTES, bytes, n);
+        return enqueue(l, q);
+}
+
+/* ---- receiving ---- */
+
+static void go_down(struct link *l) {
+        l->down = true;
+        nng_stream_close(l->conn);
+        if (!l->closing)
+                l->cb->on_down(l, l->user);
+}
+
+static void start_receive(struct link *l) {
+        uint8_t *where;
+        size_t n;
+
+        if (spwire_in_room(&l->in, &where, &n) < 0) {
+                go_down(l);
+                return;
+        }
+        op_start(&l->receive, where, n);
+        nng_stream_recv(l->conn, l->receive.aio);
+}
+
+static void tell_up(struct link *l) {
+        uint64_t pid, uid;
+
+        if (nng_stream_get_uint64(l->conn, NNG_OPT_IPC_PEER_PID, &pid) ||
+            nng_stream_get_uint64(l->conn, NNG_OPT_IPC_PEER_UID, &uid)) {
+                go_down(l);
+                return;
+        }
+        l->up = true;
+        l->cb->on_up(l, (pid_t)pid, (uid_t)uid, l->user);
+        nng_stream_listener_free(l->listener); /* drops whoever else is waiting there */
+        l->listener = NULL;
+}
+
+/* Takes what is there, within the budget, then asks for more. */
+static void take_frames(struct link *l) {
+        const uint8_t *frame;
+        size_t n;
+        int r = 1;
+
+        for (unsigned i = 0; i < LINK_BUDGET && r > 0; i++) {
+                r = spwire_in_next(&l->in, &frame, &n);
+                if (l->in.greeted && !l->up)
+                        tell_up(l);
+                if (r > 0 && !l->closing && !l->down)
+                        l->cb->on_frame(l, frame, n, l->user);
+                if (l->closing || l->down)
+                        return;
+        }
         if (r < 0)
-                nng_msg_free(msg);
-        return r;
+                go_down(l);
+        else if (r > 0)
+                uv_async_send(&l->wake); /* the others' turn first */
+        else
+                start_receive(l);
 }
 
-/* Takes what is there, within the budget.  True when nothing is left. */
-static bool take_frames(struct link *l) {
-        nng_msg *msg;
-
-        for (unsigned i = 0; i < LINK_BUDGET; i++) {
-                if (receive_now(l, &msg))
-                        return true;
-                if ((uint32_t)nng_pipe_id(nng_msg_get_pipe(msg)) == atomic_load(&l->pipe_id))
-                        l->cb->on_frame(l, nng_msg_body(msg), nng_msg_len(msg), l->user);
-                nng_msg_free(msg);
-                if (l->closing)
-                        return false;
-        }
-        return false;
-}
-
-/* Everything a link tells its owner comes from here, in order: up, frames, down.  nng reports a peer's end after its
- * last frame, so `gone` is read before the frames are taken. */
-static void pump(struct link *l) {
-        bool gone = atomic_load(&l->gone);
-
-        if (l->closing || l->down_told)
+static void on_received(struct link *l) {
+        if (nng_aio_result(l->receive.aio)) {
+                go_down(l);
                 return;
-        if (!l->up_told && atomic_load(&l->up)) {
-                l->up_told = true;
-                l->cb->on_up(l, l->peer_pid, l->peer_uid, l->user);
         }
-        bool empty = !l->closing && l->up_told && take_frames(l);
-        if (l->closing || !gone || (l->up_told && !empty))
+        spwire_in_added(&l->in, nng_aio_count(l->receive.aio));
+        take_frames(l);
+}
+
+/* ---- the one connection ---- */
+
+static void greet(struct link *l) {
+        struct queued *q = queued_new(sizeof(spwire_hello));
+
+        if (!q) {
+                go_down(l);
                 return;
-        l->down_told = true;
-        uv_poll_stop(&l->readable);
-        drop_queue(l);
-        l->cb->on_down(l, l->user);
+        }
+        memcpy(q->bytes, spwire_hello, sizeof(spwire_hello));
+        enqueue(l, q);
+        start_receive(l);
 }
 
-static void on_wake(uv_async_t *handle) {
-        pump(handle->data);
+static void on_accepted(struct link *l) {
+        bool ok = nng_aio_result(l->accept.aio) == 0;
+
+        nng_stream_listener_close(l->listener); /* unlinks the path; freed a little later, it waits for nng's poller */
+        if (ok)
+                l->conn = nng_aio_get_output(l->accept.aio, 0);
+        if (l->closing && ok) {
+                nng_stream_close(l->conn);
+        } else if (ok) {
+                greet(l);
+        } else if (!l->closing) {
+                l->down = true;
+                l->cb->on_down(l, l->user);
+        }
 }
 
-static void on_readable(uv_poll_t *handle, int status, int events) {
-        pump(handle->data);
-}
+/* ---- closing ---- */
 
 static void on_wake_closed(uv_handle_t *handle) {
         struct link *l = handle->data;
 
+        drop_queue(l);
+        spwire_in_fini(&l->in);
         if (l->on_closed)
                 l->on_closed(l->closed_user);
         free(l);
 }
 
-/* With the polls closed, nng may close their descriptors; nothing of nng's runs after nng_close(). */
-static void close_nng(struct link *l) {
-        nng_close(l->sock);
-        nng_aio_free(l->aio);
+static void free_nng(struct link *l) {
+        /* Each waits for its callback to have returned: no thread of nng's knows this link afterwards. */
+        nng_aio_free(l->accept.aio);
+        nng_aio_free(l->receive.aio);
+        nng_aio_free(l->send.aio);
+        nng_aio_free(l->try_send);
+        if (l->conn)
+                nng_stream_free(l->conn);
+        if (l->listener)
+                nng_stream_listener_free(l->listener);
+}
+
+static void finish_close(struct link *l) {
+        if (l->accept.pending || l->receive.pending || l->send.pending || uv_is_closing((uv_handle_t *)&l->wake))
+                return;
+        free_nng(l);
         uv_close((uv_handle_t *)&l->wake, on_wake_closed);
 }
 
-static void on_poll_closed(uv_handle_t *handle) {
-        struct link *l = handle->data;
-
-        if (--l->polls == 0)
-                close_nng(l);
-}
-
 void link_close(struct link *l, void (*on_closed)(void *user), void *user) {
-        uint32_t nobody = 0;
-
         if (l->closing)
                 return;
         l->closing = true;
         l->on_closed = on_closed;
         l->closed_user = user;
-        drop_queue(l);
-        if (!atomic_compare_exchange_strong(&l->pipe_id, &nobody, NO_PIPE))
-                nng_pipe_close((nng_pipe){.id = nobody});
-        if (l->has_writable)
-                uv_close((uv_handle_t *)&l->writable, on_poll_closed);
-        if (l->has_readable)
-                uv_close((uv_handle_t *)&l->readable, on_poll_closed);
-        else
-                close_nng(l);
+        if (l->listener)
+                nng_stream_listener_close(l->listener);
+        if (l->conn)
+                nng_stream_close(l->conn);
+        uv_async_send(&l->wake); /* the operations end by themselves now; the rest when no callback is on the stack */
 }
 
-/* The first call starts nng's threads: none of them may take a signal that the loop thread waits for. */
-static int open_socket(nng_socket *sock) {
-        sigset_t all, before;
+/* Everything a link tells its owner comes from here or below. */
+static void on_wake(uv_async_t *handle) {
+        struct link *l = handle->data;
 
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        int rv = nng_pair1_open(sock);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        return rv;
+        if (op_finished(&l->accept))
+                on_accepted(l);
+        if (op_finished(&l->send) && !l->closing)
+                on_sent(l);
+        if (op_finished(&l->receive) && !l->closing)
+                on_received(l);
+        else if (l->in.greeted && !l->receive.pending && !l->closing && !l->down)
+                take_frames(l);
+        if (l->closing)
+                finish_close(l);
 }
 
-static int configure(struct link *l, size_t max_frame) {
-        int rv = nng_socket_set_size(l->sock, NNG_OPT_RECVMAXSZ, max_frame + HOPS_BYTES);
-        if (!rv)
-                rv = nng_socket_set_int(l->sock, NNG_OPT_RECVBUF, NNG_RECV_QUEUE);
-        if (!rv)
-                rv = nng_socket_set_int(l->sock, NNG_OPT_SENDBUF, NNG_SEND_QUEUE);
-        if (!rv)
-                rv = nng_pipe_notify(l->sock, NNG_PIPE_EV_ADD_PRE, on_peer_event, l);
-        if (!rv)
-                rv = nng_pipe_notify(l->sock, NNG_PIPE_EV_REM_POST, on_peer_event, l);
-        if (!rv)
-                rv = nng_aio_alloc(&l->aio, NULL, NULL);
-        if (!rv)
-                nng_aio_set_timeout(l->aio, NNG_DURATION_ZERO);
-        return rv;
-}
+/* ---- opening ---- */
 
 static int start_listener(struct link *l) {
         char url[sizeof(l->path) + sizeof("ipc://")];
-        nng_listener listener;
+        sigset_t all, before;
 
         snprintf(url, sizeof(url), "ipc://%s", l->path);
-        int rv = nng_listener_create(&listener, l->sock, url);
+        /* The first call starts nng's threads: none of them may take a signal that the loop thread waits for. */
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        int rv = nng_stream_listener_alloc(&l->listener, url);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
         if (!rv)
-                rv = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, 0600);
+                rv = nng_stream_listener_set_int(l->listener, NNG_OPT_IPC_PERMISSIONS, 0600);
         if (!rv)
-                rv = nng_listener_start(listener, 0);
+                rv = nng_stream_listener_listen(l->listener);
         return rv;
 }
 
-static int watch_readable(uv_loop_t *loop, struct link *l, struct crew_err *err) {
-        int fd, r;
-        int rv = nng_socket_get_int(l->sock, NNG_OPT_RECVFD, &fd);
+static int start_accept(struct link *l) {
+        int rv = op_init(&l->accept, l);
 
+        if (!rv)
+                rv = op_init(&l->receive, l);
+        if (!rv)
+                rv = op_init(&l->send, l);
+        if (!rv)
+                rv = nng_aio_alloc(&l->try_send, NULL, NULL);
         if (rv)
-                return link_fail(err, rv, l->path);
-        if ((r = uv_poll_init(loop, &l->readable, fd)) < 0)
-                return crew_fail(err, -r, "%s: watching it: %s", l->path, uv_strerror(r));
-        l->polls++;
-        l->has_readable = true;
-        if ((r = uv_poll_start(&l->readable, UV_READABLE, on_readable)) < 0)
-                return crew_fail(err, -r, "%s: watching it: %s", l->path, uv_strerror(r));
+                return rv;
+        l->accept.pending = true;
+        nng_stream_listener_accept(l->listener, l->accept.aio);
         return 0;
 }
 
-/* What exists by now is closed the ordinary way; before the first handle there is only nng. */
-static void abandon(struct link *l) {
-        if (l->has_wake) {
-                link_close(l, NULL, NULL);
-                return;
+static struct link *link_new(const char *path, size_t max_frame, const struct link_callbacks *cb, void *user) {
+        struct link *l = calloc(1, sizeof(*l));
+
+        if (l) {
+                strcpy(l->path, path);
+                l->cb = cb;
+                l->user = user;
+                l->tail = &l->head;
+                spwire_in_init(&l->in, max_frame);
         }
-        nng_close(l->sock);
-        nng_aio_free(l->aio);
-        free(l);
-}
-
-static int link_start(uv_loop_t *loop, struct link *l, size_t max_frame, struct crew_err *err) {
-        int r, rv;
-
-        if ((rv = configure(l, max_frame)))
-                return link_fail(err, rv, l->path);
-        if ((r = uv_async_init(loop, &l->wake, on_wake)) < 0)
-                return crew_fail(err, -r, "%s: %s", l->path, uv_strerror(r));
-        l->has_wake = true;
-        l->wake.data = l->readable.data = l->writable.data = l;
-        if ((r = watch_readable(loop, l, err)) < 0)
-                return r;
-        if ((rv = start_listener(l)))
-                return link_fail(err, rv, l->path);
-        return 0;
+        return l;
 }
 
 int link_listen(uv_loop_t *loop, const char *path, size_t max_frame, const struct link_callbacks *cb, void *user,
@@ -370,21 +399,18 @@ int link_listen(uv_loop_t *loop, const char *path, size_t max_frame, const struc
         if (path[0] != '/' || strlen(path) >= sizeof((*out)->path))
                 return crew_fail(err, EINVAL, "%s: not an absolute path of less than %zu bytes", path,
                                  sizeof((*out)->path));
-        struct link *l = calloc(1, sizeof(*l));
+        struct link *l = link_new(path, max_frame, cb, user);
         if (!l)
                 return crew_fail(err, ENOMEM, "%s: no memory for a link", path);
-        strcpy(l->path, path);
-        l->cb = cb;
-        l->user = user;
-        l->tail = &l->head;
-        int rv = open_socket(&l->sock);
-        if (rv) {
-                free(l);
-                return link_fail(err, rv, path);
-        }
-        int r = link_start(loop, l, max_frame, err);
+        int rv, r = uv_async_init(loop, &l->wake, on_wake);
         if (r < 0) {
-                abandon(l);
+                free(l);
+                return crew_fail(err, -r, "%s: %s", path, uv_strerror(r));
+        }
+        l->wake.data = l;
+        if ((rv = start_listener(l)) || (rv = start_accept(l))) {
+                r = link_fail(err, rv, path);
+                link_close(l, NULL, NULL);
                 return r;
         }
         *out = l;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The supervisor's end of one worker's link: an nng pair1 listener on a private ipc:// path, one accept, path unlinked.
+ * The supervisor's end of one worker's link: pair1 over nng's ipc:// on a private path, one accept, path unlinked.
  *
  * The only file that includes nng.  A link lives exactly as long as one worker instance: never reused, so a frame queued
  * for a dead peer can reach nobody.  Frames come in on the loop thread through on_frame, complete and within max_frame.
@@ -18,15 +18,16 @@ struct link;
 struct link_callbacks {
         void (*on_up)(struct link *l, pid_t peer_pid, uid_t peer_uid, void *user); /* first and only peer, at connect(2) */
         void (*on_frame)(struct link *l, const uint8_t *bytes, size_t n, void *user);
-        void (*on_down)(struct link *l, void *user); /* peer gone, or not to be identified (then without on_up); nothing
-                                                        more will be delivered.  The link still wants link_close() */
+        void (*on_down)(struct link *l, void *user); /* peer gone, or broke the wire (before on_up: in the greeting);
+                                                        nothing more will be delivered.  link_close() is still due */
 };
-/* path: where to listen, absolute, shorter than 108 bytes, never used for two links (nng unlinks it again at the end); its
- * directory is 0700 and ours.  Call before the worker is spawned.  The first call starts nng's threads (14 on two CPUs). */
+/* path: where to listen, absolute, shorter than 108 bytes; its directory is 0700 and ours.  It is unlinked when the peer
+ * connects, or at the end.  Call before the worker is spawned.  The first call starts nng's threads (13 on two CPUs). */
 int link_listen(uv_loop_t *loop, const char *path, size_t max_frame, const struct link_callbacks *cb, void *user,
                 struct link **out, struct crew_err *err);
-/* Queues a frame; bounded by LINK_MAX_QUEUED_BYTES.  0, -EAGAIN (queue full), -EPIPE (no peer yet, or none any more).
- * Never waits.  What is queued when the peer goes is dropped. */
+/* Sends a frame, or queues what the socket does not take at once, bounded by LINK_MAX_QUEUED_BYTES (an empty queue takes
+ * one frame of any size).  0, -EAGAIN (queue full), -EPIPE (no peer yet, or none any more).  Never waits.  What is queued
+ * when the peer goes is dropped. */
 int link_send(struct link *l, const uint8_t *bytes, size_t n);
 /* Stops at once, also from inside a callback, and delivers nothing more; *on_closed (may be NULL) runs on the loop when
  * the memory is gone.  Idempotent until then. */
