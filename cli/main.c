@@ -12,19 +12,9 @@
 #include <string.h>
 
 const struct cli_verb *const cli_verbs[] = {
-        &verb_run,          &verb_up,
-        &verb_down,         &verb_status,
-        &verb_logs,         &verb_kill,
-        &verb_exec,
-#if __has_include("verb_sandbox.c")
-        &verb_sandbox,
-#endif
-        &verb_policy_check, &verb_policy_explain,
-        &verb_audit_verify,
-#if __has_include("verb_doctor.c")
-        &verb_doctor,
-#endif
-        &verb_complete,
+        &verb_run,          &verb_up,     &verb_down,     &verb_status,       &verb_logs,
+        &verb_kill,         &verb_exec,   &verb_sandbox,  &verb_policy_check, &verb_policy_explain,
+        &verb_audit_verify, &verb_doctor, &verb_complete,
 };
 const size_t cli_n_verbs = ELEMENTSOF(cli_verbs);
 

@@ -172,7 +172,7 @@ const struct cli_verb verb_audit_verify = {
         .group = "audit",
         .name = "verify",
         .synopsis = "[--crew NAME] [--agent AGENT] [--json] [FILE...]",
-        .summary = "Recomputes the hash chain of audit logs and names the first bad record.",
+        .summary = "recompute the hash chain of audit logs, name the first bad record",
         .details = "Without files: every agent of the crew.  Needs no daemon.  Exit 1 when a chain is broken.\n"
                    "\n"
                    "  crewctl audit verify\n"

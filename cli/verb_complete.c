@@ -185,7 +185,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 const struct cli_verb verb_complete = {
         .name = "__complete",
         .synopsis = "WORD...",
-        .summary = "Candidates for shell completion.",
+        .summary = "candidates for shell completion",
         .hidden = true,
         .run = run,
 };

@@ -95,7 +95,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 const struct cli_verb verb_down = {
         .name = "down",
         .synopsis = "[--grace TIME] [--reason TEXT] [--crew NAME] [--json]",
-        .summary = "Stops a running crew; returns when nothing of it is left.",
+        .summary = "stop a running crew; returns when nothing of it is left",
         .details = "  crewctl down\n"
                    "  crewctl down --crew financial-analysis --grace 30s\n",
         .options = options,

@@ -246,7 +246,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 const struct cli_verb verb_exec = {
         .name = "exec",
         .synopsis = "--agent AGENT [--crew NAME] [--json] [--] COMMAND...",
-        .summary = "Runs a command inside a live agent's jail, under the same walls.",
+        .summary = "run a command inside a live agent's jail, under the same walls",
         .details = "Standard streams are attached, SIGINT and SIGTERM are passed on, and the command's exit status\n"
                    "(128 + signal when it was killed) is crewctl's.  What it does is in the agent's audit.\n"
                    "\n"

@@ -280,7 +280,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 const struct cli_verb verb_logs = {
         .name = "logs",
         .synopsis = "[--agent AGENT] [--last N] [--filter F] [--since T] [--follow] [--crew NAME] [--json]",
-        .summary = "Shows what the agents did and tried; also when the crew no longer runs.",
+        .summary = "show what agents did and tried; also when the crew no longer runs",
         .details = "Without --agent the records of all agents are merged by time.  --json prints the records as they\n"
                    "stand in the audit, one a line.\n"
                    "\n"

@@ -202,7 +202,7 @@ const struct cli_verb verb_policy_check = {
         .group = "policy",
         .name = "check",
         .synopsis = "[--strict] [--json] FILE...",
-        .summary = "Checks role policies and crew files; shows each problem with its line.",
+        .summary = "check role policies and crew files; each problem with its line",
         .details = "A crew file is checked with the policies and schemas it names, also across its agents.\n"
                    "Exit 2 when there are errors.\n"
                    "\n"
@@ -434,7 +434,7 @@ const struct cli_verb verb_policy_explain = {
         .group = "policy",
         .name = "explain",
         .synopsis = "--agent AGENT [--crew FILE | --policy FILE] [--json] ACTION OBJECT",
-        .summary = "Says whether an agent may do something, and which rule decides.",
+        .summary = "say whether an agent may do something, and which rule decides",
         .details = "ACTION is read, write or exec with an absolute path, tool with a tool, send with an agent, connect\n"
                    "with host:port.  Reads the files as they are now; a running crew keeps the policies it started with.\n"
                    "Exit 0: allowed, 4: denied.\n"

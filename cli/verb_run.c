@@ -174,7 +174,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 const struct cli_verb verb_run = {
         .name = "run",
         .synopsis = "[--keep] [--json] CREW.yaml",
-        .summary = "Starts a crew, runs its tasks, shows their progress and results, stops it.",
+        .summary = "start a crew, run its tasks, show progress and results, stop it",
         .details = "Exit 0 only if every task succeeded.  Ctrl-C stops the crew; nothing of it outlives crewctl,\n"
                    "except with --keep.  --json prints one object with the result of each task.\n"
                    "\n"

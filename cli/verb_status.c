@@ -148,7 +148,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 const struct cli_verb verb_status = {
         .name = "status",
         .synopsis = "[--watch] [--crew NAME] [--json]",
-        .summary = "Shows a running crew: its agents, what they do and use, what was denied.",
+        .summary = "show a running crew: agents, tasks, resources, denials",
         .details = "WALLS says \"full\" when every protection of the policy is in force, else what is missing.\n"
                    "\n"
                    "  crewctl status\n"

@@ -92,7 +92,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 const struct cli_verb verb_up = {
         .name = "up",
         .synopsis = "[--detach] [--json] CREW.yaml",
-        .summary = "Starts a crew without running its tasks: programs and frameworks send them.",
+        .summary = "start a crew; programs and frameworks send the tasks",
         .details = "In the foreground until Ctrl-C or `crewctl down`; crewd's messages appear on standard error.\n"
                    "With --detach they go to crewd.log beside the audit.\n"
                    "\n"
