@@ -10,7 +10,8 @@
 #define TEXT_MAX 65536u
 #define CREW_DIR_VAR "${CREW_DIR}"
 
-static void report_at(struct bind *b, bool warning, const struct node *at, const char *hint, const char *fmt, va_list ap) {
+__attribute__((format(printf, 5, 0))) static void report_at(struct bind *b, bool warning, const struct node *at,
+                                                            const char *hint, const char *fmt, va_list ap) {
         char text[sizeof(((struct policy_problem *)0)->text)];
 
         vsnprintf(text, sizeof(text), fmt, ap);
@@ -33,23 +34,25 @@ void bind_warning(struct bind *b, const struct node *at, const char *hint, const
         va_end(ap);
 }
 
-const char *bind_suggest(char *buf, size_t size, const char *word, const char *const *names, size_t n) {
-        const char *near = crew_nearest(word, names, n);
+const char *bind_known(char *buf, size_t size, const char *const *names, size_t n) {
         size_t used = 0;
 
-        if (size == 0)
-                return "";
         buf[0] = '\0';
-        if (near) {
-                snprintf(buf, size, "did you mean '%s'?", near);
-                return buf;
-        }
         for (size_t i = 0; i < n && used < size; i++) {
                 int k = snprintf(buf + used, size - used, "%s%s", i ? ", " : "known: ", names[i]);
                 used += k > 0 ? (size_t)k : size;
         }
         if (used >= size && size > 4)
                 strcpy(buf + size - 4, "...");
+        return buf;
+}
+
+const char *bind_suggest(char *buf, size_t size, const char *word, const char *const *names, size_t n) {
+        const char *near = crew_nearest(word, names, n);
+
+        if (!near)
+                return bind_known(buf, size, names, n);
+        snprintf(buf, size, "did you mean '%s'?", near);
         return buf;
 }
 
@@ -296,8 +299,8 @@ int bind_enum(struct bind *b, const struct node *v, const struct bind_field *f, 
                         return 0;
                 }
         }
-        bind_error(b, v, bind_suggest(hint, sizeof(hint), v->text, names->names, names->n),
-                   "'%s': '%.80s' is not a value of it", f->key, v->text);
+        bind_error(b, v, bind_known(hint, sizeof(hint), names->names, names->n), "'%s': '%.80s' is not a value of it",
+                   f->key, v->text);
         return 0;
 }
 

@@ -45,7 +45,9 @@ void bind_error(struct bind *b, const struct node *at, const char *hint, const c
         __attribute__((format(printf, 4, 5)));
 void bind_warning(struct bind *b, const struct node *at, const char *hint, const char *fmt, ...)
         __attribute__((format(printf, 4, 5)));
-/* "did you mean 'x'?" when one is near, else "" or the list of names. */
+/* "known: a, b, c" */
+const char *bind_known(char *buf, size_t size, const char *const *names, size_t n);
+/* "did you mean 'x'?" when one is near, else as bind_known(). */
 const char *bind_suggest(char *buf, size_t size, const char *word, const char *const *names, size_t n);
 
 int bind_map(struct bind *b, const struct node *v, const struct bind_table *t, void *out);
