@@ -24,6 +24,7 @@ enum spawn_op {
         SPAWN_FAILED,     /* .errno_, .step, .text; nothing of the jail is left */
         SPAWN_EXITED,     /* whole tree reaped, cgroup removed */
         SPAWN_STATS_REPLY,
+        SPAWN_HELLO, /* first message, unasked: .text says what a crew that died left behind and was removed, "" nothing */
 };
 
 /* What the spawner saw from outside after the worker reported itself sealed. */
@@ -37,7 +38,9 @@ struct spawn_attestation {
         uint32_t landlock_abi;
         uint32_t selftests; /* checks passed inside after sealing */
         uint32_t degraded;  /* bit set of enum plan_feature that are missing here and were allowed to be */
-        uint32_t limits_by; /* bit set: 1 cgroup memory, 2 cgroup pids, 4 cgroup cpu, 8 rlimits only */
+        uint32_t limits_by; /* bit set: 1 cgroup memory, 2 cgroup pids, 4 cgroup cpu, 8 rlimits only.  Falling back on
+                               rlimits is by design and needs no allow_degraded: memory is then limited per process,
+                               processes per jail, cpu not at all. */
         uint32_t tripwires;
         uint64_t spawn_ns; /* clone to sealed */
 };

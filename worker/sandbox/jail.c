@@ -39,7 +39,6 @@ struct spawn {
         struct jail *out;
         int sync, proc_dir;
         uint64_t started_ns;
-        char step[32]; /* where it stands, for the error */
 };
 
 /* --- before the clone --- */
@@ -72,6 +71,21 @@ static int check_plan(struct spawn *s, struct crew_err *err) {
         return landlock_check(p, s->birth.landlock_abi, &s->out->att.degraded, err);
 }
 
+/* What no cgroup limits here falls back on rlimits; a policy that expects that has it shown as degraded. */
+static uint32_t missing_limits(const struct plan *p, uint32_t limits_by) {
+        static const struct {
+                uint32_t by;
+                enum plan_feature feature;
+        } rows[] = {{CGROUP_MEMORY, PLAN_FEATURE_CGROUP_MEMORY},
+                    {CGROUP_PIDS, PLAN_FEATURE_CGROUP_PIDS},
+                    {CGROUP_CPU, PLAN_FEATURE_CGROUP_CPU}};
+        uint32_t missing = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                missing |= limits_by & rows[i].by ? 0 : 1u << rows[i].feature;
+        return missing & p->allow_degraded;
+}
+
 static int make_sources(struct spawn *s, struct crew_err *err) {
         const struct plan *p = s->birth.plan;
         int r = view_create_dirs(p, err);
@@ -86,6 +100,7 @@ static int make_group(struct spawn *s, struct crew_err *err) {
         if (r == 0) {
                 memcpy(s->out->cgroup, s->birth.group.name, sizeof(s->out->cgroup));
                 s->out->att.limits_by = s->birth.group.limits_by;
+                s->out->att.degraded |= missing_limits(s->birth.plan, s->birth.group.limits_by);
         }
         return r;
 }
@@ -168,7 +183,7 @@ static int child_died(struct spawn *s, struct crew_err *err) {
         siginfo_t info = {0};
         uint32_t at = *s->birth.progress;
 
-        snprintf(s->step, sizeof(s->step), "%s", jail_child_step_name(at));
+        snprintf(s->out->step, sizeof(s->out->step), "%s", jail_child_step_name(at));
         waitid(P_PIDFD, (id_t)s->out->pidfd, &info, WEXITED | WNOWAIT);
         return crew_fail(err, ECHILD, "the child died (%s %d)", info.si_code == CLD_EXITED ? "status" : "signal",
                          info.si_status);
@@ -183,7 +198,7 @@ static int next_message(struct spawn *s, struct jail_msg *m, int fds[4], size_t 
                 if (n < 0 && errno != EINTR)
                         return crew_fail_errno(err, "poll");
                 if (n == 0) {
-                        snprintf(s->step, sizeof(s->step), "%s", jail_child_step_name(*s->birth.progress));
+                        snprintf(s->out->step, sizeof(s->out->step), "%s", jail_child_step_name(*s->birth.progress));
                         return crew_fail(err, ETIMEDOUT, "not sealed after %llu s", SPAWN_TIMEOUT_NS / 1000000000ull);
                 }
                 if (p[1].revents & POLLIN)
@@ -200,7 +215,7 @@ static int next_message(struct spawn *s, struct jail_msg *m, int fds[4], size_t 
 
 static int child_failed(struct spawn *s, struct jail_msg *m, struct crew_err *err) {
         m->step[sizeof(m->step) - 1] = m->text[sizeof(m->text) - 1] = '\0';
-        memcpy(s->step, m->step, sizeof(s->step));
+        memcpy(s->out->step, m->step, sizeof(s->out->step));
         return crew_fail(err, m->errno_ > 0 ? m->errno_ : EPROTO, "%s", m->text);
 }
 
@@ -263,10 +278,8 @@ static void undo(struct spawn *s) {
         if (j->pidfd >= 0) {
                 struct spawn_exit unused;
                 jail_kill(j, &unused);
-        } else {
-                cgroup_remove(j->cgroup);
         }
-        *j = JAIL_NULL;
+        jail_fini(j);
 }
 
 int jail_spawn(const struct jail_spawn_args *args, struct jail *out, struct crew_err *err) {
@@ -282,7 +295,7 @@ int jail_spawn(const struct jail_spawn_args *args, struct jail *out, struct crew
         err = err ? err : &local;
         *out = JAIL_NULL;
         for (size_t i = 0; r == 0 && i < ELEMENTSOF(steps); i++) {
-                snprintf(s.step, sizeof(s.step), "%s", steps[i].name);
+                snprintf(out->step, sizeof(out->step), "%s", steps[i].name);
                 r = jail_test_fail_step && strcmp(jail_test_fail_step, steps[i].name) == 0
                             ? crew_fail(err, EIO, "test fault")
                             : steps[i].run(&s, err);
@@ -297,7 +310,7 @@ int jail_spawn(const struct jail_spawn_args *args, struct jail *out, struct crew
         cgroup_close(&s.birth.group);
         if (r < 0) {
                 undo(&s);
-                crew_err_add(err, "%s", s.step);
+                crew_err_add(err, "%s", out->step);
         }
         return r;
 }

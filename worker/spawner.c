@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One epoll over crewd's socket and the pidfd of each jail.  Making a jail blocks this loop for its two milliseconds
+ * (bounded by a time-out should the child hang); crewd holds each pidfd too, so a kill never has to wait for it.
+ */
+#include "spawner.h"
+
+#include "common/util.h"
+#include "worker/sandbox/privs.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#define EVENTS 16
+#define READY_FDS 6 /* pidfd, four listeners, the seccomp listener */
+
+struct instance {
+        uint32_t id;
+        struct jail jail;
+        struct instance *next;
+};
+
+struct spawner {
+        int sock, epoll;
+        jail_main_fn worker_main;
+        struct instance *instances;
+        bool done;
+};
+
+static struct instance *find(struct spawner *s, uint32_t id) {
+        for (struct instance *i = s->instances; i; i = i->next) {
+                if (i->id == id)
+                        return i;
+        }
+        return NULL;
+}
+
+static void drop(struct spawner *s, struct instance *gone) {
+        for (struct instance **p = &s->instances; *p; p = &(*p)->next) {
+                if (*p == gone) {
+                        *p = gone->next;
+                        free(gone);
+                        return;
+                }
+        }
+}
+
+/* crewd that does not take a message is crewd that is gone. */
+static void reply(struct spawner *s, const struct spawn_msg *m, const int *fds, size_t n_fds) {
+        if (crew_send_fds(s->sock, m, sizeof(*m), fds, n_fds) < 0)
+                s->done = true;
+}
+
+static int watch(struct spawner *s, int fd, void *data) {
+        struct epoll_event e = {.events = EPOLLIN, .data.ptr = data};
+        return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
+}
+
+/* --- start --- */
+
+static void reply_failed(struct spawner *s, uint32_t id, const char *step, const struct crew_err *err) {
+        struct spawn_msg m = {.op = SPAWN_FAILED, .id = id, .errno_ = err->code};
+        size_t n = strlen(step);
+
+        snprintf(m.step, sizeof(m.step), "%s", step);
+        /* jail_spawn() puts the step in front of its text; here it has a field of its own. */
+        bool prefixed = n > 0 && strncmp(err->msg, step, n) == 0 && strncmp(err->msg + n, ": ", 2) == 0;
+        snprintf(m.text, sizeof(m.text), "%.511s", prefixed ? err->msg + n + 2 : err->msg);
+        reply(s, &m, NULL, 0);
+}
+
+static void reply_ready(struct spawner *s, struct instance *i, const struct plan *plan) {
+        struct spawn_msg m = {.op = SPAWN_READY, .id = i->id, .att = i->jail.att};
+        int fds[READY_FDS];
+        size_t n = 0;
+
+        fds[n++] = i->jail.pidfd;
+        for (size_t k = 0; (plan->flags & PLAN_NETRULES) && k < ELEMENTSOF(i->jail.listeners); k++)
+                fds[n++] = i->jail.listeners[k];
+        if (plan->flags & PLAN_NOTIFY)
+                fds[n++] = i->jail.notify_fd;
+        reply(s, &m, fds, n);
+        /* Handed over: whoever serves them now must be the only holder, or its end would not be noticed in the jail. */
+        for (size_t k = 0; k < ELEMENTSOF(i->jail.listeners); k++)
+                crew_close(&i->jail.listeners[k]);
+        crew_close(&i->jail.notify_fd);
+}
+
+static int start_jail(struct spawner *s, const struct spawn_msg *m, const struct plan *plan, struct instance *i,
+                      struct crew_err *err) {
+        struct jail_spawn_args args = {
+                .plan = plan,
+                .link_path = m->text[0] ? m->text : NULL,
+                .stdio = {-1, -1, -1},
+                .main = s->worker_main,
+        };
+        int r = jail_spawn(&args, &i->jail, err);
+
+        if (r < 0)
+                return r;
+        if ((r = watch(s, i->jail.pidfd, i)) < 0) {
+                struct spawn_exit unused;
+                jail_kill(&i->jail, &unused);
+                return crew_fail(err, -r, "cannot watch the jail: %s", strerror(-r));
+        }
+        return 0;
+}
+
+static void on_start(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
+        struct crew_err err = CREW_ERR_NULL;
+        const struct plan *plan = NULL;
+        struct instance *i = NULL;
+        int r;
+
+        if (n_fds != 1 || find(s, m->id) || !memchr(m->text, '\0', sizeof(m->text)))
+                r = crew_fail(&err, EPROTO, "a start message with %zu descriptors, or for an id in use", n_fds);
+        else
+                r = plan_open(fds[0], &plan, &err);
+        if (r == 0 && !(i = calloc(1, sizeof(*i))))
+                r = crew_fail(&err, ENOMEM, "out of memory");
+        if (r == 0) {
+                i->id = m->id;
+                r = start_jail(s, m, plan, i, &err);
+        }
+        if (r < 0) {
+                reply_failed(s, m->id, i ? i->jail.step : "plan", &err);
+                free(i);
+        } else {
+                i->next = s->instances;
+                s->instances = i;
+                reply_ready(s, i, plan);
+        }
+        plan_close(plan);
+}
+
+/* --- the rest --- */
+
+static void on_kill(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
+        struct instance *i = find(s, m->id);
+
+        if (i) /* else it has just exited, and SPAWN_EXITED is on its way */
+                jail_kill_begin(&i->jail);
+}
+
+static void on_freeze(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
+        struct instance *i = find(s, m->id);
+
+        if (i)
+                jail_freeze(&i->jail, m->op == SPAWN_FREEZE);
+}
+
+static void on_stats(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
+        struct spawn_msg answer = {.op = SPAWN_STATS_REPLY, .id = m->id};
+        struct instance *i = find(s, m->id);
+
+        if (i) {
+                jail_stats(&i->jail, &answer.stats);
+                reply(s, &answer, NULL, 0);
+        }
+}
+
+static void (*const handlers[])(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) = {
+        [SPAWN_START] = on_start, [SPAWN_KILL] = on_kill,   [SPAWN_FREEZE] = on_freeze,
+        [SPAWN_THAW] = on_freeze, [SPAWN_STATS] = on_stats,
+};
+
+static void on_message(struct spawner *s) {
+        struct spawn_msg m;
+        int fds[4];
+        size_t n_fds = ELEMENTSOF(fds);
+        ssize_t n = crew_recv_fds(s->sock, &m, sizeof(m), fds, &n_fds, MSG_DONTWAIT);
+
+        if (n == -EAGAIN || n == -EINTR)
+                return;
+        if (n != (ssize_t)sizeof(m) || m.op >= ELEMENTSOF(handlers) || !handlers[m.op]) {
+                s->done = true; /* hung up, or not crewd */
+                n_fds = n < 0 ? 0 : n_fds;
+        } else {
+                handlers[m.op](s, &m, fds, n_fds);
+        }
+        for (size_t i = 0; i < n_fds; i++)
+                close(fds[i]);
+}
+
+static void on_exited(struct spawner *s, struct instance *i) {
+        struct spawn_msg m = {.op = SPAWN_EXITED, .id = i->id};
+
+        if (jail_reap(&i->jail, false, &m.exit) == -EAGAIN)
+                return;
+        reply(s, &m, NULL, 0);
+        drop(s, i);
+}
+
+/* All at once, then one after the other: they die in parallel. */
+static void kill_all(struct spawner *s) {
+        for (struct instance *i = s->instances; i; i = i->next)
+                jail_kill_begin(&i->jail);
+        while (s->instances) {
+                struct spawn_exit unused;
+                jail_reap(&s->instances->jail, true, &unused);
+                drop(s, s->instances);
+        }
+}
+
+static void say_hello(struct spawner *s) {
+        struct spawn_msg m = {.op = SPAWN_HELLO};
+
+        jail_sweep(m.text, sizeof(m.text));
+        reply(s, &m, NULL, 0);
+}
+
+static void run(struct spawner *s) {
+        struct epoll_event events[EVENTS];
+
+        while (!s->done) {
+                int n = epoll_wait(s->epoll, events, EVENTS, -1);
+                if (n < 0 && errno != EINTR)
+                        break;
+                for (int k = 0; k < n && !s->done; k++) {
+                        if (events[k].data.ptr)
+                                on_exited(s, events[k].data.ptr);
+                        else
+                                on_message(s);
+                }
+        }
+}
+
+int spawner_main(int fd, jail_main_fn worker_main) {
+        struct spawner s = {.sock = fd, .epoll = -1, .worker_main = worker_main};
+        int type = 0;
+        socklen_t len = sizeof(type);
+
+        if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET) {
+                fprintf(stderr, "crew-worker: descriptor %d is not a spawn socket\n", fd);
+                return 2;
+        }
+        signal(SIGPIPE, SIG_IGN);
+        /* A terminal's interrupt is for crewd, which decides what becomes of its agents. */
+        signal(SIGINT, SIG_IGN);
+        signal(SIGHUP, SIG_IGN);
+        if (privs_close_others(&fd, 1, NULL) < 0 || (s.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
+            watch(&s, fd, NULL) < 0) {
+                fprintf(stderr, "crew-worker: cannot start: %s\n", strerror(errno));
+                return 125;
+        }
+        say_hello(&s);
+        run(&s);
+        kill_all(&s);
+        close(s.epoll);
+        return 0;
+}
