@@ -98,11 +98,7 @@ static void agent_cells(struct table *table, const struct term *t, const Crew__A
         bool good = a->state == CREW__AGENT_STATE__AGENT_READY || a->state == CREW__AGENT_STATE__AGENT_WORKING;
 
         table_cell(table, TERM_PLAIN, "%s", a->name);
-        table_cell(table,
-                   good      ? TERM_GREEN
-                   : process ? TERM_RED
-                             : TERM_DIM,
-                   "%s", a->state == CREW__AGENT_STATE__AGENT_POLICY_ONLY ? "policy only" : name_agent_state(a->state));
+        table_cell(table, good ? TERM_GREEN : process ? TERM_RED : TERM_DIM, "%s", name_agent_state(a->state));
         table_cell(table, TERM_PLAIN, "%s", process ? text_duration(a->spawn_us * 1000u, took) : "");
         if (process)
                 walls_text(t, a, walls, sizeof(walls));

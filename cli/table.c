@@ -139,11 +139,12 @@ static struct layout lay_out(const struct table *t, const struct term *term, siz
         return l;
 }
 
-static size_t last_shown(const struct table *t, const struct layout *l) {
+/* The last column of a line that is not empty; row NULL: the header. */
+static size_t last_shown(const struct table *t, const struct layout *l, const struct cell *row) {
         size_t last = 0;
 
         for (size_t c = 0; c < t->n_columns; c++) {
-                if (l->shown[c])
+                if (l->shown[c] && (!row || (row[c].text && *row[c].text)))
                         last = c;
         }
         return last;
@@ -165,10 +166,10 @@ static void put_cell(const struct term *term, const struct table_column *col, si
 
 static void print_row(const struct table *t, const struct layout *l, const struct term *term, const char *indent,
                       const struct cell *row) {
-        size_t last = last_shown(t, l);
+        size_t last = last_shown(t, l, row);
 
         fputs(indent, term->out);
-        for (size_t c = 0; c < t->n_columns; c++) {
+        for (size_t c = 0; c <= last; c++) {
                 struct cell head = {.text = (char *)t->columns[c].head, .style = TERM_BOLD};
                 const struct cell *cell = row ? &row[c] : &head;
                 _cleanup_free_ char *safe = cell_safe(cell, term->utf8);

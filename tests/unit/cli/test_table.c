@@ -33,7 +33,7 @@ static void columns_are_aligned_and_nothing_trails(void **state) {
         char *text = print(t);
         assert_string_equal(text, "  NAME       N  NOTE\n"
                                   "  a          5  x\n"
-                                  "  longer  1000  \n");
+                                  "  longer  1000\n");
         free(text);
         table_free(t);
 }
