@@ -412,11 +412,13 @@ struct json_span json_member(struct json_span v, const char *name) {
 }
 
 ssize_t json_decode(struct json_span v, char *out, size_t room) {
-        const char *p = v.p, *end = v.p + v.n - 1;
+        const char *p, *end;
         size_t used = 0;
 
         if (!json_is(v, JSON_T_STRING))
                 return -1;
+        p = v.p;
+        end = v.p + v.n - 1;
         for (p++; p < end;) {
                 char utf8[4] = {*p};
                 size_t k = 1;

@@ -40,8 +40,8 @@ static bool read_stdout(struct program *p) {
                 ok = p->output.n <= p->max_output;
         }
         if (!ok) {
+                program_stop(p, PROGRAM_TOO_MUCH, 0); /* before the pipe breaks, which it could survive */
                 watch_close(&p->w->loop, &p->out);
-                program_stop(p, PROGRAM_TOO_MUCH, 0);
         }
         return ok;
 }

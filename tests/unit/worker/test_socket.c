@@ -4,6 +4,7 @@
 #include "fake_crewd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -504,8 +505,8 @@ static void an_ask_goes_to_a_program_that_waits_and_is_answered_once(void **stat
         start(&f, "sleep 60");
         int fd = agent_connect(&f);
         fake_task(&f, "t-1", "{}", 0);
-        agent_say(fd, RECEIVE(1, 5000));
-        fake_processes_become(&f, 2);
+        agent_say(fd, RECEIVE(1, 60000));
+        assert_asks(fd, "{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"ping\"}", "\"id\":9"); /* so it waits now */
         uint64_t seq = deliver(&f, true, "\"why\"");
         assert_answer(fd, "{\"kind\":\"ask\",\"id\":\"");
         snprintf(line, sizeof(line),
@@ -523,14 +524,17 @@ static void an_ask_goes_to_a_program_that_waits_and_is_answered_once(void **stat
 
 static void an_ask_that_was_taken_is_answered_when_its_program_ends(void **state) {
         struct fake_crewd f;
+        char go[128];
 
-        start(&f, "sleep 0.3; echo 1");
+        start(&f, "while [ ! -e $CREW_SOCKET.go ]; do sleep 0.02; done; rm $CREW_SOCKET.go; echo 1");
         int fd = agent_connect(&f);
         fake_task(&f, "t-1", "{}", 0);
-        agent_say(fd, RECEIVE(1, 5000));
-        fake_processes_become(&f, 3);
+        agent_say(fd, RECEIVE(1, 60000));
+        assert_asks(fd, "{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"ping\"}", "\"id\":9");
         uint64_t seq = deliver(&f, true, "\"why\"");
         assert_answer(fd, "\"kind\":\"ask\"");
+        snprintf(go, sizeof(go), "%s.go", f.socket);
+        close(open(go, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
         fake_result(&f);
         const Crew__Envelope *e = fake_expect(&f, CREW__ENVELOPE__BODY_ASK_ANSWER);
         assert_int_equal(e->corr, seq);
