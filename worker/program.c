@@ -410,8 +410,8 @@ int programs_init(struct worker *w, struct crew_err *err) {
         sigemptyset(&set);
         sigaddset(&set, SIGCHLD);
         sigaddset(&set, SIGPIPE); /* a program that closes its stdin must not end us */
-        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
-                return crew_fail_errno(err, "sigprocmask");
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0 || signal(SIGCHLD, SIG_DFL) == SIG_ERR)
+                return crew_fail_errno(err, "cannot set up signals");
         sigdelset(&set, SIGPIPE);
         w->children = (struct watch){.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .on_ready = on_children};
         if (w->children.fd < 0)
