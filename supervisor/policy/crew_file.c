@@ -88,7 +88,7 @@ static int load(struct crew_draft *d, const char *bytes, size_t n, struct crew_e
 
 int crew_load(const char *file, struct crew_file **out, struct policy_report *report, struct crew_err *err) {
         struct crew_own *own = calloc(1, sizeof(*own));
-        struct crew_draft d = {.own = own, .c = &own->pub, .b = {.file = file, .report = report}};
+        struct crew_draft d = {.own = own, .b = {.file = file, .report = report}};
         _cleanup_free_ char *bytes = NULL;
         struct crew_err why = CREW_ERR_NULL;
         size_t n, before = report->errors, before_items = report->n;
@@ -96,6 +96,7 @@ int crew_load(const char *file, struct crew_file **out, struct policy_report *re
         *out = NULL;
         if (!own)
                 return crew_fail(err, ENOMEM, "%s: out of memory", file);
+        d.c = &own->pub;
         d.b.arena = &own->arena;
         int r = crew_read_file(file, NODE_MAX_BYTES, &bytes, &n, &why);
         if (r < 0)

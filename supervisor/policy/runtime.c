@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Named runtime sets and seccomp profiles: data of the installation, in policies/runtimes/ and policies/seccomp/.
+ * Named runtime sets and seccomp profiles, in runtimes/ and seccomp/ of the operator's configuration, then of the
+ * installation's policies/.
  *
  * A set lists host paths, with glob patterns where versions differ; what this host does not have is left out.  The
- * files belong to the installation and are trusted, but read with the same strictness as a policy.
+ * files belong to the operator and are trusted, but read with the same strictness as a policy.
  */
 #include "draft.h"
 
@@ -118,41 +119,67 @@ static const struct bind_field set_fields[] = {
 };
 static const struct bind_table set_table = {"in a runtime set", set_fields, ELEMENTSOF(set_fields)};
 
-/* The names of the files in one directory of policies/, without their last extension. */
-static size_t data_names(struct arena *a, const char *sub, const char *names[NAMES_MAX]) {
-        char dir[PATH_MAX];
+/* A kind of data: the operator's own come before those of the installation. */
+struct data_kind {
+        const char *what, *dir, *ext;
+};
+static const struct data_kind runtimes = {"runtime", "runtimes", ".yaml"};
+static const struct data_kind profiles = {"seccomp profile", "seccomp", ".profile"};
+
+/* The directory number i (0: configuration, 1: installation) of that kind; false when there is none. */
+static bool data_dir(const struct data_kind *k, unsigned i, char out[PATH_MAX]) {
+        struct crew_paths *paths = calloc(1, sizeof(*paths));
+        bool found = paths && (i == 0 ? crew_paths_init(paths, NULL) == 0 : crew_data_dir(out, NULL) == 0);
+
+        if (found && i == 0)
+                memcpy(out, paths->config, PATH_MAX);
+        free(paths);
+        if (!found || strlen(out) + strlen(k->dir) + 2 > PATH_MAX)
+                return false;
+        strcat(strcat(out, "/"), k->dir);
+        return true;
+}
+
+/* The file of that name, or false. */
+static bool data_file(const struct data_kind *k, const char *name, char out[PATH_MAX]) {
+        for (unsigned i = 0; i < 2; i++) {
+                if (!crew_name_ok(name) || !data_dir(k, i, out) ||
+                    strlen(out) + strlen(name) + strlen(k->ext) + 2 > PATH_MAX)
+                        continue;
+                strcat(strcat(strcat(out, "/"), name), k->ext);
+                if (access(out, R_OK) == 0)
+                        return true;
+        }
+        return false;
+}
+
+static size_t data_names(struct arena *a, const struct data_kind *k, const char *names[NAMES_MAX]) {
+        char path[PATH_MAX];
         size_t n = 0;
 
-        if (crew_data_dir(dir, NULL) < 0 || strlen(dir) + strlen(sub) + 2 > sizeof(dir))
-                return 0;
-        strcat(strcat(dir, "/"), sub);
-        DIR *d = opendir(dir);
-        for (struct dirent *e; d && n < NAMES_MAX && (e = readdir(d));) {
-                const char *dot = strrchr(e->d_name, '.');
-                if (e->d_name[0] == '.')
-                        continue;
-                const char *name = arena_strndup(a, e->d_name, dot ? (size_t)(dot - e->d_name) : strlen(e->d_name));
-                if (name)
-                        names[n++] = name;
+        for (unsigned i = 0; i < 2; i++) {
+                DIR *d = data_dir(k, i, path) ? opendir(path) : NULL;
+                for (struct dirent *e; d && n < NAMES_MAX && (e = readdir(d));) {
+                        const char *dot = strrchr(e->d_name, '.');
+                        const char *name = dot && strcmp(dot, k->ext) == 0
+                                                   ? arena_strndup(a, e->d_name, (size_t)(dot - e->d_name))
+                                                   : NULL;
+                        if (name)
+                                names[n++] = name;
+                }
+                if (d)
+                        closedir(d);
         }
-        if (d)
-                closedir(d);
         return n;
 }
 
-static void unknown_name(struct bind *b, const struct node *at, const char *what, const char *sub, const char *name) {
+static void unknown_name(struct bind *b, const struct node *at, const struct data_kind *k, const char *name) {
         const char *names[NAMES_MAX];
         char hint[256];
-        size_t n = data_names(b->arena, sub, names);
+        size_t n = data_names(b->arena, k, names);
 
-        bind_error(b, at, bind_suggest(hint, sizeof(hint), name, names, n), "there is no %s '%.60s'", what, name);
-}
-
-static bool name_is(const char *const *names, size_t n, const char *name) {
-        for (size_t i = 0; i < n; i++)
-                if (strcmp(names[i], name) == 0)
-                        return true;
-        return false;
+        bind_error(b, at, n ? bind_suggest(hint, sizeof(hint), name, names, n) : "is the installation complete?",
+                   "there is no %s '%.60s'", k->what, name);
 }
 
 static int read_set(struct set *s, const char *file) {
@@ -175,24 +202,17 @@ static int read_set(struct set *s, const char *file) {
 }
 
 static int add_set(struct set *s) {
-        const char *names[NAMES_MAX];
-        char dir[PATH_MAX];
-        struct crew_err err = CREW_ERR_NULL;
+        char path[PATH_MAX];
 
-        if (crew_data_dir(dir, &err) < 0) {
-                bind_error(s->policy, s->at, "", "%s", err.msg);
-                return 0;
-        }
         if (s->depth > INCLUDES_MAX) {
                 bind_error(s->policy, s->at, "", "runtime sets include each other more than %d levels deep", INCLUDES_MAX);
                 return 0;
         }
-        size_t n = data_names(s->policy->arena, "runtimes", names);
-        if (!name_is(names, n, s->name)) {
-                unknown_name(s->policy, s->at, "runtime", "runtimes", s->name);
+        if (!data_file(&runtimes, s->name, path)) {
+                unknown_name(s->policy, s->at, &runtimes, s->name);
                 return 0;
         }
-        const char *file = arena_printf(s->policy->arena, "%s/runtimes/%s.yaml", dir, s->name);
+        const char *file = arena_strndup(s->policy->arena, path, strlen(path));
         return file ? read_set(s, file) : -ENOMEM;
 }
 
@@ -203,10 +223,9 @@ int runtime_add(struct bind *b, struct draft *d, const struct node *at, const ch
 }
 
 int profile_check(struct bind *b, const struct node *at, const char *name) {
-        const char *names[NAMES_MAX];
-        size_t n = data_names(b->arena, "seccomp", names);
+        char path[PATH_MAX];
 
-        if (strcmp(name, "default") != 0 && !name_is(names, n, name))
-                unknown_name(b, at, "seccomp profile", "seccomp", name);
+        if (strcmp(name, "default") != 0 && !data_file(&profiles, name, path))
+                unknown_name(b, at, &profiles, name);
         return 0;
 }

@@ -84,7 +84,9 @@ static void syntax_errors_say_where(void **state) {
 
 static void text_must_be_utf8_without_nul(void **state) {
         refused_n("a: \xff\n", 5, 1, 0, "not UTF-8 text");
-        refused_n("a: b\x00c\n", 8, 1, 0, "not UTF-8 text");
+        refused_n("a: b\0"
+                  "c\n",
+                  7, 1, 0, "not UTF-8 text");
         refused_n("\xff\xfe"
                   "a\0:\0",
                   6, 1, 0, "not UTF-8 text");

@@ -129,11 +129,38 @@ static void sets_can_be_combined_and_list_nothing_twice(void **state) {
         loaded_fini(&l);
 }
 
+static void the_operators_own_sets_come_first(void **state) {
+        const char *home = getenv("CREWD_HOME");
+        struct scratch own = {0};
+        struct loaded l;
+
+        assert_non_null(home);
+        assert_int_equal(crew_mkdir_p(home, 0700, NULL), 0);
+        assert_non_null(realpath(home, own.dir));
+        scratch_file(&own, "etc/runtimes/mine.yaml", "runtime: mine\nincludes: [base]\nexec: [/opt/mine/]\n");
+        scratch_file(&own, "etc/runtimes/loop.yaml", "runtime: loop\nincludes: [loop]\n");
+        scratch_file(&own, "etc/runtimes/odd.yaml", "runtime: other\nexec: [relative]\nraed: []\n");
+        scratch_file(&own, "etc/seccomp/mine.profile", "allow memfd_create\n");
+        load_text(&l, role("  filesystem: {runtime: mine}\n  syscalls: {profile: mine}\n"), NULL);
+        assert_int_equal(l.r, 0);
+        assert_true(policy_decide(l.image, POLICY_DO_EXEC, "/opt/mine/bin/x").allowed);
+        loaded_fini(&l);
+        expect_error(role("  filesystem: {runtime: loop}\n"), 4, 25,
+                     "runtime sets include each other more than 4 levels deep", "");
+        load_text(&l, role("  filesystem: {runtime: odd}\n"), NULL);
+        assert_int_equal(problem_with(&l, "runtime 'other' in the file of 'odd'")->line, 1);
+        assert_int_equal(problem_with(&l, "not an absolute path: 'relative'")->line, 2);
+        assert_int_equal(problem_with(&l, "unknown key 'raed' in a runtime set")->line, 3);
+        loaded_fini(&l);
+        scratch_fini(&own);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(every_role_loads_and_is_named_like_its_file),
                 cmocka_unit_test(no_role_gives_more_than_its_kind_of_work_needs),
                 cmocka_unit_test(every_runtime_set_loads_and_holds_the_base),
+                cmocka_unit_test(the_operators_own_sets_come_first),
                 cmocka_unit_test(sets_can_be_combined_and_list_nothing_twice),
         };
 
