@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The scheduler against hand-made crews and random graphs. */
+#include "supervisor/scheduler.h"
+
+#include "supervisor/schema/schema.h"
+
+#include "test.h"
+
+#define A_MAX 6u
+#define T_MAX 24u
+#define S 1000000000ull
+
+struct world {
+        struct crew_file crew;
+        struct crew_agent agents[A_MAX];
+        struct crew_task tasks[T_MAX];
+        uint32_t context[T_MAX][T_MAX];
+        char names[T_MAX][16];
+        struct scheduler *s;
+        enum sched_slot slot[A_MAX];
+        struct job *running[A_MAX];
+        int start_result;
+        char order[T_MAX * 8];
+        int cancelled, overdue, runs_done, finished;
+        Crew__Outcome finished_outcome;
+        char finished_error[512];
+        int final[T_MAX]; /* transitions into a final state */
+};
+static struct world w;
+
+static enum sched_slot slot(uint32_t agent, char *why, void *user) {
+        (void)user;
+        if (w.slot[agent] == SCHED_DEAD)
+                snprintf(why, 256, "agent %u is terminated", agent);
+        return w.running[agent] ? SCHED_BUSY : w.slot[agent];
+}
+
+static int start(struct job *j, struct crew_err *err, void *user) {
+        (void)user;
+        if (w.start_result < 0)
+                return crew_fail(err, 5, "cannot be started");
+        assert_null(w.running[j->agent]);
+        for (size_t i = 0; j->task && i < j->task->n_context; i++)
+                assert_int_equal(scheduler_run_job(w.s, j->task->context[i])->state, JOB_DONE);
+        w.running[j->agent] = j;
+        strcat(w.order, j->name);
+        strcat(w.order, " ");
+        return 0;
+}
+
+static void cancel(struct job *j, void *user) {
+        (void)j;
+        (void)user;
+        w.cancelled++;
+}
+
+static void overdue(struct job *j, void *user) {
+        (void)j;
+        (void)user;
+        w.overdue++;
+}
+
+static void changed(struct job *j, void *user) {
+        (void)user;
+        if (j->in_run && j->state >= JOB_DONE)
+                w.final[j->task - w.tasks]++;
+}
+
+static void finished(struct job *j, void *user) {
+        (void)user;
+        w.finished++;
+        w.finished_outcome = j->outcome;
+        snprintf(w.finished_error, sizeof(w.finished_error), "%s", j->error);
+}
+
+static void run_done(void *user) {
+        (void)user;
+        w.runs_done++;
+}
+
+static void make(uint32_t n_agents, uint32_t n_tasks) {
+        static const struct sched_callbacks cb = {.slot = slot,
+                                                  .start = start,
+                                                  .cancel = cancel,
+                                                  .overdue = overdue,
+                                                  .changed = changed,
+                                                  .finished = finished,
+                                                  .run_done = run_done};
+        static const char *const agent_names[A_MAX] = {"a0", "a1", "a2", "a3", "a4", "a5"};
+
+        for (uint32_t i = 0; i < n_agents; i++)
+                w.agents[i].name = agent_names[i];
+        for (uint32_t i = 0; i < n_tasks; i++) {
+                snprintf(w.names[i], sizeof(w.names[i]), "t%u", i);
+                w.tasks[i].name = w.names[i];
+                w.tasks[i].context = w.context[i];
+                w.tasks[i].timeout_ms = 1000;
+        }
+        w.crew = (struct crew_file){
+                .name = "test", .agents = w.agents, .n_agents = n_agents, .tasks = w.tasks, .n_tasks = n_tasks};
+        w.s = scheduler_new(&w.crew, &cb, NULL);
+        assert_non_null(w.s);
+}
+
+static void depends(uint32_t task, uint32_t on) {
+        w.context[task][w.tasks[task].n_context++] = on;
+}
+
+static int setup(void **state) {
+        (void)state;
+        memset(&w, 0, sizeof(w));
+        return 0;
+}
+
+static int teardown(void **state) {
+        (void)state;
+        w.s = scheduler_free(w.s);
+        return 0;
+}
+
+static int result(uint32_t agent, Crew__Outcome outcome, const char *json, uint64_t now) {
+        struct job *j = w.running[agent];
+        struct sched_result r = {.agent = agent,
+                                 .task_id = j ? j->id : "t-0",
+                                 .outcome = outcome,
+                                 .result = json,
+                                 .result_len = strlen(json),
+                                 .error = "it said so"};
+        w.running[agent] = NULL;
+        int out = scheduler_result(w.s, &r, now);
+        scheduler_poke(w.s, now);
+        return out;
+}
+
+static int ok(uint32_t agent) {
+        return result(agent, CREW__OUTCOME__OUTCOME_OK, "{\"summary\":\"fine\"}", 1);
+}
+
+static void run(void) {
+        struct crew_err err = CREW_ERR_NULL;
+        assert_int_equal(scheduler_run(w.s, 1, 2, 0, &err), 0);
+        scheduler_poke(w.s, 0);
+}
+
+static const struct job *job(uint32_t task) {
+        return scheduler_run_job(w.s, task);
+}
+
+static void a_chain_runs_in_order_and_passes_results_on(void **state) {
+        (void)state;
+        make(3, 3);
+        for (uint32_t i = 0; i < 3; i++)
+                w.tasks[i].agent_index = i;
+        depends(1, 0);
+        depends(2, 1);
+        run();
+        for (uint32_t i = 0; i < 3; i++)
+                assert_int_equal(ok(i), 0);
+        assert_string_equal(w.order, "t0 t1 t2 ");
+        assert_int_equal(w.runs_done, 1);
+        assert_int_equal(scheduler_run_state(w.s)->ok, 3);
+        assert_string_equal(job(0)->summary, "fine");
+}
+
+static void independent_tasks_of_different_agents_run_together(void **state) {
+        (void)state;
+        make(2, 3);
+        w.tasks[1].agent_index = 1;
+        w.tasks[2].agent_index = 0;
+        run();
+        assert_string_equal(w.order, "t0 t1 ");
+        ok(0);
+        assert_string_equal(w.order, "t0 t1 t2 ");
+}
+
+static void a_failure_skips_dependants_with_the_reason(void **state) {
+        (void)state;
+        make(2, 4);
+        depends(1, 0);
+        depends(2, 1);
+        w.tasks[3].agent_index = 1;
+        run();
+        assert_int_equal(result(0, CREW__OUTCOME__OUTCOME_FAILED, "", 1), 0);
+        assert_int_equal(job(0)->state, JOB_FAILED);
+        assert_string_equal(job(0)->error, "it said so");
+        assert_int_equal(job(1)->state, JOB_SKIPPED);
+        assert_string_equal(job(1)->error, "needs 't0', which failed");
+        assert_int_equal(job(2)->state, JOB_SKIPPED);
+        assert_string_equal(job(2)->error, "needs 't1', which was skipped");
+        assert_int_equal(w.runs_done, 0);
+        ok(1);
+        assert_int_equal(w.runs_done, 1);
+        assert_int_equal(scheduler_run_state(w.s)->ok, 1);
+}
+
+static void a_result_that_breaks_the_schema_fails_the_task(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        const char *schema = "{\"type\":\"object\",\"required\":[\"rows\"]}";
+        (void)state;
+        make(1, 1);
+        assert_int_equal(schema_compile("s.json", schema, strlen(schema), &w.tasks[0].output, &err), 0);
+        w.tasks[0].output_file = "s.json";
+        run();
+        ok(0);
+        assert_int_equal(job(0)->state, JOB_FAILED);
+        assert_non_null(strstr(job(0)->error, "s.json"));
+        assert_non_null(strstr(job(0)->error, "rows"));
+        schema_free(w.tasks[0].output);
+        w.tasks[0].output = NULL;
+}
+
+static void a_result_that_is_no_json_fails_the_task(void **state) {
+        (void)state;
+        make(1, 1);
+        run();
+        result(0, CREW__OUTCOME__OUTCOME_OK, "hello", 1);
+        assert_int_equal(job(0)->state, JOB_FAILED);
+}
+
+static void an_answer_to_a_foreign_or_finished_task_is_a_violation(void **state) {
+        struct sched_result r = {
+                .agent = 0, .task_id = "t-99", .outcome = CREW__OUTCOME__OUTCOME_OK, .result = "1", .result_len = 1};
+        char id[24];
+        (void)state;
+        make(2, 2);
+        w.tasks[1].agent_index = 1;
+        run();
+        assert_int_equal(scheduler_result(w.s, &r, 1), 1);
+        /* The other agent's task, by its right name. */
+        r.task_id = w.running[1]->id;
+        assert_int_equal(scheduler_result(w.s, &r, 1), 1);
+        snprintf(id, sizeof(id), "%s", w.running[0]->id);
+        assert_int_equal(ok(0), 0);
+        r.task_id = id;
+        assert_int_equal(scheduler_result(w.s, &r, 1), 1);
+        assert_int_equal(job(0)->state, JOB_DONE);
+}
+
+static void a_deadline_cancels_then_kills_then_is_a_timeout(void **state) {
+        (void)state;
+        make(1, 1);
+        run();
+        assert_int_equal(scheduler_next_deadline(w.s), 1 * S);
+        scheduler_expire(w.s, 1 * S - 1);
+        assert_int_equal(w.cancelled, 0);
+        scheduler_expire(w.s, 1 * S);
+        assert_int_equal(w.cancelled, 1);
+        scheduler_expire(w.s, 1 * S + SCHED_CANCEL_GRACE_NS);
+        scheduler_expire(w.s, 2 * S + SCHED_CANCEL_GRACE_NS);
+        assert_int_equal(w.cancelled, 1);
+        assert_int_equal(w.overdue, 1);
+        w.running[0] = NULL;
+        assert_false(scheduler_agent_gone(w.s, 0, true, "deadline", 4 * S));
+        assert_int_equal(job(0)->outcome, CREW__OUTCOME__OUTCOME_TIMEOUT);
+}
+
+static void a_result_after_the_deadline_counts_as_a_timeout(void **state) {
+        (void)state;
+        make(1, 1);
+        run();
+        scheduler_expire(w.s, 1 * S);
+        result(0, CREW__OUTCOME__OUTCOME_OK, "1", 1 * S + 1);
+        assert_int_equal(job(0)->outcome, CREW__OUTCOME__OUTCOME_TIMEOUT);
+        assert_int_equal(w.runs_done, 1);
+}
+
+static void a_killed_agents_task_goes_to_its_replacement(void **state) {
+        (void)state;
+        make(1, 2);
+        depends(1, 0);
+        run();
+        w.running[0] = NULL;
+        w.slot[0] = SCHED_BUSY;
+        assert_true(scheduler_agent_gone(w.s, 0, true, "operator", 1));
+        scheduler_poke(w.s, 1);
+        assert_int_equal(job(0)->state, JOB_WAITING);
+        w.slot[0] = SCHED_FREE;
+        scheduler_poke(w.s, 2);
+        assert_int_equal(job(0)->attempt, 2);
+        ok(0);
+        ok(0);
+        assert_string_equal(w.order, "t0 t0 t1 ");
+        assert_int_equal(scheduler_run_state(w.s)->ok, 2);
+}
+
+static void without_a_replacement_the_task_fails_and_the_next_one_too(void **state) {
+        (void)state;
+        make(2, 3);
+        w.tasks[2].agent_index = 1;
+        run();
+        w.running[0] = NULL;
+        w.slot[0] = SCHED_DEAD;
+        assert_false(scheduler_agent_gone(w.s, 0, false, "agent a0 terminated (operator)", 1));
+        scheduler_poke(w.s, 1);
+        assert_int_equal(job(0)->outcome, CREW__OUTCOME__OUTCOME_TERMINATED);
+        assert_string_equal(job(0)->error, "agent a0 terminated (operator)");
+        assert_string_equal(job(1)->error, "agent 0 is terminated");
+        ok(1);
+        assert_int_equal(job(2)->state, JOB_DONE);
+        assert_int_equal(w.runs_done, 1);
+}
+
+static void a_start_that_fails_is_told(void **state) {
+        (void)state;
+        make(1, 1);
+        w.start_result = -5;
+        run();
+        assert_int_equal(job(0)->state, JOB_FAILED);
+        assert_string_equal(job(0)->error, "cannot be started");
+        assert_int_equal(w.runs_done, 1);
+}
+
+static void a_second_run_waits_for_the_first_to_end(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        (void)state;
+        make(1, 1);
+        run();
+        assert_true(scheduler_run(w.s, 1, 2, 0, &err) < 0);
+        ok(0);
+        run();
+        ok(0);
+        assert_int_equal(w.runs_done, 2);
+}
+
+static void ad_hoc_tasks_are_checked_and_finish_once(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j;
+        (void)state;
+        make(2, 2);
+        depends(1, 0);
+        w.agents[1].orchestrator = true;
+        assert_true(scheduler_submit(w.s, &(struct sched_submit){.agent = "nobody"}, &j, &err) < 0);
+        assert_true(scheduler_submit(w.s, &(struct sched_submit){.task = "t9"}, &j, &err) < 0);
+        assert_true(scheduler_submit(w.s, &(struct sched_submit){.task = "t0", .agent = "a0"}, &j, &err) < 0);
+        assert_true(scheduler_submit(w.s, &(struct sched_submit){.agent = "a1"}, &j, &err) < 0);
+        assert_true(scheduler_submit(w.s, &(struct sched_submit){.agent = "a0", .input = "{"}, &j, &err) < 0);
+        assert_true(scheduler_submit(w.s, &(struct sched_submit){.task = "t1"}, &j, &err) < 0);
+        assert_non_null(strstr(err.msg, "needs the result of 't0'"));
+        assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.agent = "a0", .input = "[1]"}, &j, &err), 0);
+        assert_string_equal(w.order, "");
+        scheduler_poke(w.s, 0);
+        assert_string_equal(w.order, "ad-hoc ");
+        ok(0);
+        assert_int_equal(w.finished, 1);
+        assert_int_equal(w.finished_outcome, CREW__OUTCOME__OUTCOME_OK);
+}
+
+static void a_stop_skips_what_waits(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j;
+        (void)state;
+        make(1, 2);
+        run();
+        scheduler_stop(w.s, "the crew is stopping", 1);
+        assert_int_equal(job(1)->state, JOB_SKIPPED);
+        assert_string_equal(job(1)->error, "the crew is stopping");
+        w.running[0] = NULL;
+        assert_false(scheduler_agent_gone(w.s, 0, true, "shutdown", 1));
+        scheduler_poke(w.s, 1);
+        assert_int_equal(w.runs_done, 1);
+        assert_true(scheduler_submit(w.s, &(struct sched_submit){.agent = "a0"}, &j, &err) < 0);
+}
+
+/* Random acyclic graphs, random results and deaths: every task ends exactly once, none before its context. */
+static void random_graphs_end_with_every_task_final_once(void **state) {
+        (void)state;
+        for (uint64_t round = 1; round <= 300; round++) {
+                uint64_t seed = round * 104729, now = 1;
+                uint32_t n_agents = 1 + test_random(&seed, A_MAX), n_tasks = 1 + test_random(&seed, T_MAX);
+                teardown(NULL);
+                setup(NULL);
+                make(n_agents, n_tasks);
+                for (uint32_t t = 0; t < n_tasks; t++) {
+                        w.tasks[t].agent_index = test_random(&seed, n_agents);
+                        for (uint32_t k = 0; k < t; k++) {
+                                if (test_random(&seed, 5) == 0)
+                                        depends(t, k);
+                        }
+                }
+                run();
+                for (int i = 0; i < 10000 && w.runs_done == 0; i++) {
+                        uint32_t agent = test_random(&seed, n_agents);
+                        now++;
+                        if (!w.running[agent])
+                                continue;
+                        switch (test_random(&seed, 8)) {
+                        case 0:
+                                result(agent, CREW__OUTCOME__OUTCOME_FAILED, "", now);
+                                break;
+                        case 1:
+                                w.running[agent] = NULL;
+                                scheduler_agent_gone(w.s, agent, test_random(&seed, 2), "killed", now);
+                                scheduler_poke(w.s, now);
+                                break;
+                        default:
+                                result(agent, CREW__OUTCOME__OUTCOME_OK, "[]", now);
+                        }
+                }
+                assert_int_equal(w.runs_done, 1);
+                for (uint32_t t = 0; t < n_tasks; t++)
+                        assert_int_equal(w.final[t], 1);
+        }
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(a_chain_runs_in_order_and_passes_results_on, setup, teardown),
+                cmocka_unit_test_setup_teardown(independent_tasks_of_different_agents_run_together, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_failure_skips_dependants_with_the_reason, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_result_that_breaks_the_schema_fails_the_task, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_result_that_is_no_json_fails_the_task, setup, teardown),
+                cmocka_unit_test_setup_teardown(an_answer_to_a_foreign_or_finished_task_is_a_violation, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_deadline_cancels_then_kills_then_is_a_timeout, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_result_after_the_deadline_counts_as_a_timeout, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_killed_agents_task_goes_to_its_replacement, setup, teardown),
+                cmocka_unit_test_setup_teardown(without_a_replacement_the_task_fails_and_the_next_one_too, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_start_that_fails_is_told, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_second_run_waits_for_the_first_to_end, setup, teardown),
+                cmocka_unit_test_setup_teardown(ad_hoc_tasks_are_checked_and_finish_once, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_stop_skips_what_waits, setup, teardown),
+                cmocka_unit_test_setup_teardown(random_graphs_end_with_every_task_final_once, setup, teardown),
+        };
+        cmocka_set_message_output(CM_OUTPUT_TAP);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
