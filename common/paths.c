@@ -71,7 +71,10 @@ int crew_program_path(const char *name, char out[PATH_MAX], struct crew_err *err
         if (r < 0)
                 return r;
         for (size_t i = 0; i < ELEMENTSOF(near); i++) {
-                if ((size_t)snprintf(out, PATH_MAX, "%s%s/%s", dir, near[i], name) < PATH_MAX && access(out, X_OK) == 0)
+                char beside[PATH_MAX];
+                /* Without the "..": plans take normalised paths only. */
+                if ((size_t)snprintf(beside, sizeof(beside), "%s%s/%s", dir, near[i], name) < sizeof(beside) &&
+                    access(beside, X_OK) == 0 && realpath(beside, out))
                         return 0;
         }
         if ((size_t)snprintf(out, PATH_MAX, "%s/%s", CREW_LIBEXECDIR, name) < PATH_MAX && access(out, X_OK) == 0)
