@@ -9,6 +9,7 @@
 Every mode first checks that the schema bounds what a peer can make us hold: a field without a limit, a string without
 a character set, a recursive message or a type that has no one encoding ends the build with the field's name.
 """
+import os
 import sys
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -123,9 +124,10 @@ def check(schema):
     need(schema.file.syntax == "proto3", "schema", "not proto3")
     for m in schema.file.message_type:
         need(not m.nested_type and not m.enum_type, m.name, "nested types and maps are not supported")
-        need(m.name == "Envelope" or not m.oneof_decl, m.name, "only Envelope has a oneof")
+    for m in schema.file.message_type:
         for f in m.field:
             check_field(schema, m, f)
+        need(m.name == "Envelope" or not m.oneof_decl, m.name, "only Envelope has a oneof")
         check_not_recursive(schema, m)
     for field, message in schema.bodies():
         need(field.type == FD.TYPE_MESSAGE, f"Envelope.{field.name}", "a body is a message")
@@ -249,8 +251,9 @@ def python(schema):
     out += [f'    "{f.name}": ("{m.name}", {schema.row(m).max_bytes}),' for f, m in schema.bodies()]
     out += ["}", "", "ENUMS = {"]
     for e in schema.file.enum_type:
+        prefix = os.path.commonprefix([v.name for v in e.value])
         out.append(f'    "{e.name}": {{')
-        out += [f'        "{v.name}": {v.number},' for v in e.value]
+        out += [f'        "{v.name.removeprefix(prefix) if v.number else "UNSET"}": {v.number},' for v in e.value]
         out.append("    },")
     out += ["}"]
     return ("\n".join(out) + "\n").encode()
