@@ -76,7 +76,8 @@ static void runtime_rules(struct plan_builder *b) {
         plan_add_rule(b, "/etc/ld.so.cache", LANDLOCK_ACCESS_FS_READ_FILE, PLAN_MOUNT_OPTIONAL);
         plan_add_rule(b, "/etc/alternatives", READ_EXEC, PLAN_MOUNT_OPTIONAL);
         plan_add_rule(b, "/proc", LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR, 0);
-        plan_add_rule(b, "/dev", LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_DIR, 0);
+        plan_add_rule(b, "/dev", LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_DIR,
+                      0);
         plan_add_rule(b, "/tmp", rw, 0);
         plan_add_rule(b, "/home/agent", rw, 0);
 }

@@ -9,14 +9,14 @@
 
 #include "worker/sandbox/jail.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #define FIXTURE_UID 200900u
-
 
 /* Head, view, outer and agent layer, environment; flags are PLAN_*; root mode is added when we are root. */
 struct plan_builder *fixture_builder(uint32_t flags, const char *profile, const struct plan_limits *limits,
