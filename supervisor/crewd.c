@@ -137,7 +137,6 @@ static void check_start(struct crewd *c) {
                 return;
         c->phase = CREWD_RUNNING;
         tell_starter(c, "ready\n");
-        events_text(c->events, "log", "the crew is ready");
 }
 
 static void stop_agent(struct agent *a, uint64_t grace_ms, const char *reason) {
@@ -347,6 +346,7 @@ int crewd_run(struct crewd_setup *setup) {
                            .ready_fd = setup->ready_fd,
                            .owner_fd = setup->owner_fd};
         c.next_ping_ns = c.started_ns + AGENT_PING_NS;
+        memcpy(c.crew_path, setup->crew_path, sizeof(c.crew_path));
         snprintf(c.audit_dir, sizeof(c.audit_dir), "%.*s/%s/audit", PATH_MAX - 128, c.paths.state, c.file->name);
         int r = crewd_parts_open(&c, setup, &err);
         if (r < 0) {

@@ -38,7 +38,7 @@ struct crewd {
         uv_loop_t loop;
         enum crewd_phase phase;
         struct crew_paths paths;
-        char audit_dir[PATH_MAX];
+        char audit_dir[PATH_MAX], crew_path[PATH_MAX];
         struct crew_file *file;
         struct rundir *rundir;
         bool root_mode;
@@ -76,7 +76,8 @@ struct crewd {
 
 /* What main has prepared before the loop exists. */
 struct crewd_setup {
-        struct crew_file *file; /* owned from here on */
+        struct crew_file *file;   /* owned from here on */
+        char crew_path[PATH_MAX]; /* absolute */
         struct crew_paths paths;
         struct rundir *rundir;
         int spawner_fd, evidence_fd, gateway_fd, hooks_fd; /* -1: none */

@@ -97,7 +97,7 @@ int journal_policy(struct agent *a) {
         record_init(&r, RECORD_POLICY, "crewd");
         record_str(&r, "file", a->decl->policy_file);
         record_hex(&r, "sha256", policy_image_sha256(a->decl->policy), CREW_SHA256_BYTES);
-        record_str(&r, "crew_file", a->crewd->file->path);
+        record_str(&r, "crew_file", a->crewd->crew_path);
         record_hex(&r, "crew_sha256", a->crewd->file->sha256, sizeof(a->crewd->file->sha256));
         record_str(&r, "mode", a->crewd->root_mode ? "root" : "rootless");
         record_str(&r, "version", CREW_VERSION);

@@ -172,6 +172,8 @@ static int load(const struct options *o, struct crewd_setup *s) {
                 tell(o, report.n && text ? text : err.msg);
         else if (report.n && text)
                 fprintf(stderr, "%s", text);
+        if (r == 0 && !realpath(o->crew_file, s->crew_path))
+                snprintf(s->crew_path, sizeof(s->crew_path), "%.*s", (int)sizeof(s->crew_path) - 1, o->crew_file);
         free(text);
         policy_report_fini(&report);
         return r;

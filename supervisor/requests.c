@@ -101,7 +101,7 @@ static void on_hello(struct crewd *c, uint64_t client, const Crew__Envelope *e) 
         body.protocol = 1;
         body.crew = (char *)c->file->name;
         body.version = (char *)CREW_VERSION;
-        body.crew_file = (char *)c->file->path;
+        body.crew_file = c->crew_path;
         body.pid = (uint32_t)getpid();
         out.corr = e->seq;
         out.body_case = CREW__ENVELOPE__BODY_SERVER_HELLO;
