@@ -22,7 +22,7 @@ enum {
         GRANTS = R | W | X,
 };
 
-/* Places of the host that no policy may grant, and why.  `below` covers everything in them as well. */
+/* Places of the host that no policy may grant, and why; `below`: nor anything in them, nor a tree around them. */
 static const struct place {
         const char *path;
         bool below;
@@ -30,12 +30,17 @@ static const struct place {
         const char *why;
 } places[] = {
         {"/", false, GRANTS, "that is the whole system"},
+        {"/etc", false, GRANTS, "it holds the system's keys; list the files that are needed"},
+        {"/tmp", false, GRANTS, "the agent has a private /tmp; list a directory below it"},
+        {"/var", false, GRANTS, "that is the state of the whole system; list a directory below it"},
+        {"/home", false, GRANTS, "that is every user's home; list a directory below it"},
+        {"/home/agent", false, GRANTS, "the agent has a private /home/agent"},
+        {"/root", false, GRANTS, "a home directory holds keys; list a directory below it"},
         {"/proc", true, GRANTS, "the jail has its own /proc"},
         {"/sys", true, GRANTS, "kernel interfaces are never in a jail"},
         {"/dev", true, GRANTS, "the jail has its own /dev"},
         {"/run", true, GRANTS, "it holds the sockets of the system's services"},
         {"/var/run", true, GRANTS, "it holds the sockets of the system's services"},
-        {"/etc", false, GRANTS, "it holds the system's keys; list the files that are needed"},
         {"/etc", true, W | X, "it is the system's configuration"},
         {"/etc/shadow", true, GRANTS, "it holds password hashes"},
         {"/etc/shadow-", true, GRANTS, "it holds password hashes"},
@@ -51,11 +56,6 @@ static const struct place {
         {"/sbin", true, W, "the runtime of every agent is in it"},
         {"/lib", true, W, "the runtime of every agent is in it"},
         {"/lib64", true, W, "the runtime of every agent is in it"},
-        {"/tmp", false, GRANTS, "the agent has a private /tmp; list a directory below it"},
-        {"/var", false, GRANTS, "that is the state of the whole system; list a directory below it"},
-        {"/home", false, GRANTS, "that is every user's home; list a directory below it"},
-        {"/home/agent", false, GRANTS, "the agent has a private /home/agent"},
-        {"/root", false, GRANTS, "a home directory holds keys; list a directory below it"},
 };
 
 /* What a home directory may hold that an agent should not see. */
@@ -104,21 +104,37 @@ static const char *slash(const struct policy_path *p) {
 
 /* --- places --- */
 
+static bool place_hit(const struct place *at, enum policy_path_kind kind, const char *path) {
+        return at->kinds & 1u << kind && (at->below ? path_within(at->path, path) : strcmp(at->path, path) == 0);
+}
+
 const char *place_refused(enum policy_path_kind kind, const char *path) {
-        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
-                const struct place *at = &places[i];
-                bool hit = at->below ? path_within(at->path, path) : strcmp(at->path, path) == 0;
-                if (hit && at->kinds & 1u << kind)
-                        return at->why;
-        }
+        for (size_t i = 0; i < ELEMENTSOF(places); i++)
+                if (place_hit(&places[i], kind, path))
+                        return places[i].why;
         return NULL;
 }
 
-static bool check_place(struct checker *c, const struct policy_path *p) {
-        const char *why = place_refused(p->kind, p->path);
+static bool covered_by_hole(const struct checker *c, const char *path) {
+        for (size_t i = 0; i < c->d->n_paths; i++)
+                if (c->d->paths[i].kind == POLICY_DENY && path_covers(&c->d->paths[i], path))
+                        return true;
+        return false;
+}
 
+static bool check_place(struct checker *c, const struct policy_path *p) {
+        const char *why = place_refused(p->kind, p->path), *inner = NULL;
+
+        for (size_t i = 0; !why && p->tree && i < ELEMENTSOF(places); i++) {
+                const struct place *at = &places[i];
+                if (at->below && at->kinds & 1u << p->kind && path_within(p->path, at->path) &&
+                    !covered_by_hole(c, at->path))
+                        why = at->why, inner = at->path;
+        }
         if (why)
-                error_at(c, p, "", "'%s%s' cannot be granted in %s: %s", p->path, slash(p), verb_of(p), why);
+                error_at(c, p, inner ? "put a hole there, in filesystem.deny" : "",
+                         "'%s%s' cannot be granted in %s: %s%s%s", p->path, slash(p), verb_of(p), inner ? inner : "",
+                         inner ? " is inside, and " : "", why);
         return !why;
 }
 
@@ -146,13 +162,6 @@ static bool check_own(struct checker *c, const struct policy_path *p) {
                 return false;
         }
         return true;
-}
-
-static bool covered_by_hole(const struct checker *c, const char *path) {
-        for (size_t i = 0; i < c->d->n_paths; i++)
-                if (c->d->paths[i].kind == POLICY_DENY && path_covers(&c->d->paths[i], path))
-                        return true;
-        return false;
 }
 
 static void warn_credentials(struct checker *c, const struct policy_path *p) {
@@ -238,6 +247,9 @@ static void check_grant_in_hole(struct checker *c, const struct policy_path *p) 
                 if (h->kind == POLICY_DENY && strcmp(h->path, p->path) != 0 && path_covers(h, p->path))
                         error_at(c, p, "", "'%s%s' lies in the hole '%s%s' of line %u: it would never be visible", p->path,
                                  slash(p), h->path, slash(h), h->mark.line);
+                if (h->kind == POLICY_READ_ONLY && p->kind == POLICY_WRITE && path_covers(h, p->path))
+                        error_at(c, p, "", "'%s%s' lies in the read-only part '%s%s' of line %u", p->path, slash(p),
+                                 h->path, slash(h), h->mark.line);
         }
 }
 

@@ -20,11 +20,18 @@ struct guarded {
         uint32_t line; /* in the crew file; 0: itself */
 };
 
+struct written { /* a write path of an agent */
+        size_t agent;
+        struct policy_path path;
+};
+
 struct crew_check {
         struct crew_draft *d;
         const struct crew_file *c;
         struct guarded *guarded;
         size_t n_guarded;
+        struct written *written;
+        size_t n_written;
         uint8_t *reaches; /* n_tasks x n_tasks: does task i come after task k? */
 };
 
@@ -164,15 +171,26 @@ static void check_pair(struct crew_check *k, size_t i, const struct policy_path 
                         a->name, b->name, b->name, w->path, slash(w), policy_file(b->policy), w->mark.line);
 }
 
-static void check_against_writers(struct crew_check *k, size_t i, const struct policy_path *p) {
-        for (size_t j = 0; j < k->c->n_agents; j++) {
-                const struct policy_image *other = k->c->agents[j].policy;
-                for (size_t n = 0; j != i && other && n < policy_n_paths(other); n++) {
-                        struct policy_path w = policy_path_at(other, n);
-                        if (w.kind == POLICY_WRITE)
-                                check_pair(k, i, p, j, &w);
+static int find_written(struct crew_check *k) {
+        for (size_t i = 0; i < k->c->n_agents; i++) {
+                const struct policy_image *p = k->c->agents[i].policy;
+                for (size_t n = 0; n < policy_n_paths(p); n++) {
+                        struct policy_path path = policy_path_at(p, n);
+                        if (path.kind != POLICY_WRITE)
+                                continue;
+                        int r = arena_grow(k->d->b.arena, &k->written, k->n_written, sizeof(*k->written));
+                        if (r < 0)
+                                return r;
+                        k->written[k->n_written++] = (struct written){i, path};
                 }
         }
+        return 0;
+}
+
+static void check_against_writers(struct crew_check *k, size_t i, const struct policy_path *p) {
+        for (size_t n = 0; n < k->n_written; n++)
+                if (k->written[n].agent != i)
+                        check_pair(k, i, p, k->written[n].agent, &k->written[n].path);
 }
 
 /* --- tools --- */
@@ -282,26 +300,56 @@ static const char *find_program(const char *word, char *buf, size_t size) {
         return strcmp(word, "crew-call") == 0 ? "/run/crew/bin/crew-call" : NULL;
 }
 
+static bool may_execute(const struct crew_agent *a, const char *program) {
+        char real[PATH_MAX];
+
+        if (policy_decide(a->policy, POLICY_DO_EXEC, program).allowed)
+                return true;
+        return realpath(program, real) && policy_decide(a->policy, POLICY_DO_EXEC, real).allowed;
+}
+
+/* The program's path, or NULL after reporting that there is none. */
+static const char *named_program(struct crew_check *k, const struct node *command, const char *word, char *buf,
+                                 size_t size) {
+        const char *program = find_program(word, buf, size);
+
+        if (!program)
+                bind_error(&k->d->b, command->first, "looked for in /usr/local/bin, /usr/bin and /bin",
+                           "'command': there is no program '%.200s'", word);
+        return program;
+}
+
 static void check_command(struct crew_check *k, size_t i) {
         const struct crew_agent *a = &k->c->agents[i];
         const struct node *at = k->d->agents[i].command;
-        char buf[PATH_MAX], real[PATH_MAX];
+        char buf[PATH_MAX];
+        const char *program = at ? named_program(k, at, a->command[0], buf, sizeof(buf)) : NULL;
 
-        if (!a->n_command)
-                return;
-        const char *program = find_program(a->command[0], buf, sizeof(buf));
-        if (!program) {
-                bind_error(&k->d->b, at->first, "looked for in /usr/local/bin, /usr/bin and /bin",
-                           "'command': there is no program '%.200s'", a->command[0]);
-                return;
-        }
-        bool listed = policy_decide(a->policy, POLICY_DO_EXEC, program).allowed;
-        if (!listed && realpath(program, real))
-                listed = policy_decide(a->policy, POLICY_DO_EXEC, real).allowed;
-        if (!listed)
+        if (program && !may_execute(a, program))
                 bind_error(&k->d->b, at->first, "list it in filesystem.exec, or start it by its interpreter",
                            "agent '%s' may not execute %.200s: it is neither in the runtime nor in filesystem.exec (%s)",
                            a->name, program, policy_file(a->policy));
+}
+
+/* A tool is a file of the crew, or a program that each agent who may call it could run as well. */
+static void check_tool_command(struct crew_check *k, size_t t) {
+        const struct crew_tool *tool = &k->c->tools[t];
+        const struct node *at = k->d->tools[t].command;
+        char buf[PATH_MAX], own[PATH_MAX];
+        const char *program = named_program(k, at, tool->command[0], buf, sizeof(buf));
+
+        if (!program || crew_own_file(k->c, program, own))
+                return;
+        for (size_t i = 0; i < k->c->n_agents; i++) {
+                const struct crew_agent *a = &k->c->agents[i];
+                if (a->orchestrator || !policy_decide(a->policy, POLICY_DO_TOOL, tool->name).allowed ||
+                    may_execute(a, program))
+                        continue;
+                bind_error(&k->d->b, at->first, "keep it below ${CREW_DIR}, or list it in filesystem.exec",
+                           "agent '%s' cannot call tool '%s': %.200s is neither a file of the crew nor in its runtime or "
+                           "filesystem.exec (%s)",
+                           a->name, tool->name, program, policy_file(a->policy));
+        }
 }
 
 static void check_endpoints(struct crew_check *k) {
@@ -323,15 +371,10 @@ static void check_endpoints(struct crew_check *k) {
 static bool made_by_a_member(const void *user, const char *path) {
         const struct crew_check *k = user;
 
-        for (size_t i = 0; i < k->c->n_agents; i++) {
-                const struct policy_image *p = k->c->agents[i].policy;
-                for (size_t n = 0; n < policy_n_paths(p); n++) {
-                        struct policy_path w = policy_path_at(p, n);
-                        /* inside the write tree, or above it: the tree is made at start */
-                        if (w.kind == POLICY_WRITE && w.tree && path_overlaps(w.path, path))
-                                return true;
-                }
-        }
+        /* inside a write tree, or above one: the tree is made at start */
+        for (size_t i = 0; i < k->n_written; i++)
+                if (k->written[i].path.tree && path_overlaps(k->written[i].path.path, path))
+                        return true;
         return false;
 }
 
@@ -381,9 +424,13 @@ int crew_check(struct crew_draft *d, struct crew_err *err) {
         int r = guard_all(&k);
 
         if (r == 0)
+                r = find_written(&k);
+        if (r == 0)
                 r = find_order(&k);
         for (size_t i = 0; r == 0 && i < k.c->n_agents; i++)
                 r = check_agent(&k, i);
+        for (size_t t = 0; r == 0 && t < k.c->n_tools; t++)
+                check_tool_command(&k, t);
         if (r == 0)
                 check_endpoints(&k);
         return r < 0 ? crew_fail(err, -r, "%s: out of memory", d->c->path) : 0;

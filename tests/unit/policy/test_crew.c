@@ -309,6 +309,25 @@ static void the_program_must_be_in_the_runtime_or_in_exec(void **state) {
         loaded_fini(&l);
 }
 
+static void a_tools_program_must_be_the_crews_or_executable_anyway(void **state) {
+        struct scratch apart;
+        char yaml[PATH_MAX + 200];
+        struct loaded l;
+
+        scratch_file(&s, "roles/u.yaml", ROLE("u", "  tools: {allowed: [t]}\n"));
+        error_in_crew(HEAD "tools: {t: {command: [no-such-program-here]}}\nagents: {u: {policy: u.yaml, command: [cat]}}\n",
+                      3, 23, "there is no program 'no-such-program-here'", "/usr/bin");
+        scratch_init(&apart);
+        snprintf(yaml, sizeof(yaml),
+                 HEAD "tools: {t: {command: [\"%s\"]}}\nagents: {u: {policy: u.yaml, command: [cat]}}\n",
+                 scratch_file(&apart, "tool", "#!/bin/sh\n"));
+        error_in_crew(yaml, 3, 23, "agent 'u' cannot call tool 't': ", "below ${CREW_DIR}");
+        scratch_fini(&apart);
+        load(&l, HEAD "tools: {t: {command: [cat]}}\nagents: {u: {policy: u.yaml, command: [cat]}}\n");
+        assert_int_equal(l.r, 0);
+        loaded_fini(&l);
+}
+
 static void a_missing_read_path_is_an_error_in_a_crew(void **state) {
         scratch_file(&s, "roles/m.yaml", ROLE("m", "  filesystem: {read: [\"${CREW_DIR}/nowhere/\"]}\n"));
         expect_in(HEAD "agents: {m: {policy: m.yaml, command: [cat]}}\n", false, "/roles/m.yaml", 4, 23, "does not exist",
@@ -464,6 +483,7 @@ int main(void) {
                 cmocka_unit_test(bad_values_say_what_was_expected),
                 cmocka_unit_test(a_task_needs_an_agent_with_a_program),
                 cmocka_unit_test(the_program_must_be_in_the_runtime_or_in_exec),
+                cmocka_unit_test(a_tools_program_must_be_the_crews_or_executable_anyway),
                 cmocka_unit_test(a_missing_read_path_is_an_error_in_a_crew),
                 cmocka_unit_test(what_judges_an_agent_it_cannot_write),
                 cmocka_unit_test(a_tool_must_be_out_of_an_agents_sight),

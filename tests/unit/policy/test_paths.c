@@ -84,6 +84,12 @@ static void some_places_nobody_may_be_granted(void **state) {
         }
 }
 
+static void a_tree_around_such_a_place_needs_a_hole(void **state) {
+        expect_error(fs_body("read: [\"/etc/ssl/\"]"), 4, 23, "/etc/ssl/private is inside, and it holds private keys",
+                     "filesystem.deny");
+        expect_clean(fs_body("read: [\"/etc/ssl/\"], deny: [\"/etc/ssl/private/\"]"));
+}
+
 static void our_own_directories_cannot_be_granted(void **state) {
         const char *home = getenv("CREWD_HOME");
         static const char *const subs[] = {"/lib/x/", "/run/", "/etc/roles/", "/"};
@@ -185,6 +191,8 @@ static void holes_lie_inside_what_is_granted(void **state) {
         expect_clean(fs_body("read: [\"%s/a/\"], deny: [\"%s/a/hole/\", \"%s/a/f\"]", s.dir, s.dir, s.dir));
         expect_clean(fs_body("write: [\"%s/a/\"], read_only: [\"%s/a/hole/\"]", s.dir, s.dir));
         expect_clean(fs_body("deny: [\"/usr/bin/env\"]"));
+        expect_error(fs_body("write: [\"%s/a/\", \"%s/a/hole/in/\"], read_only: [\"%s/a/hole/\"]", s.dir, s.dir, s.dir), 4,
+                     0, "lies in the read-only part", "");
         scratch_fini(&s);
 }
 
@@ -285,6 +293,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(the_text_of_a_path_is_strict),
                 cmocka_unit_test(some_places_nobody_may_be_granted),
+                cmocka_unit_test(a_tree_around_such_a_place_needs_a_hole),
                 cmocka_unit_test(our_own_directories_cannot_be_granted),
                 cmocka_unit_test(the_policy_itself_cannot_be_written),
                 cmocka_unit_test(symbolic_links_are_refused_with_the_real_path),
