@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crew-evidence's one loop: descriptors with a callback each, the registry of instances, and what is due next.
+ * Single-threaded.
+ */
+#pragma once
+
+#include "common/err.h"
+#include "common/evidence.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SERVER_INSTANCES_MAX 1024u
+
+struct source { /* embedded in what owns the descriptor */
+        int fd;
+        void (*on_ready)(struct source *s, uint32_t epoll_events);
+};
+
+struct outbox;
+struct landlock_source;
+struct marks;
+struct listener;
+
+struct instance { /* owned by the server */
+        uint32_t id;
+        uint32_t uid;
+        int32_t pid;
+        uint64_t watched_ns; /* realtime of the WATCH */
+        uint64_t forget_ns;  /* monotonic, 0: alive */
+        uint32_t domains;    /* Landlock domains of it that the kernel has not let go of */
+        struct outbox *outbox;
+        struct listener *listener; /* rootless */
+        struct marks *marks;       /* root */
+        struct instance *next;
+};
+
+struct server {
+        int epoll;
+        struct source crewd;
+        bool want_out;      /* crewd's socket is full */
+        volatile bool stop; /* also set by SIGTERM */
+        bool root;
+        int32_t crewd_pid;
+        struct instance *instances;
+        size_t n_instances;
+        struct landlock_source *landlock;
+        uint64_t fanotify_lost_ns; /* when it was last said that an overflow is nobody's in particular */
+};
+
+int server_add(struct server *sv, struct source *s, uint32_t epoll_events, struct crew_err *err);
+void server_remove(struct server *sv, struct source *s);
+struct instance *server_instance(struct server *sv, uint32_t id);
+struct instance *server_instance_by_uid(struct server *sv, uint32_t uid);
+/* One message to crewd.  0, -EAGAIN (full, will be woken), or another errno: crewd is gone. */
+int server_send(struct server *sv, const struct evidence_msg *m);
+/* count 0: unknown; id 0: whose is unknown. */
+void server_report_lost(struct server *sv, uint32_t id, enum evidence_source source, uint64_t count);
+int server_run(struct server *sv, struct crew_err *err);
