@@ -116,8 +116,11 @@ enum ipc_reject ipc_accept(struct ipc_arena *a, enum ipc_side sender, uint32_t s
                 return reject(refusal, IPC_TOO_LARGE, "frame", "max_bytes %u", ipc_max_frame[sender]);
         if ((r = unpack(a, sender, bytes, n, &e, refusal)))
                 return r;
-        if (!check_known(&rules_envelope, &e->base, refusal))
+        if (!check_known(&rules_envelope, &e->base, refusal)) {
+                if (!refusal->field[0])
+                        snprintf(refusal->field, sizeof(refusal->field), "frame");
                 return refusal->why = IPC_UNKNOWN_FIELD;
+        }
         if (e->version != IPC_VERSION)
                 return reject(refusal, IPC_BAD_VERSION, "version", "%u", IPC_VERSION);
         if ((r = check_row(e, sender, state, n, refusal)))

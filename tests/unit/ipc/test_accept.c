@@ -184,7 +184,7 @@ static void unknown_fields_are_refused_at_every_level(void **state) {
 
         struct frame f = tool_call("a", "{}");
         put_text(&f, 99, "x");
-        assert_refused(ask(IPC_WORKER, IPC_STATE_WORKING, &f), IPC_UNKNOWN_FIELD, "");
+        assert_refused(ask(IPC_WORKER, IPC_STATE_WORKING, &f), IPC_UNKNOWN_FIELD, "frame");
         assert_string_equal(refusal.rule, "unknown field 99");
 
         put_text(&body, 1, "a");
@@ -205,7 +205,7 @@ static void unknown_body_type_is_refused(void **state) {
 
         put_text(&body, 1, "a");
         struct frame f = wrap(200, &body);
-        assert_refused(ask(IPC_WORKER, IPC_STATE_WORKING, &f), IPC_UNKNOWN_FIELD, "");
+        assert_refused(ask(IPC_WORKER, IPC_STATE_WORKING, &f), IPC_UNKNOWN_FIELD, "frame");
 }
 
 static void wrong_version_is_refused(void **state) {
