@@ -157,7 +157,23 @@ static int put_proc(int dir, const char *file, const char *text, struct crew_err
         return 0;
 }
 
-static int map_ids(struct spawn *s, struct crew_err *err) {
+static int child_died(struct spawn *s, struct crew_err *err) {
+        siginfo_t info = {0};
+        uint32_t at = *s->birth.progress;
+
+        snprintf(s->out->step, sizeof(s->out->step), "%s", jail_child_step_name(at));
+        waitid(P_PIDFD, (id_t)s->out->pidfd, &info, WEXITED | WNOWAIT);
+        return crew_fail(err, ECHILD, "the child died (%s %d)", info.si_code == CLD_EXITED ? "status" : "signal",
+                         info.si_status);
+}
+
+static int child_failed(struct spawn *s, struct jail_msg *m, struct crew_err *err) {
+        m->step[sizeof(m->step) - 1] = m->text[sizeof(m->text) - 1] = '\0';
+        memcpy(s->out->step, m->step, sizeof(s->out->step));
+        return crew_fail(err, m->errno_ > 0 ? m->errno_ : EPROTO, "%s", m->text);
+}
+
+static int write_maps(struct spawn *s, struct crew_err *err) {
         const struct plan *p = s->birth.plan;
         const struct jail_msg mapped = {.kind = JAIL_MAPPED};
         char path[32], uids[64], gids[64];
@@ -179,14 +195,17 @@ static int map_ids(struct spawn *s, struct crew_err *err) {
         return n < 0 ? crew_fail(err, (int)-n, "the child is gone") : 0;
 }
 
-static int child_died(struct spawn *s, struct crew_err *err) {
-        siginfo_t info = {0};
-        uint32_t at = *s->birth.progress;
+/* Writing fails too when the child has given up by itself; then its own word says more. */
+static int map_ids(struct spawn *s, struct crew_err *err) {
+        struct jail_msg m;
+        int r = write_maps(s, err);
 
-        snprintf(s->out->step, sizeof(s->out->step), "%s", jail_child_step_name(at));
-        waitid(P_PIDFD, (id_t)s->out->pidfd, &info, WEXITED | WNOWAIT);
-        return crew_fail(err, ECHILD, "the child died (%s %d)", info.si_code == CLD_EXITED ? "status" : "signal",
-                         info.si_status);
+        if (r == 0)
+                return 0;
+        ssize_t n = recv(s->sync, &m, sizeof(m), MSG_DONTWAIT);
+        if (n == (ssize_t)sizeof(m) && m.kind == JAIL_FAILED)
+                return child_failed(s, &m, err);
+        return n == 0 ? child_died(s, err) : r;
 }
 
 /* Next message of the child; meanwhile its reported calls are let through. */
@@ -211,12 +230,6 @@ static int next_message(struct spawn *s, struct jail_msg *m, int fds[4], size_t 
                         return 0;
                 return child_died(s, err);
         }
-}
-
-static int child_failed(struct spawn *s, struct jail_msg *m, struct crew_err *err) {
-        m->step[sizeof(m->step) - 1] = m->text[sizeof(m->text) - 1] = '\0';
-        memcpy(s->out->step, m->step, sizeof(s->out->step));
-        return crew_fail(err, m->errno_ > 0 ? m->errno_ : EPROTO, "%s", m->text);
 }
 
 static int take_listeners(struct spawn *s, const int fds[4], size_t n, struct crew_err *err) {

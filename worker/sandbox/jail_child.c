@@ -278,7 +278,7 @@ static int test_fault(const char *step, struct crew_err *err) {
         const char *f = jail_test_fail_step;
 
         if (f && f[0] == '!' && strcmp(f + 1, step) == 0)
-                kill(0, SIGKILL), _exit(1); /* pid 1 ignores its own SIGKILL: leave without a word */
+                _exit(1); /* leave without a word */
         return f && strcmp(f, step) == 0 ? crew_fail(err, EIO, "test fault") : 0;
 }
 

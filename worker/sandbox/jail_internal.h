@@ -41,5 +41,6 @@ _Noreturn void jail_child_run(struct jail_birth *b);
 const char *jail_child_step_name(uint32_t i);
 uint32_t jail_child_steps(void);
 
-/* For the fault tests only: the step with this name fails (inside or outside), or with "!" in front is killed there. */
+/* For the fault tests only: the step with this name fails (inside or outside), or with "!" in front the child dies
+ * there without a word. */
 extern const char *jail_test_fail_step;
