@@ -268,8 +268,7 @@ static void invalid_utf8_is_refused(void **state) {
                                           "\xff",
                                           "\xc3",
                                           "ok then \xe2\x82",
-                                          "0123456789abcdef\xfe"
-                                          "0123456789abcdef"};
+                                          "0123456789abcdef\3760123456789abcdef"};
 
         for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
                 struct frame f = tool_call(bad[i], "{}");
