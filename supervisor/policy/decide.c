@@ -71,29 +71,36 @@ static const struct file_verb file_verbs[] = {
         [POLICY_DO_EXEC] = {KIND(EXEC) | KIND(RUNTIME), IMAGE_EXEC, "not in exec policy"},
 };
 
+enum { R = 1u << POLICY_DO_READ, RW = R | 1u << POLICY_DO_WRITE, RX = R | 1u << POLICY_DO_EXEC };
+
 /* What every jail has, whatever its policy says. */
 static const struct builtin {
-        const char *path;
-        bool tree;
+        const char *path, *text;
         unsigned verbs;
+        bool tree;
         bool private_copy; /* the host has another thing at this path */
-        const char *text;
 } builtins[] = {
-        {"/tmp", true, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, true, "the agent has a private, empty /tmp there"},
-        {"/home/agent", true, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, true, "the agent has a private home there"},
-        {"/proc", true, 1u << POLICY_DO_READ, false, "the jail's own /proc"},
-        {"/run/crew", true, 1u << POLICY_DO_READ | 1u << POLICY_DO_EXEC, false, "the agent's socket and crew-call"},
-        {"/dev/null", false, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, false, "in every jail"},
-        {"/dev/zero", false, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, false, "in every jail"},
-        {"/dev/full", false, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, false, "in every jail"},
-        {"/dev/random", false, 1u << POLICY_DO_READ, false, "in every jail"},
-        {"/dev/urandom", false, 1u << POLICY_DO_READ, false, "in every jail"},
-        {"/dev/fd", true, 1u << POLICY_DO_READ | 1u << POLICY_DO_WRITE, false, "the program's own descriptors"},
-        {"/etc/passwd", false, 1u << POLICY_DO_READ, false, "the jail's own, with one user"},
-        {"/etc/group", false, 1u << POLICY_DO_READ, false, "the jail's own, with one group"},
-        {"/etc/hosts", false, 1u << POLICY_DO_READ, false, "the jail's own"},
-        {"/etc/resolv.conf", false, 1u << POLICY_DO_READ, false, "the jail's own"},
-        {"/etc/nsswitch.conf", false, 1u << POLICY_DO_READ, false, "the jail's own"},
+        {"/tmp", "the agent has a private, empty /tmp there", RW, true, true},
+        {"/home/agent", "the agent has a private home there", RW, true, true},
+        {"/dev/shm", "private, as /tmp is", RW, true, true},
+        {"/proc", "the jail's own /proc", R, true, false},
+        {"/run/crew", "the agent's socket and crew-call", RX, true, false},
+        {"/dev/null", "in every jail", RW, false, false},
+        {"/dev/zero", "in every jail", RW, false, false},
+        {"/dev/full", "in every jail", RW, false, false},
+        {"/dev/random", "in every jail", R, false, false},
+        {"/dev/urandom", "in every jail", R, false, false},
+        {"/dev/fd", "the program's own descriptors", RW, true, false},
+        {"/dev/stdin", "the program's own descriptors", RW, false, false},
+        {"/dev/stdout", "the program's own descriptors", RW, false, false},
+        {"/dev/stderr", "the program's own descriptors", RW, false, false},
+        {"/dev", "the jail's own", R, false, false},
+        {"/etc", "the jail's own", R, false, false},
+        {"/etc/passwd", "the jail's own, with one user", R, false, false},
+        {"/etc/group", "the jail's own, with one group", R, false, false},
+        {"/etc/hosts", "the jail's own", R, false, false},
+        {"/etc/resolv.conf", "the jail's own", R, false, false},
+        {"/etc/nsswitch.conf", "the jail's own", R, false, false},
 };
 
 /* The longest listed path of these kinds that covers the object; false when there is none. */

@@ -149,34 +149,40 @@ static void write_image(struct writer *w, const struct draft *d, const char *fil
                 memcpy(w->bytes, &head, sizeof(head));
 }
 
-int image_make(const struct draft *d, const char *file, const char *crew_dir, struct policy_image **out,
-               struct crew_err *err) {
+/* The sealed memfd and its size. */
+static int seal_image(const struct draft *d, const char *file, const char *crew_dir, size_t *n, struct crew_err *err) {
         static_assert(sizeof(struct image_path) % 8 == 0 && sizeof(struct image_endpoint) % 8 == 0, "rows need no padding");
         struct writer w = {0};
 
         write_image(&w, d, file, crew_dir);
         if (w.used > UINT32_MAX / 2)
                 return crew_fail(err, EFBIG, "%s: the compiled policy is too large", file);
-        size_t n = w.used;
-        _cleanup_free_ char *bytes = calloc(1, n);
-        struct policy_image *p = bytes ? calloc(1, sizeof(*p)) : NULL;
-        if (!p)
+        *n = w.used;
+        _cleanup_free_ char *bytes = calloc(1, *n);
+        if (!bytes)
                 return crew_fail(err, ENOMEM, "%s: out of memory", file);
         w = (struct writer){.bytes = bytes};
         write_image(&w, d, file, crew_dir);
-        p->fd = crew_sealed_memfd("crew-policy", bytes, n, err);
-        if (p->fd < 0) {
-                int r = p->fd;
-                free(p);
-                return r;
-        }
-        void *map = mmap(NULL, n, PROT_READ, MAP_SHARED, p->fd, 0);
+        return crew_sealed_memfd("crew-policy", bytes, *n, err);
+}
+
+int image_make(const struct draft *d, const char *file, const char *crew_dir, struct policy_image **out,
+               struct crew_err *err) {
+        size_t n;
+        _cleanup_close_ int fd = seal_image(d, file, crew_dir, &n, err);
+
+        if (fd < 0)
+                return fd;
+        struct policy_image *p = calloc(1, sizeof(*p));
+        if (!p)
+                return crew_fail(err, ENOMEM, "%s: out of memory", file);
+        void *map = mmap(NULL, n, PROT_READ, MAP_SHARED, fd, 0);
         if (map == MAP_FAILED) {
                 int r = crew_fail_errno(err, "cannot map the policy image");
-                close(p->fd);
                 free(p);
                 return r;
         }
+        p->fd = crew_steal_fd(&fd);
         p->head = map;
         crew_sha256(map, n, p->sha256);
         *out = p;

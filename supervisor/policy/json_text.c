@@ -31,6 +31,7 @@ static void put(struct text *t, const char *s, size_t n) {
                 t->s = grown;
                 t->room = room;
         }
+        crew_assert(t->s);
         memcpy(t->s + t->used, s, n);
         t->used += n;
         t->s[t->used] = '\0';

@@ -109,8 +109,15 @@ const char *policy_syscall_profile(const struct policy_image *p); /* "default", 
 bool policy_network_denied(const struct policy_image *p);         /* deny_all or no endpoint */
 
 /* --- decisions --- */
-enum policy_verb { POLICY_DO_READ, POLICY_DO_WRITE, POLICY_DO_EXEC, POLICY_DO_TOOL, POLICY_DO_SEND, POLICY_DO_CONNECT,
-                   POLICY_VERB_N };
+enum policy_verb {
+        POLICY_DO_READ,
+        POLICY_DO_WRITE,
+        POLICY_DO_EXEC,
+        POLICY_DO_TOOL,
+        POLICY_DO_SEND,
+        POLICY_DO_CONNECT,
+        POLICY_VERB_N
+};
 extern const char *const policy_verb_names[POLICY_VERB_N]; /* "read" "write" "exec" "tool" "send" "connect" */
 
 struct policy_verdict {
