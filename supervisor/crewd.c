@@ -348,6 +348,7 @@ int crewd_run(struct crewd_setup *setup) {
         c.next_ping_ns = c.started_ns + AGENT_PING_NS;
         memcpy(c.crew_path, setup->crew_path, sizeof(c.crew_path));
         snprintf(c.audit_dir, sizeof(c.audit_dir), "%.*s/%s/audit", PATH_MAX - 128, c.paths.state, c.file->name);
+        snprintf(c.out_dir, sizeof(c.out_dir), "%.*s/%s/out", PATH_MAX - 128, c.paths.state, c.file->name);
         int r = crewd_parts_open(&c, setup, &err);
         if (r < 0) {
                 char line[CREW_ERR_MSG_MAX + 16];

@@ -38,7 +38,7 @@ struct crewd {
         uv_loop_t loop;
         enum crewd_phase phase;
         struct crew_paths paths;
-        char audit_dir[PATH_MAX], crew_path[PATH_MAX];
+        char audit_dir[PATH_MAX], out_dir[PATH_MAX], crew_path[PATH_MAX];
         struct crew_file *file;
         struct rundir *rundir;
         bool root_mode;

@@ -17,6 +17,7 @@
 #include "instance.h"
 #include "journal.h"
 #include "requests.h"
+#include "results.h"
 #include "router.h"
 #include "rundir.h"
 #include "scheduler.h"
@@ -182,11 +183,21 @@ static void overdue_job(struct job *j, void *user) {
         death_kill(&c->agents[j->agent], CREW__CAUSE__CAUSE_DEADLINE, "crewd", text);
 }
 
+/* A result that cannot be stored is still given to the tasks that wait for it. */
+static void store_result(struct crewd *c, const struct job *j) {
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (results_store(c->out_dir, j->name, j->result, j->result_len, &err) < 0)
+                crewd_log(c, "result of task %s: %s", j->name, err.msg);
+}
+
 static void job_changed(struct job *j, void *user) {
         struct crewd *c = user;
 
         if (j->started_ns && j->state >= JOB_DONE)
                 journal_task_finished(&c->agents[j->agent], j);
+        if (j->in_run && j->state == JOB_DONE)
+                store_result(c, j);
         status_announce_task(c, j);
 }
 

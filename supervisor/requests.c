@@ -7,6 +7,7 @@
 #include "death.h"
 #include "events.h"
 #include "execs.h"
+#include "results.h"
 #include "rundir.h"
 #include "scheduler.h"
 #include "spawner.h"
@@ -157,6 +158,8 @@ static void on_run_tasks(struct crewd *c, uint64_t client, const Crew__Envelope 
 
         if (scheduler_run(c->scheduler, client, e->seq, crew_now_ns(), &err) < 0)
                 return refuse_error(c, client, e->seq, &err);
+        if (results_begin(c->out_dir, &err) < 0)
+                crewd_log(c, "results of the run before: %s", err.msg);
         control_subscribe(c->control, client);
         crewd_progress(c);
 }
