@@ -228,6 +228,15 @@ int auditctl_open(struct auditctl *a, const char *state_path, struct crew_err *e
         return join_users(a, err);
 }
 
+int auditctl_lost(struct auditctl *a, uint32_t *lost) {
+        struct audit_status now;
+
+        int r = get_status(a, &now);
+        if (r == 0)
+                *lost = now.lost;
+        return r;
+}
+
 void auditctl_close(struct auditctl *a) {
         if (a->state >= 0 && flock(a->state, LOCK_EX | LOCK_NB) == 0)
                 switch_back(a);

@@ -22,3 +22,5 @@ struct auditctl {    /* AUDITCTL_NULL */
 
 int auditctl_open(struct auditctl *a, const char *state_path, struct crew_err *err);
 void auditctl_close(struct auditctl *a);
+/* How many records the kernel has dropped before they reached any socket, since boot. */
+int auditctl_lost(struct auditctl *a, uint32_t *lost);

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <linux/netlink.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -17,6 +18,7 @@
 #define LIMBO_MAX 2048u               /* events whose domain is not known yet, all together */
 #define LIMBO_NS (10ull * 1000000000) /* then the domain is somebody else's */
 #define BATCH 32u
+#define LOST_CHECK_NS 1000000000u
 #define RECORD_BYTES 9216u /* the kernel's limit is 8970 */
 #define STATE_PATH "/run/crewd/audit-state"
 
@@ -48,7 +50,10 @@ struct landlock_source {
         struct auditctl audit;
         struct domain *buckets[BUCKETS];
         size_t n_domains, n_limbo;
-        uint64_t swept_ns, lost_ns;
+        uint64_t swept_ns, checked_ns;
+        uint64_t empty_ns;  /* monotonic: the socket was last found empty */
+        uint64_t record_ns; /* realtime of the newest record */
+        uint32_t lost;      /* the kernel's counter when last looked at */
         struct parse_record record;
         struct mmsghdr msgs[BATCH];
         struct iovec iovs[BATCH];
@@ -117,12 +122,18 @@ static struct domain *find_or_add(struct landlock_source *l, uint64_t id) {
 }
 
 static void report_lost_of_nobody(struct landlock_source *l) {
-        uint64_t now = crew_now_ns();
-
-        if (l->lost_ns && now - l->lost_ns < 1000000000u)
-                return;
-        l->lost_ns = now;
         server_report_lost(l->server, 0, EVIDENCE_LANDLOCK, 0);
+}
+
+/* Records dropped before they reach a socket show in a counter only. */
+static void check_lost(struct landlock_source *l) {
+        uint32_t lost;
+
+        l->checked_ns = crew_now_ns();
+        if (auditctl_lost(&l->audit, &lost) < 0 || lost == l->lost)
+                return;
+        l->lost = lost;
+        report_lost_of_nobody(l);
 }
 
 static void put_limbo(struct landlock_source *l, struct domain *d, const struct parse_record *r) {
@@ -260,6 +271,7 @@ static void on_record(struct landlock_source *l, const char *bytes, size_t n) {
         memcpy(&head, bytes, sizeof(head));
         if (!parse_audit(head.nlmsg_type, bytes + NLMSG_HDRLEN, n - NLMSG_HDRLEN, &l->record))
                 return;
+        l->record_ns = l->record.time_ns;
         switch (l->record.kind) {
         case PARSE_ACCESS:
                 on_access(l, &l->record);
@@ -287,9 +299,27 @@ static void on_ready(struct source *s, uint32_t events) {
                 }
                 for (int i = 0; i < n; i++)
                         on_record(l, l->bytes[i], l->msgs[i].msg_len);
-                if (n < (int)BATCH)
-                        return;
+                if (n < (int)BATCH) {
+                        l->empty_ns = crew_now_ns();
+                        break;
+                }
         }
+        if (crew_now_ns() - l->checked_ns > LOST_CHECK_NS)
+                check_lost(l);
+}
+
+bool landlock_caught_up(struct server *sv, const struct instance *in, uint64_t min_ns) {
+        struct landlock_source *l = sv->landlock;
+
+        if (!l)
+                return true;
+        /* Nothing waits, or what comes now is younger. */
+        struct pollfd p = {.fd = l->source.fd, .events = POLLIN};
+        if (poll(&p, 1, 0) != 0 && l->empty_ns < in->forget_ns + min_ns && l->record_ns < in->forget_realtime_ns + min_ns)
+                return false;
+        if (l->checked_ns < in->forget_ns + min_ns)
+                check_lost(l);
+        return true;
 }
 
 int landlock_open(struct server *sv, struct crew_err *err) {
@@ -309,6 +339,8 @@ int landlock_open(struct server *sv, struct crew_err *err) {
         if (r == 0)
                 r = auditctl_open(&l->audit, STATE_PATH, err);
         l->source.fd = l->audit.records;
+        if (r == 0 && (r = auditctl_lost(&l->audit, &l->lost)) < 0)
+                (void)crew_fail(err, -r, "cannot read the audit status: %s", strerror(-r));
         if (r == 0)
                 r = server_add(sv, &l->source, EPOLLIN, err);
         if (r < 0)

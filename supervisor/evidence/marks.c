@@ -133,15 +133,7 @@ static void on_event(struct queue *q, const struct fanotify_event_metadata *e) {
 }
 
 static void on_overflow(struct queue *q) {
-        struct instance *in = q->owner ? server_instance(q->server, q->owner->instance) : NULL;
-        uint64_t now = crew_now_ns();
-
-        if (in) {
-                outbox_add_lost(in->outbox, EVIDENCE_FANOTIFY, 0);
-        } else if (now - q->server->fanotify_lost_ns > 1000000000u) {
-                q->server->fanotify_lost_ns = now;
-                server_report_lost(q->server, 0, EVIDENCE_FANOTIFY, 0);
-        }
+        server_report_lost(q->server, q->owner ? q->owner->instance : 0, EVIDENCE_FANOTIFY, 0);
 }
 
 /* One buffer full.  False when the queue is empty. */

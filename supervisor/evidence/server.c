@@ -15,7 +15,7 @@
 #define TICK_MS 10
 /* A dead instance: the kernel lets go of its Landlock domains some 60 ms after the last process. */
 #define FORGET_MIN_NS (30ull * 1000000)
-#define FORGET_MAX_NS (2000ull * 1000000)
+#define FORGET_MAX_NS (5000ull * 1000000)
 
 int server_add(struct server *sv, struct source *s, uint32_t epoll_events, struct crew_err *err) {
         struct epoll_event ev = {.events = epoll_events, .data = {.ptr = s}};
@@ -71,15 +71,29 @@ int server_send(struct server *sv, const struct evidence_msg *m) {
         return r < 0 ? -errno : -EPIPE;
 }
 
-/* id 0 is not kept when crewd's socket is full: it says no more than that something was lost. */
 void server_report_lost(struct server *sv, uint32_t id, enum evidence_source source, uint64_t count) {
         struct instance *in = id ? server_instance(sv, id) : NULL;
-        struct evidence_msg m = {.op = EVIDENCE_LOST, .source = source, .time_ns = crew_realtime_ns()};
 
         if (in)
                 outbox_add_lost(in->outbox, source, count);
         else
-                (void)server_send(sv, &m);
+                sv->lost_sources |= source;
+}
+
+/* True when something is still to be said. */
+static bool say_lost(struct server *sv, uint64_t now, bool at_once) {
+        static const enum evidence_source sources[] = {EVIDENCE_LANDLOCK, EVIDENCE_FANOTIFY, EVIDENCE_NOTIFY};
+
+        if (!at_once && sv->lost_said_ns && now - sv->lost_said_ns < 1000000000u)
+                return sv->lost_sources != 0;
+        for (size_t i = 0; i < ELEMENTSOF(sources); i++) {
+                struct evidence_msg m = {.op = EVIDENCE_LOST, .source = sources[i], .time_ns = crew_realtime_ns()};
+                if (!(sv->lost_sources & sources[i]) || server_send(sv, &m) < 0)
+                        continue;
+                sv->lost_sources &= ~(uint32_t)sources[i];
+                sv->lost_said_ns = now;
+        }
+        return sv->lost_sources != 0;
 }
 
 static void instance_free(struct server *sv, struct instance *in) {
@@ -141,10 +155,12 @@ static void on_forget(struct server *sv, uint32_t id) {
         struct instance *in = server_instance(sv, id);
         struct evidence_msg m = {.op = EVIDENCE_FORGOTTEN, .id = id};
 
-        if (in && in->forget_ns == 0)
+        if (in && in->forget_ns == 0) {
                 in->forget_ns = crew_now_ns();
-        else if (!in)
+                in->forget_realtime_ns = crew_realtime_ns();
+        } else if (!in) {
                 (void)server_send(sv, &m);
+        }
 }
 
 static void on_message(struct server *sv, const struct evidence_msg *m, int fd) {
@@ -177,14 +193,25 @@ static void on_crewd(struct source *s, uint32_t events) {
         on_message(sv, &m, n_fds == 1 ? fd : -1);
 }
 
-/* Everything the kernel still has of it is in, everything we have is out: say so and drop it. */
-static bool finished(struct server *sv, struct instance *in, uint64_t now) {
+/* Has the kernel said all about it?  After FORGET_MAX_NS without the end of a domain, that end was lost. */
+static bool all_in(struct server *sv, struct instance *in, uint64_t now) {
         uint64_t age = now - in->forget_ns;
 
-        if (in->forget_ns == 0 || age < FORGET_MIN_NS || (in->domains > 0 && age < FORGET_MAX_NS))
+        if (in->forget_ns == 0 || age < FORGET_MIN_NS || !landlock_caught_up(sv, in, FORGET_MIN_NS) ||
+            (in->domains > 0 && age < FORGET_MAX_NS))
+                return false;
+        if (in->domains > 0)
+                outbox_add_lost(in->outbox, EVIDENCE_LANDLOCK, 0);
+        in->domains = 0;
+        return true;
+}
+
+/* All in and all out: say so and drop it. */
+static bool finished(struct server *sv, struct instance *in, uint64_t now) {
+        if (!all_in(sv, in, now))
                 return false;
         marks_drain(in->marks);
-        if (outbox_flush(in->outbox, sv, in, true) != 0)
+        if (outbox_flush(in->outbox, sv, in, true) != 0 || (sv->lost_sources && say_lost(sv, now, true)))
                 return false;
         const struct evidence_msg m = {.op = EVIDENCE_FORGOTTEN, .id = in->id};
         return server_send(sv, &m) == 0;
@@ -193,7 +220,7 @@ static bool finished(struct server *sv, struct instance *in, uint64_t now) {
 /* Sends what is ready.  True when something waits for time to pass. */
 static bool flush(struct server *sv) {
         uint64_t now = crew_now_ns();
-        bool waiting = false;
+        bool waiting = sv->lost_sources && say_lost(sv, now, false);
 
         for (struct instance **at = &sv->instances; *at && !sv->want_out && !sv->stop;) {
                 struct instance *in = *at;

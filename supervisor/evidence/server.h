@@ -30,7 +30,8 @@ struct instance { /* owned by the server */
         int32_t pid;
         uint64_t watched_ns; /* realtime of the WATCH */
         uint64_t forget_ns;  /* monotonic, 0: alive */
-        uint32_t domains;    /* Landlock domains of it that the kernel has not let go of */
+        uint64_t forget_realtime_ns;
+        uint32_t domains; /* Landlock domains of it that the kernel has not let go of */
         struct outbox *outbox;
         struct listener *listener; /* rootless */
         struct marks *marks;       /* root */
@@ -47,7 +48,8 @@ struct server {
         struct instance *instances;
         size_t n_instances;
         struct landlock_source *landlock;
-        uint64_t fanotify_lost_ns; /* when it was last said that an overflow is nobody's in particular */
+        uint32_t lost_sources; /* enum evidence_source: something of nobody in particular was lost, not said yet */
+        uint64_t lost_said_ns;
 };
 
 int server_add(struct server *sv, struct source *s, uint32_t epoll_events, struct crew_err *err);
@@ -56,6 +58,6 @@ struct instance *server_instance(struct server *sv, uint32_t id);
 struct instance *server_instance_by_uid(struct server *sv, uint32_t uid);
 /* One message to crewd.  0, -EAGAIN (full, will be woken), or another errno: crewd is gone. */
 int server_send(struct server *sv, const struct evidence_msg *m);
-/* count 0: unknown; id 0: whose is unknown. */
+/* count 0: unknown; id 0: whose is unknown (then without a count, and at most once a second). */
 void server_report_lost(struct server *sv, uint32_t id, enum evidence_source source, uint64_t count);
 int server_run(struct server *sv, struct crew_err *err);
