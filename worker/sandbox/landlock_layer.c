@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -85,10 +86,18 @@ int landlock_check(const struct plan *plan, unsigned abi, uint32_t *degraded, st
 }
 
 static int open_rule(const struct plan_rule *rule, const char *path) {
+        struct open_how how = {.flags = O_PATH | O_CLOEXEC};
+
+        if (!(rule->flags & PLAN_MOUNT_FOLLOW))
+                how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+        long fd = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+        if (fd >= 0 || errno != ENOSYS)
+                return fd < 0 ? -errno : (int)fd;
+        /* Sealed: the filter knows no openat2. */
         if (!(rule->flags & PLAN_MOUNT_FOLLOW))
                 return view_open_plain(path);
-        int fd = open(path, O_PATH | O_CLOEXEC);
-        return fd < 0 ? -errno : fd;
+        fd = open(path, O_PATH | O_CLOEXEC);
+        return fd < 0 ? -errno : (int)fd;
 }
 
 static int add_rule(int ruleset, const struct plan *plan, const struct plan_rule *rule, const struct abi_row *row,
@@ -116,16 +125,20 @@ int landlock_layer_open(const struct plan *plan, uint32_t layer, unsigned abi, s
         const struct abi_row *row = abi_row(abi);
         /*
          * With capture listeners every address of the jail's own network leads to the gateway, which refuses and records;
-         * a refusal by port number here would come first and know no name.  Without them there is nobody to talk to.
+         * a refusal by port number here would come first and know no name.  In crewctl sandbox the network ends at the
+         * loopback device, and what listens there is the command's own.
          */
         struct ruleset_attr attr = {
                 .handled_access_fs = row->fs,
-                .handled_access_net = plan->flags & PLAN_NETRULES ? 0 : row->net,
+                .handled_access_net = plan->flags & (PLAN_NETRULES | PLAN_SANDBOX) ? 0 : row->net,
                 .scoped = row->scoped,
         };
 
         if (!l || abi == 0)
                 return crew_fail(err, EINVAL, "no layer %u", layer);
+        /* The rights that no rule ever gives and the outer layer refuses too: only the domain is new. */
+        if (l->flags & PLAN_LAYER_AS_OUTER)
+                attr.handled_access_fs = LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK;
         _cleanup_close_ int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, row->attr_size, 0);
         if (fd < 0)
                 return crew_fail_errno(err, "cannot create a Landlock ruleset");

@@ -531,7 +531,7 @@ static int put_hole(struct builder *b, uint32_t i, const struct plan_mount *m, c
                 return target;
         if (fstat(target, &st) < 0)
                 return -errno;
-        _cleanup_close_ int cover = clone_void(b, S_ISDIR(st.st_mode) ? VIEW_VOID_DIR : VIEW_VOID_FILE);
+        _cleanup_close_ int cover = clone_void(b, S_ISDIR(st.st_mode) ? VIEW_VOID_HOLE_DIR : VIEW_VOID_HOLE_FILE);
         return cover < 0 ? cover : attach(b, cover, target);
 }
 
@@ -579,7 +579,8 @@ static int new_root(struct builder *b, struct crew_err *err) {
         if (move_mount(b->root, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) < 0)
                 return crew_fail_errno(err, "cannot attach the root tmpfs");
         int dir = parent_of(b, VIEW_VOID_FILE, &name);
-        if (dir < 0 || mknodat(dir, name, S_IFREG | 0444, 0) < 0 || mkdirat(dir, "dir", 0755) < 0)
+        if (dir < 0 || mknodat(dir, name, S_IFREG | 0444, 0) < 0 || mknodat(dir, "hole", S_IFREG, 0) < 0 ||
+            mkdirat(dir, "holes", 0) < 0)
                 return crew_fail_errno(err, "cannot make %s", VIEW_VOID);
         return 0;
 }

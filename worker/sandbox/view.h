@@ -32,7 +32,12 @@ void view_fini(struct view *v); /* closes the descriptors; what was not attached
 /* Opens a path with O_PATH, component by component, refusing symbolic links; works without openat2.  fd or -errno. */
 int view_open_plain(const char *path);
 
-/* Holds nothing, readable by mode, without a Landlock rule: what stands in for hidden things, and the self-test's probe. */
+/*
+ * What stands in for things: empty, in the read-only root, without a Landlock rule of its own.  The probe is readable by
+ * mode: opening it must fail by Landlock alone (self-test).  A mounted cover, however, is judged by the rules of the tree
+ * it lies in, so what covers a hole is readable by nobody.
+ */
 #define VIEW_VOID "/.jail"
-#define VIEW_VOID_FILE VIEW_VOID "/file"
-#define VIEW_VOID_DIR VIEW_VOID "/dir"
+#define VIEW_VOID_FILE VIEW_VOID "/file"      /* 0444: the probe; covers files of /proc */
+#define VIEW_VOID_HOLE_FILE VIEW_VOID "/hole" /* 0000 */
+#define VIEW_VOID_HOLE_DIR VIEW_VOID "/holes" /* 0000 */
