@@ -160,6 +160,8 @@ static int check_layers(const struct plan *p, struct crew_err *err) {
         }
         for (uint32_t i = 0; i < p->n_layers; i++) {
                 const struct plan_layer *l = plan_layer_at(p, i);
+                if (l->flags & ~(uint32_t)PLAN_LAYER_AS_OUTER || (l->flags && (i == 0 || l->n_rules > 0)))
+                        return crew_fail(err, EPROTO, "spawn plan: layer %u: bad flags", i);
                 if (l->kind >= PLAN_LAYER_KIND_N || (i == 0) != (l->kind == PLAN_LAYER_OUTER))
                         return crew_fail(err, EPROTO, "spawn plan: layer %u: the outer layer comes first, once", i);
                 if (l->first_rule > p->n_rules || l->n_rules > p->n_rules - l->first_rule)
@@ -368,6 +370,14 @@ int plan_add_layer(struct plan_builder *b, enum plan_layer_kind kind) {
         struct plan_layer l = {.kind = kind, .first_rule = b->rules.n};
         int r = append(b, &b->layers, &l, 1, sizeof(l), PLAN_MAX_LAYERS, "layers");
         return r < 0 ? r : (int)b->layers.n - 1;
+}
+
+int plan_set_layer_flags(struct plan_builder *b, uint32_t flags) {
+        if (!b->err.code && b->layers.n == 0)
+                return crew_fail(&b->err, EINVAL, "spawn plan: flags before their layer");
+        if (!b->err.code)
+                ((struct plan_layer *)b->layers.rows)[b->layers.n - 1].flags = flags;
+        return -b->err.code;
 }
 
 int plan_add_rule(struct plan_builder *b, const char *path, uint64_t access, uint32_t flags) {

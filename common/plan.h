@@ -84,7 +84,12 @@ struct plan_layer {
         uint32_t kind;
         uint32_t first_rule;
         uint32_t n_rules;
-        uint32_t pad;
+        uint32_t flags;
+};
+
+enum {
+        PLAN_LAYER_AS_OUTER =
+                1u << 0, /* no rules of its own: what the outer layer allows, in a Landlock domain of its own */
 };
 
 enum plan_program_kind { PLAN_PROGRAM_AGENT, PLAN_PROGRAM_TOOL, PLAN_PROGRAM_KIND_N };
@@ -97,7 +102,7 @@ struct plan_program {
         plan_off name;      /* tool name; the agent's name for the agent */
         uint32_t first_arg; /* into the string table */
         uint32_t n_args;
-        uint32_t layer;     /* index of its layer */
+        uint32_t layer; /* index of its layer */
         uint64_t timeout_ms;
         uint64_t max_output; /* bytes of stdout; more is an error */
 };
@@ -174,7 +179,9 @@ struct plan_builder *plan_builder_free(struct plan_builder *b);
 int plan_add_mount(struct plan_builder *b, enum plan_mount_kind kind, uint32_t flags, const char *src, const char *dst,
                    uint32_t mode, uint64_t size, uint32_t disk_uid, uint32_t disk_gid);
 int plan_add_file(struct plan_builder *b, const char *dst, const void *bytes, size_t n, uint32_t mode);
-int plan_add_layer(struct plan_builder *b, enum plan_layer_kind kind); /* rules added next belong to it; returns its index */
+int plan_add_layer(struct plan_builder *b,
+                   enum plan_layer_kind kind);                    /* rules added next belong to it; returns its index */
+int plan_set_layer_flags(struct plan_builder *b, uint32_t flags); /* of the layer added last */
 int plan_add_rule(struct plan_builder *b, const char *path, uint64_t access, uint32_t flags);
 int plan_add_program(struct plan_builder *b, enum plan_program_kind kind, enum plan_driver driver, const char *name,
                      const char *const *argv, size_t n_args, uint32_t layer, uint64_t timeout_ms, uint64_t max_output);

@@ -114,6 +114,11 @@ static int add_layer(struct view *v, struct plan_builder *b, enum plan_layer_kin
 
 int layers_add(struct view *v, struct plan_builder *b, size_t n_programs) {
         add_layer(v, b, PLAN_LAYER_OUTER, -1);
+        if (!v->in->crew) {
+                /* Nothing is kept from the command but our pid 1 itself. */
+                plan_add_layer(b, PLAN_LAYER_AGENT);
+                return plan_set_layer_flags(b, PLAN_LAYER_AS_OUTER);
+        }
         add_layer(v, b, PLAN_LAYER_AGENT, 0);
         for (size_t i = 1; i < n_programs; i++)
                 add_layer(v, b, PLAN_LAYER_TOOL, (int)i);

@@ -148,6 +148,8 @@ static uint64_t rights_at(const struct plan *p, uint32_t layer, const char *path
         uint64_t all = 0;
 
         assert_non_null(l);
+        if (l->flags & PLAN_LAYER_AS_OUTER)
+                l = plan_layer_at(p, 0);
         for (uint32_t i = 0; i < l->n_rules; i++) {
                 const struct plan_rule *r = plan_rule_at(p, l->first_rule + i);
                 if (below(plan_str(p, r->path), path))
