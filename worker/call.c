@@ -5,6 +5,7 @@
  * One request on $CREW_SOCKET, its answer on stdout.  Runs inside the jail with the agent's rights: it can do nothing
  * that a program speaking to the socket itself could not.  See crew-call(1) for the exit codes.
  */
+#include "call_relay.h"
 #include "common/util.h"
 #include "jsonrpc.h"
 
@@ -17,6 +18,7 @@
 
 #define MAX_INPUT RPC_MAX_LINE
 #define MAX_REPLY (16u << 20)
+#define DEFAULT_SOCKET "/run/crew/agent.sock"
 #define REPLY_GRACE_MS 1000u /* the other end times the call out; we only guard against its silence */
 
 enum {
@@ -94,6 +96,7 @@ static const struct verb {
         {"receive", NULL, "crew/receive", NULL, params_receive,
          "print the next message or ask; null when the time is over"},
         {"answer", "ID", "crew/answer", "null", params_answer, "answer an ask that receive printed"},
+        {"mcp", NULL, NULL, NULL, params_none, "be an MCP server on stdin and stdout"},
 };
 
 static int usage(FILE *to) {
@@ -233,18 +236,38 @@ static int read_line(int fd, struct strbuf *b, uint64_t end_ns) {
         }
 }
 
-static int exchange(const struct options *o, const struct strbuf *request) {
+/* An MCP client starts its server with an environment of its own: the place is fixed, the variable only names it. */
+static int open_socket(void) {
         const char *path = getenv("CREW_SOCKET");
+        int fd = connect_socket(path && *path ? path : DEFAULT_SOCKET);
+
+        if (fd < 0)
+                fprintf(stderr,
+                        "crew-call: cannot connect to %s: %s\n  it works inside a crewd jail only, for an agent's own "
+                        "program\n",
+                        path && *path ? path : DEFAULT_SOCKET, strerror(-fd));
+        return fd;
+}
+
+static int relay(void) {
+        int fd = open_socket(), r;
+
+        if (fd < 0)
+                return EXIT_NO_SOCKET;
+        if ((r = call_relay(fd)) < 0)
+                fprintf(stderr, "crew-call: %s\n", strerror(-r));
+        close(fd);
+        return r < 0 ? EXIT_FAILED : EXIT_OK;
+}
+
+static int exchange(const struct options *o, const struct strbuf *request) {
         struct strbuf reply = STRBUF_MAX(MAX_REPLY);
         struct rpc_message m;
         char what[200];
         int fd, r;
 
-        if (!path || (fd = connect_socket(path)) < 0) {
-                fprintf(stderr, "crew-call: %s\n  it works inside a crewd jail only, for an agent's own program\n",
-                        path ? "cannot connect to $CREW_SOCKET" : "CREW_SOCKET is not set");
+        if ((fd = open_socket()) < 0)
                 return EXIT_NO_SOCKET;
-        }
         (void)send_all(fd, request);
         r = read_line(fd, &reply, o->has_timeout ? crew_now_ns() + (o->timeout_ms + REPLY_GRACE_MS) * 1000000u : 0);
         close(fd);
@@ -348,7 +371,11 @@ int main(int argc, char **argv) {
                 return usage(stdout);
         if (argc == 2 && strcmp(argv[1], "--version") == 0)
                 return printf("crew-call %s\n", CREW_VERSION) > 0 ? EXIT_OK : EXIT_INTERNAL;
-        if ((r = parse(argc, argv, &o)) || (r = read_input(&o, &text, &input)))
+        if ((r = parse(argc, argv, &o)))
+                return r;
+        if (!o.verb->method)
+                return relay();
+        if ((r = read_input(&o, &text, &input)))
                 return r;
         strbuf_printf(&request, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\",\"params\":{", o.verb->method);
         o.verb->put_params(&request, &o, input);
