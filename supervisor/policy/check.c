@@ -164,7 +164,7 @@ static bool check_own(struct checker *c, const struct policy_path *p) {
         return true;
 }
 
-static void warn_credentials(struct checker *c, const struct policy_path *p) {
+static void warn_credentials(struct checker *c, const struct policy_path *p, bool exists) {
         char path[PATH_MAX];
 
         for (size_t i = 0; i < ELEMENTSOF(credentials); i++) {
@@ -173,7 +173,8 @@ static void warn_credentials(struct checker *c, const struct policy_path *p) {
                         warn_at(c, p, "", "'%s%s' holds credentials", p->path, slash(p));
                         return;
                 }
-                if (!p->tree || (size_t)snprintf(path, sizeof(path), "%s/%s", p->path, credentials[i]) >= sizeof(path))
+                if (!p->tree || !exists ||
+                    (size_t)snprintf(path, sizeof(path), "%s/%s", p->path, credentials[i]) >= sizeof(path))
                         continue;
                 if (faccessat(-1, path, F_OK, AT_SYMLINK_NOFOLLOW) == 0 && !covered_by_hole(c, path))
                         warn_at(c, p, "list it in filesystem.deny", "the tree '%s/' holds credentials: %s", p->path,
@@ -183,7 +184,8 @@ static void warn_credentials(struct checker *c, const struct policy_path *p) {
 
 /* --- what stands on disk --- */
 
-static void check_disk(struct checker *c, const struct policy_path *p) {
+/* What stands there: enum path_state, or -errno.  Reports what does not fit. */
+static int check_disk(struct checker *c, const struct policy_path *p) {
         char real[PATH_MAX], hint[256] = "";
         int state = path_look(p->path, real);
 
@@ -204,6 +206,7 @@ static void check_disk(struct checker *c, const struct policy_path *p) {
         } else if (state == PATH_FILE && p->tree) {
                 error_at(c, p, "leave out the last '/'", "'%s/' is a file", p->path);
         }
+        return state;
 }
 
 /* --- the paths among themselves --- */
@@ -301,9 +304,9 @@ static void check_path(struct checker *c, size_t i) {
         }
         if (!fine)
                 return;
-        check_disk(c, p);
+        int state = check_disk(c, p);
         if (is_grant(p))
-                warn_credentials(c, p);
+                warn_credentials(c, p, state == PATH_DIRECTORY);
 }
 
 /* --- network and tools --- */

@@ -23,6 +23,7 @@ struct draft {
         const char *profile;
         const struct node *deny_all; /* its node when it is true */
         bool runtime_given;
+        struct draft_list sets; /* runtime sets that were added */
         const struct node *profile_at;
 };
 

@@ -168,7 +168,7 @@ static int seal_image(const struct draft *d, const char *file, const char *crew_
 
 int image_make(const struct draft *d, const char *file, const char *crew_dir, struct policy_image **out,
                struct crew_err *err) {
-        size_t n;
+        size_t n = 0;
         _cleanup_close_ int fd = seal_image(d, file, crew_dir, &n, err);
 
         if (fd < 0)

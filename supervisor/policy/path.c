@@ -5,9 +5,12 @@
 #include "common/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <linux/openat2.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 bool path_within(const char *dir, const char *path) {
         size_t n = strlen(dir);
@@ -100,14 +103,14 @@ int path_parse(struct bind *b, const struct node *at, const char *text, struct p
 }
 
 /* realpath(3) of the longest leading part that exists, the rest appended as written. */
-static int real_prefix(const char *path, char *real, bool *whole) {
+static int real_prefix(const char *path, char *real) {
         char part[PATH_MAX];
         size_t n = strlen(path);
 
         if (n >= sizeof(part))
                 return -ENAMETOOLONG;
         memcpy(part, path, n + 1);
-        for (*whole = true;; *whole = false) {
+        for (;;) {
                 struct stat st;
                 if (realpath(part, real))
                         break;
@@ -127,18 +130,24 @@ static int real_prefix(const char *path, char *real, bool *whole) {
         return 0;
 }
 
-int path_look(const char *path, char *real) {
+/* One look without following any link; -ELOOP when there is one on the way. */
+static int look_directly(const char *path) {
+        struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_NO_SYMLINKS};
+        _cleanup_close_ int fd = (int)syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
         struct stat st;
-        bool whole;
-        int r = real_prefix(path, real, &whole);
 
-        if (r < 0)
-                return r;
-        if (strcmp(real, path) != 0)
-                return PATH_SYMLINKED;
-        if (!whole)
+        if (fd < 0 && errno == ENOENT)
                 return PATH_MISSING;
-        if (lstat(path, &st) < 0)
-                return errno == ENOENT ? PATH_MISSING : -errno;
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
         return S_ISREG(st.st_mode) ? PATH_FILE : S_ISDIR(st.st_mode) ? PATH_DIRECTORY : PATH_OTHER;
+}
+
+int path_look(const char *path, char *real) {
+        int state = look_directly(path);
+
+        if (state != -ELOOP)
+                return state;
+        int r = real_prefix(path, real);
+        return r < 0 ? r : PATH_SYMLINKED;
 }

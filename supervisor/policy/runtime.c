@@ -201,9 +201,28 @@ static int read_set(struct set *s, const char *file) {
         return bind_map(&s->b, doc, &set_table, s);
 }
 
+/* Sets include each other; each is read once. */
+static int remember_set(struct set *s, bool *known) {
+        struct draft_list *l = &s->draft->sets;
+
+        for (size_t i = 0; i < l->n; i++)
+                if (strcmp(l->items[i].name, s->name) == 0) {
+                        *known = true;
+                        return 0;
+                }
+        int r = arena_grow(s->policy->arena, &l->items, l->n, sizeof(*l->items));
+        if (r == 0)
+                l->items[l->n++] = (struct policy_name){.name = s->name, .mark = s->at->mark};
+        return r;
+}
+
 static int add_set(struct set *s) {
         char path[PATH_MAX];
+        bool known = false;
+        int r = remember_set(s, &known);
 
+        if (r < 0 || known)
+                return r;
         if (s->depth > INCLUDES_MAX) {
                 bind_error(s->policy, s->at, "", "runtime sets include each other more than %d levels deep", INCLUDES_MAX);
                 return 0;

@@ -435,6 +435,20 @@ static void problems_of_a_policy_come_with_its_own_place(void **state) {
                   "the policy of agent 'p' does not load", "");
 }
 
+static void one_file_can_hold_the_policies_of_a_crew(void **state) {
+        struct loaded l;
+
+        scratch_file(&s, "roles/team.yaml", ROLE("left", "  tools: {allowed: [t]}\n") "---\n" ROLE("right", ""));
+        load(&l, HEAD "tools: {t: {command: [cat]}}\n"
+                      "agents: {right: {policy: team.yaml, command: [cat]}, left: {policy: team.yaml, command: [cat]}}\n");
+        assert_int_equal(l.r, 0);
+        assert_int_equal(l.report.n, 0);
+        assert_true(policy_decide(crew_find_agent(l.crew, "left")->policy, POLICY_DO_TOOL, "t").allowed);
+        assert_false(policy_decide(crew_find_agent(l.crew, "right")->policy, POLICY_DO_TOOL, "t").allowed);
+        loaded_fini(&l);
+        error_in_crew(HEAD "agents: {lef: {policy: team.yaml}}\n", 3, 24, "the policy of agent 'lef' does not load", "");
+}
+
 static void a_relative_crew_file_gives_relative_places(void **state) {
         struct loaded l;
         char cwd[PATH_MAX];
@@ -492,6 +506,7 @@ int main(void) {
                 cmocka_unit_test(a_hole_must_not_hide_the_agents_program),
                 cmocka_unit_test(an_endpoint_nobody_may_reach_is_a_warning),
                 cmocka_unit_test(problems_of_a_policy_come_with_its_own_place),
+                cmocka_unit_test(one_file_can_hold_the_policies_of_a_crew),
                 cmocka_unit_test(a_relative_crew_file_gives_relative_places),
                 cmocka_unit_test(many_tasks_are_no_trouble),
         };
