@@ -5,6 +5,7 @@
   gen_rules.py plain  SET OUT     the same messages without options, for protoc-c (which has no use for them)
   gen_rules.py tables SET OUT.c   the rule tables of ipc-schema/rules.h
   gen_rules.py python SET OUT.py  the schema table of sdk/python
+  gen_rules.py reference SET OUT  the message reference of docs/PROTOCOL.md
 
 Every mode first checks that the schema bounds what a peer can make us hold: a field without a limit, a string without
 a character set, a recursive message or a type that has no one encoding ends the build with the field's name.
@@ -140,6 +141,7 @@ def plain(schema):
     f = descriptor_pb2.FileDescriptorProto()
     f.CopyFrom(schema.file)
     f.ClearField("dependency")
+    f.ClearField("source_code_info")
     for m in f.message_type:
         m.ClearField("options")
         for field in m.field:
@@ -259,7 +261,60 @@ def python(schema):
     return ("\n".join(out) + "\n").encode()
 
 
-MODES = {"plain": plain, "tables": tables, "python": python}
+TYPE_NAMES = {FD.TYPE_UINT32: "uint32", FD.TYPE_UINT64: "uint64", FD.TYPE_INT32: "int32", FD.TYPE_INT64: "int64",
+              FD.TYPE_BOOL: "bool", FD.TYPE_STRING: "string", FD.TYPE_BYTES: "bytes"}
+
+
+def limits(rule):
+    out = [CHARSETS[rule.charset]] if rule.charset else []
+    if rule.max_len:
+        out.append(f"{rule.min_len}..{rule.max_len} bytes" if rule.min_len else f"at most {rule.max_len} bytes")
+    if rule.max_items:
+        out.append(f"at most {rule.max_items} items")
+    if rule.min or rule.max:
+        out.append(f"at least {rule.min}" if not rule.max else f"{rule.min}..{rule.max}" if rule.min != rule.max
+                   else f"{rule.min}")
+    if rule.required:
+        out.append("required")
+    return ", ".join(out)
+
+
+def reference_message(schema, index, message, comments):
+    row = schema.row(message)
+    bodies = [f.number for f, m in schema.bodies() if m is message]
+    out = [f"### {message.name}", ""]
+    facts = [comments.get((4, index), "")]
+    if bodies:
+        states = f" in state {row.states.replace('|', ', ')}" if row.states else ""
+        facts.append(f"Body {bodies[0]}, from {getattr(row, 'from').replace('|', ' or ')}{states}, frame at most "
+                     f"{row.max_bytes} bytes.")
+    if any(facts):
+        out += [" ".join(f for f in facts if f), ""]
+    if message.field:
+        out += ["| no. | field | type | limits | |", "|--:|---|---|---|---|"]
+    for n, f in enumerate(message.field):
+        kind = TYPE_NAMES.get(f.type) or f.type_name.removeprefix(".crew.")
+        kind = f"list of {kind}" if f.label == FD.LABEL_REPEATED else kind
+        note = comments.get((4, index, 2, n), "").replace("|", "\\|")
+        out.append(f"| {f.number} | `{f.name}` | {kind} | {limits(schema.rule(f))} | {note} |")
+    return out + ([""] if message.field else [])
+
+
+def reference(schema):
+    """Messages and enums with their limits and the comments beside them in crew.proto."""
+    comments = {tuple(loc.path): " ".join(loc.trailing_comments.split()) for loc in schema.file.source_code_info.location
+                if loc.trailing_comments}
+    comments = {k: v[0].upper() + v[1:] + "." if len(k) == 2 else v for k, v in comments.items()}
+    out = []
+    for i, m in enumerate(schema.file.message_type):
+        if m.name != "Envelope":
+            out += reference_message(schema, i, m, comments)
+    for e in schema.file.enum_type:
+        out += [f"### {e.name}", "", ", ".join(f"{v.number} `{v.name}`" for v in e.value), ""]
+    return "\n".join(out).encode()
+
+
+MODES = {"plain": plain, "tables": tables, "python": python, "reference": reference}
 
 
 def main(argv):

@@ -147,6 +147,41 @@ class Codec(unittest.TestCase):
                 codec.decode_envelope(frame[:cut])
 
 
+class Documentation(unittest.TestCase):
+    def setUp(self):
+        with open(os.path.join(ROOT, "docs", "PROTOCOL.md"), encoding="utf-8") as f:
+            self.text = f.read()
+
+    def test_reference_is_what_the_generator_writes(self):
+        with tempfile.NamedTemporaryFile("r", encoding="utf-8") as out:
+            subprocess.run([sys.executable, os.path.join(ROOT, "ipc-schema", "gen_rules.py"), "reference", DESCRIPTOR_SET,
+                            out.name], check=True)
+            self.assertTrue(self.text.endswith(out.read()), "run ipc-schema/gen_rules.py reference again")
+
+    def test_example_bytes_are_what_they_are_said_to_be(self):
+        lines = self.text.split("```wire\n")[1].split("```")[0].splitlines()
+        streams = {"client": b"", "crewd": b""}
+        for line in lines:
+            who, data = line.split(">")
+            streams[who.strip()] += bytes.fromhex(data)
+        frames = {}
+        for who, data in streams.items():
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                theirs.sendall(data)
+                w = wire.Wire(ours)
+                frames[who] = [w.recv() for _ in range(2)]
+        decoded = [codec.decode_envelope(f) for who in frames for f in frames[who]]
+        self.assertEqual([(e.seq, e.corr, body) for e, body, _ in decoded],
+                         [(1, 0, "client_hello"), (2, 0, "kill_agent"), (1, 1, "server_hello"), (2, 2, "refused")])
+        self.assertEqual(decoded[0][2], Message("ClientHello", protocol=1, client="demo"))
+        self.assertEqual(decoded[1][2], Message("KillAgent", agent="writer", reason="odd queries"))
+        self.assertEqual(decoded[2][2].crew_file, "/srv/demo/crew.yaml")
+        self.assertEqual(decoded[3][2].hint, "agents: reader")
+        verdicts = check_frames([(CLIENT, f) for f in frames["client"]] + [(SUPERVISOR, f) for f in frames["crewd"]])
+        self.assertEqual([v[0] for v in verdicts], ["accepted"] * 4)
+
+
 class FakeCrewd(threading.Thread):
     """Accepts one client and runs script(wire, answer) with it."""
 
