@@ -61,7 +61,7 @@ static int open_log(struct launch *l, const struct launch_args *a, struct cli_pr
 
         if (n < 0 || (size_t)n + sizeof("/crewd.log") > sizeof(l->log))
                 return cli_problem_set(p, CLI_FAILED, "paths", "path too long: %s", a->paths->state);
-        if (crew_mkdir_p(l->log, 0700, &err) < 0) {
+        if (crew_mkdir_p(a->paths->state, 0755, &err) < 0 || crew_mkdir_p(l->log, 0700, &err) < 0) {
                 cli_problem_set(p, CLI_FAILED, "state-dir", "%s", err.msg);
                 cli_problem_hint(p, "the audit and the log go there; CREWD_HOME=DIR chooses another place");
                 return -1;

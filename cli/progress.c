@@ -24,7 +24,7 @@ struct shown_task {
 
 struct progress {
         struct term term;
-        bool quiet;
+        bool quiet, stopping;
         size_t name_width, agent_width;
         struct shown_task *tasks; /* owned */
         size_t n_tasks;
@@ -295,7 +295,7 @@ void progress_event(struct progress *p, const Crew__Event *e, uint64_t now_ns) {
                 on_task(p, e->task, now_ns);
         else if (e->terminated)
                 on_terminated(p, e->terminated);
-        else if (strcmp(e->kind, "log") == 0 && e->text[0])
+        else if (strcmp(e->kind, "log") == 0 && e->text[0] && !p->stopping)
                 progress_note(p, TERM_WAIT, "%s", e->text);
         progress_tick(p, now_ns);
         if (!p->quiet)
@@ -305,6 +305,10 @@ void progress_event(struct progress *p, const Crew__Event *e, uint64_t now_ns) {
 void progress_tasks(struct progress *p, Crew__TaskStatus *const *tasks, size_t n, uint64_t now_ns) {
         for (size_t i = 0; i < n; i++)
                 on_task(p, tasks[i], now_ns);
+}
+
+void progress_stopping(struct progress *p) {
+        p->stopping = true;
 }
 
 void progress_end(struct progress *p) {

@@ -26,6 +26,8 @@ void progress_tick(struct progress *p, uint64_t now_ns);
 bool progress_live(const struct progress *p);
 /* A line of our own among the others. */
 void progress_note(struct progress *p, enum term_mark mark, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* From now on what crewd says about its work is no news: it was asked to stop. */
+void progress_stopping(struct progress *p);
 /* The final states, in case an event was missed; the live block goes. */
 void progress_tasks(struct progress *p, Crew__TaskStatus *const *tasks, size_t n, uint64_t now_ns);
 void progress_end(struct progress *p);

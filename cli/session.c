@@ -224,6 +224,8 @@ static bool await_end(struct session *s, uint64_t wait_ms) {
 void session_stop(struct session *s, uint64_t grace_ms, const char *reason) {
         struct cli_problem ignored = CLI_PROBLEM_NULL;
         uint64_t seq = 0;
+
+        progress_stopping(s->progress);
         bool clean = ask_stop(s, grace_ms, reason, &seq) == 0;
 
         /* Read on: crewd must be able to write its last events. */

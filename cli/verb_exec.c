@@ -2,14 +2,15 @@
 /*
  * crewctl exec: runs a command inside a live agent's jail, its streams attached, its exit status ours.
  *
- * Standard input is read only while nothing waits to be sent, standard output is written before more is read: both
- * directions are bounded by the slower end.  With --json the output is kept, up to a bound, and printed at the end.
+ * Standard input is read only while nothing waits to be sent.  Output waits here for a slow reader, up to a bound: crewd
+ * does not wait for us.  With --json it is kept, up to the same bound, and printed at the end.
  */
 #include "cli.h"
 
 #include "client.h"
 #include "common/util.h"
 #include "jsonout.h"
+#include "outq.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -18,7 +19,6 @@
 #include <sys/signalfd.h>
 
 #define INPUT_MAX 32768
-#define KEEP_MAX ((size_t)16 << 20)
 
 struct options {
         const char *crew, *agent;
@@ -31,21 +31,15 @@ static const struct cli_option options[] = {
         CLI_OPTION_JSON(struct options),
 };
 
-struct kept {        /* output for --json */
-        char *bytes; /* owned, NUL-terminated */
-        size_t n;
-        bool cut;
-};
-
 struct exec {
         struct client *client;
         uint64_t seq; /* of the request: everything about the command carries it */
         int signal_fd;
-        bool input_open, output_gone, json;
+        bool input_open, json, cut;
         bool ended;
         int code, signal;
         char error[513];
-        struct kept kept[2]; /* stdout, stderr */
+        struct outq out[2]; /* stdout, stderr */
 };
 
 static int send_input(struct exec *x, const void *bytes, size_t n, bool eof, int signal, struct cli_problem *p) {
@@ -82,31 +76,21 @@ static int forward_signals(struct exec *x, struct cli_problem *p) {
         return 0;
 }
 
-static void keep(struct kept *k, const void *bytes, size_t n) {
-        size_t take = MIN_OF(n, KEEP_MAX - k->n);
-        char *grown = realloc(k->bytes, k->n + take + 1);
+static int put_output(struct exec *x, const Crew__ExecOutput *o, struct cli_problem *p) {
+        int r = outq_put(&x->out[o->stream == 2], o->data.data, o->data.len);
 
-        k->cut = k->cut || take < n || !grown;
-        if (!grown)
-                return;
-        memcpy(grown + k->n, bytes, take);
-        k->bytes = grown;
-        k->n += take;
-        grown[k->n] = '\0';
+        if (r == -ENOMEM)
+                return cli_problem_set(p, CLI_INTERNAL, "memory", "out of memory");
+        if (r == -ENOBUFS && !x->json)
+                return cli_problem_set(p, CLI_FAILED, "slow-reader",
+                                       "the command was ended: its output came faster than it was read");
+        x->cut = x->cut || r == -ENOBUFS;
+        return 0;
 }
 
 /* Somebody who no longer reads our output ends the command as a broken pipe would. */
-static int put_output(struct exec *x, const Crew__ExecOutput *o, struct cli_problem *p) {
-        int fd = o->stream == 2 ? STDERR_FILENO : STDOUT_FILENO;
-
-        if (x->json) {
-                keep(&x->kept[o->stream == 2], o->data.data, o->data.len);
-                return 0;
-        }
-        if (x->output_gone || crew_write_full(fd, o->data.data, o->data.len) == 0)
-                return 0;
-        x->output_gone = true;
-        return send_input(x, "", 0, true, SIGPIPE, p);
+static int write_output(struct exec *x, struct outq *q, struct cli_problem *p) {
+        return outq_write(q) < 0 ? send_input(x, "", 0, true, SIGPIPE, p) : 0;
 }
 
 static void ended(struct exec *x, const Crew__Done *d) {
@@ -164,6 +148,8 @@ static int converse(struct exec *x, struct cli_problem *p) {
                         {.fd = client_fd(x->client), .events = (short)(POLLIN | (busy ? POLLOUT : 0))},
                         {.fd = x->signal_fd, .events = POLLIN},
                         {.fd = x->input_open && !busy ? STDIN_FILENO : -1, .events = POLLIN},
+                        {.fd = x->out[0].used && !x->json ? STDOUT_FILENO : -1, .events = POLLOUT},
+                        {.fd = x->out[1].used && !x->json ? STDERR_FILENO : -1, .events = POLLOUT},
                 };
                 if (poll(fds, ELEMENTSOF(fds), -1) < 0 && errno != EINTR)
                         return cli_problem_set(p, CLI_INTERNAL, "io", "poll: %s", strerror(errno));
@@ -173,6 +159,10 @@ static int converse(struct exec *x, struct cli_problem *p) {
                         return -1;
                 if (!x->ended && fds[2].revents && forward_input(x, p) < 0)
                         return -1;
+                for (int i = 0; i < 2; i++) {
+                        if (fds[3 + i].revents && write_output(x, &x->out[i], p) < 0)
+                                return -1;
+                }
         }
         return 0;
 }
@@ -198,27 +188,35 @@ static int request(struct exec *x, const char *agent, const struct cli_operands 
         return client_send(x->client, &e, &x->seq, p);
 }
 
-static json_t *kept_json(const struct kept *k) {
-        return jsonout_text(k->bytes ? k->bytes : "");
+static json_t *kept_json(struct outq *q) {
+        return outq_put(q, "", 1) == 0 && q->buf ? jsonout_text(q->buf + q->head) : json_string("");
 }
 
-static int finish(const struct exec *x, const char *agent) {
+static void print_json(struct exec *x, const char *agent) {
+        json_t *o =
+                json_pack("{s:o, s:i, s:i, s:o, s:o, s:b}", "agent", jsonout_text(agent), "exit_code", x->code, "signal",
+                          x->signal, "stdout", kept_json(&x->out[0]), "stderr", kept_json(&x->out[1]), "cut", (int)x->cut);
+
+        if (x->error[0])
+                json_object_set_new(o, "error", jsonout_text(x->error));
+        jsonout_print(o);
+}
+
+static int finish(struct exec *x, const char *agent, const char *command) {
         if (x->json) {
-                json_t *o = json_pack("{s:o, s:i, s:i, s:o, s:o, s:b}", "agent", jsonout_text(agent), "exit_code", x->code,
-                                      "signal", x->signal, "stdout", kept_json(&x->kept[0]), "stderr",
-                                      kept_json(&x->kept[1]), "cut", (int)(x->kept[0].cut || x->kept[1].cut));
+                print_json(x, agent);
+        } else {
+                outq_flush(&x->out[0]);
+                outq_flush(&x->out[1]);
                 if (x->error[0])
-                        json_object_set_new(o, "error", jsonout_text(x->error));
-                jsonout_print(o);
-        } else if (x->error[0]) {
-                cli_fail(false, 0, "exec", "%s", x->error);
+                        cli_fail(false, 0, "exec", "%s: %s", command, x->error);
         }
         return x->signal > 0 ? 128 + x->signal : x->code;
 }
 
 static int run(const struct cli_verb *self, int argc, char **argv) {
         struct options o = {0};
-        struct exec x = {.signal_fd = -1, .input_open = true};
+        struct exec x = {.signal_fd = -1, .input_open = true, .out = {{.fd = STDOUT_FILENO}, {.fd = STDERR_FILENO}}};
         struct cli_problem problem = CLI_PROBLEM_NULL;
         _cleanup_client_ struct client *c = NULL;
         struct cli_operands command;
@@ -236,9 +234,9 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
         if (request(&x, o.agent, &command, &problem) < 0 || converse(&x, &problem) < 0)
                 status = cli_report(&problem, o.json);
         else
-                status = finish(&x, o.agent);
-        free(x.kept[0].bytes);
-        free(x.kept[1].bytes);
+                status = finish(&x, o.agent, command.items[0]);
+        outq_fini(&x.out[0]);
+        outq_fini(&x.out[1]);
         crew_close(&x.signal_fd);
         return status;
 }

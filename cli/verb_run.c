@@ -87,6 +87,11 @@ static void summary_text(const struct session *s, const struct outcome *o, bool 
         fprintf(t->out, "%saudit ", dot);
         term_put(t, s->paths.state);
         fprintf(t->out, "/%s/audit\n", s->crew->name);
+        if (o->ok > 0) {
+                fputs("results ", t->out);
+                term_put(t, s->paths.state);
+                fprintf(t->out, "/%s/out\n", s->crew->name);
+        }
         if (kept)
                 fprintf(t->out, "crew %s is still up; crewctl down --crew %s stops it\n", s->crew->name, s->crew->name);
 }
