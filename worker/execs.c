@@ -89,7 +89,7 @@ void exec_start(struct worker *w, uint64_t seq, const Crew__ExecStart *s) {
                 crew_fail(&err, ENOMEM, "out of memory");
         if (!r || start_command(w, r, s, &err) < 0) {
                 text_clean(err.msg, strlen(err.msg), why, sizeof(why));
-                send_exit(w, seq, 126, 0, why);
+                send_exit(w, seq, err.code == ENOENT ? 127 : 126, 0, why); /* as sh has it */
                 free(r);
                 return;
         }
