@@ -144,6 +144,11 @@ static bool read_events(struct queue *q) {
         } buf;
         ssize_t n = read(q->source.fd, &buf, sizeof(buf));
 
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+                /* The file of the first event could not be opened for us; that event is gone. */
+                server_report_lost(q->server, q->owner ? q->owner->instance : 0, EVIDENCE_FANOTIFY, 1);
+                return true;
+        }
         if (n <= 0)
                 return false;
         const struct fanotify_event_metadata *e = &buf.align;

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -117,6 +118,39 @@ static const char *access_of(const struct call *c, const struct seccomp_data *d)
         return (flags & O_ACCMODE) != O_RDONLY || (flags & (O_CREAT | O_TRUNC)) ? "write" : "read";
 }
 
+/* Where a path of the caller's view leads when links are followed; 0 when nowhere. */
+static size_t resolve(pid_t pid, const char *path, size_t n, char *out, size_t room) {
+        struct open_how how = {.flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS};
+        char link[48], text[EVIDENCE_PATH_MAX + 1];
+
+        snprintf(link, sizeof(link), "/proc/%d/root", pid);
+        memcpy(text, path, n);
+        text[n] = '\0';
+        _cleanup_close_ int root = open(link, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_close_ int fd = root < 0 ? -1 : (int)syscall(SYS_openat2, root, text, &how, sizeof(how));
+        if (fd < 0)
+                return 0;
+        snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+        ssize_t len = readlink(link, out, room);
+        return len > 0 ? (size_t)len : 0;
+}
+
+/* Below the private directories the agent may make links: what counts is where they lead. */
+static bool is_of_interest(const struct listener *l, pid_t pid, const char **path, size_t *n, char *room) {
+        if (is_watched(l, *path, *n))
+                return true;
+        if (is_runtime(*path, *n))
+                return false;
+        if (!is_private(*path, *n))
+                return true;
+        size_t len = resolve(pid, *path, *n, room, EVIDENCE_PATH_MAX);
+        if (len == 0 || is_private(room, len) || is_runtime(room, len))
+                return false;
+        *path = room;
+        *n = len;
+        return true;
+}
+
 static void report(struct listener *l, const struct seccomp_notif *nt, const char *access, const char *path, size_t n) {
         struct instance *in = server_instance(l->server, l->instance);
         const struct event ev = {
@@ -130,14 +164,13 @@ static void report(struct listener *l, const struct seccomp_notif *nt, const cha
                 .path_len = n,
         };
 
-        bool exec = access[0] == 'e';
-        if (in && (exec || is_watched(l, path, n) || (!is_runtime(path, n) && !is_private(path, n))))
+        if (in)
                 outbox_add(in->outbox, &ev);
 }
 
 /* The path, if the caller is still in the call when it has been read: else the pid may be another process's by now. */
 static void look_at(struct listener *l, const struct seccomp_notif *nt) {
-        char given[EVIDENCE_PATH_MAX], dir[EVIDENCE_PATH_MAX], path[EVIDENCE_PATH_MAX];
+        char given[EVIDENCE_PATH_MAX], dir[EVIDENCE_PATH_MAX], joined[EVIDENCE_PATH_MAX];
         const struct call *c = call_of(nt->data.nr);
         size_t dir_len = 0;
 
@@ -148,13 +181,13 @@ static void look_at(struct listener *l, const struct seccomp_notif *nt) {
                 return; /* no path, no file: the call fails, or is about its directory descriptor itself */
         if (given[0] != '/')
                 dir_len = directory_of((pid_t)nt->pid, c, &nt->data, dir, sizeof(dir));
-        if (ioctl(l->source.fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &nt->id) < 0)
-                return;
-        size_t len = parse_join(dir, dir_len, given, (size_t)n, path, sizeof(path));
-        if (len)
-                report(l, nt, access_of(c, &nt->data), path, len);
-        else
-                report(l, nt, access_of(c, &nt->data), given, (size_t)n);
+        size_t len = parse_join(dir, dir_len, given, (size_t)n, joined, sizeof(joined));
+        const char *path = len ? joined : given;
+        len = len ? len : (size_t)n;
+        const char *access = access_of(c, &nt->data);
+        bool wanted = access[0] == 'e' || is_of_interest(l, (pid_t)nt->pid, &path, &len, dir);
+        if (wanted && ioctl(l->source.fd, SECCOMP_IOCTL_NOTIF_ID_VALID, &nt->id) == 0)
+                report(l, nt, access, path, len);
 }
 
 /* EPOLLIN says that one notification waits; receiving that one cannot block, not even if its process has died. */

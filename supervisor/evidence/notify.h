@@ -3,7 +3,8 @@
  * Attempts of a rootless instance, from its seccomp listener.
  *
  * Every notified call is answered "continue": this sees, it does not decide.  The path is read from the memory of the
- * caller, who may change it before the kernel reads it again, and is taken as text, without following links.
+ * caller, who may change it before the kernel reads it again; links are followed below the private directories, where
+ * the agent can make them, and elsewhere the path is taken as text.
  */
 #pragma once
 

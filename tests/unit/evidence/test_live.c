@@ -268,11 +268,11 @@ static void end_jail(struct jail *j) {
 
 static bool root_mode_possible(void) {
         if (geteuid() != 0) {
-                print_message("root mode needs root\n");
+                print_message("# root mode needs root\n");
                 return false;
         }
         if (crew_landlock_abi() < 7 || crew_probe(CREW_PROBE_AUDIT) < 0) {
-                print_message("root mode needs kernel auditing and Landlock ABI 7 (ABI here: %d)\n", crew_landlock_abi());
+                print_message("# root mode needs kernel auditing and Landlock ABI 7 (ABI here: %d)\n", crew_landlock_abi());
                 return false;
         }
         return true;
@@ -633,6 +633,10 @@ static void attempt_things(void) {
         close(open("/data/in", O_RDONLY));
         close(open("/tmp/watched/x\n", O_WRONLY | O_CREAT, 0600));
         close(open("/tmp/private", O_RDONLY));
+        close(open("/tmp/crew-evidence-link/none", O_RDONLY)); /* nowhere */
+        (void)!symlink("/etc", "/tmp/crew-evidence-link");
+        close(open("/tmp/crew-evidence-link/hostname", O_RDONLY)); /* out of the private directory */
+        unlink("/tmp/crew-evidence-link");
         memcpy(edge, "/etc/a-b-c", 11); /* a path across two pages */
         close(open(edge, O_RDONLY));
         (void)!open((const char *)16, O_RDONLY);
@@ -652,7 +656,7 @@ static void attempts_are_seen_rootless(void **state) {
         start_helper(&h, uid);
         if (!(h.sources & EVIDENCE_NOTIFY)) {
                 stop_helper(&h);
-                print_message("the kernel has no seccomp user notification\n");
+                print_message("# the kernel has no seccomp user notification\n");
                 skip();
         }
         struct jail j = start_listened(uid, attempt_things);
@@ -670,6 +674,8 @@ static void attempts_are_seen_rootless(void **state) {
         expect(9, EVIDENCE_ATTEMPT, "write", "/etc/hostname-of-no-one", 1);
         expect(9, EVIDENCE_ATTEMPT, "write", "/srv/none", 1);
         expect(9, EVIDENCE_ATTEMPT, "exec", "/bin/true", 1);
+        expect(9, EVIDENCE_ATTEMPT, "read", "/etc/hostname", 1);
+        expect(9, EVIDENCE_ATTEMPT, NULL, "/tmp/crew-evidence-link/none", 0);
         expect(9, EVIDENCE_ATTEMPT, NULL, "/usr/lib/os-release", 0);
         expect(9, EVIDENCE_ATTEMPT, NULL, "/tmp/private", 0);
         stop_helper(&h);
