@@ -16,7 +16,6 @@ ROLE = """\
 agent: "{name}"
 sandbox:
   mode: deny-by-default
-  allow_degraded: [evidence]
   filesystem: {{read: [], write: []}}
   network: {{deny_all: true}}
   ipc: {{allowed_targets: [], message_validation: strict}}
@@ -44,8 +43,8 @@ crew: {name}
 process: sequential
 policies: .
 agents:
-  alpha: {{policy: alpha.yaml, command: ["python3", "${{CREW_DIR}}/agent.py"], driver: exec-json}}
-  beta: {{policy: beta.yaml, command: ["python3", "${{CREW_DIR}}/agent.py"], driver: exec-json}}
+  alpha: {{policy: alpha.yaml, command: ["python3", "-I", "${{CREW_DIR}}/agent.py"], driver: exec-json}}
+  beta: {{policy: beta.yaml, command: ["python3", "-I", "${{CREW_DIR}}/agent.py"], driver: exec-json}}
 tasks:
   first: {{agent: alpha, description: first, input: {first}, timeout: 60s}}
   second: {{agent: beta, description: second, context: [first], input: {second}, timeout: 60s}}
