@@ -15,9 +15,8 @@
 
 enum evidence_op {
         /* crewd -> crew-evidence */
-        EVIDENCE_WATCH = 1, /* an instance is up.  .pid: its pid 1; root: .uid, and watch paths in .path (each
-                               NUL-terminated; repeat the message for more); rootless: the paths and one fd, the seccomp
-                               listener.  Refused events of the worker's self-test, before this, are left out */
+        EVIDENCE_WATCH = 1, /* an instance is up.  .pid: its pid 1; .uid; watch paths in .path (each NUL-terminated; repeat
+                               the message for more); rootless: one fd, the seccomp listener */
         EVIDENCE_FORGET,    /* instance .id is gone: flush what is known, then EVIDENCE_FORGOTTEN */
         /* crew-evidence -> crewd */
         EVIDENCE_HELLO = 64, /* .flags: which sources work here */

@@ -38,7 +38,6 @@ struct domain {
         uint64_t received; /* denials that arrived */
         uint32_t instance; /* 0: not known (yet) */
         uint32_t uid;      /* UINT32_MAX: its record has not come */
-        int32_t pid;       /* who made it */
         bool freed;
         uint64_t denials;    /* freed: what the kernel counted */
         struct limbo *limbo; /* newest first */
@@ -156,16 +155,6 @@ static void put_limbo(struct landlock_source *l, struct domain *d, const struct 
         l->n_limbo++;
 }
 
-/* The worker's self-test tries what must fail, in the domain that it made itself, before it is reported as up. */
-static bool is_self_test(const struct domain *d, const struct instance *in, uint64_t time_ns) {
-        return d->pid == in->pid && time_ns <= in->watched_ns;
-}
-
-static void deliver(const struct domain *d, struct instance *in, const struct event *ev) {
-        if (!is_self_test(d, in, ev->time_ns))
-                outbox_add(in->outbox, ev);
-}
-
 static void on_access(struct landlock_source *l, const struct parse_record *r) {
         struct domain *d = find_or_add(l, r->domain);
 
@@ -188,7 +177,7 @@ static void on_access(struct landlock_source *l, const struct parse_record *r) {
                 .path = r->path,
                 .path_len = r->path_len,
         };
-        deliver(d, in, &ev);
+        outbox_add(in->outbox, &ev);
 }
 
 static void deliver_limbo(struct landlock_source *l, struct domain *d, struct instance *in) {
@@ -209,7 +198,7 @@ static void deliver_limbo(struct landlock_source *l, struct domain *d, struct in
                                          .access = b->access,
                                          .path = b->path,
                                          .path_len = b->path_len};
-                deliver(d, in, &ev);
+                outbox_add(in->outbox, &ev);
                 oldest = b->next;
                 free(b);
                 l->n_limbo--;
@@ -244,7 +233,6 @@ static void on_domain(struct landlock_source *l, const struct parse_record *r) {
                 return;
         }
         d->uid = r->uid;
-        d->pid = r->pid;
         struct instance *in = server_instance_by_uid(l->server, r->uid);
         if (in && d->instance == 0)
                 adopt(l, find(l, r->domain), in);

@@ -116,7 +116,6 @@ static struct instance *instance_new(struct server *sv, const struct evidence_ms
         in->id = m->id;
         in->uid = m->uid;
         in->pid = m->pid;
-        in->watched_ns = crew_realtime_ns();
         in->next = sv->instances;
         sv->instances = in;
         sv->n_instances++;

@@ -28,8 +28,7 @@ struct instance { /* owned by the server */
         uint32_t id;
         uint32_t uid;
         int32_t pid;
-        uint64_t watched_ns; /* realtime of the WATCH */
-        uint64_t forget_ns;  /* monotonic, 0: alive */
+        uint64_t forget_ns; /* monotonic, 0: alive */
         uint64_t forget_realtime_ns;
         uint32_t domains; /* Landlock domains of it that the kernel has not let go of */
         struct outbox *outbox;

@@ -303,18 +303,35 @@ static void denials_carry_path_right_and_agent(void **state) {
                 skip();
         start_helper(&h, 0);
         assert_true(h.sources & EVIDENCE_LANDLOCK);
-        struct jail j = start_jail(0, try_secret, try_denials);
+        struct jail j = start_jail(0, NULL, try_denials);
         watch(&h, 7, j.pid, AGENT_UID, NULL, -1);
         usleep(50000);
         let_go(&j);
         end_jail(&j);
         forget(&h, 7);
-        expect(7, EVIDENCE_FILE_DENIED, "fs.read_file", "/secret", 3); /* and not the one of the self-test */
+        expect(7, EVIDENCE_FILE_DENIED, "fs.read_file", "/secret", 3);
         expect(7, EVIDENCE_FILE_DENIED, "fs.read_file", "/se\n\"cret", 1);
         expect(7, EVIDENCE_FILE_DENIED, "fs.make_reg", "/", 1);
         expect(7, EVIDENCE_FILE_DENIED, "fs.execute,fs.read_file", "/prog", 1);
         expect(7, EVIDENCE_FILE_DENIED, "fs.make_dir", "/data", 1);
         expect(7, EVIDENCE_FILE_DENIED, NULL, NULL, 7);
+        stop_helper(&h);
+}
+
+/* The record may come before crewd has heard that the instance is up. */
+static void denials_before_the_watch_are_not_lost(void **state) {
+        struct helper h;
+
+        if (!root_mode_possible())
+                skip();
+        start_helper(&h, 0);
+        struct jail j = start_jail(8, try_secret, try_secret);
+        usleep(100000);
+        watch(&h, 8, j.pid, AGENT_UID + 8, NULL, -1);
+        let_go(&j);
+        end_jail(&j);
+        forget(&h, 8);
+        expect(8, EVIDENCE_FILE_DENIED, "fs.read_file", "/secret", 2);
         stop_helper(&h);
 }
 
@@ -750,6 +767,7 @@ static int teardown(void **state) {
 int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(denials_carry_path_right_and_agent),
+                cmocka_unit_test(denials_before_the_watch_are_not_lost),
                 cmocka_unit_test(two_agents_are_told_apart),
                 cmocka_unit_test(a_storm_is_counted_exactly_in_bounded_memory),
                 cmocka_unit_test(what_the_kernel_drops_is_reported_exactly),
