@@ -117,9 +117,15 @@ struct figures {
         double p50, p99, p999;
 };
 
+static double us_at(const uint64_t *sorted, size_t n, size_t per_mille) {
+        size_t at = n * per_mille / 1000;
+
+        return (double)sorted[at] / 1e3;
+}
+
 static struct figures figures_of(uint64_t *v, size_t n) {
         qsort(v, n, sizeof(*v), by_value);
-        return (struct figures){(double)v[n / 2] / 1e3, (double)v[n * 99 / 100] / 1e3, (double)v[n * 999 / 1000] / 1e3};
+        return (struct figures){us_at(v, n, 500), us_at(v, n, 990), us_at(v, n, 999)};
 }
 
 static int report(bool json, uint64_t *link, uint64_t *raw, size_t n) {
