@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The nng wire format over a stream socket (SP ipc mapping, pair1), without nng: for the worker, which must stay
- * single-threaded, for crewctl, and for the control socket, where an nng listener would wedge on a client that leaves
- * during the handshake.
+ * The nng wire format over a stream socket (SP ipc mapping, pair1), without nng's own message layer: for the worker, which
+ * must stay single-threaded, for crewctl, for the control socket, where an nng listener would wedge on a client that
+ * leaves during the handshake, and for supervisor/link.c, which says why.
  *
  * Both sides send 00 'S' 'P' 00 <protocol u16 BE> 00 00 (pair1 = 0x0011).  A message is 01 <length u64 BE> <bytes>;
  * a pair1 payload starts with a u32 BE hop count of 1.  Source: nanomsg RFC sp-ipc, nng 1.5 pair1.
