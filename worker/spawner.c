@@ -188,8 +188,10 @@ static void on_message(struct spawner *s) {
 static void on_exited(struct spawner *s, struct instance *i) {
         struct spawn_msg m = {.op = SPAWN_EXITED, .id = i->id};
 
-        if (jail_reap(&i->jail, false, &m.exit) == -EAGAIN)
-                return;
+        /* Taken out by hand: crewd holds the same open pidfd, so closing ours would leave the event, and its pointer,
+         * armed. */
+        epoll_ctl(s->epoll, EPOLL_CTL_DEL, i->jail.pidfd, NULL);
+        jail_reap(&i->jail, true, &m.exit);
         reply(s, &m, NULL, 0);
         drop(s, i);
 }
