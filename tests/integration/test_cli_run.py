@@ -43,6 +43,8 @@ def ctl(stage, build, crew_home, tmp_path_factory):
                                       "FAKE": "good"} | (extra or {}))
     r.files = r.tree({"crew.yaml": CREW, "alpha.yaml": ROLE.format("alpha"), "beta.yaml": ROLE.format("beta")})
     yield r
+    if (crew_home / "run/pair/control.sock").exists():
+        r.crewctl("down")
     r.stop_all()
 
 
