@@ -26,7 +26,8 @@ struct crew_err {
 /* Fills err (which may be NULL) and returns -code.  code is a positive errno. */
 int crew_err_set_at(struct crew_err *err, const char *file, int line, int code, const char *fmt, ...)
         __attribute__((format(printf, 5, 6)));
-int crew_err_vset_at(struct crew_err *err, const char *file, int line, int code, const char *fmt, va_list ap);
+int crew_err_vset_at(struct crew_err *err, const char *file, int line, int code, const char *fmt, va_list ap)
+        __attribute__((format(printf, 5, 0)));
 
 /* Puts "text: " in front of the message; keeps code and origin. */
 void crew_err_add(struct crew_err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

@@ -118,7 +118,7 @@ static int read_acks(int fd, int want) {
                 ssize_t n = recv(fd, buf, sizeof(buf), 0);
                 if (n < 0)
                         return -errno;
-                int left = (int)n;
+                size_t left = (size_t)n;
                 for (struct nlmsghdr *h = (struct nlmsghdr *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
                         if (h->nlmsg_type != NLMSG_ERROR || h->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr)))
                                 return -EPROTO;

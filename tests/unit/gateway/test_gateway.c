@@ -114,7 +114,7 @@ static int own_server(void) {
         struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(8080), .sin_addr = {htonl(INADDR_LOOPBACK)}};
         _cleanup_close_ int c = socket(AF_INET, SOCK_STREAM, 0);
 
-        return connect(c, (void *)&a, sizeof(a)) < 0 ? errno : 0;
+        return l < 0 || connect(c, (void *)&a, sizeof(a)) < 0 ? errno : 0;
 }
 
 static void in_namespace(int sock) {
