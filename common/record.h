@@ -25,31 +25,9 @@
 #define RECORD_VALUE_MAX 6144 /* bytes of one value before escaping; leaves room for the fields after it */
 
 /*
- * Fields by kind, as the text form and docs/AUDIT.md know them (all optional; others may be added and show in --json):
- *   log.opened        by, found ("new" "continued" "torn"), records, torn_file, torn_bytes
- *   agent.policy      file, sha256, mode ("root" "rootless")
- *   agent.spawned     pid, uid, gid, seccomp, no_new_privs, cap_eff, landlock_abi, selftests, tripwires, degraded,
- *                     limits_by, spawn_us, ns_user ns_pid ns_mnt ns_net ns_ipc ns_uts
- *   agent.ready       spawn_us
- *   agent.terminated  cause, code, signal, initiator, reason, processes, kill_us, task, id
- *   agent.restart     attempt, delay_ms, cause
- *   agent.kill        initiator, reason
- *   task.started      task, task_id, attempt
- *   task.finished     task, task_id, outcome ("ok" "failed"), cause, reason, ms, result_sha256
- *   tool.call         tool, call, verdict ("allowed" "denied" "invalid"), rule, reason, args_sha256, args
- *   tool.return       tool, call, outcome ("ok" "failed"), cause, ms, result_sha256, result
- *   message.sent      to, verdict, rule, reason, bytes, sha256
- *   message.received  from, bytes, sha256
- *   message.rejected  type, field, rule, reason
- *   file.read, file.write, process.exec
- *                     path, pid, comm, count, verdict ("allowed"; "attempted" when only the attempt was seen)
- *   file.denied       path, access (Landlock's names: "fs.read_file"), rule, reason, pid, comm, count, decoy
- *   network.allowed, network.denied
- *                     host, port, proto, rule, reason, count
- *   limit.hit         limit, value, max, reason
- *   agent.stderr      text, tool, dropped
- *   evidence.folded   of (a kind), count, keys, since, until (ns since 1970)
- *   evidence.lost     source, count
+ * Fields by kind are listed in docs/AUDIT.md.  The text form and the filters look at: path, access, host, port, tool,
+ * task, to, from, type, verdict, outcome, reason, rule, cause, count and a few more (record_render.c); all are
+ * optional, and others show in --json.
  */
 
 enum record_kind {

@@ -86,7 +86,7 @@ static const struct text_row {
                 {"value", "", ""}, {"max", "of ", ""}, {"reason", "", ""}}},
         [RECORD_KILL] = {"AGENT", NULL, "KILL", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"initiator", "by ", ""}}},
         [RECORD_STDERR] = {"STDERR", .subject = "text", .details = {{"tool", "tool ", ""}, {"dropped", "", " bytes dropped"}}},
-        [RECORD_FOLDED] = {"EVIDENCE", NULL, "FOLDED", .subject = "of", .details = {{"keys", "", " different"}}},
+        [RECORD_FOLDED] = {"EVIDENCE", NULL, "FOLDED", .subject = "of"},
         [RECORD_EVIDENCE_LOST] = {"EVIDENCE", NULL, "LOST", .subject = "source", .details = {{"reason", "", ""}}},
         /* clang-format on */
 };
