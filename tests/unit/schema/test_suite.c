@@ -156,7 +156,7 @@ static void translate(json_t *v) {
         const char *ref = json_string_value(json_object_get(v, "$ref"));
         if (ref && strncmp(ref, "#/definitions/", 14) == 0)
                 json_object_set_new(v, "$ref", json_sprintf("#/$defs/%s", ref + 14));
-        if (ref && strncmp(ref, "#/items/", 8) == 0)
+        else if (ref && strncmp(ref, "#/items/", 8) == 0)
                 json_object_set_new(v, "$ref", json_sprintf("#/prefixItems/%s", ref + 8));
 }
 
