@@ -3,6 +3,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -181,6 +182,20 @@ COMP_WORDS=(crewctl logs --fi); COMP_CWORD=2; _crewctl; echo "${{COMPREPLY[@]}}"
 """
     r = ctl.run("bash", "-c", script)
     assert r.stdout == "check explain\n--filter\n", r.stderr
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
+def test_zsh_completion_uses_it(ctl):
+    from conftest import SOURCE
+    script = f"""
+_describe() {{ print -rl -- "${{(@P)2}}" }}
+_files() {{ print files }}
+path=({ctl.stage}/bin $path)
+words=(crewctl policy ""); CURRENT=3; source {SOURCE}/dist/completion/_crewctl
+words=(crewctl run ""); CURRENT=3; source {SOURCE}/dist/completion/_crewctl
+"""
+    r = ctl.run("zsh", "-f", "-c", script)
+    assert [line.split(":")[0] for line in r.stdout.splitlines()] == ["check", "explain", "files"], r.stderr
 
 
 def test_colour_only_on_a_terminal_and_only_if_wanted(ctl):
