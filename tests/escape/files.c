@@ -19,14 +19,14 @@
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 
-/* PATH: reads a byte, or a name if it is a directory */
+/* PATH: reads a piece, or names if it is a directory */
 static int read_path(char **a) {
-        char buf[1024];
+        char buf[8192];
         int fd = open(a[0], O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
         if (fd < 0)
                 return denied(errno);
-        ssize_t n = read(fd, buf, 1);
+        ssize_t n = read(fd, buf, sizeof(buf));
         if (n < 0 && errno == EISDIR)
                 n = syscall(SYS_getdents64, fd, buf, sizeof(buf));
         return n < 0 ? denied(errno) : won("read %zd bytes of %s", n, a[0]);

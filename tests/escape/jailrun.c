@@ -89,7 +89,8 @@ static int run_in(const struct crew_file *crew, const struct crew_agent *agent, 
         if (planner_make(&in, &block, &n, err) != 0)
                 return fail(err);
         struct what w = {
-                .program = plan_program_find(block, tool ? PLAN_PROGRAM_TOOL : PLAN_PROGRAM_AGENT, tool ? argv[1] : agent->name),
+                .program = plan_program_find(block, tool ? PLAN_PROGRAM_TOOL : PLAN_PROGRAM_AGENT,
+                                             tool ? argv[1] : agent->name),
                 .argv = tool ? NULL : (const char *const *)argv + 1,
         };
         return w.program ? spawn(block, &w, err) : 3;
