@@ -11,10 +11,14 @@ static const char *pick(const char *const *names, size_t n, int i) {
 
 const char *name_agent_state(int state) {
         static const char *const names[] = {
-                [CREW__AGENT_STATE__AGENT_DECLARED] = "declared",  [CREW__AGENT_STATE__AGENT_SPAWNING] = "spawning",
-                [CREW__AGENT_STATE__AGENT_READY] = "ready",        [CREW__AGENT_STATE__AGENT_WORKING] = "working",
-                [CREW__AGENT_STATE__AGENT_STOPPING] = "stopping",  [CREW__AGENT_STATE__AGENT_TERMINATED] = "terminated",
-                [CREW__AGENT_STATE__AGENT_FAILED] = "failed",      [CREW__AGENT_STATE__AGENT_RESTARTING] = "restarting",
+                [CREW__AGENT_STATE__AGENT_DECLARED] = "declared",
+                [CREW__AGENT_STATE__AGENT_SPAWNING] = "spawning",
+                [CREW__AGENT_STATE__AGENT_READY] = "ready",
+                [CREW__AGENT_STATE__AGENT_WORKING] = "working",
+                [CREW__AGENT_STATE__AGENT_STOPPING] = "stopping",
+                [CREW__AGENT_STATE__AGENT_TERMINATED] = "terminated",
+                [CREW__AGENT_STATE__AGENT_FAILED] = "failed",
+                [CREW__AGENT_STATE__AGENT_RESTARTING] = "restarting",
                 [CREW__AGENT_STATE__AGENT_POLICY_ONLY] = "policy-only",
         };
         return pick(names, ELEMENTSOF(names), state);
