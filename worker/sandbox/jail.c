@@ -265,6 +265,9 @@ static int wait_sealed(struct spawn *s, struct crew_err *err) {
 }
 
 static int attest(struct spawn *s, struct crew_err *err) {
+        s->out->mnt_ns = openat(s->proc_dir, "ns/mnt", O_RDONLY | O_CLOEXEC);
+        if (s->out->mnt_ns < 0)
+                return crew_fail_errno(err, "cannot open ns/mnt");
         return attest_child(s->proc_dir, s->birth.plan, &s->out->att, err);
 }
 
@@ -375,6 +378,7 @@ void jail_fini(struct jail *j) {
         cgroup_remove(j->cgroup);
         crew_close(&j->pidfd);
         crew_close(&j->notify_fd);
+        crew_close(&j->mnt_ns);
         for (size_t i = 0; i < ELEMENTSOF(j->listeners); i++)
                 crew_close(&j->listeners[i]);
         j->pid = -1;

@@ -33,13 +33,14 @@ struct jail { /* owned by the caller; JAIL_NULL */
         int pidfd;
         int listeners[4]; /* tcp4 tcp6 udp4 udp6; -1 when the plan has no netrules */
         int notify_fd;    /* -1 when the plan has no notify */
+        int mnt_ns;       /* keeps the mounts until jail_fini(): taking them down is not part of dying */
         struct spawn_attestation att;
         char step[32];           /* the last step; after a failure the one that failed */
         char cgroup[128];        /* name below our cgroup root, "" when none */
         uint64_t kill_sent_ns;   /* jail_kill_begin: when, 0 never */
         uint32_t kill_processes; /* ... and how many lived */
 };
-#define JAIL_NULL ((struct jail){.pid = -1, .pidfd = -1, .listeners = {-1, -1, -1, -1}, .notify_fd = -1})
+#define JAIL_NULL ((struct jail){.pid = -1, .pidfd = -1, .listeners = {-1, -1, -1, -1}, .notify_fd = -1, .mnt_ns = -1})
 
 /* Clones, seals, checks from outside.  0: sealed and attested.  On failure nothing of it is left; err->msg begins with the
  * failed step and ": ", out->step is that step. */

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define TREE_MAX 4096
+#define COUNT_NS 500000u
 
 struct walk {
         size_t n;
@@ -25,14 +26,14 @@ static void add_children(struct walk *w, pid_t pid, const char *tid) {
                 w->pids[w->n++] = child;
 }
 
-static struct walk *walk_tree(pid_t root) {
+static struct walk *walk_tree(pid_t root, uint64_t deadline_ns) {
         struct walk *w = malloc(sizeof(*w));
 
         if (!w)
                 return NULL;
         w->n = 1;
         w->pids[0] = root;
-        for (size_t i = 0; i < w->n; i++) {
+        for (size_t i = 0; i < w->n && crew_now_ns() < deadline_ns; i++) {
                 char path[64];
                 struct dirent *e;
                 snprintf(path, sizeof(path), "/proc/%d/task", w->pids[i]);
@@ -48,7 +49,7 @@ static struct walk *walk_tree(pid_t root) {
 }
 
 uint32_t proctree_count(pid_t root) {
-        _cleanup_free_ struct walk *w = walk_tree(root);
+        _cleanup_free_ struct walk *w = walk_tree(root, crew_now_ns() + COUNT_NS);
         return w ? (uint32_t)w->n : 0;
 }
 
@@ -73,7 +74,7 @@ static void add_process(pid_t pid, struct spawn_stats *out) {
 }
 
 void proctree_stats(pid_t root, struct spawn_stats *out) {
-        _cleanup_free_ struct walk *w = walk_tree(root);
+        _cleanup_free_ struct walk *w = walk_tree(root, UINT64_MAX);
 
         for (size_t i = 0; w && i < w->n; i++)
                 add_process(w->pids[i], out);
