@@ -10,6 +10,7 @@
 #include "jsonrpc.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,6 +30,7 @@ enum {
         EXIT_INVALID = 4,
         EXIT_FAILED = 5,
         EXIT_NO_SOCKET = 69,
+        EXIT_DONE = -1, /* inside only: all is said, status 0 */
 };
 
 struct options {
@@ -99,7 +101,7 @@ static const struct verb {
         {"mcp", NULL, NULL, NULL, params_none, "be an MCP server on stdin and stdout"},
 };
 
-static int usage(FILE *to) {
+static void usage(FILE *to) {
         fprintf(to, "usage: crew-call VERB [NAME] [--timeout 30s] < in.json\n");
         for (size_t i = 0; i < ELEMENTSOF(verbs); i++) {
                 char head[32];
@@ -107,7 +109,6 @@ static int usage(FILE *to) {
                 fprintf(to, "  %-14s %s\n", head, verbs[i].help);
         }
         fprintf(to, "exit: 0 done, 2 usage, 3 denied by policy, 4 invalid, 5 failed or timed out, 69 not inside a jail\n");
-        return to == stdout ? EXIT_OK : EXIT_USAGE;
 }
 
 /* ---- the answer ---- */
@@ -309,7 +310,8 @@ static int read_input(const struct options *o, char **text, struct json_span *va
 
 static int complain(const char *what, const char *arg) {
         fprintf(stderr, "crew-call: %s%s%s\n", what, arg ? " " : "", arg ? arg : "");
-        return usage(stderr);
+        usage(stderr);
+        return EXIT_USAGE;
 }
 
 static const struct verb *find_verb(const char *name) {
@@ -319,70 +321,81 @@ static const struct verb *find_verb(const char *name) {
         return NULL;
 }
 
-/* An option at argv[*i], with its value behind '=' or in the next word.  NULL: it is another word. */
-static const char *option_value(char **argv, int argc, int *i, const char *name) {
-        size_t n = strlen(name);
-
-        if (strncmp(argv[*i], name, n) != 0 || (argv[*i][n] != '=' && argv[*i][n] != '\0'))
-                return NULL;
-        if (argv[*i][n] == '=')
-                return argv[*i] + n + 1;
-        return *i + 1 < argc ? argv[++*i] : "";
-}
-
-static int parse(int argc, char **argv, struct options *o) {
-        const char *value;
+/* EXIT_OK with o->verb set; EXIT_DONE after --help and --version. */
+static int parse_options(int argc, char **argv, struct options *o) {
+        static const struct option long_options[] = {{"timeout", required_argument, NULL, 't'},
+                                                     {"error", required_argument, NULL, 'e'},
+                                                     {"help", no_argument, NULL, 'h'},
+                                                     {"version", no_argument, NULL, 'V'},
+                                                     {0}};
         uint64_t ns;
 
-        for (int i = 1; i < argc; i++) {
-                if ((value = option_value(argv, argc, &i, "--timeout"))) {
-                        if (crew_parse_duration(value, &ns) < 0 || ns > 86400000000000u)
+        for (int c; (c = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {
+                switch (c) {
+                case 't':
+                        if (crew_parse_duration(optarg, &ns) < 0 || ns > 86400000000000u)
                                 return complain("--timeout takes 250ms, 30s, 5m, 24h at most", NULL);
                         o->timeout_ms = ns / 1000000u;
                         o->has_timeout = true;
-                } else if ((value = option_value(argv, argc, &i, "--error"))) {
-                        o->error = value;
-                } else if (!o->verb && argv[i][0] != '-') {
-                        if (!(o->verb = find_verb(argv[i])))
-                                return complain("unknown verb", argv[i]);
-                } else if (o->verb && o->verb->operand && !o->name && argv[i][0] != '-') {
-                        o->name = argv[i];
-                } else {
-                        return complain("unexpected", argv[i]);
+                        break;
+                case 'e':
+                        o->error = optarg;
+                        break;
+                case 'h':
+                        usage(stdout);
+                        return EXIT_DONE;
+                case 'V':
+                        printf("crew-call %s\n", CREW_VERSION);
+                        return EXIT_DONE;
+                default:
+                        usage(stderr); /* getopt has said what is wrong */
+                        return EXIT_USAGE;
                 }
         }
-        if (!o->verb)
+        return EXIT_OK;
+}
+
+static int parse(int argc, char **argv, struct options *o) {
+        int r = parse_options(argc, argv, o), n = argc - optind;
+
+        if (r != EXIT_OK)
+                return r;
+        if (n == 0)
                 return complain("no verb", NULL);
-        if (o->verb->operand && !o->name)
+        if (!(o->verb = find_verb(argv[optind])))
+                return complain("unknown verb", argv[optind]);
+        if (o->verb->operand && n < 2)
                 return complain("missing", o->verb->operand);
+        if (n > (o->verb->operand ? 2 : 1))
+                return complain("unexpected", argv[argc - 1]);
+        o->name = o->verb->operand ? argv[optind + 1] : NULL;
         if (o->name && !crew_utf8_ok(o->name, strlen(o->name)))
                 return complain("not valid UTF-8:", o->verb->operand);
         return EXIT_OK;
 }
 
-int main(int argc, char **argv) {
+static int call(const struct options *o) {
         struct strbuf request = STRBUF_MAX(2 * MAX_INPUT);
-        struct options o = {0};
-        struct json_span input;
         _cleanup_free_ char *text = NULL;
-        int r;
+        struct json_span input;
+        int r = read_input(o, &text, &input);
 
-        if (argc == 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
-                return usage(stdout);
-        if (argc == 2 && strcmp(argv[1], "--version") == 0)
-                return printf("crew-call %s\n", CREW_VERSION) > 0 ? EXIT_OK : EXIT_INTERNAL;
-        if ((r = parse(argc, argv, &o)))
+        if (r != EXIT_OK)
                 return r;
-        if (!o.verb->method)
-                return relay();
-        if ((r = read_input(&o, &text, &input)))
-                return r;
-        strbuf_printf(&request, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\",\"params\":{", o.verb->method);
-        o.verb->put_params(&request, &o, input);
+        strbuf_printf(&request, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"%s\",\"params\":{", o->verb->method);
+        o->verb->put_params(&request, o, input);
         strbuf_puts(&request, "}}\n");
-        if (request.failed)
-                return local_error(RPC_INVALID_REQUEST, "the request is larger than the socket takes");
-        r = exchange(&o, &request);
+        r = request.failed ? local_error(RPC_INVALID_REQUEST, "the request is larger than the socket takes")
+                           : exchange(o, &request);
         strbuf_fini(&request);
         return r;
+}
+
+int main(int argc, char **argv) {
+        struct options o = {0};
+        int r = parse(argc, argv, &o);
+
+        if (r != EXIT_OK)
+                return r == EXIT_DONE ? EXIT_OK : r;
+        return o.verb->method ? call(&o) : relay();
 }

@@ -42,12 +42,11 @@ void inbox_answer(struct worker *w, uint64_t seq, const char *payload, const cha
 
 /* ---- letters ---- */
 
-static struct letter *free_letter(struct worker *w, struct letter *l) {
+static void free_letter(struct worker *w, struct letter *l) {
         list_remove(&l->link);
         w->letter_bytes -= l->n;
         free(l->payload);
         free(l);
-        return NULL;
 }
 
 static struct letter *new_letter(struct worker *w, const Crew__Envelope *e) {
@@ -138,8 +137,10 @@ static int start_ask(struct worker *w, const struct letter *l, struct crew_err *
 }
 
 static void start_asks(struct worker *w) {
-        while (w->phase == WORKER_RUNNING && w->n_asks_running < MAX_ASK_RUNS && !list_empty(&w->asks_waiting)) {
-                struct letter *l = container_of(w->asks_waiting.next, struct letter, link);
+        struct list *node;
+
+        while (w->phase == WORKER_RUNNING && w->n_asks_running < MAX_ASK_RUNS && (node = list_pop(&w->asks_waiting))) {
+                struct letter *l = container_of(node, struct letter, link);
                 struct crew_err err = CREW_ERR_NULL;
                 if (start_ask(w, l, &err) < 0)
                         inbox_answer(w, l->seq, NULL, err.msg);
@@ -189,11 +190,10 @@ bool inbox_answer_taken(struct worker *w, uint64_t seq, const char *payload, con
 }
 
 static void refuse_all(struct worker *w, struct list *asks, unsigned *count, const char *why) {
-        while (!list_empty(asks)) {
-                struct letter *l = container_of(asks->next, struct letter, link);
+        for (struct list *node; (node = list_pop(asks)); (*count)--) {
+                struct letter *l = container_of(node, struct letter, link);
                 inbox_answer(w, l->seq, NULL, why);
                 free_letter(w, l);
-                (*count)--;
         }
 }
 
@@ -213,7 +213,7 @@ static void drop(struct worker *w, const Crew__Envelope *e, const char *why) {
         if (e->deliver->ask)
                 inbox_answer(w, e->seq, NULL, why);
         else
-                worker_observe(w, "message-dropped", "from %s: %s", e->deliver->sender, why);
+                worker_observe(w, "limit-inbox", "from %s: %s", e->deliver->sender, why);
 }
 
 static void to_rpc_agent(struct worker *w, struct letter *l) {
@@ -223,7 +223,7 @@ static void to_rpc_agent(struct worker *w, struct letter *l) {
         if (!ok && l->ask)
                 inbox_answer(w, l->seq, NULL, "the agent has too many open asks");
         else if (!ok)
-                worker_observe(w, "message-dropped", "from %s: the agent does not read its stdin", l->from);
+                worker_observe(w, "limit-inbox", "from %s: the agent does not read its stdin", l->from);
         free_letter(w, l);
 }
 

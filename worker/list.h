@@ -26,12 +26,30 @@ static inline void list_append(struct list *head, struct list *node) {
         head->prev->next = node;
         head->prev = node;
 }
+static inline void list_prepend(struct list *head, struct list *node) {
+        node->next = head->next;
+        node->prev = head;
+        head->next->prev = node;
+        head->next = node;
+}
 static inline void list_remove(struct list *node) {
         if (!node->next)
                 return;
         node->prev->next = node->next;
         node->next->prev = node->prev;
         node->next = node->prev = NULL;
+}
+
+/* The first node, taken off; NULL when the list is empty. */
+static inline struct list *list_pop(struct list *head) {
+        struct list *node = head->next;
+
+        if (node == head)
+                return NULL;
+        head->next = node->next;
+        node->next->prev = head;
+        node->next = node->prev = NULL;
+        return node;
 }
 
 /* Safe against removal of the current node, not of the one after it. */

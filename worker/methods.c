@@ -118,11 +118,19 @@ static void on_tools_list(struct client *c, const struct rpc_message *m) {
         }
 }
 
+static void send_tool_call(struct client *c, struct json_span id, char *name, char *arguments) {
+        struct call *k = call_new(c, CALL_TOOL, id, 0);
+        Crew__ToolCall body = CREW__TOOL_CALL__INIT;
+
+        body.tool = name;
+        body.arguments = arguments;
+        if (k)
+                send_call(k, &ENVELOPE(TOOL_CALL, .tool_call = &body));
+}
+
 static void on_tools_call(struct client *c, const struct rpc_message *m) {
         struct json_span args = json_member(m->params, "arguments");
-        Crew__ToolCall body = CREW__TOOL_CALL__INIT;
         char name[MAX_NAME + 1];
-        struct call *k;
 
         if (!read_name(c, m, "name", name))
                 return;
@@ -130,12 +138,10 @@ static void on_tools_call(struct client *c, const struct rpc_message *m) {
                 invalid(c, m->id, "params.arguments must be an object");
                 return;
         }
-        _cleanup_free_ char *text = copy_text(c, m->id, args, "{}");
-        if (!text || !(k = call_new(c, CALL_TOOL, m->id, 0)))
-                return;
-        body.tool = name;
-        body.arguments = text;
-        send_call(k, &ENVELOPE(TOOL_CALL, .tool_call = &body));
+        char *text = copy_text(c, m->id, args, "{}");
+        if (text)
+                send_tool_call(c, m->id, name, text);
+        free(text);
 }
 
 static void on_cancelled(struct client *c, const struct rpc_message *m) {
@@ -160,11 +166,24 @@ static void on_call_timeout(struct timer *t) {
         call_finish(k);
 }
 
-static void send_letter(struct client *c, const struct rpc_message *m, bool ask, uint64_t timeout_ms) {
-        struct json_span payload = json_member(m->params, "payload");
+static void send_letter(struct client *c, struct json_span id, bool ask, uint64_t timeout_ms, char *target, char *payload) {
+        struct call *k = call_new(c, ask ? CALL_ASK : CALL_SEND, id, timeout_ms);
         Crew__SendMessage body = CREW__SEND_MESSAGE__INIT;
+
+        if (!k)
+                return;
+        body.target = target;
+        body.ask = ask;
+        body.payload = payload;
+        if (timeout_ms)
+                timer_start(&c->w->loop, &k->timer, timeout_ms, on_call_timeout);
+        send_call(k, &ENVELOPE(SEND_MESSAGE, .send_message = &body,
+                               .deadline_ms = timeout_ms ? crew_realtime_ns() / 1000000u + timeout_ms : 0));
+}
+
+static void read_letter(struct client *c, const struct rpc_message *m, bool ask, uint64_t timeout_ms) {
+        struct json_span payload = json_member(m->params, "payload");
         char target[MAX_NAME + 1];
-        struct call *k;
 
         if (!read_name(c, m, "target", target))
                 return;
@@ -172,20 +191,14 @@ static void send_letter(struct client *c, const struct rpc_message *m, bool ask,
                 invalid(c, m->id, "params.payload is missing");
                 return;
         }
-        _cleanup_free_ char *text = copy_text(c, m->id, payload, "");
-        if (!text || !(k = call_new(c, ask ? CALL_ASK : CALL_SEND, m->id, timeout_ms)))
-                return;
-        body.target = target;
-        body.ask = ask;
-        body.payload = text;
-        if (timeout_ms)
-                timer_start(&c->w->loop, &k->timer, timeout_ms, on_call_timeout);
-        send_call(k, &ENVELOPE(SEND_MESSAGE, .send_message = &body,
-                               .deadline_ms = timeout_ms ? crew_realtime_ns() / 1000000u + timeout_ms : 0));
+        char *text = copy_text(c, m->id, payload, "");
+        if (text)
+                send_letter(c, m->id, ask, timeout_ms, target, text);
+        free(text);
 }
 
 static void on_send(struct client *c, const struct rpc_message *m) {
-        send_letter(c, m, false, 0);
+        read_letter(c, m, false, 0);
 }
 
 static void on_ask(struct client *c, const struct rpc_message *m) {
@@ -193,7 +206,7 @@ static void on_ask(struct client *c, const struct rpc_message *m) {
         bool present;
 
         if (read_timeout(c, m, &timeout_ms, &present))
-                send_letter(c, m, true, timeout_ms ? timeout_ms : DEFAULT_ASK_MS);
+                read_letter(c, m, true, timeout_ms ? timeout_ms : DEFAULT_ASK_MS);
 }
 
 static void on_receive(struct client *c, const struct rpc_message *m) {
@@ -238,13 +251,15 @@ static void on_answer(struct client *c, const struct rpc_message *m) {
                 invalid(c, m->id, "params.payload is larger than 1 MiB");
                 return;
         }
-        _cleanup_free_ char *text = payload.p ? copy_text(c, m->id, payload, "") : NULL;
-        if (payload.p && !text)
+        char *text = copy_text(c, m->id, payload, "");
+        if (!text)
                 return;
-        if (!read_ask_id(json_member(m->params, "id"), &seq) || !inbox_answer_taken(c->w, seq, text, why))
+        if (!read_ask_id(json_member(m->params, "id"), &seq) ||
+            !inbox_answer_taken(c->w, seq, payload.p ? text : NULL, why))
                 invalid(c, m->id, "params.id is not an ask that crew/receive gave and that still waits");
         else
                 put_literal(c, m->id, "{\"answered\":true}");
+        free(text);
 }
 
 /* ---- the table ---- */

@@ -69,7 +69,7 @@ static void on_grace_over(struct timer *t) {
         struct program *p = &q->agent->program;
 
         report_ending(q);
-        worker_observe(p->w, "agent-stuck", "the agent did not answer 'cancel' in %u ms and is stopped", CANCEL_GRACE_MS);
+        worker_observe(p->w, "limit-cancel", "the agent did not answer 'cancel' in %u ms and is stopped", CANCEL_GRACE_MS);
         program_stop(p, PROGRAM_TIMED_OUT, TERM_GRACE_MS);
 }
 
@@ -104,7 +104,7 @@ static void on_deadline(struct timer *t) {
 static void fault(struct rpc_agent *a, const char *what) {
         if (a->faults++ > RPC_MAX_FAULTS)
                 return;
-        worker_observe(a->program.w, "agent-protocol", "%s", what);
+        worker_observe(a->program.w, "limit-protocol", "%s", what);
         if (a->faults > RPC_MAX_FAULTS)
                 program_stop(&a->program, PROGRAM_CANCELLED, 0);
 }
@@ -201,9 +201,9 @@ static void on_agent_end(struct program *p) {
         char text[512];
 
         if (w->phase == WORKER_STOPPING) {
-                while (!list_empty(&w->rpc->requests))
-                        report(container_of(w->rpc->requests.next, struct request, link), CREW__OUTCOME__OUTCOME_CANCELLED,
-                               NULL, "the crew is stopping");
+                for (struct list *node; (node = list_pop(&w->rpc->requests));)
+                        report(container_of(node, struct request, link), CREW__OUTCOME__OUTCOME_CANCELLED, NULL,
+                               "the crew is stopping");
                 return;
         }
         program_describe(p, text, sizeof(text));

@@ -87,9 +87,10 @@ static void start(struct worker *w, struct tool_run *r) {
 }
 
 static void start_waiting(struct worker *w) {
-        while (w->n_tools < MAX_TOOL_RUNS && !list_empty(&w->tools_waiting)) {
-                struct tool_run *r = container_of(w->tools_waiting.next, struct tool_run, link);
-                list_remove(&r->link);
+        struct list *node;
+
+        while (w->n_tools < MAX_TOOL_RUNS && (node = list_pop(&w->tools_waiting))) {
+                struct tool_run *r = container_of(node, struct tool_run, link);
                 w->n_tools_waiting--;
                 if (w->phase == WORKER_STOPPING) {
                         fail(w, r->corr, "the crew is stopping");

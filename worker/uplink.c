@@ -31,10 +31,9 @@ static void watch_again(struct uplink *u) {
         (void)watch_set(u->loop, &u->watch, EPOLLIN | (list_empty(&u->out) ? 0 : EPOLLOUT));
 }
 
-/* Sends what the socket takes.  0, or -errno when the link is broken. */
-static int send_some(struct uplink *u) {
-        while (!list_empty(&u->out)) {
-                struct out_frame *f = container_of(u->out.next, struct out_frame, link);
+/* 1: all of it is gone; 0: the socket is full; -errno. */
+static int send_frame(struct uplink *u, struct out_frame *f) {
+        while (f->sent < f->n) {
                 ssize_t r = send(u->watch.fd, f->bytes + f->sent, f->n - f->sent, MSG_NOSIGNAL | MSG_DONTWAIT);
                 if (r < 0 && errno == EINTR)
                         continue;
@@ -42,9 +41,21 @@ static int send_some(struct uplink *u) {
                         return errno == EAGAIN ? 0 : -errno;
                 f->sent += (size_t)r;
                 u->queued -= (size_t)r;
-                if (f->sent < f->n)
-                        continue;
-                list_remove(&f->link);
+        }
+        return 1;
+}
+
+/* Sends what the socket takes.  0, or -errno when the link is broken. */
+static int send_some(struct uplink *u) {
+        struct list *node;
+
+        while ((node = list_pop(&u->out))) {
+                struct out_frame *f = container_of(node, struct out_frame, link);
+                int r = send_frame(u, f);
+                if (r <= 0) {
+                        list_prepend(&u->out, node);
+                        return r;
+                }
                 free(f->bytes);
                 free(f);
         }
@@ -168,9 +179,8 @@ int uplink_init(struct uplink *u, struct loop *l, int fd, const struct uplink_ca
 
 void uplink_fini(struct uplink *u) {
         watch_close(u->loop, &u->watch);
-        list_for_each(it, &u->out) {
-                struct out_frame *f = container_of(it, struct out_frame, link);
-                list_remove(it);
+        for (struct list *node; (node = list_pop(&u->out));) {
+                struct out_frame *f = container_of(node, struct out_frame, link);
                 free(f->bytes);
                 free(f);
         }

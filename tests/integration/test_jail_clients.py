@@ -212,6 +212,16 @@ def test_a_tool_leaves_nothing_behind_and_the_agents_own_children_live(runner, m
     assert got == {"left": False, "own": True}
 
 
+def test_crew_call_outside_a_jail_says_that_it_needs_one(runner):
+    r = runner.run(runner.program("crew-call"), "tools")
+    assert r.returncode == 69
+    assert "works inside a crewd jail only" in r.stderr
+    r = runner.run(runner.program("crew-call"), "tool")
+    assert r.returncode == 2 and "missing NAME" in r.stderr
+    r = runner.run(runner.program("crew-call"), "ask", "x", "--timeout", "soon")
+    assert r.returncode == 2 and "--timeout takes" in r.stderr
+
+
 def documented_files():
     """The files of docs/AGENTS.md: a line with the name, then the block."""
     text = (SOURCE / "docs/AGENTS.md").read_text()

@@ -5,6 +5,7 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -186,6 +187,8 @@ void fake_start(struct fake_crewd *f, const struct fake_agent *a) {
         int fds[2];
 
         signal(SIGPIPE, SIG_IGN);
+        mallopt(M_MMAP_THRESHOLD, 64 << 10); /* as crew-worker does */
+        mallopt(M_TRIM_THRESHOLD, 64 << 10);
         *f = (struct fake_crewd){.plan = make_plan(a), .arena = ipc_arena_new(ipc_max_frame[IPC_WORKER] + (128u << 10))};
         spwire_in_init(&f->in, ipc_max_frame[IPC_WORKER]);
         strcpy(f->dir, "/tmp/crew-worker-test.XXXXXX");

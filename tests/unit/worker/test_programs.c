@@ -2,6 +2,7 @@
 /* Programs under a real worker: tasks of both drivers, deadlines, strays, stderr, exec, shutdown, the link's end. */
 #include "common/util.h"
 #include "fake_crewd.h"
+#include "worker/worker.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -359,11 +360,11 @@ static void a_second_answer_is_dropped_and_noted(void **state) {
         start_rpc(&f, RPC_AGENT "  say(id=i,result=1); say(id=i,result=2)\n");
         fake_task(&f, "t-1", "{}", 0);
         assert_string_equal(fake_result(&f)->result, "1");
-        for (int i = 0; i < 1000 && !strstr(f.observed, "agent-protocol"); i++) {
+        for (int i = 0; i < 1000 && !strstr(f.observed, "limit-protocol"); i++) {
                 fake_processes(&f);
                 usleep(5000);
         }
-        assert_contains(f.observed, "agent-protocol: an answer to id 1, which is not open");
+        assert_contains(f.observed, "limit-protocol: an answer to id 1, which is not open");
         fake_stop(&f);
 }
 
@@ -507,6 +508,65 @@ static void crewd_itself_must_keep_the_protocol(void **state) {
         assert_int_equal(fake_wait(&f), 71);
 }
 
+static void an_exec_that_cannot_start_says_why(void **state) {
+        char *argv[] = {(char *)"/nowhere/at/all"};
+        Crew__ExecStart none = CREW__EXEC_START__INIT;
+        const Crew__ExecExit *e;
+        struct fake_crewd f;
+
+        start_exec(&f, "cat");
+        fake_send(&f, &FAKE_ENVELOPE(EXEC_START, .exec_start = &none));
+        e = fake_expect(&f, CREW__ENVELOPE__BODY_EXEC_EXIT)->exec_exit;
+        assert_int_equal(e->exit_code, 126);
+        assert_string_equal(e->error, "no command");
+        none.argv = argv;
+        none.n_argv = 1;
+        fake_send(&f, &FAKE_ENVELOPE(EXEC_START, .exec_start = &none));
+        assert_int_equal(fake_expect(&f, CREW__ENVELOPE__BODY_EXEC_EXIT)->exec_exit->exit_code, 127);
+        fake_stop(&f);
+}
+
+static unsigned long private_dirty_kib(const struct fake_crewd *f) {
+        char path[64], line[256];
+        unsigned long kib = 0;
+
+        snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)f->pid);
+        _cleanup_fclose_ FILE *s = fopen(path, "r");
+        while (s && fgets(line, sizeof(line), s))
+                if (sscanf(line, "Private_Dirty: %lu kB", &kib) == 1)
+                        break;
+        return kib;
+}
+
+static void memory_of_a_large_task_is_given_back(void **state) {
+        size_t n = 3u << 20;
+        char *input = malloc(n + 1);
+        struct fake_crewd f;
+        unsigned long idle;
+
+        memset(input, 'x', n);
+        input[0] = input[n - 1] = '"';
+        input[n] = '\0';
+        start_exec(&f, "cat");
+        idle = private_dirty_kib(&f);
+        fake_task(&f, "t-1", input, 0);
+        assert_int_equal(fake_result(&f)->outcome, CREW__OUTCOME__OUTCOME_OK);
+        fake_processes_become(&f, 1);
+#ifndef __SANITIZE_ADDRESS__ /* which keeps freed memory on purpose */
+        assert_true(private_dirty_kib(&f) <= idle + 256);
+#endif
+        assert_true(idle > 0);
+        fake_stop(&f);
+        free(input);
+}
+
+static void a_worker_runs_as_pid_1_only(void **state) {
+        const struct plan none = {0};
+
+        assert_int_equal(worker_run(&(struct worker_config){.plan = &none, .link_fd = -1, .socket_path = "/dev/null/x"}),
+                         70);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_task_gets_its_json_and_its_answer_is_kept_byte_for_byte),
@@ -526,6 +586,9 @@ int main(void) {
                 cmocka_unit_test(stderr_is_forwarded_up_to_its_budget_and_the_rest_counted),
                 cmocka_unit_test(exec_streams_both_ways_and_ends_with_the_status),
                 cmocka_unit_test(exec_passes_signals_on),
+                cmocka_unit_test(an_exec_that_cannot_start_says_why),
+                cmocka_unit_test(memory_of_a_large_task_is_given_back),
+                cmocka_unit_test(a_worker_runs_as_pid_1_only),
                 cmocka_unit_test(a_slow_link_stops_the_program_not_the_memory),
                 cmocka_unit_test(one_process_serves_many_tasks),
                 cmocka_unit_test(an_error_answer_fails_the_task_with_its_text),

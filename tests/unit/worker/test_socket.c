@@ -476,7 +476,7 @@ static void a_full_inbox_drops_with_a_note(void **state) {
         for (int i = 0; i < 257; i++)
                 deliver(&f, false, "1");
         fake_processes(&f);
-        assert_non_null(strstr(f.observed, "message-dropped: from other: its inbox is full"));
+        assert_non_null(strstr(f.observed, "limit-inbox: from other: its inbox is full"));
         fake_stop(&f);
 }
 
