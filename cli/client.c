@@ -237,6 +237,7 @@ int client_call(struct client *c, Crew__Envelope *e, int timeout_ms, const Crew_
                 if (r == 0)
                         return cli_problem_set(p, CLI_FAILED, "timeout", "crewd of crew %s (pid %u) does not answer",
                                                c->crew, c->server_pid);
+                crew_assert(*answer);
                 if ((*answer)->corr != seq || (*answer)->body_case == CREW__ENVELOPE__BODY_EVENT)
                         continue;
                 if ((*answer)->body_case == CREW__ENVELOPE__BODY_REFUSED)
@@ -254,6 +255,7 @@ int client_status(struct client *c, const Crew__Status **out, struct cli_problem
         e.get_status = &get;
         if (client_call(c, &e, CALL_MS, &answer, p) < 0)
                 return -1;
+        crew_assert(answer);
         if (answer->body_case != CREW__ENVELOPE__BODY_STATUS)
                 return broken(c, p, "no status came back");
         *out = answer->status;
@@ -273,6 +275,7 @@ static int greet(struct client *c, struct cli_problem *p) {
         e.client_hello = &hello;
         if (client_call(c, &e, HELLO_MS, &answer, p) < 0)
                 return -1;
+        crew_assert(answer);
         if (answer->body_case != CREW__ENVELOPE__BODY_SERVER_HELLO)
                 return broken(c, p, "no greeting came back");
         const Crew__ServerHello *s = answer->server_hello;

@@ -10,11 +10,10 @@
 json_t *jsonout_text(const char *s) {
         static const char replacement[] = "\xef\xbf\xbd";
         size_t n = strlen(s), used = 0;
-        _cleanup_free_ char *fixed = NULL;
 
         if (crew_utf8_ok(s, n))
                 return json_stringn(s, n);
-        fixed = malloc(n * 3 + 1);
+        char *fixed = malloc(n * 3 + 1);
         if (!fixed)
                 return json_string("");
         for (size_t i = 0; i < n;) {
@@ -26,7 +25,9 @@ json_t *jsonout_text(const char *s) {
                 used += ok ? len : 3;
                 i += ok ? len : 1;
         }
-        return json_stringn(fixed, used);
+        json_t *v = json_stringn(fixed, used);
+        free(fixed);
+        return v;
 }
 
 json_t *jsonout_value(const char *text) {

@@ -188,8 +188,10 @@ static int keep(struct kept *k, struct source *sources, size_t i) {
 static int emit_last(struct merge *m, const struct merge_sink *sink, struct crew_err *err) {
         size_t room = (size_t)MIN_OF(m->filter.last, (uint64_t)1 << 20), n = 0, i;
         struct kept *ring = calloc(room, sizeof(*ring));
-        int r = ring ? 0 : crew_fail(err, ENOMEM, "out of memory");
+        int r = 0;
 
+        if (!ring)
+                return crew_fail(err, ENOMEM, "out of memory");
         while (r == 0 && (r = oldest(m, sink, &i, err)) == 0 && i < m->n) {
                 r = keep(&ring[n++ % room], m->sources, i);
                 if (r < 0)
@@ -200,7 +202,7 @@ static int emit_last(struct merge *m, const struct merge_sink *sink, struct crew
                 const struct kept *k = &ring[at % room];
                 go_on = sink->emit(m->sources[k->source].agent, k->line, k->n, sink->user);
         }
-        for (size_t at = 0; ring && at < room; at++)
+        for (size_t at = 0; at < room; at++)
                 free(ring[at].line);
         free(ring);
         return r;

@@ -69,8 +69,9 @@ static void emit_json(const char *agent, const char *line, size_t n) {
                 fputc('\n', stdout);
                 return;
         }
-        _cleanup_free_ char *text = strndup(line, n);
+        char *text = strndup(line, n);
         json_t *v = json_pack("{s:s, s:o}", "agent", agent, "unreadable", jsonout_text(text ? text : ""));
+        free(text);
         json_dumpf(v, stdout, JSON_COMPACT);
         fputc('\n', stdout);
         json_decref(v);
