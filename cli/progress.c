@@ -12,6 +12,7 @@
 
 #define LIVE_MAX 12 /* lines; the rest is a count */
 #define LAST_WORDS 3
+#define REDRAW_NS 80000000u /* a flood of events must not become a flood of drawing */
 
 enum phase { WAITING, RUNNING, ENDED };
 
@@ -29,6 +30,7 @@ struct progress {
         struct shown_task *tasks; /* owned */
         size_t n_tasks;
         uint64_t denied, seen; /* seen: number of the last event */
+        uint64_t drawn_ns;
 };
 
 struct progress *progress_new(const struct crew_file *crew, bool quiet) {
@@ -179,8 +181,9 @@ static void draw_live(struct progress *p, uint64_t now_ns) {
 }
 
 void progress_tick(struct progress *p, uint64_t now_ns) {
-        if (!progress_live(p))
+        if (!progress_live(p) || (p->term.live_now > 0 && now_ns - p->drawn_ns < REDRAW_NS))
                 return;
+        p->drawn_ns = now_ns;
         term_live_clear(&p->term);
         draw_live(p, now_ns);
         fflush(p->term.out);
