@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -144,7 +145,8 @@ const struct filter_row filter_allowed_if[] = {
         {"seccomp", 0, 0, false, {INT_EQ(0, SECCOMP_GET_ACTION_AVAIL)}},
         /* Names, death signals, self-restriction, hints.  Not: PR_SET_MM, core scheduling, same-page merging, call
            dispatch. */
-        PRCTL_ROW(PR_SET_PDEATHSIG),
+        /* Nothing but SIGKILL: a hostile process 1 must not talk itself out of dying with its spawner. */
+        {"prctl", 0, 0, false, {INT_EQ(0, PR_SET_PDEATHSIG), BITS(1, UINT64_MAX, SIGKILL)}},
         PRCTL_ROW(PR_GET_PDEATHSIG),
         PRCTL_ROW(PR_GET_DUMPABLE),
         PRCTL_ROW(PR_SET_DUMPABLE),

@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -187,6 +188,8 @@ static int write_maps(struct spawn *s, struct crew_err *err) {
                 return crew_fail_errno(err, "cannot open %s", path);
         if (!(p->flags & PLAN_ROOT_MODE)) /* the kernel's condition for an unprivileged gid_map */
                 r = put_proc(s->proc_dir, "setgroups", "deny", err);
+        else if (prlimit(s->out->pid, RLIMIT_CORE, &(struct rlimit){1, 1}, NULL) < 0)
+                r = crew_fail_errno(err, "cannot set the core limit"); /* see privs_limit(); ours may be 0, below 1 */
         if (r < 0 || (r = put_proc(s->proc_dir, "uid_map", uids, err)) < 0 ||
             (r = put_proc(s->proc_dir, "gid_map", gids, err)) < 0 ||
             (r = put_proc(s->proc_dir, "oom_score_adj", OOM_SCORE_ADJ, err)) < 0)

@@ -20,23 +20,27 @@ int privs_limit(const struct plan *plan, uint32_t limits_by, struct crew_err *er
         const struct {
                 int which;
                 const char *name;
-                uint64_t value; /* 0: leave */
+                bool set;
+                uint64_t value;
         } rows[] = {
                 /* 1, not 0: the one value with which the kernel does not start a core_pattern pipe on the host. */
-                {RLIMIT_CORE, "core", 1},
-                {RLIMIT_NOFILE, "open files", l->open_files},
+                {RLIMIT_CORE, "core", true, 1},
+                {RLIMIT_NOFILE, "open files", l->open_files, l->open_files},
                 /* Counted in the jail's own user namespace, so no other agent's processes weigh in.  One is the worker. */
-                {RLIMIT_NPROC, "processes", l->processes ? l->processes + 1ull : 0},
-                {RLIMIT_FSIZE, "file size", l->output_bytes},
-                {RLIMIT_DATA, "data", limits_by & BY_CGROUP_MEMORY ? 0 : l->memory_bytes},
-                {RLIMIT_MEMLOCK, "locked memory", 8u << 20},
-                {RLIMIT_MSGQUEUE, "message queues", 800u << 10},
-                {RLIMIT_SIGPENDING, "pending signals", 4096},
+                {RLIMIT_NPROC, "processes", l->processes, l->processes + 1ull},
+                {RLIMIT_FSIZE, "file size", l->output_bytes, l->output_bytes},
+                {RLIMIT_DATA, "data", l->memory_bytes && !(limits_by & BY_CGROUP_MEMORY), l->memory_bytes},
+                {RLIMIT_MEMLOCK, "locked memory", true, 8u << 20},
+                {RLIMIT_MSGQUEUE, "message queues", true, 800u << 10},
+                {RLIMIT_SIGPENDING, "pending signals", true, 4096},
+                /* An operator with real-time rights does not pass them on. */
+                {RLIMIT_RTPRIO, "real-time priority", true, 0},
+                {RLIMIT_NICE, "nice", true, 0},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 struct rlimit have, want = {rows[i].value, rows[i].value};
-                if (rows[i].value == 0)
+                if (!rows[i].set)
                         continue;
                 if (getrlimit((__rlimit_resource_t)rows[i].which, &have) < 0)
                         return crew_fail_errno(err, "limit of %s", rows[i].name);

@@ -276,7 +276,7 @@ static void a_memfd_can_not_be_executed(void **state) {
 static int core(const struct jail_child *c) {
         struct rlimit r;
 
-        if (getrlimit(RLIMIT_CORE, &r) < 0 || r.rlim_cur > 1 || r.rlim_max > 1)
+        if (getrlimit(RLIMIT_CORE, &r) < 0 || r.rlim_cur != 1 || r.rlim_max != 1)
                 return 1;
         r.rlim_cur = 0;
         MUST_FAIL(setrlimit(RLIMIT_CORE, &r), EPERM, 2);
@@ -290,6 +290,16 @@ static int listener(const struct jail_child *c) {
         MUST_FAIL(syscall(SYS_seccomp, 1, 1 << 3, NULL), EPERM, 1);
         MUST_FAIL(syscall(SYS_prctl, PR_SET_MM, 1, 0, 0, 0), EINVAL, 2);
         return 0;
+}
+static int runner(const struct jail_child *c) {
+        MUST_FAIL(open("/proc/self/exe", O_WRONLY), EACCES, 1);
+        MUST_FAIL(open("/proc/1/exe", O_RDONLY), EACCES, 2);
+        MUST_FAIL(open("/proc/self/root/proc/1/exe", O_WRONLY), EACCES, 3);
+        MUST_FAIL(prctl(PR_SET_PDEATHSIG, 0), EINVAL, 4);
+        return 0;
+}
+static void process_1_can_not_overwrite_its_program_nor_outlive_its_spawner(void **state) {
+        survives(runner);
 }
 static void no_second_seccomp_listener(void **state) {
         survives(listener);
@@ -477,6 +487,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(a_memfd_can_not_be_executed),
                 cmocka_unit_test(no_core_dump_starts_anything_on_the_host),
                 cmocka_unit_test(no_second_seccomp_listener),
+                cmocka_unit_test(process_1_can_not_overwrite_its_program_nor_outlive_its_spawner),
                 cmocka_unit_test(ipc_objects_are_not_shared),
                 cmocka_unit_test(there_is_no_network),
                 cmocka_unit_test(a_tool_is_beyond_the_agents_reach),
