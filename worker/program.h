@@ -59,7 +59,7 @@ struct program {
         struct strbuf input, output;
         size_t input_sent, max_output;
         bool keep_stdin;
-        struct timer deadline, kill;
+        struct timer deadline, kill, quiet;
         size_t stderr_left;
         uint64_t stderr_dropped;
         char tail[STDERR_TAIL];

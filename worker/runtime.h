@@ -71,11 +71,11 @@ struct worker {
         unsigned n_clients, n_calls;
 
         /* worker.c: observations are bounded per window */
-        uint64_t observe_window_ns;
+        struct timer observe_window;
         unsigned n_observed;
 };
 
-/* Tells crewd what happened here, for the audit; bounded, the cut ones are counted in the next. */
+/* Tells crewd what happened here, for the audit; bounded; what is cut is counted. */
 void worker_observe(struct worker *w, const char *what, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Ends the loop; nothing is answered any more. */
 void worker_quit(struct worker *w, int exit_code);

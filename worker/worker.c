@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define OBSERVE_WINDOW_NS 10000000000u
+#define OBSERVE_WINDOW_MS 10000u
 #define OBSERVE_MAX 100u
 #define FLUSH_MS 2000u
 
@@ -35,37 +35,39 @@ uint64_t worker_send(struct worker *w, Crew__Envelope *e) {
         return seq;
 }
 
-/* How many were cut in the window that has ended. */
-static unsigned observe_window(struct worker *w) {
-        uint64_t now = crew_now_ns();
-        unsigned cut = 0;
+static void send_observed(struct worker *w, const char *what, const char *text) {
+        Crew__Observed body = CREW__OBSERVED__INIT;
+        char clean[960];
 
-        if (!w->observe_window_ns || now - w->observe_window_ns > OBSERVE_WINDOW_NS) {
-                cut = w->n_observed > OBSERVE_MAX ? w->n_observed - OBSERVE_MAX : 0;
-                w->observe_window_ns = now;
-                w->n_observed = 0;
-        }
-        w->n_observed++;
-        return cut;
+        text_clean(text, strlen(text), clean, sizeof(clean));
+        body.what = (char *)what;
+        body.detail = clean;
+        worker_send(w, &ENVELOPE(OBSERVED, .observed = &body));
+}
+
+static void on_observe_window(struct timer *t) {
+        struct worker *w = container_of(t, struct worker, observe_window);
+        unsigned cut = w->n_observed > OBSERVE_MAX ? w->n_observed - OBSERVE_MAX : 0;
+        char text[64];
+
+        w->n_observed = 0;
+        snprintf(text, sizeof(text), "%u observations in 10 s were not sent", cut);
+        if (cut)
+                send_observed(w, "limit-observed", text);
 }
 
 void worker_observe(struct worker *w, const char *what, const char *fmt, ...) {
-        Crew__Observed body = CREW__OBSERVED__INIT;
-        char text[900], clean[960];
-        unsigned cut = observe_window(w);
+        char text[900];
         va_list ap;
 
+        if (w->n_observed++ == 0)
+                timer_start(&w->loop, &w->observe_window, OBSERVE_WINDOW_MS, on_observe_window);
         if (w->n_observed > OBSERVE_MAX)
                 return;
         va_start(ap, fmt);
         vsnprintf(text, sizeof(text), fmt, ap);
         va_end(ap);
-        text_clean(text, strlen(text), clean, sizeof(clean) - 40);
-        if (cut)
-                snprintf(clean + strlen(clean), 40, " (%u more were cut)", cut);
-        body.what = (char *)what;
-        body.detail = clean;
-        worker_send(w, &ENVELOPE(OBSERVED, .observed = &body));
+        send_observed(w, what, text);
 }
 
 /* ---- frames ---- */

@@ -245,6 +245,25 @@ static void stderr_is_forwarded_up_to_its_budget_and_the_rest_counted(void **sta
         fake_stop(&f);
 }
 
+static void stderr_byte_by_byte_is_not_a_frame_a_byte(void **state) {
+        const Crew__Envelope *e;
+        struct fake_crewd f;
+        unsigned frames = 0;
+        size_t bytes = 0;
+
+        start_exec(&f, "i=0; while [ $i -lt 5000 ]; do printf x >&2; i=$((i+1)); done; echo 1");
+        fake_task(&f, "t-1", "{}", 0);
+        while ((e = fake_next(&f))->body_case != CREW__ENVELOPE__BODY_TASK_RESULT) {
+                if (e->body_case != CREW__ENVELOPE__BODY_STDERR_TEXT)
+                        continue;
+                frames++;
+                bytes += e->stderr_text->text.len;
+        }
+        assert_int_equal(bytes, 5000);
+        assert_true(frames < 1000);
+        fake_stop(&f);
+}
+
 /* ---- exec ---- */
 
 static void send_input(struct fake_crewd *f, uint64_t corr, const char *data, bool eof, int sig) {
@@ -584,6 +603,7 @@ int main(void) {
                 cmocka_unit_test(nothing_survives_the_last_program),
                 cmocka_unit_test(a_stray_dies_while_other_programs_and_their_children_live),
                 cmocka_unit_test(stderr_is_forwarded_up_to_its_budget_and_the_rest_counted),
+                cmocka_unit_test(stderr_byte_by_byte_is_not_a_frame_a_byte),
                 cmocka_unit_test(exec_streams_both_ways_and_ends_with_the_status),
                 cmocka_unit_test(exec_passes_signals_on),
                 cmocka_unit_test(an_exec_that_cannot_start_says_why),
