@@ -90,7 +90,7 @@ static int bad_tail(const struct audit_stream *s, struct crew_err *err) {
 
 static int read_last_line(const struct audit_stream *s, char *buf, struct audit_tail *t, struct crew_err *err) {
         struct record_line l;
-        uint64_t start;
+        uint64_t start = 0;
 
         int r = find_line_end(s->fd, t->size - 1, buf, &start);
         size_t n = (size_t)(t->size - 1 - start);

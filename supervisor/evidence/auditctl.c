@@ -68,7 +68,7 @@ static int receive(struct auditctl *a, union reply *b, size_t *len) {
 /* Reads until the acknowledgement, and the status where one is asked for; they come in either order. */
 static int read_reply(struct auditctl *a, struct audit_status *status) {
         bool acked = false, told = !status;
-        union reply b;
+        union reply b = {.bytes = ""};
         size_t n = 0;
 
         while (!acked || !told) {

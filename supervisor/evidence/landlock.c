@@ -215,14 +215,19 @@ static void settle(struct landlock_source *l, struct domain **at) {
         remove_domain(l, at);
 }
 
-static void adopt(struct landlock_source *l, struct domain **at, struct instance *in) {
+/* True when that was also the end of it. */
+static bool adopt(struct landlock_source *l, struct domain **at, struct instance *in) {
         struct domain *d = *at;
 
+        if (!d)
+                return true;
         d->instance = in->id;
         in->domains++;
         deliver_limbo(l, d, in);
-        if (d->freed)
-                settle(l, at);
+        if (!d->freed)
+                return false;
+        settle(l, at);
+        return true;
 }
 
 static void on_domain(struct landlock_source *l, const struct parse_record *r) {
@@ -235,7 +240,7 @@ static void on_domain(struct landlock_source *l, const struct parse_record *r) {
         d->uid = r->uid;
         struct instance *in = server_instance_by_uid(l->server, r->uid);
         if (in && d->instance == 0)
-                adopt(l, find(l, r->domain), in);
+                (void)adopt(l, find(l, r->domain), in);
 }
 
 static void on_domain_freed(struct landlock_source *l, const struct parse_record *r) {
@@ -354,11 +359,9 @@ void landlock_watch(struct server *sv, struct instance *in) {
 
         for (size_t i = 0; l && i < BUCKETS; i++)
                 for (struct domain **d = &l->buckets[i]; *d;) {
-                        struct domain *now = *d;
-                        if (now->instance == 0 && now->uid == in->uid)
-                                adopt(l, d, in);
-                        if (*d == now)
-                                d = &now->next;
+                        bool ours = (*d)->instance == 0 && (*d)->uid == in->uid;
+                        if (!ours || !adopt(l, d, in))
+                                d = &(*d)->next;
                 }
 }
 

@@ -118,7 +118,7 @@ static size_t copy_name(const struct field *f, char *out, size_t room) {
                 return n;
         }
         for (; n < f->value_len / 2 && n < room; n++)
-                out[n] = (char)(hex_digit(f->value[2 * n]) << 4 | hex_digit(f->value[2 * n + 1]));
+                out[n] = (char)((unsigned)hex_digit(f->value[2 * n]) << 4 | (unsigned)hex_digit(f->value[2 * n + 1]));
         return n;
 }
 

@@ -192,7 +192,7 @@ static int take_class_atom(struct parser *p, uint32_t *out, const struct class_r
 
 static int parse_class_item(struct parser *p) {
         const struct class_row *cls, *cls2;
-        uint32_t lo, hi;
+        uint32_t lo = 0, hi = 0;
         bool negate = false;
 
         int r = take_class_atom(p, &lo, &cls, &negate);
@@ -397,7 +397,7 @@ static int emit_tree(struct parser *p, int32_t t);
 static int emit_alt(struct parser *p, const struct tree *t) {
         int split = emit(p, (struct regex_inst){.op = REGEX_SPLIT}), r, jump;
 
-        if (split < 0 || (r = emit_tree(p, t->left)) < 0)
+        if (split < 0 || emit_tree(p, t->left) < 0)
                 return -EINVAL;
         if ((jump = emit(p, (struct regex_inst){.op = REGEX_JUMP})) < 0)
                 return jump;
@@ -411,9 +411,9 @@ static int emit_alt(struct parser *p, const struct tree *t) {
 
 /* x* as  L: split body, out; body; jump L */
 static int emit_star(struct parser *p, int32_t body) {
-        int split = emit(p, (struct regex_inst){.op = REGEX_SPLIT}), r, jump;
+        int split = emit(p, (struct regex_inst){.op = REGEX_SPLIT}), jump;
 
-        if (split < 0 || (r = emit_tree(p, body)) < 0)
+        if (split < 0 || emit_tree(p, body) < 0)
                 return -EINVAL;
         if ((jump = emit(p, (struct regex_inst){.op = REGEX_JUMP, .x = (uint16_t)split})) < 0)
                 return jump;
@@ -433,7 +433,7 @@ static int emit_repeat(struct parser *p, const struct tree *t) {
                 return emit_star(p, t->left);
         for (uint32_t i = t->min; i < t->max; i++) {
                 int split = emit(p, (struct regex_inst){.op = REGEX_SPLIT});
-                if (split < 0 || (r = emit_tree(p, t->left)) < 0)
+                if (split < 0 || emit_tree(p, t->left) < 0)
                         return -EINVAL;
                 p->re->insts[split].x = (uint16_t)(split + 1);
                 p->re->insts[split].y = (uint16_t)p->re->n_insts;

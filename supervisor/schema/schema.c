@@ -185,25 +185,30 @@ int schema_load_file(const char *path, struct crew_schema **out, struct crew_err
         return r < 0 ? r : schema_compile(path, json, n, out, err);
 }
 
-int schema_compile(const char *name, const char *json, size_t n, struct crew_schema **out, struct crew_err *err) {
-        struct crew_schema *s = calloc(1, sizeof(*s));
-        int r = 0;
-
-        if (!s || !(s->name = strdup(name)))
-                r = crew_fail(err, ENOMEM, "out of memory loading a schema");
-        else if (n > SCHEMA_MAX_BYTES)
-                r = crew_fail(err, EFBIG, "larger than %u bytes", SCHEMA_MAX_BYTES);
-        else
-                r = schema_parse(json, n, &s->document, err);
+static int compile_text(struct crew_schema *s, const char *name, const char *json, size_t n, struct crew_err *err) {
+        if (!(s->name = strdup(name)))
+                return crew_fail(err, ENOMEM, "out of memory loading a schema");
+        if (n > SCHEMA_MAX_BYTES)
+                return crew_fail(err, EFBIG, "larger than %u bytes", SCHEMA_MAX_BYTES);
+        int r = schema_parse(json, n, &s->document, err);
         if (r == 0)
                 r = schema_compile_document(s, err);
         if (r == 0 && !(s->text = json_dumps(s->document, JSON_COMPACT | JSON_ENCODE_ANY)))
                 r = crew_fail(err, ENOMEM, "out of memory loading a schema");
+        return r;
+}
+
+int schema_compile(const char *name, const char *json, size_t n, struct crew_schema **out, struct crew_err *err) {
+        struct crew_schema *s = calloc(1, sizeof(*s));
+
+        if (!s)
+                return crew_fail(err, ENOMEM, "out of memory loading a schema");
+        int r = compile_text(s, name, json, n, err);
         if (r == 0) {
                 *out = s;
                 return 0;
         }
-        if (r > 0) {
+        if (r > 0) { /* no JSON: for a schema that is a fault */
                 r = -EINVAL;
                 if (err)
                         err->code = EINVAL;

@@ -252,7 +252,7 @@ static int compare_items(const void *a, const void *b, void *work) {
 
 static bool check_unique(struct checker *c, const json_t *v) {
         size_t n = json_array_size(v);
-        _cleanup_free_ const json_t **items = calloc(n + 1, sizeof(*items));
+        _cleanup_free_ const json_t **items = calloc(n + 1, sizeof(void *));
 
         if (!items) {
                 c->fault = -ENOMEM;
@@ -260,7 +260,7 @@ static bool check_unique(struct checker *c, const json_t *v) {
         }
         for (size_t i = 0; i < n; i++)
                 items[i] = json_array_get(v, i);
-        qsort_r(items, n, sizeof(*items), compare_items, &c->work);
+        qsort_r(items, n, sizeof(void *), compare_items, &c->work);
         for (size_t i = 1; i < n; i++)
                 if (equal(c, items[i - 1], items[i]))
                         return say(c, "the items are not unique");

@@ -183,7 +183,7 @@ static int kw_list(struct compiler *c, struct schema_node *n, const json_t *v, c
 
         if (!json_is_array(v) || json_array_size(v) == 0)
                 return bad(c, "expected a non-empty array of schemas");
-        if (!(list->nodes = calloc(json_array_size(v), sizeof(struct schema_node *))))
+        if (!(list->nodes = calloc(json_array_size(v), sizeof(void *))))
                 return no_memory(c);
         for (size_t i = 0; i < json_array_size(v) && r == 0; i++) {
                 size_t before = path_push_index(c, i);
@@ -215,7 +215,7 @@ static int compile_members(struct compiler *c, const json_t *v, struct schema_li
 static int kw_properties(struct compiler *c, struct schema_node *n, const json_t *v, const struct keyword *k) {
         if (!json_is_object(v))
                 return bad(c, "expected an object of schemas");
-        n->properties.nodes = calloc(json_object_size(v) + 1, sizeof(struct schema_node *));
+        n->properties.nodes = calloc(json_object_size(v) + 1, sizeof(void *));
         n->property_index = json_object();
         if (!n->properties.nodes || !n->property_index)
                 return no_memory(c);
@@ -225,7 +225,7 @@ static int kw_properties(struct compiler *c, struct schema_node *n, const json_t
 static int kw_defs(struct compiler *c, struct schema_node *n, const json_t *v, const struct keyword *k) {
         if (!json_is_object(v))
                 return bad(c, "expected an object of schemas");
-        _cleanup_free_ struct schema_node **nodes = calloc(json_object_size(v) + 1, sizeof(*nodes));
+        _cleanup_free_ struct schema_node **nodes = calloc(json_object_size(v) + 1, sizeof(void *));
         struct schema_list list = {.nodes = nodes};
         return nodes ? compile_members(c, v, &list, NULL) : no_memory(c);
 }
