@@ -10,6 +10,7 @@
 #include "path.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #define READ_FILE LANDLOCK_ACCESS_FS_READ_FILE
@@ -100,14 +101,28 @@ static bool implied(const struct view *v, const struct grant *g, int program) {
         return base_is_private(g->dst) && !(rights(g) & LANDLOCK_ACCESS_FS_EXECUTE);
 }
 
+/* Interpreters list the directory of the script they run (Python's sys.path[0]).  In the view only granted things are
+ * there, so the listing tells nothing, and refusing it would fill the audit with denials that nobody attempted. */
+static void add_listing(struct plan_builder *b, const struct grant *g) {
+        char dir[PATH_MAX];
+        const char *slash = strrchr(g->dst, '/');
+
+        if ((g->kind != GRANT_FILE && g->kind != GRANT_TOOL) || slash == g->dst)
+                return;
+        snprintf(dir, sizeof(dir), "%.*s", (int)(slash - g->dst), g->dst);
+        plan_add_rule(b, dir, LANDLOCK_ACCESS_FS_READ_DIR, g->optional ? PLAN_MOUNT_OPTIONAL : 0);
+}
+
 static int add_layer(struct view *v, struct plan_builder *b, enum plan_layer_kind kind, int program) {
         int layer = plan_add_layer(b, kind);
 
         base_add_rules(v, b, kind);
         for (size_t i = 0; i < v->n_grants; i++) {
                 const struct grant *g = &v->grants[i];
-                if (in_layer(g, program) && !implied(v, g, program))
-                        plan_add_rule(b, g->dst, rights(g), g->optional ? PLAN_MOUNT_OPTIONAL : 0);
+                if (!in_layer(g, program) || implied(v, g, program))
+                        continue;
+                plan_add_rule(b, g->dst, rights(g), g->optional ? PLAN_MOUNT_OPTIONAL : 0);
+                add_listing(b, g);
         }
         return layer < 0 ? layer : 0;
 }
