@@ -202,7 +202,7 @@ static int make_plan(struct sandbox *s, const struct cli_operands *command) {
         size_t n;
         int r = 0;
 
-        if (root && (r = uids_take(s->paths.run, &in.host_uid, &s->uid_lock, &err)) == 0)
+        if (root && (r = uids_take(&in.host_uid, &s->uid_lock, &err)) == 0)
                 in.host_gid = in.host_uid;
         if (r == 0)
                 r = planner_make(&in, &s->plan, &n, &err);

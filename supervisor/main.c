@@ -189,10 +189,7 @@ static int make_dirs(const struct crewd_setup *s, struct crew_err *err) {
         if ((r = crew_mkdir_p(path, 0700, err)) < 0)
                 return r;
         snprintf(path, sizeof(path), "%s/%s/audit", s->paths.state, s->file->name);
-        if ((r = crew_mkdir_p(path, 0700, err)) < 0)
-                return r;
-        snprintf(path, sizeof(path), "%s/uids", s->paths.run);
-        return geteuid() == 0 ? crew_mkdir_p(path, 0700, err) : 0;
+        return crew_mkdir_p(path, 0700, err);
 }
 
 /*

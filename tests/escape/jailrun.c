@@ -76,13 +76,12 @@ static int run_in(const struct crew_file *crew, const struct crew_agent *agent, 
                 .incarnation = 1,
         };
         const bool tool = strcmp(argv[0], "tool") == 0;
-        struct crew_paths paths;
         _cleanup_free_ void *block = NULL;
         int lock = -1;
         size_t n;
 
         if (in.root_mode) {
-                if (crew_paths_init(&paths, err) < 0 || uids_take(paths.run, &in.host_uid, &lock, err) < 0)
+                if (uids_take(&in.host_uid, &lock, err) < 0)
                         return fail(err);
                 in.host_gid = in.host_uid;
         }
