@@ -152,8 +152,8 @@ static void put_code_point(struct text *t, uint32_t c) {
         char s[12];
         size_t n;
 
-        if (c == '\\')
-                n = (size_t)snprintf(s, sizeof(s), "\\\\");
+        if (c == '\\' || c == '\n' || c == '\t')
+                n = (size_t)snprintf(s, sizeof(s), "\\%c", c == '\n' ? 'n' : c == '\t' ? 't' : '\\');
         else if (c >= 0xdc80 && c <= 0xdcff)
                 n = (size_t)snprintf(s, sizeof(s), "\\x%02x", c & 0xff);
         else if (!is_printable(c))
@@ -247,9 +247,13 @@ static void put_subject(struct text *t, const struct record_line *l, const struc
         if (!v)
                 return;
         put(t, row->verdict ? " -> " : " ");
+        struct record_value shown = *v;
+        if (!row->verdict) /* captured text: the line's own end is no news */
+                while (shown.len >= 6 && memcmp(shown.text + shown.len - 6, "\\u000a", 6) == 0)
+                        shown.len -= 6;
         bool v6 = row->port && v->type == RECORD_VALUE_STRING && memchr(v->text, ':', v->len);
         put(t, v6 ? "[" : "");
-        put_value(t, v, SIZE_MAX);
+        put_value(t, &shown, SIZE_MAX);
         put(t, v6 ? "]" : "");
         if (row->port && record_line_u64(l, row->port, &port) && port > 0) {
                 char s[24];

@@ -39,6 +39,7 @@ struct domain {
         uint32_t instance; /* 0: not known (yet) */
         uint32_t uid;      /* UINT32_MAX: its record has not come */
         bool freed;
+        uint64_t pid_ns;     /* of who made it, 0: gone before we could look */
         uint64_t denials;    /* freed: what the kernel counted */
         struct limbo *limbo; /* newest first */
 };
@@ -238,7 +239,8 @@ static void on_domain(struct landlock_source *l, const struct parse_record *r) {
                 return;
         }
         d->uid = r->uid;
-        struct instance *in = server_instance_by_uid(l->server, r->uid);
+        d->pid_ns = server_pid_ns(r->pid);
+        struct instance *in = server_instance_of(l->server, d->uid, d->pid_ns);
         if (in && d->instance == 0)
                 (void)adopt(l, find(l, r->domain), in);
 }
@@ -359,7 +361,7 @@ void landlock_watch(struct server *sv, struct instance *in) {
 
         for (size_t i = 0; l && i < BUCKETS; i++)
                 for (struct domain **d = &l->buckets[i]; *d;) {
-                        bool ours = (*d)->instance == 0 && (*d)->uid == in->uid;
+                        bool ours = (*d)->instance == 0 && server_instance_of(sv, (*d)->uid, (*d)->pid_ns) == in;
                         if (!ours || !adopt(l, d, in))
                                 d = &(*d)->next;
                 }

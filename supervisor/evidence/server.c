@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #define TICK_MS 10
 /* A dead instance: the kernel lets go of its Landlock domains some 60 ms after the last process. */
@@ -40,12 +41,20 @@ struct instance *server_instance(struct server *sv, uint32_t id) {
 }
 
 /* The newest first: an agent that is started again has the same uid. */
-struct instance *server_instance_by_uid(struct server *sv, uint32_t uid) {
+struct instance *server_instance_of(struct server *sv, uint32_t uid, uint64_t pid_ns) {
         struct instance *in = sv->instances;
 
-        while (in && in->uid != uid)
+        while (in && (in->uid != uid || (pid_ns && in->pid_ns && in->pid_ns != pid_ns)))
                 in = in->next;
         return in;
+}
+
+uint64_t server_pid_ns(int32_t pid) {
+        char path[32];
+        struct stat st;
+
+        snprintf(path, sizeof(path), "/proc/%d/ns/pid", pid);
+        return pid > 0 && stat(path, &st) == 0 ? (uint64_t)st.st_ino : 0;
 }
 
 static void watch_output(struct server *sv, bool want) {
@@ -116,6 +125,7 @@ static struct instance *instance_new(struct server *sv, const struct evidence_ms
         in->id = m->id;
         in->uid = m->uid;
         in->pid = m->pid;
+        in->pid_ns = server_pid_ns(m->pid);
         in->next = sv->instances;
         sv->instances = in;
         sv->n_instances++;

@@ -28,6 +28,7 @@ struct instance { /* owned by the server */
         uint32_t id;
         uint32_t uid;
         int32_t pid;
+        uint64_t pid_ns;    /* inode of its pid namespace, 0: unknown */
         uint64_t forget_ns; /* monotonic, 0: alive */
         uint64_t forget_realtime_ns;
         uint32_t domains; /* Landlock domains of it that the kernel has not let go of */
@@ -54,7 +55,9 @@ struct server {
 int server_add(struct server *sv, struct source *s, uint32_t epoll_events, struct crew_err *err);
 void server_remove(struct server *sv, struct source *s);
 struct instance *server_instance(struct server *sv, uint32_t id);
-struct instance *server_instance_by_uid(struct server *sv, uint32_t uid);
+/* By uid, and by pid namespace where both are known: other programs of this host may use an agent's uid. */
+struct instance *server_instance_of(struct server *sv, uint32_t uid, uint64_t pid_ns);
+uint64_t server_pid_ns(int32_t pid);
 /* One message to crewd.  0, -EAGAIN (full, will be woken), or another errno: crewd is gone. */
 int server_send(struct server *sv, const struct evidence_msg *m);
 /* count 0: unknown; id 0: whose is unknown (then without a count, and at most once a second). */

@@ -213,8 +213,8 @@ static void text_reads_as_documented(void **state) {
         assert_string_equal(rendered(), "[2025-11-20 09:15:01] TASK: OK -> collect (412 ms)");
 
         record_init(&rec, RECORD_STDERR, "worker");
-        record_str(&rec, "text", "Traceback\x1b[31m \xc3\xa9\\");
-        assert_string_equal(rendered(), "[2025-11-20 09:15:01] STDERR: Traceback\\u001b[31m \xc3\xa9\\\\");
+        record_str(&rec, "text", "Traceback\n\x1b[31m\t\xc3\xa9\\\n");
+        assert_string_equal(rendered(), "[2025-11-20 09:15:01] STDERR: Traceback\\n\\u001b[31m\\t\xc3\xa9\\\\");
         record_init(&rec, RECORD_READY, "crewd");
         assert_string_equal(rendered(), "[2025-11-20 09:15:01] AGENT: READY");
 }

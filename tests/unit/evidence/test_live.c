@@ -356,6 +356,50 @@ static void two_agents_are_told_apart(void **state) {
         stop_helper(&h);
 }
 
+/* Somebody else on this host, in a pid namespace of its own, under the agent's uid. */
+static void run_stranger(unsigned n) {
+        int status = -1;
+        pid_t pid = fork();
+
+        if (pid == 0) {
+                enter_view();
+                if (unshare(CLONE_NEWPID) < 0)
+                        _exit(1);
+                pid_t child = fork();
+                if (child == 0) {
+                        if (setgroups(0, NULL) || setresgid(1, 1, 1) ||
+                            setresuid(AGENT_UID + n, AGENT_UID + n, AGENT_UID + n) ||
+                            restrict_self("/data", LOG_NEW_EXEC_ON) < 0)
+                                _exit(1);
+                        close(open("/secret", O_RDONLY));
+                        usleep(100000);
+                        _exit(0);
+                }
+                waitpid(child, &status, 0);
+                _exit(status != 0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+}
+
+static void a_stranger_with_the_same_uid_is_not_the_agent(void **state) {
+        struct helper h;
+
+        if (!root_mode_possible())
+                skip();
+        start_helper(&h, 0);
+        struct jail j = start_jail(9, NULL, try_denials);
+        watch(&h, 9, j.pid, AGENT_UID + 9, NULL, -1);
+        usleep(50000);
+        run_stranger(9);
+        let_go(&j);
+        end_jail(&j);
+        forget(&h, 9);
+        expect(9, EVIDENCE_FILE_DENIED, "fs.read_file", "/secret", 3);
+        expect(9, EVIDENCE_FILE_DENIED, NULL, NULL, 7);
+        stop_helper(&h);
+}
+
 #define STORM 100000
 static void storm(void) {
         for (int i = 0; i < STORM; i++)
@@ -769,6 +813,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(denials_carry_path_right_and_agent),
                 cmocka_unit_test(denials_before_the_watch_are_not_lost),
                 cmocka_unit_test(two_agents_are_told_apart),
+                cmocka_unit_test(a_stranger_with_the_same_uid_is_not_the_agent),
                 cmocka_unit_test(a_storm_is_counted_exactly_in_bounded_memory),
                 cmocka_unit_test(what_the_kernel_drops_is_reported_exactly),
                 cmocka_unit_test(a_slow_crewd_gets_counts_not_a_queue),
