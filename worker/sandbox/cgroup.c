@@ -12,10 +12,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <time.h>
 
 #define TOP "crewd"
@@ -389,6 +391,16 @@ static int make_v1(struct cgroup *g, enum tree t, const struct plan_limits *l) {
         return 0;
 }
 
+bool cgroup_is_v2(void) {
+        struct statfs fs;
+        return statfs("/sys/fs/cgroup", &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
+}
+
+/* Processes are limited by RLIMIT_NPROC, which counts per user namespace; the pid namespace kills. */
+static bool sandbox_needs(enum tree t, const struct plan_limits *l) {
+        return t == V2 ? host.v2_limits != 0 : (t == V1_MEMORY && l->memory_bytes) || (t == V1_CPU && l->cpu_milli);
+}
+
 int cgroup_make(struct cgroup *g, const struct plan *plan, struct crew_err *err) {
         const struct host *h = find_host();
         int r = 0;
@@ -399,9 +411,11 @@ int cgroup_make(struct cgroup *g, const struct plan *plan, struct crew_err *err)
                 any |= h->base[t][0] != '\0';
         if (any)
                 make_name(g->name, plan->crew);
-        r = make_v2(g, &plan->limits);
-        for (int t = V1_MEMORY; r == 0 && t < TREE_N; t++)
-                r = make_v1(g, (enum tree)t, &plan->limits);
+        for (int t = 0; r == 0 && t < TREE_N; t++) {
+                if ((plan->flags & PLAN_SANDBOX) && !sandbox_needs((enum tree)t, &plan->limits))
+                        continue;
+                r = t == V2 ? make_v2(g, &plan->limits) : make_v1(g, (enum tree)t, &plan->limits);
+        }
         if (r < 0) {
                 cgroup_close(g);
                 cgroup_remove(g->name);

@@ -27,7 +27,10 @@ struct cgroup {
 };
 #define CGROUP_NULL ((struct cgroup){.into = -1, .join = {-1, -1, -1, -1}})
 
-/* Makes the group with the plan's limits; without usable cgroups name is "" and limits_by CGROUP_RLIMITS. */
+/* Only the version 2 tree is mounted here. */
+bool cgroup_is_v2(void);
+/* Makes the group with the plan's limits (crewctl sandbox: only where a limit needs it, for nobody freezes or counts it);
+ * without usable cgroups name is "" and limits_by CGROUP_RLIMITS. */
 int cgroup_make(struct cgroup *g, const struct plan *plan, struct crew_err *err);
 /* In the child. */
 int cgroup_join(const struct cgroup *g, struct crew_err *err);

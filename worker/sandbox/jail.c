@@ -32,7 +32,8 @@
 #endif
 
 #define SPAWN_TIMEOUT_NS 10000000000ull
-#define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS)
+/* The network namespace, which takes longest to make, the child makes itself: meanwhile we map its ids. */
+#define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
 #define OOM_SCORE_ADJ "300" /* an agent goes before its supervisor */
 
 struct spawn {
@@ -95,6 +96,12 @@ static int make_sources(struct spawn *s, struct crew_err *err) {
         return r < 0 || !(p->flags & PLAN_ROOT_MODE) ? r : view_prepare(&s->birth.view, p, err);
 }
 
+/* A version 2 group is joined by the clone itself.  Version 1 groups can be made while the child is busy, if the spawner
+ * has nothing better to do, as in crewctl sandbox. */
+static bool group_comes_late(const struct spawn *s) {
+        return (s->birth.plan->flags & PLAN_SANDBOX) && !cgroup_is_v2();
+}
+
 static int make_group(struct spawn *s, struct crew_err *err) {
         int r = cgroup_make(&s->birth.group, s->birth.plan, err);
 
@@ -104,6 +111,14 @@ static int make_group(struct spawn *s, struct crew_err *err) {
                 s->out->att.degraded |= missing_limits(s->birth.plan, s->birth.group.limits_by);
         }
         return r;
+}
+
+static int make_early_group(struct spawn *s, struct crew_err *err) {
+        return group_comes_late(s) ? 0 : make_group(s, err);
+}
+
+static int make_late_group(struct spawn *s, struct crew_err *err) {
+        return group_comes_late(s) ? make_group(s, err) : 0;
 }
 
 static int make_channel(struct spawn *s, struct crew_err *err) {
@@ -176,9 +191,10 @@ static int child_failed(struct spawn *s, struct jail_msg *m, struct crew_err *er
 
 static int write_maps(struct spawn *s, struct crew_err *err) {
         const struct plan *p = s->birth.plan;
-        const struct jail_msg mapped = {.kind = JAIL_MAPPED};
+        const struct jail_msg mapped = {.kind = JAIL_MAPPED, .limits_by = s->birth.group.limits_by};
         char path[32], uids[64], gids[64];
-        int r = 0;
+        int fds[CGROUP_V1_N], r = 0;
+        size_t n_fds = 0;
 
         snprintf(path, sizeof(path), "/proc/%d", s->out->pid);
         snprintf(uids, sizeof(uids), "%u %u 1", p->inner_uid, p->host_uid);
@@ -194,7 +210,10 @@ static int write_maps(struct spawn *s, struct crew_err *err) {
             (r = put_proc(s->proc_dir, "gid_map", gids, err)) < 0 ||
             (r = put_proc(s->proc_dir, "oom_score_adj", OOM_SCORE_ADJ, err)) < 0)
                 return r;
-        ssize_t n = crew_send_fds(s->sync, &mapped, sizeof(mapped), NULL, 0);
+        for (size_t i = 0; group_comes_late(s) && i < CGROUP_V1_N; i++)
+                if (s->birth.group.join[i] >= 0)
+                        fds[n_fds++] = s->birth.group.join[i];
+        ssize_t n = crew_send_fds(s->sync, &mapped, sizeof(mapped), fds, n_fds);
         return n < 0 ? crew_fail(err, (int)-n, "the child is gone") : 0;
 }
 
@@ -267,7 +286,10 @@ static int wait_sealed(struct spawn *s, struct crew_err *err) {
         return take_listeners(s, fds, n, err);
 }
 
+/* crewctl sandbox records no attestation and lets the command start at once; the self-test inside has passed. */
 static int attest(struct spawn *s, struct crew_err *err) {
+        if (s->birth.plan->flags & PLAN_SANDBOX)
+                return 0;
         s->out->mnt_ns = openat(s->proc_dir, "ns/mnt", O_RDONLY | O_CLOEXEC);
         if (s->out->mnt_ns < 0)
                 return crew_fail_errno(err, "cannot open ns/mnt");
@@ -286,9 +308,10 @@ static const struct {
         const char *name;
         int (*run)(struct spawn *s, struct crew_err *err);
 } steps[] = {
-        {"plan", check_plan},      {"sources", make_sources}, {"group", make_group},
-        {"channel", make_channel}, {"clone", clone_child},    {"id-maps", map_ids},
-        {"sealing", wait_sealed},  {"attestation", attest},   {"release", let_go},
+        {"plan", check_plan},      {"sources", make_sources}, {"group", make_early_group},
+        {"channel", make_channel}, {"clone", clone_child},    {"late-group", make_late_group},
+        {"id-maps", map_ids},      {"sealing", wait_sealed},  {"attestation", attest},
+        {"release", let_go},
 };
 
 static void undo(struct spawn *s) {

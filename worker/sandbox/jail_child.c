@@ -24,6 +24,7 @@
 #include <grp.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -43,14 +44,10 @@ struct child {
 
 /* --- talking to the spawner --- */
 
-static int wait_for(struct child *c, uint32_t kind, struct crew_err *err) {
-        struct jail_msg m;
-        ssize_t n;
+static int wait_for(struct child *c, uint32_t kind, struct jail_msg *m, int *fds, size_t *n_fds, struct crew_err *err) {
+        ssize_t n = crew_recv_fds(c->b->sync, m, sizeof(*m), fds, n_fds, 0);
 
-        do
-                n = recv(c->b->sync, &m, sizeof(m), 0);
-        while (n < 0 && errno == EINTR);
-        if (n != (ssize_t)sizeof(m) || m.kind != kind)
+        if (n != (ssize_t)sizeof(*m) || m->kind != kind)
                 return crew_fail(err, EPIPE, "the spawner is gone");
         return 0;
 }
@@ -72,6 +69,9 @@ static _Noreturn void give_up(struct child *c, const char *step, const struct cr
 /* --- steps --- */
 
 static int step_cgroup(struct child *c, struct crew_err *err) {
+        /* An agent has no real-time priority, whatever we run with; a version 1 cpu group would not take it either. */
+        if (sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0}) < 0)
+                return crew_fail_errno(err, "cannot become an ordinary process");
         return cgroup_join(&c->b->group, err);
 }
 
@@ -94,8 +94,16 @@ static int step_link(struct child *c, struct crew_err *err) {
 static int step_identity(struct child *c, struct crew_err *err) {
         uid_t uid = c->plan->inner_uid;
         gid_t gid = c->plan->inner_gid;
-        int r = wait_for(c, JAIL_MAPPED, err);
+        struct cgroup late = CGROUP_NULL;
+        struct jail_msg m;
+        size_t n = CGROUP_V1_N;
+        int r = wait_for(c, JAIL_MAPPED, &m, late.join, &n, err);
 
+        if (r < 0)
+                return r;
+        c->b->group.limits_by = m.limits_by;
+        r = cgroup_join(&late, err);
+        cgroup_close(&late);
         if (r < 0)
                 return r;
         if ((c->plan->flags & PLAN_ROOT_MODE) && setgroups(0, NULL) < 0)
@@ -118,6 +126,10 @@ static int step_names(struct child *c, struct crew_err *err) {
         if (sethostname(c->plan->agent, strlen(c->plan->agent)) < 0 || setdomainname("", 0) < 0)
                 return crew_fail_errno(err, "cannot set the host name");
         return 0;
+}
+
+static int step_netns(struct child *c, struct crew_err *err) {
+        return unshare(CLONE_NEWNET) < 0 ? crew_fail_errno(err, "cannot make a network namespace") : 0;
 }
 
 static int step_network(struct child *c, struct crew_err *err) {
@@ -229,7 +241,7 @@ static int step_hand_over(struct child *c, struct crew_err *err) {
                 return crew_fail(err, -r, "cannot report: %s", strerror(-r));
         for (size_t i = 0; i < ELEMENTSOF(c->listeners); i++)
                 crew_close(&c->listeners[i]);
-        return wait_for(c, JAIL_GO, err);
+        return wait_for(c, JAIL_GO, &m, NULL, NULL, err);
 }
 
 /* Last: rootless, the spawner could not look at a process that is not dumpable. */
@@ -243,11 +255,12 @@ static const struct step {
 } steps[] = {
         {"cgroup", step_cgroup},             /* before anything is allocated that should count */
         {"link", step_link},                 /* needs the old root */
+        {"netns", step_netns},               /* while the spawner maps our ids */
+        {"network", step_network},           /* needs capabilities over the network namespace */
         {"identity", step_identity},         /* needs the maps; before any file is made */
         {"parent-death", step_parent_death}, /* as early as it sticks */
         {"keyring", step_keyring},
         {"names", step_names},
-        {"network", step_network}, /* needs capabilities over the network namespace */
         {"listeners", step_listeners},
         {"view", step_view}, /* the old root is gone after this */
         {"stdio", step_stdio},
@@ -285,10 +298,11 @@ static int test_fault(const char *step, struct crew_err *err) {
 _Noreturn void jail_child_run(struct jail_birth *b) {
         struct child c = {.b = b, .plan = b->plan, .link = -1, .listeners = {-1, -1, -1, -1}};
         struct crew_err err = CREW_ERR_NULL;
-        sigset_t none;
+        sigset_t mask;
 
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
+        /* The command of crewctl sandbox gets what was sent to it from the first moment on; see jail_main there. */
+        (c.plan->flags & PLAN_SANDBOX ? sigfillset : sigemptyset)(&mask);
+        sigprocmask(SIG_SETMASK, &mask, NULL);
         for (uint32_t i = 0; i < ELEMENTSOF(steps); i++) {
                 *b->progress = i;
                 if (test_fault(steps[i].name, &err) < 0 || steps[i].run(&c, &err) < 0)

@@ -12,14 +12,15 @@ enum jail_msg_kind {
         JAIL_LISTENER,   /* fd: the seccomp listener; its calls must be passed on until JAIL_SEALED */
         JAIL_SEALED,     /* fds: the capture listeners; .selftests, .tripwires */
         /* spawner -> child */
-        JAIL_MAPPED, /* ids are mapped */
-        JAIL_GO,     /* attested */
+        JAIL_MAPPED, /* ids are mapped; .limits_by; fds: the groups to join, if they were made after the clone */
+        JAIL_GO,     /* attested: nothing of the agent's runs before */
 };
 
 struct jail_msg {
         uint32_t kind;
         int32_t errno_;
         uint32_t selftests, tripwires;
+        uint32_t limits_by;
         char step[32];
         char text[512];
 };

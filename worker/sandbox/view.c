@@ -212,6 +212,9 @@ struct builder {
         /* Ancestors already pinned; see pin_ancestors(). */
         uint32_t n_pins;
         char *pins[64];
+        /* Private trees of this size share the root's superblock; 0: none does. */
+        uint64_t pool_bytes;
+        uint32_t n_pooled;
 };
 
 /* Absolute view path -> descriptor below the new root.  fd or -errno. */
@@ -377,6 +380,46 @@ static int new_tmpfs(uint64_t bytes, uint32_t mode, uint64_t attrs) {
         return finish_fs(fs, attrs);
 }
 
+/*
+ * Private trees of the same size are directories of one superblock, the root's: making and taking down a tmpfs each costs
+ * more than all else about them, and their size is then what they may hold together.  They stay writable when the root
+ * mount becomes read-only; the way to them through the root is closed to everybody (see close_pool).
+ */
+static int pool_directory(struct builder *b, uint32_t mode) {
+        char name[16];
+
+        _cleanup_close_ int pool = open_below(b, VIEW_POOL, O_DIRECTORY);
+        if (pool < 0)
+                return pool;
+        snprintf(name, sizeof(name), "%u", b->n_pooled++);
+        if (mkdirat(pool, name, mode) < 0)
+                return -errno;
+        int tree = open_tree(pool, name, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+        return tree < 0 ? -errno : tree;
+}
+
+static int set_attributes(int tree, uint64_t attrs, uint64_t clear) {
+        struct mount_attr attr = {.attr_set = attrs, .attr_clr = clear & ~attrs};
+        return mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0 ? -errno : 0;
+}
+
+static int close_pool(struct builder *b) {
+        _cleanup_close_ int dir = open_below(b, "/", O_DIRECTORY);
+        return dir < 0 ? dir : fchmodat(dir, VIEW_POOL + 1, 0, 0) < 0 ? -errno : 0;
+}
+
+static int tmpfs_tree(struct builder *b, const struct plan_mount *m, uint64_t attrs) {
+        uint32_t mode = m->mode ? m->mode : 0700;
+
+        if (m->size != b->pool_bytes)
+                return new_tmpfs(m->size ? m->size : 1u << 20, mode, attrs);
+        _cleanup_close_ int tree = pool_directory(b, mode);
+        if (tree < 0)
+                return tree;
+        int r = set_attributes(tree, attrs, ROOT_ATTRS);
+        return r < 0 ? r : crew_steal_fd(&tree);
+}
+
 static int put_tmpfs(struct builder *b, uint32_t i, const struct plan_mount *m, const char *dst) {
         uint64_t attrs = ATTR_ALWAYS | MOUNT_ATTR_NODEV;
 
@@ -387,7 +430,7 @@ static int put_tmpfs(struct builder *b, uint32_t i, const struct plan_mount *m, 
         _cleanup_close_ int target = mount_point(b, dst, true);
         if (target < 0)
                 return target;
-        _cleanup_close_ int fd = new_tmpfs(m->size ? m->size : 1u << 20, m->mode ? m->mode : 0700, attrs);
+        _cleanup_close_ int fd = tmpfs_tree(b, m, attrs);
         return fd < 0 ? fd : attach(b, fd, target);
 }
 
@@ -569,10 +612,21 @@ static int put_all(struct builder *b, struct crew_err *err) {
 /* Room for names only; what programs may fill are tmpfs mounts of their own. */
 #define ROOT_BYTES (8u << 20)
 
+/* The size of the first private tree. */
+static uint64_t pool_size(const struct plan *p) {
+        for (uint32_t i = 0; i < p->n_mounts; i++) {
+                const struct plan_mount *m = plan_mount_at(p, i);
+                if (m->kind == PLAN_MOUNT_TMPFS)
+                        return m->size;
+        }
+        return 0;
+}
+
 static int new_root(struct builder *b, struct crew_err *err) {
         const char *name;
 
-        b->root = new_tmpfs(ROOT_BYTES, 0755, ROOT_ATTRS);
+        b->pool_bytes = pool_size(b->v->plan);
+        b->root = new_tmpfs(ROOT_BYTES + b->pool_bytes, 0755, ROOT_ATTRS);
         if (b->root < 0)
                 return crew_fail(err, -b->root, "root tmpfs: %s", strerror(-b->root));
         /* Over the old root: nothing else is sure to exist.  Paths still start at the old one until pivot_root. */
@@ -580,7 +634,7 @@ static int new_root(struct builder *b, struct crew_err *err) {
                 return crew_fail_errno(err, "cannot attach the root tmpfs");
         int dir = parent_of(b, VIEW_VOID_FILE, &name);
         if (dir < 0 || mknodat(dir, name, S_IFREG | 0444, 0) < 0 || mknodat(dir, "hole", S_IFREG, 0) < 0 ||
-            mkdirat(dir, "holes", 0) < 0)
+            mkdirat(dir, "holes", 0) < 0 || mkdirat(b->root, VIEW_POOL + 1, 0755) < 0)
                 return crew_fail_errno(err, "cannot make %s", VIEW_VOID);
         return 0;
 }
@@ -601,6 +655,8 @@ int view_build(struct view *v, struct crew_err *err) {
 
         if (r == 0)
                 r = put_all(&b, err);
+        if (r == 0 && (r = close_pool(&b)) < 0)
+                crew_fail(err, -r, "cannot close %s: %s", VIEW_POOL, strerror(-r));
         if (r == 0)
                 r = enter_root(&b, err);
         umask(mask);

@@ -41,3 +41,4 @@ int view_open_plain(const char *path);
 #define VIEW_VOID_FILE VIEW_VOID "/file"      /* 0444: the probe; covers files of /proc */
 #define VIEW_VOID_HOLE_FILE VIEW_VOID "/hole" /* 0000 */
 #define VIEW_VOID_HOLE_DIR VIEW_VOID "/holes" /* 0000 */
+#define VIEW_POOL "/.pool"                    /* 0000: what is mounted at the private trees */
