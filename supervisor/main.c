@@ -302,11 +302,12 @@ int main(int argc, char **argv) {
         } else {
                 crew_file_free(s.file);
                 rundir_close(s.rundir);
-                crew_close(&s.spawner_fd);
-                crew_close(&s.evidence_fd);
-                crew_close(&s.gateway_fd);
-                crew_close(&s.hooks_fd);
         }
+        /* Those that nobody came to take: their helpers end with them. */
+        crew_close(&s.spawner_fd);
+        crew_close(&s.evidence_fd);
+        crew_close(&s.gateway_fd);
+        crew_close(&s.hooks_fd);
         reap_helpers();
         return status;
 }
