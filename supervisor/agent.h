@@ -103,6 +103,7 @@ struct agent {
         struct termination *last; /* owned; NULL: none died yet */
         bool task_reassigned;     /* by the last death */
         char start_error[640];    /* why the last start failed */
+        int start_errno;          /* the same as an errno, 0: none is known */
         struct agent_killer {
                 uint64_t client, corr;
         } killers[AGENT_KILLERS_MAX]; /* clients that wait for Killed */

@@ -36,6 +36,7 @@
 
 #define FLUSH_NS 1500000000ull /* for evidence of the last instances */
 #define DRAIN_NS 2000000000ull /* for clients to take their last frames */
+#define EXIT_KERNEL 69         /* this kernel lacks what a policy needs */
 
 /* --- telling --- */
 
@@ -117,6 +118,14 @@ static void start_agents(struct crewd *c) {
         }
 }
 
+static void fail_start(struct crewd *c, const struct agent *a) {
+        const char *why = a->start_error[0] ? a->start_error : a->last ? a->last->death.reason : "unknown";
+
+        if (!c->failed && (a->start_errno == ENOSYS || a->start_errno == EOPNOTSUPP))
+                c->exit_status = EXIT_KERNEL;
+        crewd_fail(c, "agent %s did not start: %s", agent_name(a), why);
+}
+
 static void check_start(struct crewd *c) {
         bool all = true;
 
@@ -127,10 +136,7 @@ static void check_start(struct crewd *c) {
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 const struct agent *a = &c->agents[i];
                 if (a->state == AGENT_TERMINATED || a->state == AGENT_FAILED)
-                        return crewd_fail(c, "agent %s did not start: %s", agent_name(a),
-                                          a->start_error[0] ? a->start_error
-                                          : a->last         ? a->last->death.reason
-                                                            : "unknown");
+                        return fail_start(c, a);
                 all &= !has_process(a) || a->state == AGENT_READY || a->state == AGENT_WORKING;
         }
         if (!all)
@@ -342,6 +348,7 @@ int crewd_run(struct crewd_setup *setup) {
                            .paths = setup->paths,
                            .rundir = setup->rundir,
                            .root_mode = geteuid() == 0,
+                           .exit_status = 1,
                            .started_ns = crew_now_ns(),
                            .ready_fd = setup->ready_fd,
                            .owner_fd = setup->owner_fd};
@@ -363,5 +370,5 @@ int crewd_run(struct crewd_setup *setup) {
         }
         uv_run(&c.loop, UV_RUN_DEFAULT);
         crewd_parts_free(&c);
-        return c.failed ? 1 : 0;
+        return c.failed ? c.exit_status : 0;
 }

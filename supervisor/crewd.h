@@ -70,7 +70,8 @@ struct crewd {
         int ready_fd, owner_fd;
         bool agents_started, sync_ready; /* the timer exists */
         bool poke;                       /* look for work and for the next phase before the loop sleeps */
-        bool failed;                     /* exit status 1 */
+        bool failed;
+        int exit_status; /* once it failed */
         char stop_reason[512];
 };
 
@@ -88,7 +89,7 @@ int crewd_run(struct crewd_setup *setup);
 
 /* Ends the crew: grace_ms 0 kills at once. */
 void crewd_stop(struct crewd *c, uint64_t grace_ms, const char *reason);
-/* A fault that ends the crew and the program with status 1. */
+/* A fault that ends the crew and the program, with exit_status. */
 void crewd_fail(struct crewd *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The instance a helper's message is about; NULL when it is no longer (or not yet) the current one. */
 struct agent *crewd_agent_by_id(struct crewd *c, uint32_t id);

@@ -3,6 +3,7 @@
 
 #include "channel.h"
 #include "common/evidence.h"
+#include "common/kernel.h"
 #include "common/plan.h"
 #include "common/util.h"
 #include "crewd.h"
@@ -164,8 +165,10 @@ uint32_t evidence_allowed_features(const struct policy_image *p) {
         return bits;
 }
 
+/* Where there is no Landlock there is nothing for its audit to tell: what is missing then has the name landlock. */
 static uint32_t missing(const struct evidence *e, bool root_mode) {
-        uint32_t want = root_mode ? EVIDENCE_LANDLOCK | EVIDENCE_FANOTIFY : EVIDENCE_NOTIFY;
+        uint32_t denials = crew_landlock_abi() > 0 ? EVIDENCE_LANDLOCK : 0;
+        uint32_t want = root_mode ? denials | EVIDENCE_FANOTIFY : EVIDENCE_NOTIFY;
 
         return want & ~(e ? e->sources : 0);
 }
