@@ -337,7 +337,7 @@ static void close_handle(uv_handle_t *h) {
 
 void crewd_parts_close(struct crewd *c) {
         for (uint32_t i = 0; i < c->n_agents; i++)
-                instance_cut(&c->agents[i]);
+                instance_clear(&c->agents[i]);
         control_close(c->control, true);
         spawner_close(crew_steal_ptr(&c->spawner));
         evidence_close(crew_steal_ptr(&c->evidence));

@@ -120,7 +120,9 @@ void death_on_exited(struct agent *a, const struct spawn_exit *x) {
 
 void death_on_start_failed(struct agent *a, const char *reason) {
         death_decide(a, CREW__CAUSE__CAUSE_START_FAILED, "crewd", reason);
-        termination_of(a);
+        struct termination *t = termination_of(a);
+        if (t)
+                t->exit_code = -1; /* nothing ran */
         agent_event(a, AGENT_EV_SPAWN_FAILED);
 }
 

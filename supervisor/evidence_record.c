@@ -96,6 +96,37 @@ static void put_denial(struct record *r, const struct agent *a, const char *path
         record_str(r, "rule", v.rule[0] ? v.rule : NULL);
 }
 
+static bool names_file(const char **argv, size_t n, const char *path) {
+        for (size_t i = 0; i < n; i++) {
+                if (strcmp(argv[i], path) == 0)
+                        return true;
+        }
+        return false;
+}
+
+/* Files of the agent's command and of its tools are in the view without being listed in the policy. */
+static bool is_command_file(const struct agent *a, const char *path) {
+        const struct crew_file *crew = a->crewd->file;
+
+        if (names_file(a->decl->command, a->decl->n_command, path))
+                return true;
+        for (size_t i = 0; i < crew->n_tools; i++) {
+                const struct crew_tool *t = &crew->tools[i];
+                if (names_file(t->command, t->n_command, path) &&
+                    policy_decide(a->decl->policy, POLICY_DO_TOOL, t->name).allowed)
+                        return true;
+        }
+        return false;
+}
+
+static bool attempt_denied(const struct agent *a, enum policy_verb verb, const char *path) {
+        if (strcmp(path, EVIDENCE_OTHER_PATHS) == 0)
+                return false; /* which they were is not known */
+        if (verb != POLICY_DO_WRITE && is_command_file(a, path))
+                return false;
+        return !policy_decide(a->decl->policy, verb, path).allowed;
+}
+
 /* An attempt the kernel let the filter see: what came of it is known only as far as the policy decides it. */
 static enum record_kind judge_attempt(const struct agent *a, const char *path, const char *access, enum policy_verb *verb,
                                       bool *denied) {
@@ -109,7 +140,7 @@ static enum record_kind judge_attempt(const struct agent *a, const char *path, c
                 *verb = POLICY_DO_WRITE;
                 kind = RECORD_FILE_WRITE;
         }
-        *denied = !policy_decide(a->decl->policy, *verb, path).allowed;
+        *denied = attempt_denied(a, *verb, path);
         return *denied ? RECORD_FILE_DENIED : kind;
 }
 

@@ -80,6 +80,10 @@ _Noreturn void hook_runner(int fd, const char *const *command) {
 
         prctl(PR_SET_NAME, "crewd-hooks");
         setsid();
+        /* Whoever waits for the end of one of crewd's descriptors must not wait for this process too. */
+        if (dup2(fd, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0 || syscall(SYS_close_range, 4, ~0u, 0) < 0)
+                _exit(1);
+        fd = 3;
         while (alive) {
                 ssize_t n = crew_recv_fds(fd, &m, sizeof(m), NULL, NULL, 0);
                 if (n != (ssize_t)sizeof(m))

@@ -30,7 +30,6 @@ int hooks_start_runner(const char *const *command, struct crew_err *err) {
         setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
         pid_t pid = fork();
         if (pid == 0) {
-                close(pair[0]);
                 hook_runner(pair[1], command);
         }
         close(pair[1]);

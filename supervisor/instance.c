@@ -23,6 +23,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define LINK_PATIENCE_NS 1000000000ull /* between a lost link and the exit that should follow */
+#define KILL_PATIENCE_NS 1000000000ull /* between a kill and the link being closed as well */
+
 /* --- making --- */
 
 static int collect(const struct plan *plan, bool (*wanted)(const struct plan_mount *m), char **out, size_t *out_len) {
@@ -124,6 +127,7 @@ void instance_spawn(struct agent *a) {
         instance_clear(a);
         a->restart_at_ns = 0;
         a->start_error[0] = '\0';
+        a->start_errno = 0;
         audit_set_incarnation(a->audit, ++a->incarnation);
         a->in.id = instance_id(a->index, a->incarnation);
         a->in.spawn_ns = now;
@@ -138,8 +142,10 @@ void instance_on_spawn_failed(struct agent *a, int error, const char *step, cons
         char reason[sizeof(a->start_error)];
 
         snprintf(reason, sizeof(reason), "%.31s: %.560s", step, *text ? text : strerror(error));
-        if (!a->in.death.decided)
+        if (!a->in.death.decided) {
                 memcpy(a->start_error, reason, sizeof(reason));
+                a->start_errno = error;
+        }
         death_on_start_failed(a, reason);
 }
 
@@ -252,7 +258,7 @@ static void on_link_down(struct link *l, void *user) {
         (void)l;
         /* The usual reason is that it is exiting; SPAWN_EXITED says so soon.  If not, it is killed. */
         if (!a->in.cut)
-                a->in.gone_by_ns = crew_now_ns() + 1000000000u;
+                a->in.gone_by_ns = crew_now_ns() + LINK_PATIENCE_NS;
 }
 
 void instance_on_ready(struct agent *a, uint32_t selftests) {
@@ -264,17 +270,22 @@ void instance_on_ready(struct agent *a, uint32_t selftests) {
 
 /* --- ending --- */
 
+/* From here on nothing of it is heard and nothing is said to it.  The connection itself stays until the tree is dead: a
+ * worker that loses it ends at once, and the kill would have nothing left to count. */
 void instance_cut(struct agent *a) {
         struct instance *in = &a->in;
 
         if (in->id == 0 || in->cut)
                 return;
         in->cut = true;
+        if (a->crewd->gateway && in->attested)
+                gateway_remove(a->crewd->gateway, in->id);
+}
+
+static void hang_up(struct instance *in) {
         if (in->link)
                 link_close(in->link, NULL, NULL);
         in->link = NULL;
-        if (a->crewd->gateway && in->attested)
-                gateway_remove(a->crewd->gateway, in->id);
 }
 
 void instance_kill(struct agent *a) {
@@ -282,7 +293,7 @@ void instance_kill(struct agent *a) {
         if (a->in.kill_sent)
                 return;
         a->in.kill_sent = true;
-        a->in.gone_by_ns = 0;
+        a->in.gone_by_ns = crew_now_ns() + KILL_PATIENCE_NS;
         spawner_ask(a->crewd->spawner, a->in.id, SPAWN_KILL);
 }
 
@@ -290,6 +301,7 @@ void instance_clear(struct agent *a) {
         struct instance *in = &a->in;
 
         instance_cut(a);
+        hang_up(in);
         for (uint32_t i = 0; i < in->n_early; i++)
                 free(in->early[i].bytes);
         free(in->stderr_tail);
@@ -319,7 +331,10 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
         }
         if (due(in->gone_by_ns, now_ns)) {
                 in->gone_by_ns = 0;
-                death_kill(a, CREW__CAUSE__CAUSE_CRASH, "crewd", "the worker closed its link");
+                if (in->kill_sent)
+                        hang_up(in); /* the spawner is slow; the worker ends by itself when its link does */
+                else
+                        death_kill(a, CREW__CAUSE__CAUSE_CRASH, "crewd", "the worker closed its link");
         }
         if (due(in->stop_by_ns, now_ns)) {
                 in->stop_by_ns = 0;

@@ -10,7 +10,7 @@
 void instance_spawn(struct agent *a);
 /* AGENT_DO_KILL: network and link first, then the tree. */
 void instance_kill(struct agent *a);
-/* Takes link and network away; idempotent. */
+/* Stops listening to it and takes the network away; idempotent. */
 void instance_cut(struct agent *a);
 /* Forgets everything of an instance that is gone. */
 void instance_clear(struct agent *a);

@@ -181,7 +181,7 @@ int journal_terminated(struct agent *a, struct termination *t) {
         record_str(&r, "cause", death_cause_name(t->death.cause));
         if (t->signal)
                 record_int(&r, "signal", t->signal);
-        else
+        else if (t->exit_code >= 0)
                 record_int(&r, "code", t->exit_code);
         record_str(&r, "initiator", t->death.initiator);
         record_str(&r, "reason", t->death.reason);

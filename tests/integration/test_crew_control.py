@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The control socket: who may connect, what garbage gets, and that one client cannot harm another."""
+
+import os
+import random
+import socket
+import stat
+import struct
+import subprocess
+import time
+
+import pytest
+
+import crewd
+from crewd import codec
+from crewlib import Crew, eventually
+
+HELLO = b"\0SP\0\0\x11\0\0"
+
+
+def frame(payload):
+    return struct.pack(">BQI", 1, len(payload) + 4, 1) + payload
+
+
+def raw(crew):
+    s = socket.socket(socket.AF_UNIX)
+    s.settimeout(10)
+    s.connect(str(crew.run_dir / "control.sock"))
+    return s
+
+
+def read_all(s):
+    got = b""
+    try:
+        while chunk := s.recv(65536):
+            got += chunk
+    except ConnectionResetError:
+        pass
+    return got
+
+
+@pytest.fixture
+def running(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as r:
+        yield r
+
+
+def test_the_socket_is_private(running):
+    st = os.stat(running.crew.run_dir / "control.sock")
+    assert stat.S_IMODE(st.st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(running.crew.run_dir).st_mode) == 0o700
+
+
+def test_a_foreign_user_is_turned_away(runner):
+    if os.geteuid() != 0:
+        pytest.skip("needs two users")
+    crew = Crew(runner).agent("a")
+    with crew.start():
+        # The modes are opened up on purpose: the peer's uid alone must be enough.
+        os.chmod(crew.run_dir, 0o755)
+        os.chmod(crew.run_dir / "control.sock", 0o666)
+        code = (f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(crew.run_dir / 'control.sock')!r});"
+                "s.settimeout(5); print(len(s.recv(100)))")
+        r = subprocess.run(["setpriv", "--reuid", "65533", "--regid", "65533", "--clear-groups", "/usr/bin/python3", "-c", code],
+                           stdout=subprocess.PIPE, text=True)
+        assert r.stdout.strip() == "0"
+
+
+GARBAGE = {
+    "no-hello": b"GET / HTTP/1.1\r\n\r\n",
+    "another-protocol": b"\0SP\0\0\x10\0\0" + frame(b"x"),
+    "huge-length": HELLO + struct.pack(">BQ", 1, 0xffffffffffffffdf),
+    "wrong-type": HELLO + struct.pack(">BQI", 2, 5, 1) + b"x",
+    "bad-hops": HELLO + struct.pack(">BQI", 1, 5, 9) + b"x",
+    "no-envelope": HELLO + frame(b"\xff" * 40),
+    "empty": HELLO + frame(b""),
+    "wrong-state": HELLO + frame(codec.encode_envelope(1, "get_status", codec.Message("GetStatus"), 0)),
+    "half-a-frame": HELLO + frame(b"x" * 100)[:50],
+}
+
+
+@pytest.mark.parametrize("kind", GARBAGE)
+def test_garbage_is_refused_or_closed_and_harms_nobody(running, kind):
+    bystander = running.client()
+    with raw(running.crew) as s:
+        s.sendall(GARBAGE[kind])
+        if kind == "half-a-frame":
+            s.shutdown(socket.SHUT_WR)
+        got = read_all(s)
+    assert got.startswith(HELLO) or got == b""
+    if kind in ("no-envelope", "empty", "wrong-state"):
+        assert b"bad-frame" in got or b"wrong-state" in got
+    assert bystander.status().crew == "t"
+
+
+def test_a_skipped_sequence_number_is_refused(running):
+    with raw(running.crew) as s:
+        hello = codec.Message("ClientHello", protocol=1, client="x")
+        s.sendall(HELLO + frame(codec.encode_envelope(1, "client_hello", hello, 0)) +
+                  frame(codec.encode_envelope(3, "get_status", codec.Message("GetStatus"), 0)))
+        assert b"bad-frame" in read_all(s)
+
+
+def test_random_bytes_and_mutations_never_stop_crewd(running):
+    rng = random.Random(7)
+    good = (codec.encode_envelope(1, "client_hello", codec.Message("ClientHello", protocol=1, client="x"), 0),
+            codec.encode_envelope(2, "kill_agent", codec.Message("KillAgent", agent="nobody", reason="r"), 0),
+            codec.encode_envelope(3, "client_exec", codec.Message("ClientExec", agent="a", argv=["x"]), 0))
+    for _ in range(150):
+        data = bytearray(HELLO + b"".join(frame(f) for f in good))
+        for _ in range(rng.randrange(1, 6)):
+            data[rng.randrange(8, len(data))] = rng.randrange(256)
+        with raw(running.crew) as s:
+            try:
+                s.sendall(data[:rng.randrange(8, len(data))])
+            except OSError:
+                pass
+    assert running.client().status().agents[0].name == "a"
+
+
+def test_a_client_that_says_nothing_is_dropped(running):
+    with raw(running.crew) as s:
+        start = time.monotonic()
+        assert read_all(s) == HELLO
+        assert 3 < time.monotonic() - start < 9
+
+
+def test_a_client_that_does_not_read_is_dropped_not_waited_for(running):
+    slow = raw(running.crew)
+    hello = codec.Message("ClientHello", protocol=1, client="slow")
+    slow.sendall(HELLO + frame(codec.encode_envelope(1, "client_hello", hello, 0)))
+    big = "x" * 1_000_000
+    quick = running.client()
+    dropped = False
+    for n in range(60):
+        body = codec.Message("SubmitTask", agent="a", description="out(doc['input'])", input='"' + big + '"')
+        try:
+            slow.sendall(frame(codec.encode_envelope(2 + n, "submit_task", body, 0)))
+        except OSError:
+            dropped = True
+            break
+    assert quick.status().crew == "t"
+    if not dropped:
+        # The results are what fills its queue: it is gone once 16 MiB wait for it.
+        def gone():
+            try:
+                slow.send(b"", socket.MSG_NOSIGNAL)
+                slow.settimeout(0.1)
+                return slow.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0 or \
+                    slow.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            except OSError:
+                return True
+        eventually(lambda: quick.status().crew == "t" and (gone() or True))
+    slow.close()
+    assert quick.status().crew == "t"
+
+
+def test_the_number_of_clients_is_bounded(running):
+    socks = [raw(running.crew) for _ in range(64)]
+    time.sleep(0.1)
+    with raw(running.crew) as extra:
+        assert read_all(extra) == b""
+    for s in socks:
+        s.close()
+    eventually(lambda: running.client().status().crew == "t")
+
+
+def test_events_are_numbered_and_replayed(running):
+    one = running.client()
+    one.subscribe()
+    one.submit(agent="a", description="out(1)").result(20)
+    seen = list(one.events(timeout=0.3))
+    assert [e.event_seq for e in seen] == list(range(seen[0].event_seq, seen[0].event_seq + len(seen)))
+    two = running.client()
+    two.subscribe(1)
+    again = list(two.events(timeout=0.3))
+    assert again[0].event_seq == 1
+    assert [e.event_seq for e in again][-len(seen):] == [e.event_seq for e in seen]
+    states = [e.agent.state for e in again if e.kind == "agent-state"]
+    assert states[:2] == [crewd.AgentState.SPAWNING, crewd.AgentState.READY]
+
+
+def test_status_shows_what_the_jail_uses(running):
+    client = running.client()
+    agent = client.status().agents[0]
+    assert agent.pid > 0 and agent.landlock_abi >= 1 and agent.processes >= 1 and agent.spawn_us > 0
+    assert agent.walls == "full", agent.walls
+    assert agent.audit_path.endswith("/audit/a/log.jsonl")
+    client.submit(agent="a", description="""
+end = time.monotonic() + 1.2
+while time.monotonic() < end: pass
+out(1)""")
+    time.sleep(1.0)
+    assert eventually(lambda: client.status().agents[0].cpu_ns > 100_000_000)
+
+
+def test_exec_has_streams_input_and_status(running):
+    client = running.client()
+    done, out, err = client.exec("a", ["/bin/sh", "-c", "cat; echo oops >&2; exit 7"], input=b"hello" * 20000, timeout=20)
+    assert (done.exit_code, out, err) == (7, b"hello" * 20000, b"oops\n")
+    done, out, _ = client.exec("a", ["/bin/sh", "-c", "kill -9 $$"], timeout=20)
+    assert done.term_signal == 9
+    with pytest.raises(crewd.UnknownAgent):
+        client.exec("nosuch", ["true"], timeout=20)
+    assert [r for r in running.crew.records("a", "process.exec") if "crewctl exec" in r.get("reason", "")]
+
+
+def test_an_exec_dies_with_its_client(running):
+    client = running.client()
+    client._send("client_exec", crewd.Message("ClientExec", agent="a", argv=["/bin/sleep", "600"]))
+    other = running.client()
+    eventually(lambda: other.status().agents[0].processes >= 2 or time.sleep(1), timeout=15)
+    client.close()
+
+    def alone():
+        time.sleep(1)
+        return other.status().agents[0].processes <= 1
+    eventually(alone, timeout=15)
+
+
+def test_stop_answers_and_everything_ends(running):
+    client = running.client()
+    assert client.stop(grace_ms=2000, reason="enough").text == "the crew is stopped"
+    assert running.proc.wait(10) == 0

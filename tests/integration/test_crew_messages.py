@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages between agents go through the router, or nowhere."""
+
+import pytest
+
+from crewlib import AGENT, Crew
+
+
+def submit(client, agent, code):
+    return client.submit(agent=agent, description=code)
+
+
+def test_a_send_reaches_the_one_who_waits_for_it(runner):
+    crew = Crew(runner).agent("a", targets=["b"]).agent("b")
+    with crew.start() as running:
+        client = running.client()
+        receive = submit(client, "b", "out(call('receive'))")
+        assert submit(client, "a", "out(call('send', 'b', stdin={'hello': [1, 2]}))").result(20)[0] == 0
+        code, message = receive.result(20)
+        assert code == 0
+        assert message["from"] == "a" and message["payload"] == {"hello": [1, 2]}
+    sent, = crew.records("a", "message.sent")
+    received, = crew.records("b", "message.received")
+    assert (sent["to"], received["from"]) == ("b", "a")
+    assert sent["sha256"] == received["sha256"]
+
+
+def test_an_ask_starts_an_idle_agent_and_brings_its_answer(runner):
+    crew = Crew(runner).agent("a", targets=["b"]).agent("b")
+    with crew.start() as running:
+        code, answer = submit(running.client(), "a", "out(call('ask', 'b', stdin={'q': 7}))").result(20)
+        assert (code, answer) == (0, {"asked": {"q": 7}})
+
+
+@pytest.mark.parametrize("target,code", [("c", -32001), ("a", -32001), ("nosuch", -32001), ("b\n\"x", -32001)])
+def test_an_unlisted_target_is_denied(runner, target, code):
+    crew = Crew(runner).agent("a", targets=["b"]).agent("b").agent("c")
+    with crew.start() as running:
+        client = running.client()
+        status, doc = submit(client, "a", f"out(call('send', {target!r}, stdin=1))").result(20)
+        assert status == 3 and doc["error"]["code"] == code, doc
+        client.subscribe(1)
+        denied = [e for e in client.events(timeout=0.3) if e.kind == "denied" and "MESSAGE" in e.text]
+        assert denied and denied[0].text.startswith("a: MESSAGE: DENIED -> ")
+    record, = crew.records("a", "message.sent")
+    assert record["verdict"] == "denied"
+    assert not crew.records("c", "message.received")
+
+
+def test_an_ask_that_nobody_answers_times_out(runner):
+    crew = Crew(runner).agent("a", targets=["b"]).agent("b")
+    crew.files["agent.py"] = AGENT.replace("out({'asked': payload})", "time.sleep(600)")
+    with crew.start() as running:
+        code, doc = submit(running.client(), "a", """
+r = subprocess.run(["crew-call", "ask", "--timeout", "1s", "b"], input="1", text=True, stdout=subprocess.PIPE)
+out([r.returncode, json.loads(r.stdout or "null")])""").result(30)
+        assert code != 0
+
+
+def test_a_flood_of_messages_is_bounded_and_harms_nobody(runner):
+    crew = Crew(runner).agent("a", targets=["b"]).agent("b").agent("c")
+    with crew.start() as running:
+        client = running.client()
+        flood = submit(client, "a", """
+import socket
+s = socket.socket(socket.AF_UNIX); s.connect(os.environ["CREW_SOCKET"])
+f = s.makefile("rw")
+full = 0
+for n in range(3000):
+    f.write(json.dumps({"jsonrpc": "2.0", "id": n, "method": "crew/send", "params": {"target": "b", "payload": "x" * 2000}}) + "\\n")
+    f.flush()
+    full += "error" in json.loads(f.readline())
+out(full)""")
+        assert submit(client, "c", "out(1)").result(20) == 1
+        assert isinstance(flood.result(60), int)
+        assert submit(client, "b", "out(2)").result(20) == 2
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+def test_the_file_a_jail_never_sees(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        code = f"out([os.path.exists(p) for p in ({str(crew.run_dir)!r}, {str(runner.home / 'lib')!r}, '/run/crewd')])"
+        assert submit(running.client(), "a", code).result(20) == [False, False, False]

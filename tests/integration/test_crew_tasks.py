@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tasks: order, context, and agents that do not keep their side of the bargain."""
+
+import json
+
+import pytest
+
+import crewd
+from crewlib import Crew, done_task, eventually
+
+
+def test_results_go_to_the_tasks_that_name_them(runner):
+    crew = Crew(runner).agent("a").agent("b")
+    crew.task("one", "a", "out({'n': 1, 'summary': 'first'})")
+    crew.task("two", "b", "out({'n': context['one']['n'] + 1})", context=["one"])
+    crew.task("three", "a", "out({'sum': context['one']['n'] + context['two']['n']})", context=["one", "two"])
+    with crew.start() as running:
+        client = running.client()
+        done = client.run(timeout=30)
+        assert (done.tasks_ok, done.tasks_total) == (3, 3)
+        assert done_task(done, "one").summary == "first"
+        assert client.submit("three").result(20) == {"sum": 3}
+    kinds = [r["kind"] for r in crew.records("a")]
+    assert kinds.index("agent.policy") < kinds.index("agent.spawned") < kinds.index("agent.ready") < kinds.index("task.started")
+
+
+BAD_AGENTS = {
+    "nothing": ("pass", "printed nothing"),
+    "no-json": ("print('hello')", "not one JSON value"),
+    "two-values": ("print('1'); print('2')", "not one JSON value"),
+    "bad-exit": ("out(1); sys.exit(3)", "status 3"),
+    "dies": ("os.kill(os.getpid(), signal.SIGSEGV)", "signal 11"),
+    "too-much": ("out('x' * (5 << 20))", ""),
+    "wrong-schema": ("out({'rows': 'many'})", "out.json: /rows"),
+    "duplicate-keys": ("print('{\"rows\":1,\"rows\":2}')", "not one JSON value"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_AGENTS)
+def test_an_agent_that_breaks_its_contract_fails_its_task_by_name(runner, kind):
+    code, says = BAD_AGENTS[kind]
+    crew = Crew(runner).agent("a").agent("b")
+    crew.files["out.json"] = json.dumps({"type": "object", "properties": {"rows": {"type": "integer"}}, "required": ["rows"]})
+    crew.task("bad", "a", code, output="out.json")
+    crew.task("after", "b", context=["bad"])
+    crew.task("other", "b", "out({'rows': 1})")
+    with crew.start() as running:
+        client = running.client()
+        done = client.run(timeout=30)
+        assert (done.tasks_ok, done.tasks_total) == (1, 3)
+        bad, after = done_task(done, "bad"), done_task(done, "after")
+        assert bad.state == "failed" and says in bad.error, bad.error
+        assert after.state == "skipped" and after.error == "needs 'bad', which failed"
+        # The agent itself is none the worse for it.
+        assert client.submit(agent="a", description="out(7)").result(20) == 7
+
+
+def test_an_agent_that_never_answers_is_cancelled_in_time(runner):
+    crew = Crew(runner).agent("a").task("slow", "a", "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",
+                                        timeout="1s")
+    with crew.start() as running:
+        client = running.client()
+        done = client.run(timeout=20)
+        assert done_task(done, "slow").state == "failed"
+        assert "1.0 s" in done_task(done, "slow").error
+        assert client.submit(agent="a", description="out(1)").result(20) == 1
+    assert crew.records("a", "task.finished")[0]["cause"] == "timeout"
+
+
+RPC = """#!/usr/bin/python3
+import json, sys
+def say(**m): print(json.dumps({"jsonrpc": "2.0", **m}), flush=True)
+for line in sys.stdin:
+    m = json.loads(line)
+    if m.get("method") != "task": continue
+    exec(m["params"]["description"])
+"""
+
+
+@pytest.mark.parametrize("code", [
+    "say(id=m['id'], result=1); say(id=m['id'], result=2)",
+    "say(id=m['id'] + 1000, result=1); say(id=m['id'], result=1)",
+    "print('garbage', flush=True); say(id=m['id'], result=1)",
+])
+def test_a_talker_that_answers_twice_or_for_another_harms_only_itself(runner, code):
+    crew = Crew(runner).agent("r", command=["python3", "${CREW_DIR}/rpc.py"], driver="stdio-rpc").agent("b")
+    crew.files["rpc.py"] = RPC
+    with crew.start() as running:
+        client = running.client()
+        done = client.submit(agent="r", description=code).wait(20)
+        assert done.outcome in (crewd.Outcome.OK, crewd.Outcome.FAILED, crewd.Outcome.TERMINATED)
+        assert client.submit(agent="b", description="out(2)").result(20) == 2
+
+
+def test_independent_tasks_of_two_agents_overlap(runner):
+    crew = Crew(runner).agent("a").agent("b")
+    crew.task("one", "a", "time.sleep(1); out(1)").task("two", "b", "time.sleep(1); out(2)")
+    with crew.start() as running:
+        done = running.client().run(timeout=30)
+        assert done.tasks_ok == 2
+        assert done.duration_us < 1_900_000
+
+
+def test_a_submitted_task_is_answered_once_and_a_bad_one_says_why(runner):
+    crew = Crew(runner).agent("alpha").task("one", "alpha").task("two", "alpha", context=["one"])
+    with crew.start() as running:
+        client = running.client()
+        with pytest.raises(crewd.UnknownAgent) as e:
+            client.submit(agent="alhpa")
+        assert "did you mean alpha?" in e.value.hint
+        with pytest.raises(crewd.UnknownTask):
+            client.submit("nosuch")
+        with pytest.raises(crewd.Refused) as e:
+            client.submit("two")
+        assert "needs the result of 'one'" in e.value.message
+        assert client.submit(agent="alpha", description="out(doc['input'])", input={"x": [1, "é"]}).result(20) == {"x": [1, "é"]}
+
+
+def test_standard_error_is_in_the_audit_and_bounded(runner):
+    crew = Crew(runner).agent("a").task("noisy", "a", "sys.stderr.write('A\\x1b[31mline\\n' + 'x' * (3 << 20)); out(1)")
+    with crew.start() as running:
+        assert running.client().run(timeout=30).tasks_ok == 1
+    records = crew.records("a", "agent.stderr")
+    assert records[0]["text"].startswith("A\x1b[31mline\n")
+    assert sum(len(r.get("text", "")) for r in records) <= (1 << 20) + 4096
+    assert sum(r.get("dropped", 0) for r in records) > 0
+    raw = (runner.home / "lib" / "t" / "audit" / "a" / "log.jsonl").read_bytes()
+    assert b"\x1b" not in raw
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+def test_crewctl_run_says_what_failed(runner):
+    crew = Crew(runner).agent("a").task("bad", "a", "sys.exit(2)")
+    r = runner.crewctl("run", crew.write(), timeout=60)
+    assert r.returncode == 1
+    assert "bad" in r.stdout and "status 2" in r.stdout
+
+
+def test_a_task_goes_on_without_its_client(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        one = running.client()
+        one.submit(agent="a", description="time.sleep(0.5); out(1)")
+        one.close()
+        two = running.client()
+        eventually(lambda: [r for r in crew.records("a", "task.finished") if r["outcome"] == "ok"])
+        assert two.submit(agent="a", description="out(2)").result(20) == 2
