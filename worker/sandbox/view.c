@@ -609,9 +609,6 @@ static int put_all(struct builder *b, struct crew_err *err) {
         return 0;
 }
 
-/* Room for names only; what programs may fill are tmpfs mounts of their own. */
-#define ROOT_BYTES (8u << 20)
-
 /* The size of the first private tree. */
 static uint64_t pool_size(const struct plan *p) {
         for (uint32_t i = 0; i < p->n_mounts; i++) {
@@ -622,11 +619,20 @@ static uint64_t pool_size(const struct plan *p) {
         return 0;
 }
 
+/* What the root itself takes: the plan's small files and some pages for names.  The rest of the superblock is the pool. */
+static uint64_t root_size(const struct plan *p) {
+        uint64_t pages = 16;
+
+        for (uint32_t i = 0; i < p->n_mounts; i++)
+                pages += (plan_mount_at(p, i)->src_len + 4095u) / 4096;
+        return pages * 4096;
+}
+
 static int new_root(struct builder *b, struct crew_err *err) {
         const char *name;
 
         b->pool_bytes = pool_size(b->v->plan);
-        b->root = new_tmpfs(ROOT_BYTES + b->pool_bytes, 0755, ROOT_ATTRS);
+        b->root = new_tmpfs(root_size(b->v->plan) + b->pool_bytes, 0755, ROOT_ATTRS);
         if (b->root < 0)
                 return crew_fail(err, -b->root, "root tmpfs: %s", strerror(-b->root));
         /* Over the old root: nothing else is sure to exist.  Paths still start at the old one until pivot_root. */
