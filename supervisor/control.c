@@ -104,6 +104,7 @@ static void put(struct client *cl, uint8_t *bytes, size_t n) {
         }
         free(bytes);
         drop(cl);
+        crewd_log(cl->control->crewd, "%s does not read: dropped", cl->name);
 }
 
 static void send_to(struct client *cl, Crew__Envelope *e) {
@@ -355,7 +356,7 @@ int control_open(struct crewd *c, const char *dir, struct control **out, struct 
         int r = uv_pipe_open(&k->listener, fd);
         if (r == 0) {
                 crew_steal_fd(&fd);
-                r = uv_listen((uv_stream_t *)&k->listener, 16, on_connection);
+                r = uv_listen((uv_stream_t *)&k->listener, 128, on_connection);
         }
         return r < 0 ? crew_fail(err, -r, "cannot listen in %s: %s", dir, uv_strerror(r)) : 0;
 }

@@ -73,7 +73,7 @@ int execs_start(struct execs *x, struct agent *a, uint64_t client, uint64_t corr
         if (what->n_argv == 0)
                 return crew_fail(err, EINVAL, "no command given");
         join_words(what, words, sizeof(words));
-        if (journal_observed(a, "crewctl exec", words) < 0)
+        if (journal_exec(a, control_client_name(x->crewd->control, client), words) < 0)
                 return crew_fail(err, EIO, "the agent's audit stream cannot be written");
         body.n_argv = what->n_argv;
         body.argv = what->argv;

@@ -343,6 +343,17 @@ int journal_stderr(struct agent *a, const char *source, const void *text, size_t
         return journal_write(a, &r, false);
 }
 
+int journal_exec(struct agent *a, const char *client, const char *words) {
+        struct record r;
+
+        record_init(&r, RECORD_EXEC, "crewd");
+        record_str(&r, "path", words);
+        record_str(&r, "verdict", "operator");
+        record_str(&r, "reason", "crewctl exec");
+        record_str(&r, "initiator", client);
+        return journal_write(a, &r, true);
+}
+
 int journal_observed(struct agent *a, const char *what, const char *detail) {
         bool limit = strncmp(what, "limit-", 6) == 0;
         struct record r;

@@ -43,6 +43,8 @@ int journal_message_denied(struct agent *a, const char *target, const struct pol
 /* A frame, or part of one, that was not accepted. */
 int journal_rejected(struct agent *a, const char *body, const char *field, const char *rule);
 int journal_stderr(struct agent *a, const char *source, const void *text, size_t n, uint64_t dropped);
+/* crewctl exec: by whom, and the words; durable, before it runs. */
+int journal_exec(struct agent *a, const char *client, const char *words);
 int journal_observed(struct agent *a, const char *what, const char *detail);
 int journal_network_denied(struct agent *a, const char *proto, const char *name, uint32_t port, uint32_t count);
 int journal_evidence_lost(struct agent *a, const char *src, uint32_t count, const char *text);

@@ -25,8 +25,13 @@ def frame(payload):
 def raw(crew):
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(10)
-    s.connect(str(crew.run_dir / "control.sock"))
-    return s
+    for _ in range(100):
+        try:
+            s.connect(str(crew.run_dir / "control.sock"))
+            return s
+        except BlockingIOError:  # its backlog is full for the moment
+            time.sleep(0.02)
+    raise AssertionError("crewd does not accept")
 
 
 def read_all(s):
@@ -41,7 +46,7 @@ def read_all(s):
 
 @pytest.fixture
 def running(runner):
-    crew = Crew(runner).agent("a")
+    crew = Crew(runner).agent("a").agent("b")
     with crew.start() as r:
         yield r
 
@@ -58,7 +63,8 @@ def test_a_foreign_user_is_turned_away(runner):
     crew = Crew(runner).agent("a")
     with crew.start():
         # The modes are opened up on purpose: the peer's uid alone must be enough.
-        os.chmod(crew.run_dir, 0o755)
+        for d in (crew.run_dir.parent, crew.run_dir):
+            os.chmod(d, 0o755)
         os.chmod(crew.run_dir / "control.sock", 0o666)
         code = (f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(crew.run_dir / 'control.sock')!r});"
                 "s.settimeout(5); print(len(s.recv(100)))")
@@ -133,7 +139,7 @@ def test_a_client_that_does_not_read_is_dropped_not_waited_for(running):
     big = "x" * 1_000_000
     quick = running.client()
     dropped = False
-    for n in range(60):
+    for n in range(40):
         body = codec.Message("SubmitTask", agent="a", description="out(doc['input'])", input='"' + big + '"')
         try:
             slow.sendall(frame(codec.encode_envelope(2 + n, "submit_task", body, 0)))
@@ -141,17 +147,12 @@ def test_a_client_that_does_not_read_is_dropped_not_waited_for(running):
             dropped = True
             break
     assert quick.status().crew == "t"
-    if not dropped:
-        # The results are what fills its queue: it is gone once 16 MiB wait for it.
-        def gone():
-            try:
-                slow.send(b"", socket.MSG_NOSIGNAL)
-                slow.settimeout(0.1)
-                return slow.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0 or \
-                    slow.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
-            except OSError:
-                return True
-        eventually(lambda: quick.status().crew == "t" and (gone() or True))
+    # Its results are what fills its queue; nobody else notices.
+    def others_are_served():
+        return quick.submit(agent="b", description="out(3)").result(20) == 3
+    assert others_are_served()
+    eventually(lambda: "dropped" in running.log() or dropped, timeout=60, every=0.5)
+    assert others_are_served()
     slow.close()
     assert quick.status().crew == "t"
 
@@ -163,7 +164,13 @@ def test_the_number_of_clients_is_bounded(running):
         assert read_all(extra) == b""
     for s in socks:
         s.close()
-    eventually(lambda: running.client().status().crew == "t")
+
+    def served_again():
+        try:
+            return running.client().status().crew == "t"
+        except crewd.CrewdError:
+            return False
+    eventually(served_again)
 
 
 def test_events_are_numbered_and_replayed(running):
@@ -177,7 +184,7 @@ def test_events_are_numbered_and_replayed(running):
     again = list(two.events(timeout=0.3))
     assert again[0].event_seq == 1
     assert [e.event_seq for e in again][-len(seen):] == [e.event_seq for e in seen]
-    states = [e.agent.state for e in again if e.kind == "agent-state"]
+    states = [e.agent.state for e in again if e.kind == "agent-state" and e.agent.name == "a"]
     assert states[:2] == [crewd.AgentState.SPAWNING, crewd.AgentState.READY]
 
 

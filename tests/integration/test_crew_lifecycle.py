@@ -174,7 +174,7 @@ def test_an_audit_that_cannot_be_written_freezes_the_agent(runner):
         pytest.skip("needs a small file system of its own")
     lib = runner.home / "lib"
     lib.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k,mode=0755", "tmpfs", str(lib)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0755", "tmpfs", str(lib)], check=True)
     try:
         crew = Crew(runner).agent("a").agent("b")
         with crew.start() as running:
@@ -186,7 +186,7 @@ def test_an_audit_that_cannot_be_written_freezes_the_agent(runner):
                         pass
                 except OSError:
                     pass
-            client.submit(agent="a", description="sys.stderr.write('x' * 200000); out(1)")
+            client.submit(agent="a", description="sys.stderr.write('x' * 900000); out(1)")
             walls = eventually(lambda: [w for w in [agent_status(client, "a").walls] if "frozen" in w], timeout=10)
             assert walls[0].startswith("frozen: audit cannot be written")
             assert "cannot be written" in running.log()
