@@ -23,7 +23,13 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define NNG_TRIAL_S 2
 
 /* An operation that completes on one of nng's threads. */
 struct op {
@@ -62,6 +68,46 @@ struct link {
 static int link_fail(struct crew_err *err, int rv, const char *what) {
         int code = rv & NNG_ESYSERR ? rv & ~NNG_ESYSERR : rv == NNG_ENOMEM ? ENOMEM : EIO;
         return crew_fail(err, code, "%s: %s", what, nng_strerror(rv));
+}
+
+/* ---- nng's own start ---- */
+
+static _Noreturn void try_nng(void) {
+        const struct rlimit no_core = {0, 0};
+        nng_aio *aio;
+
+        /* No orphan, no core file, none of nng's last words; and killed when it hangs. */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        setrlimit(RLIMIT_CORE, &no_core);
+        close(STDERR_FILENO);
+        signal(SIGALRM, SIG_DFL);
+        alarm(NNG_TRIAL_S);
+        _exit(nng_aio_alloc(&aio, NULL, NULL) == 0 ? 0 : 1);
+}
+
+/*
+ * nng 1.5.2 crashes or hangs when it cannot have all its threads or memory at its first call: a limit on processes is
+ * enough.  So a child makes that call first, under the same limits, and is looked at.
+ */
+static int nng_starts(struct crew_err *err) {
+        static enum { UNTRIED, STARTS, FAILS } state; /* tried once: it may take the whole time */
+        int status = -1;
+
+        if (state == UNTRIED) {
+                pid_t pid = fork();
+                if (pid == 0)
+                        try_nng();
+                if (pid < 0)
+                        return crew_fail_errno(err, "cannot try out libnng");
+                while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+                        ;
+                state = status == 0 ? STARTS : FAILS;
+        }
+        if (state == STARTS)
+                return 0;
+        return crew_fail(err, EAGAIN,
+                         "libnng cannot start: too little memory, or too few threads allowed (ulimit -u, TasksMax, "
+                         "pids.max)");
 }
 
 /* ---- operations ---- */
@@ -399,10 +445,13 @@ int link_listen(uv_loop_t *loop, const char *path, size_t max_frame, const struc
         if (path[0] != '/' || strlen(path) >= sizeof((*out)->path))
                 return crew_fail(err, EINVAL, "%s: not an absolute path of less than %zu bytes", path,
                                  sizeof((*out)->path));
+        int rv, r = nng_starts(err);
+        if (r < 0)
+                return r;
         struct link *l = link_new(path, max_frame, cb, user);
         if (!l)
                 return crew_fail(err, ENOMEM, "%s: no memory for a link", path);
-        int rv, r = uv_async_init(loop, &l->wake, on_wake);
+        r = uv_async_init(loop, &l->wake, on_wake);
         if (r < 0) {
                 free(l);
                 return crew_fail(err, -r, "%s: %s", path, uv_strerror(r));
