@@ -168,6 +168,8 @@ static int load(const struct options *o, struct crewd_setup *s) {
                 policy_report_print(&report, f, false);
                 fclose(f);
         }
+        while (n > 0 && text[n - 1] == '\n' && r < 0)
+                text[--n] = '\0'; /* tell() ends the line */
         if (r < 0)
                 tell(o, report.n && text ? text : err.msg);
         else if (report.n && text)
