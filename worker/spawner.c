@@ -191,9 +191,10 @@ static void on_exited(struct spawner *s, struct instance *i) {
         /* Taken out by hand: crewd holds the same open pidfd, so closing ours would leave the event, and its pointer,
          * armed. */
         epoll_ctl(s->epoll, EPOLL_CTL_DEL, i->jail.pidfd, NULL);
-        _cleanup_close_ int mounts = crew_steal_fd(&i->jail.mnt_ns); /* waits for RCU: after crewd knows */
+        int mounts = crew_steal_fd(&i->jail.mnt_ns);
         jail_reap(&i->jail, true, &m.exit);
         reply(s, &m, NULL, 0);
+        crew_close(&mounts); /* waits for RCU: after crewd knows */
         drop(s, i);
 }
 

@@ -268,15 +268,16 @@ static int mount_point(struct builder *b, const char *path, bool directory) {
         return fd < 0 ? -errno : fd;
 }
 
-/* What the builder's cached directory names may now be covered by a mount. */
-static int attach(struct builder *b, int mount_fd, int target) {
-        crew_close(&b->dir);
-        return move_mount(mount_fd, "", target, "", MOVE_FD_TO_FD) < 0 ? -errno : 0;
-}
-
 static bool lies_below(const char *path, const char *tree) {
         size_t n = strlen(tree);
         return strncmp(path, tree, n) == 0 && path[n] == '/';
+}
+
+/* What the builder's cached directory names may now be covered by the mount at dst. */
+static int attach(struct builder *b, int mount_fd, int target, const char *dst) {
+        if (lies_below(b->dir_path, dst) || strcmp(b->dir_path, dst) == 0)
+                crew_close(&b->dir);
+        return move_mount(mount_fd, "", target, "", MOVE_FD_TO_FD) < 0 ? -errno : 0;
 }
 
 /* The innermost bind of the plan, before mount i, whose tree holds path; NULL: the tmpfs root does. */
@@ -309,7 +310,7 @@ static int pin(struct builder *b, const char *path) {
         _cleanup_close_ int tree = open_tree(fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
         if (tree < 0)
                 return -errno;
-        int r = attach(b, tree, fd);
+        int r = attach(b, tree, fd, path);
         if (r == 0 && (b->pins[b->n_pins] = strdup(path)))
                 b->n_pins++;
         return r;
@@ -351,7 +352,7 @@ static int put_bind(struct builder *b, uint32_t i, const struct plan_mount *m, c
         if (r < 0)
                 return r;
         _cleanup_close_ int target = mount_point(b, dst, S_ISDIR(st.st_mode));
-        return target < 0 ? target : attach(b, source, target);
+        return target < 0 ? target : attach(b, source, target, dst);
 }
 
 static int set_option(int fs, const char *key, bool octal, unsigned long long v) {
@@ -405,7 +406,7 @@ static int set_attributes(int tree, uint64_t attrs, uint64_t clear) {
 
 static int close_pool(struct builder *b) {
         _cleanup_close_ int dir = open_below(b, "/", O_DIRECTORY);
-        return dir < 0 ? dir : fchmodat(dir, VIEW_POOL + 1, 0, 0) < 0 ? -errno : 0;
+        return dir < 0 ? dir : fchmodat(dir, &VIEW_POOL[1], 0, 0) < 0 ? -errno : 0;
 }
 
 static int tmpfs_tree(struct builder *b, const struct plan_mount *m, uint64_t attrs) {
@@ -431,7 +432,7 @@ static int put_tmpfs(struct builder *b, uint32_t i, const struct plan_mount *m, 
         if (target < 0)
                 return target;
         _cleanup_close_ int fd = tmpfs_tree(b, m, attrs);
-        return fd < 0 ? fd : attach(b, fd, target);
+        return fd < 0 ? fd : attach(b, fd, target, dst);
 }
 
 /* World-readable and about the host rather than about the agent: its command line, its timings, its kernel. */
@@ -460,7 +461,7 @@ static int mask_proc(struct builder *b, int proc) {
                 if (target < 0 && errno == ENOENT)
                         continue; /* this kernel has none */
                 _cleanup_close_ int cover = target < 0 ? -errno : clone_void(b, VIEW_VOID_FILE);
-                int r = cover < 0 ? cover : attach(b, cover, target);
+                int r = cover < 0 ? cover : attach(b, cover, target, proc_masks[i]);
                 if (r < 0)
                         return r;
         }
@@ -481,7 +482,7 @@ static int put_proc(struct builder *b, uint32_t i, const struct plan_mount *m, c
         _cleanup_close_ int fd = finish_fs(fs, ROOT_ATTRS | MOUNT_ATTR_RDONLY);
         if (fd < 0)
                 return fd;
-        if ((r = attach(b, fd, target)) < 0)
+        if ((r = attach(b, fd, target, dst)) < 0)
                 return r;
         return mask_proc(b, fd);
 }
@@ -539,7 +540,7 @@ static int put_dev(struct builder *b, uint32_t i, const struct plan_mount *m, co
                 if (mknodat(dir, device_names[k], S_IFREG | 0444, 0) < 0)
                         return -errno;
                 _cleanup_close_ int target = openat(dir, device_names[k], O_PATH | O_NOFOLLOW | O_CLOEXEC);
-                r = target < 0 ? -errno : attach(b, b->v->devices[k], target);
+                r = target < 0 ? -errno : attach(b, b->v->devices[k], target, device_names[k]);
         }
         return r;
 }
@@ -575,7 +576,7 @@ static int put_hole(struct builder *b, uint32_t i, const struct plan_mount *m, c
         if (fstat(target, &st) < 0)
                 return -errno;
         _cleanup_close_ int cover = clone_void(b, S_ISDIR(st.st_mode) ? VIEW_VOID_HOLE_DIR : VIEW_VOID_HOLE_FILE);
-        return cover < 0 ? cover : attach(b, cover, target);
+        return cover < 0 ? cover : attach(b, cover, target, dst);
 }
 
 typedef int (*put_fn)(struct builder *b, uint32_t i, const struct plan_mount *m, const char *dst);
@@ -640,7 +641,7 @@ static int new_root(struct builder *b, struct crew_err *err) {
                 return crew_fail_errno(err, "cannot attach the root tmpfs");
         int dir = parent_of(b, VIEW_VOID_FILE, &name);
         if (dir < 0 || mknodat(dir, name, S_IFREG | 0444, 0) < 0 || mknodat(dir, "hole", S_IFREG, 0) < 0 ||
-            mkdirat(dir, "holes", 0) < 0 || mkdirat(b->root, VIEW_POOL + 1, 0755) < 0)
+            mkdirat(dir, "holes", 0) < 0 || mkdirat(b->root, &VIEW_POOL[1], 0755) < 0)
                 return crew_fail_errno(err, "cannot make %s", VIEW_VOID);
         return 0;
 }
