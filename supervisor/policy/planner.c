@@ -115,7 +115,7 @@ static bool below_crew_dir(const struct planner *p, const char *path) {
 }
 
 /* What the path leads to, if it is a regular file. */
-static bool real_file(const struct planner *p, const char *path, char real[PATH_MAX]) {
+static bool real_file(struct planner *p, const char *path, char real[PATH_MAX]) {
         struct stat st;
         return view_resolve(&p->view, path, real, NULL) == RESOLVE_FOUND && lstat(real, &st) == 0 && S_ISREG(st.st_mode);
 }

@@ -31,10 +31,10 @@
 #define ACCESS_CREW_OUTER (ACCESS_RUN_TREE | LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_REMOVE_FILE)
 
 /* Top directories that are links into /usr on a merged system and real ones elsewhere. */
-static const char *const root_dirs[] = {"/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32"};
+static const char *const root_dirs[BASE_ROOT_N] = {"/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32"};
 
 /* Of the host's /etc: what programs need to start and to check certificates, and nothing that names people or hosts. */
-static const char *const etc_paths[] = {
+static const char *const etc_paths[BASE_ETC_N] = {
         "/etc/ld.so.cache",          "/etc/localtime", "/etc/ssl/certs", "/etc/alternatives",
         "/etc/ca-certificates.conf", "/etc/mime.types"};
 
@@ -70,15 +70,16 @@ bool base_has(const char *path) {
         for (size_t i = 0; i < ELEMENTSOF(etc_paths); i++)
                 if (strcmp(etc_paths[i], path) == 0)
                         return true;
-        return false;
+        for (size_t i = 0; i < ELEMENTSOF(root_dirs); i++)
+                if (strcmp(root_dirs[i], path) == 0)
+                        return true;
+        return strcmp(path, "/usr") == 0;
 }
 
-bool base_is_linked(const char *path) {
-        for (size_t i = 0; i < ELEMENTSOF(root_dirs); i++) {
-                struct stat st;
+bool base_is_linked(const struct view *v, const char *path) {
+        for (size_t i = 0; i < ELEMENTSOF(root_dirs); i++)
                 if (path_within(root_dirs[i], path))
-                        return lstat(root_dirs[i], &st) == 0 && S_ISLNK(st.st_mode);
-        }
+                        return v->root_links[i] != NULL;
         return false;
 }
 
@@ -124,10 +125,16 @@ int base_collect(struct view *v) {
         int r = add_runtime(v, "/usr");
 
         for (size_t i = 0; r == 0 && i < ELEMENTSOF(root_dirs); i++) {
-                struct stat st;
-                if (lstat(root_dirs[i], &st) == 0 && S_ISDIR(st.st_mode))
+                char target[PATH_MAX];
+                ssize_t n = readlink(root_dirs[i], target, sizeof(target) - 1);
+                if (n < 0 && errno == EINVAL)
                         r = add_runtime(v, root_dirs[i]);
+                if (n > 0 && !(v->root_links[i] = arena_strndup(&v->arena, target, (size_t)n)))
+                        return crew_fail(v->err, ENOMEM, "out of memory");
         }
+        for (size_t i = 0; i < ELEMENTSOF(etc_paths); i++)
+                if (lstat(etc_paths[i], &v->etc[i]) < 0)
+                        v->etc[i].st_mode = 0;
         return r;
 }
 
@@ -138,30 +145,20 @@ static void add_link(struct plan_builder *b, const char *path, const char *targe
 }
 
 /* A link of the host stays the same link; anything else is bound.  What is not there is left out. */
-static void add_like_host(struct plan_builder *b, const char *path) {
+static void add_etc(const struct view *v, struct plan_builder *b, size_t i) {
+        const char *path = etc_paths[i];
         char target[PATH_MAX];
-        struct stat st;
 
-        if (lstat(path, &st) < 0)
-                return;
-        if (S_ISLNK(st.st_mode)) {
+        if (S_ISLNK(v->etc[i].st_mode)) {
                 ssize_t n = readlink(path, target, sizeof(target) - 1);
                 if (n > 0) {
                         target[n] = '\0';
                         add_link(b, path, target);
                 }
-        } else {
+        } else if (v->etc[i].st_mode) {
                 plan_add_mount(b, PLAN_MOUNT_BIND,
                                PLAN_MOUNT_RO | PLAN_MOUNT_NOEXEC | PLAN_MOUNT_OPTIONAL | PLAN_MOUNT_FOLLOW, path, path, 0,
                                0, 0, 0);
-        }
-}
-
-static void add_root_links(struct plan_builder *b) {
-        for (size_t i = 0; i < ELEMENTSOF(root_dirs); i++) {
-                struct stat st;
-                if (lstat(root_dirs[i], &st) == 0 && S_ISLNK(st.st_mode))
-                        add_like_host(b, root_dirs[i]);
         }
 }
 
@@ -192,12 +189,14 @@ static int add_crew_call(const struct view *v, struct plan_builder *b) {
 }
 
 int base_add_mounts(struct view *v, struct plan_builder *b) {
-        add_root_links(b);
+        for (size_t i = 0; i < ELEMENTSOF(root_dirs); i++)
+                if (v->root_links[i])
+                        add_link(b, root_dirs[i], v->root_links[i]);
         plan_add_mount(b, PLAN_MOUNT_DIR, 0, NULL, "/etc", 0755, 0, 0, 0);
         for (size_t i = 0; i < ELEMENTSOF(etc_files); i++)
                 plan_add_file(b, etc_files[i].path, etc_files[i].text, strlen(etc_files[i].text), 0444);
         for (size_t i = 0; i < ELEMENTSOF(etc_paths); i++)
-                add_like_host(b, etc_paths[i]);
+                add_etc(v, b, i);
         plan_add_mount(b, PLAN_MOUNT_PROC, 0, NULL, "/proc", 0, 0, 0, 0);
         plan_add_mount(b, PLAN_MOUNT_DEV, 0, NULL, "/dev", 0755, 0, 0, 0);
         add_link(b, "/dev/shm", "/tmp"); /* POSIX shared memory and semaphores, private as /tmp is */
@@ -221,13 +220,11 @@ int base_add_rules(struct view *v, struct plan_builder *b, enum plan_layer_kind 
         plan_add_rule(b, "/etc", LANDLOCK_ACCESS_FS_READ_DIR, 0);
         for (size_t i = 0; i < ELEMENTSOF(etc_files); i++)
                 plan_add_rule(b, etc_files[i].path, LANDLOCK_ACCESS_FS_READ_FILE, 0);
-        for (size_t i = 0; i < ELEMENTSOF(etc_paths); i++) {
-                struct stat st;
-                if (lstat(etc_paths[i], &st) == 0 && !S_ISLNK(st.st_mode))
+        for (size_t i = 0; i < ELEMENTSOF(etc_paths); i++)
+                if (v->etc[i].st_mode && !S_ISLNK(v->etc[i].st_mode))
                         plan_add_rule(b, etc_paths[i],
-                                      S_ISDIR(st.st_mode) ? ACCESS_READ_TREE : LANDLOCK_ACCESS_FS_READ_FILE,
+                                      S_ISDIR(v->etc[i].st_mode) ? ACCESS_READ_TREE : LANDLOCK_ACCESS_FS_READ_FILE,
                                       PLAN_MOUNT_OPTIONAL);
-        }
         plan_add_rule(b, "/proc", ACCESS_READ_TREE, 0);
         plan_add_rule(b, "/dev", ACCESS_READ_TREE | LANDLOCK_ACCESS_FS_WRITE_FILE, 0);
         plan_add_rule(b, "/tmp", shares_tmp(v) ? ACCESS_PRIVATE & ~ACCESS_CHANNELS : ACCESS_PRIVATE, 0);

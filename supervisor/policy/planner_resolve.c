@@ -63,53 +63,76 @@ static int follow(char *out, char *todo, const char *link, size_t n_link) {
 /* One component appended to out; then a link there is followed.  RESOLVE_*, or -errno. */
 static int step(const struct view *v, char *out, char *todo, unsigned *links, struct crew_err *err) {
         char link[PATH_MAX];
-        struct stat st;
+        ssize_t n = readlink(out, link, sizeof(link));
 
-        if (lstat(out, &st) < 0)
-                return errno == ENOENT ? RESOLVE_MISSING : crew_fail_errno(err, "%s", out);
-        if (!S_ISLNK(st.st_mode))
+        if (n < 0 && errno == EINVAL) /* there, and no link */
                 return RESOLVE_FOUND;
+        if (n < 0)
+                return errno == ENOENT ? RESOLVE_MISSING : crew_fail_errno(err, "%s", out);
         const char *tree = hostile_tree(v, out);
         if (tree)
                 return crew_fail(err, ELOOP, "%s is a symbolic link inside %s/, where an agent may write", out, tree);
-        ssize_t n = readlink(out, link, sizeof(link));
-        if (n < 0)
-                return crew_fail_errno(err, "%s", out);
         if (++*links > LINKS_MAX || n == 0 || follow(out, todo, link, (size_t)n) < 0)
                 return crew_fail(err, ELOOP, "%s: too many symbolic links", out);
         return RESOLVE_FOUND;
 }
 
-int view_resolve(const struct view *v, const char *path, char out[PATH_MAX], struct crew_err *err) {
-        char todo[PATH_MAX];
+/* Many paths share a directory: one that was walked last, without meeting a link, is not walked again. */
+static void start_walk(const struct view *v, const char *path, char *out, char *todo) {
+        const char *rest = v->walked[0] ? view_suffix(v->walked, path) : NULL;
+
+        strcpy(out, rest ? v->walked : "");
+        strcpy(todo, rest ? rest : path);
+}
+
+static void end_walk(struct view *v, const char *path, const char *real, bool found) {
+        if (!found || strcmp(path, real) != 0)
+                return;
+        strcpy(v->walked, real);
+        drop_last(v->walked);
+}
+
+/* Takes the next word off todo; false when there is none. */
+static bool next_word(char *todo, char word[NAME_MAX + 1], int *r) {
+        size_t blank = strspn(todo, "/"), n = strcspn(todo + blank, "/");
+
+        if (n > NAME_MAX)
+                *r = -ENAMETOOLONG;
+        if (n == 0 || n > NAME_MAX)
+                return false;
+        memcpy(word, todo + blank, n);
+        word[n] = '\0';
+        memmove(todo, todo + blank + n, strlen(todo + blank + n) + 1);
+        return true;
+}
+
+int view_resolve(struct view *v, const char *path, char out[PATH_MAX], struct crew_err *err) {
+        char todo[PATH_MAX], word[NAME_MAX + 1];
         unsigned links = 0;
         int state = RESOLVE_FOUND;
 
         if (strlen(path) >= sizeof(todo))
                 return crew_fail(err, ENAMETOOLONG, "%s: path too long", path);
-        strcpy(todo, path);
-        out[0] = '\0';
-        for (;;) {
-                char word[NAME_MAX + 1];
-                size_t blank = strspn(todo, "/"), n = strcspn(todo + blank, "/");
-                if (n == 0)
-                        break;
-                if (n > NAME_MAX || strlen(out) + n + 2 > PATH_MAX)
-                        return crew_fail(err, ENAMETOOLONG, "%s: path too long", path);
-                memcpy(word, todo + blank, n);
-                word[n] = '\0';
-                memmove(todo, todo + blank + n, strlen(todo + blank + n) + 1);
+        start_walk(v, path, out, todo);
+        while (state >= 0 && next_word(todo, word, &state)) {
                 if (strcmp(word, ".") == 0)
                         continue;
                 if (strcmp(word, "..") == 0) {
                         drop_last(out);
                         continue;
                 }
+                if (strlen(out) + strlen(word) + 2 > PATH_MAX) {
+                        state = -ENAMETOOLONG;
+                        break;
+                }
                 strcat(strcat(out, "/"), word);
                 if (state == RESOLVE_FOUND && (state = step(v, out, todo, &links, err)) < 0)
                         return state;
         }
+        if (state < 0)
+                return crew_fail(err, -state, "%s: path too long", path);
         if (!out[0])
                 strcpy(out, "/");
+        end_walk(v, path, out, state == RESOLVE_FOUND);
         return state;
 }

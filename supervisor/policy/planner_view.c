@@ -34,6 +34,10 @@ static const enum grant_kind grant_of[POLICY_PATH_KIND_N] = {
         [POLICY_READ_ONLY] = GRANT_READ_ONLY, [POLICY_RUNTIME] = GRANT_RUNTIME, [POLICY_RUNTIME_READ] = GRANT_RUNTIME_READ,
 };
 
+static bool is_runtime(enum policy_path_kind kind) {
+        return kind == POLICY_RUNTIME || kind == POLICY_RUNTIME_READ;
+}
+
 static struct grant *new_grant(struct view *v) {
         if (arena_grow(&v->arena, &v->grants, v->n_grants, sizeof(*v->grants)) < 0)
                 return NULL;
@@ -59,7 +63,7 @@ static int add_hostile(struct view *v, const struct policy_image *p) {
                 char real[PATH_MAX];
                 if (pp.kind != POLICY_WRITE || !pp.tree)
                         continue;
-                const struct view plain = {.in = v->in};
+                struct view plain = {.in = v->in}; /* nothing is hostile yet */
                 int r = view_resolve(&plain, pp.path, real, v->err);
                 if (r < 0)
                         return r;
@@ -107,10 +111,6 @@ static int missing_grant(struct view *v, const struct policy_path *pp, struct gr
         return 0;
 }
 
-static bool is_runtime(enum policy_path_kind kind) {
-        return kind == POLICY_RUNTIME || kind == POLICY_RUNTIME_READ;
-}
-
 static int check_type(struct view *v, const struct policy_path *pp, struct grant *g) {
         const char *section = section_names[pp->kind];
         struct stat st;
@@ -149,7 +149,7 @@ static int check_place(struct view *v, const struct policy_path *pp, const char 
 }
 
 /* view_resolve, with what a policy path may not do. */
-static int resolve_policy(const struct view *v, const struct policy_path *pp, char real[PATH_MAX]) {
+static int resolve_policy(struct view *v, const struct policy_path *pp, char real[PATH_MAX]) {
         int state = view_resolve(v, pp->path, real, v->err);
 
         if (state < 0)
@@ -176,7 +176,7 @@ static int collect_one(struct view *v, const struct policy_path *pp) {
                 g.dst = pp->path;
                 return state == RESOLVE_MISSING ? 0 : put_grant(v, &g);
         }
-        if (is_runtime(pp->kind) && !base_is_linked(pp->path))
+        if (is_runtime(pp->kind) && !base_is_linked(v, pp->path))
                 g.dst = pp->path; /* else: /lib/x is /usr/lib/x in the view too */
         r = state == RESOLVE_MISSING ? missing_grant(v, pp, &g) : check_type(v, pp, &g);
         return r < 0 ? r : r == 1 ? 0 : put_grant(v, &g);
@@ -189,7 +189,7 @@ int view_collect(struct view *v) {
                 r = base_collect(v);
         for (size_t i = 0; r == 0 && i < policy_n_paths(v->in->policy); i++) {
                 struct policy_path pp = policy_path_at(v->in->policy, i);
-                if (pp.kind != POLICY_DENY && !(pp.kind == POLICY_RUNTIME_READ && base_has(pp.path)))
+                if (pp.kind != POLICY_DENY && !(is_runtime(pp.kind) && base_has(pp.path)))
                         r = collect_one(v, &pp);
         }
         return r;

@@ -10,6 +10,7 @@
 #include "planner.h"
 
 #include <limits.h>
+#include <sys/stat.h>
 
 enum grant_kind {
         GRANT_RUNTIME,      /* read and execute, everybody */
@@ -38,6 +39,9 @@ struct grant {
         uint32_t line;
 };
 
+#define BASE_ETC_N 6
+#define BASE_ROOT_N 6
+
 struct view {
         const struct planner_input *in;
         struct arena arena;
@@ -47,6 +51,9 @@ struct view {
         size_t n_hostile;
         const char **holes; /* paths in the view */
         size_t n_holes;
+        char walked[PATH_MAX];               /* a directory known to be reached through no link; see planner_resolve.c */
+        const char *root_links[BASE_ROOT_N]; /* where /bin, /lib, ... lead; NULL: no link */
+        struct stat etc[BASE_ETC_N];         /* of base_etc[]; st_mode 0: not on this host */
         struct crew_err *err;
 };
 
@@ -54,7 +61,7 @@ struct view {
 enum { RESOLVE_FOUND, RESOLVE_MISSING };
 /* The real path of `path`, following links one by one; a link inside a hostile tree is -ELOOP.  What is missing is
  * appended as written (RESOLVE_MISSING). */
-int view_resolve(const struct view *v, const char *path, char out[PATH_MAX], struct crew_err *err);
+int view_resolve(struct view *v, const char *path, char out[PATH_MAX], struct crew_err *err);
 /* "what" names the path in a message: policies/x.yaml:5: ... */
 int view_fail(const struct view *v, uint32_t line, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 /* dir's suffix of path ("" or "/..."), or NULL when path is not below. */
@@ -79,10 +86,10 @@ int base_add_rules(struct view *v, struct plan_builder *b, enum plan_layer_kind 
 int base_add_decoys(struct view *v, struct plan_builder *b);
 /* Why nothing may be granted at this path (real or as written), or NULL. */
 const char *base_refuses(const char *path, bool write);
-/* One of the files of the minimal /etc. */
+/* Part of the base, which is there without a policy's asking. */
 bool base_has(const char *path);
 /* Through /bin, /lib and the like where those are links into /usr. */
-bool base_is_linked(const char *path);
+bool base_is_linked(const struct view *v, const char *path);
 /* Inside one of the private tmpfs trees of the view. */
 bool base_is_private(const char *path);
 
