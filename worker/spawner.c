@@ -121,11 +121,11 @@ static void on_start(struct spawner *s, const struct spawn_msg *m, int *fds, siz
                 r = plan_open(fds[0], &plan, &err);
         if (r == 0 && !(i = calloc(1, sizeof(*i))))
                 r = crew_fail(&err, ENOMEM, "out of memory");
-        if (r == 0) {
+        if (r == 0 && i) {
                 i->id = m->id;
                 r = start_jail(s, m, plan, i, &err);
         }
-        if (r < 0) {
+        if (r < 0 || !i) {
                 reply_failed(s, m->id, i ? i->jail.step : "plan", &err);
                 free(i);
         } else {

@@ -98,8 +98,8 @@ static int check_status(const char *text, struct spawn_attestation *att, struct 
 }
 
 int attest_child(int proc_dir, const struct plan *plan, struct spawn_attestation *att, struct crew_err *err) {
-        const uint64_t *own;
-        uint64_t ns[NS_N];
+        const uint64_t *own = NULL;
+        uint64_t ns[NS_N] = {0};
         char text[4096];
         int r = own_ns(&own, err);
 

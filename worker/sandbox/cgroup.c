@@ -68,7 +68,7 @@ static ssize_t get_file(const char *dir, const char *file, char *buf, size_t roo
 
 /* The first number of a file, or after "key " in a flat-keyed one; 0 when there is none ("max" included). */
 static uint64_t get_number(const char *dir, const char *file, const char *key) {
-        char buf[4096], *at = buf;
+        char buf[4096] = "", *at = buf;
 
         if (get_file(dir, file, buf, sizeof(buf)) < 0)
                 return 0;

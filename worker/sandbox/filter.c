@@ -82,14 +82,12 @@ int filter_compile(const char *profile, struct sock_filter **insns, size_t *n_in
                 return r;
         if (r == -ENOENT && !b)
                 return no_such_profile(profile, err);
-        if (b && (r == -ENOENT || (n == b->text_len && memcmp(text, b->text, n) == 0)))
+        if (b && (r == -ENOENT || (text && n == b->text_len && memcmp(text, b->text, n) == 0)))
                 return copy_out(b->insns, b->n_insns, insns, n_insns, err);
 
+        static struct filter_program program;
         struct filter_profile parsed;
-        _cleanup_free_ struct filter_program *program = malloc(sizeof(*program));
-        if (!program)
-                return crew_fail(err, ENOMEM, "seccomp: out of memory");
-        if ((r = filter_profile_parse(path, text, n, &parsed, err)) < 0 || (r = filter_build(&parsed, program, err)) < 0)
+        if ((r = filter_profile_parse(path, text, n, &parsed, err)) < 0 || (r = filter_build(&parsed, &program, err)) < 0)
                 return r;
-        return copy_out(program->insns, program->n, insns, n_insns, err);
+        return copy_out(program.insns, program.n, insns, n_insns, err);
 }

@@ -133,7 +133,7 @@ static void join(struct filter_program *out, size_t n, uint32_t fall_through) {
 static int build_stage(const struct stage *s, bool last, const struct filter_profile *p, struct filter_program *out,
                        struct crew_err *err) {
         _cleanup_(release_ctx) scmp_filter_ctx ctx = seccomp_init(s->fall_through);
-        size_t n;
+        size_t n = 0;
 
         if (!ctx)
                 return crew_fail(err, ENOMEM, "seccomp: out of memory");

@@ -263,9 +263,9 @@ static int take_listeners(struct spawn *s, const int fds[4], size_t n, struct cr
 }
 
 static int wait_sealed(struct spawn *s, struct crew_err *err) {
-        struct jail_msg m;
+        struct jail_msg m = {0};
         int fds[4], r;
-        size_t n;
+        size_t n = 0;
 
         for (;;) {
                 if ((r = next_message(s, &m, fds, &n, err)) < 0)

@@ -18,24 +18,24 @@
 int privs_limit(const struct plan *plan, uint32_t limits_by, struct crew_err *err) {
         const struct plan_limits *l = &plan->limits;
         const struct {
-                int which;
                 const char *name;
-                bool set;
                 uint64_t value;
+                int which;
+                bool set;
         } rows[] = {
                 /* 1, not 0: the one value with which the kernel does not start a core_pattern pipe on the host. */
-                {RLIMIT_CORE, "core", true, 1},
-                {RLIMIT_NOFILE, "open files", l->open_files, l->open_files},
+                {"core", 1, RLIMIT_CORE, true},
+                {"open files", l->open_files, RLIMIT_NOFILE, l->open_files},
                 /* Counted in the jail's own user namespace, so no other agent's processes weigh in.  One is the worker. */
-                {RLIMIT_NPROC, "processes", l->processes, l->processes + 1ull},
-                {RLIMIT_FSIZE, "file size", l->output_bytes, l->output_bytes},
-                {RLIMIT_DATA, "data", l->memory_bytes && !(limits_by & BY_CGROUP_MEMORY), l->memory_bytes},
-                {RLIMIT_MEMLOCK, "locked memory", true, 8u << 20},
-                {RLIMIT_MSGQUEUE, "message queues", true, 800u << 10},
-                {RLIMIT_SIGPENDING, "pending signals", true, 4096},
+                {"processes", l->processes + 1ull, RLIMIT_NPROC, l->processes},
+                {"file size", l->output_bytes, RLIMIT_FSIZE, l->output_bytes},
+                {"data", l->memory_bytes, RLIMIT_DATA, l->memory_bytes && !(limits_by & BY_CGROUP_MEMORY)},
+                {"locked memory", 8u << 20, RLIMIT_MEMLOCK, true},
+                {"message queues", 800u << 10, RLIMIT_MSGQUEUE, true},
+                {"pending signals", 4096, RLIMIT_SIGPENDING, true},
                 /* An operator with real-time rights does not pass them on. */
-                {RLIMIT_RTPRIO, "real-time priority", true, 0},
-                {RLIMIT_NICE, "nice", true, 0},
+                {"real-time priority", 0, RLIMIT_RTPRIO, true},
+                {"nice", 0, RLIMIT_NICE, true},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {

@@ -26,11 +26,11 @@ static void add_children(struct walk *w, pid_t pid, const char *tid) {
                 w->pids[w->n++] = child;
 }
 
-static struct walk *walk_tree(pid_t root, uint64_t deadline_ns) {
-        struct walk *w = malloc(sizeof(*w));
+/* One walk at a time: we are single-threaded. */
+static const struct walk *walk_tree(pid_t root, uint64_t deadline_ns) {
+        static struct walk walk;
+        struct walk *w = &walk;
 
-        if (!w)
-                return NULL;
         w->n = 1;
         w->pids[0] = root;
         for (size_t i = 0; i < w->n && crew_now_ns() < deadline_ns; i++) {
@@ -49,8 +49,7 @@ static struct walk *walk_tree(pid_t root, uint64_t deadline_ns) {
 }
 
 uint32_t proctree_count(pid_t root) {
-        _cleanup_free_ struct walk *w = walk_tree(root, crew_now_ns() + COUNT_NS);
-        return w ? (uint32_t)w->n : 0;
+        return (uint32_t)walk_tree(root, crew_now_ns() + COUNT_NS)->n;
 }
 
 static void add_process(pid_t pid, struct spawn_stats *out) {
@@ -74,9 +73,9 @@ static void add_process(pid_t pid, struct spawn_stats *out) {
 }
 
 void proctree_stats(pid_t root, struct spawn_stats *out) {
-        _cleanup_free_ struct walk *w = walk_tree(root, UINT64_MAX);
+        const struct walk *w = walk_tree(root, UINT64_MAX);
 
-        for (size_t i = 0; w && i < w->n; i++)
+        for (size_t i = 0; i < w->n; i++)
                 add_process(w->pids[i], out);
         out->memory_peak = MAX_OF(out->memory_peak, out->memory_bytes);
 }
