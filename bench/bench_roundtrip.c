@@ -225,7 +225,7 @@ static void on_frame(struct link *l, const uint8_t *bytes, size_t n, void *user)
         answer(l, s, e);
 }
 
-static void on_down(struct link *l, void *user) {
+static void on_down(struct link *l, int why, void *user) {
         struct supervisor *s = user;
 
         link_close(l, NULL, NULL);

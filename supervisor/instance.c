@@ -90,7 +90,7 @@ static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
 
 static void on_link_up(struct link *l, pid_t pid, uid_t uid, void *user);
 static void on_link_frame(struct link *l, const uint8_t *bytes, size_t n, void *user);
-static void on_link_down(struct link *l, void *user);
+static void on_link_down(struct link *l, int why, void *user);
 
 static int listen_link(struct agent *a, struct crew_err *err) {
         static const struct link_callbacks cb = {.on_up = on_link_up, .on_frame = on_link_frame, .on_down = on_link_down};
@@ -252,10 +252,12 @@ static void on_link_frame(struct link *l, const uint8_t *bytes, size_t n, void *
                 violate(a, "sent frames before it was attested");
 }
 
-static void on_link_down(struct link *l, void *user) {
+static void on_link_down(struct link *l, int why, void *user) {
         struct agent *a = user;
 
         (void)l;
+        if (!a->in.cut && (why == -EPROTO || why == -EMSGSIZE))
+                return dispatch_violation(a, "frame", "", why == -EMSGSIZE ? "announced too large" : "wire format", true);
         /* The usual reason is that it is exiting; SPAWN_EXITED says so soon.  If not, it is killed. */
         if (!a->in.cut)
                 a->in.gone_by_ns = crew_now_ns() + LINK_PATIENCE_NS;

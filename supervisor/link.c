@@ -236,19 +236,20 @@ int link_send(struct link *l, const uint8_t *bytes, size_t n) {
 
 /* ---- receiving ---- */
 
-static void go_down(struct link *l) {
+static void go_down(struct link *l, int why) {
         l->down = true;
         nng_stream_close(l->conn);
         if (!l->closing)
-                l->cb->on_down(l, l->user);
+                l->cb->on_down(l, why, l->user);
 }
 
 static void start_receive(struct link *l) {
         uint8_t *where;
         size_t n;
 
-        if (spwire_in_room(&l->in, &where, &n) < 0) {
-                go_down(l);
+        int r = spwire_in_room(&l->in, &where, &n);
+        if (r < 0) {
+                go_down(l, r);
                 return;
         }
         op_start(&l->receive, where, n);
@@ -260,7 +261,7 @@ static void tell_up(struct link *l) {
 
         if (nng_stream_get_uint64(l->conn, NNG_OPT_IPC_PEER_PID, &pid) ||
             nng_stream_get_uint64(l->conn, NNG_OPT_IPC_PEER_UID, &uid)) {
-                go_down(l);
+                go_down(l, -EIO);
                 return;
         }
         l->up = true;
@@ -285,7 +286,7 @@ static void take_frames(struct link *l) {
                         return;
         }
         if (r < 0)
-                go_down(l);
+                go_down(l, r);
         else if (r > 0)
                 uv_async_send(&l->wake); /* the others' turn first */
         else
@@ -294,7 +295,7 @@ static void take_frames(struct link *l) {
 
 static void on_received(struct link *l) {
         if (nng_aio_result(l->receive.aio)) {
-                go_down(l);
+                go_down(l, 0);
                 return;
         }
         spwire_in_added(&l->in, nng_aio_count(l->receive.aio));
@@ -307,7 +308,7 @@ static void greet(struct link *l) {
         struct queued *q = queued_new(sizeof(spwire_hello));
 
         if (!q) {
-                go_down(l);
+                go_down(l, -ENOMEM);
                 return;
         }
         memcpy(q->bytes, spwire_hello, sizeof(spwire_hello));
@@ -327,7 +328,7 @@ static void on_accepted(struct link *l) {
                 greet(l);
         } else if (!l->closing) {
                 l->down = true;
-                l->cb->on_down(l, l->user);
+                l->cb->on_down(l, -EIO, l->user);
         }
 }
 

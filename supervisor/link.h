@@ -18,8 +18,9 @@ struct link;
 struct link_callbacks {
         void (*on_up)(struct link *l, pid_t peer_pid, uid_t peer_uid, void *user); /* first and only peer, at connect(2) */
         void (*on_frame)(struct link *l, const uint8_t *bytes, size_t n, void *user);
-        void (*on_down)(struct link *l, void *user); /* peer gone, or broke the wire (before on_up: in the greeting);
-                                                        nothing more will be delivered.  link_close() is still due */
+        /* why: 0 the peer is gone; -EPROTO, -EMSGSIZE it broke the wire (before on_up: in the greeting); else a fault on
+         * this side.  Nothing more will be delivered.  link_close() is still due. */
+        void (*on_down)(struct link *l, int why, void *user);
 };
 /* path: where to listen, absolute, shorter than 108 bytes; its directory is 0700 and ours.  It is unlinked when the peer
  * connects, or at the end.  Call before the worker is spawned.  The first call starts nng's threads (13 on two CPUs). */

@@ -43,6 +43,7 @@ static struct seen {
         size_t bytes, last_n;
         uint8_t last[64];
         bool echo, close_in_frame, close_in_up;
+        int why;
 } seen;
 
 static void on_closed(void *user) {
@@ -73,9 +74,10 @@ static void on_frame(struct link *l, const uint8_t *bytes, size_t n, void *user)
                 link_close(l, on_closed, s);
 }
 
-static void on_down(struct link *l, void *user) {
+static void on_down(struct link *l, int why, void *user) {
         struct seen *s = user;
         s->downs++;
+        s->why = why;
 }
 
 static const struct link_callbacks callbacks = {on_up, on_frame, on_down};
@@ -293,6 +295,7 @@ static void nine_byte_frame_only_costs_the_peer_its_link(void **state) {
         assert_int_equal(crew_write_full(fd, hostile, sizeof(hostile)), 0);
         wait_for(&seen.downs, 1);
         assert_int_equal(seen.frames, 0);
+        assert_int_equal(seen.why, -EMSGSIZE);
         close(fd);
         close_here();
 }
@@ -308,6 +311,7 @@ static void frame_over_the_maximum_ends_the_link_and_one_at_it_does_not(void **s
         write_frame(fd, big, MAX_FRAME + 1);
         wait_for(&seen.downs, 1);
         assert_int_equal(seen.frames, 1);
+        assert_int_equal(seen.why, -EMSGSIZE);
         free(big);
         close(fd);
         close_here();
@@ -329,6 +333,7 @@ static void broken_messages_end_the_link(void **state) {
                 assert_int_equal(crew_write_full(fd, bad[i].bytes, bad[i].n), 0);
                 wait_for(&seen.downs, 1);
                 assert_int_equal(seen.frames, 0);
+                assert_int_equal(seen.why, -EPROTO);
                 close(fd);
                 close_here();
         }
@@ -342,6 +347,7 @@ static void partial_handshakes_end_the_link(void **state) {
                 close(fd);
                 wait_for(&seen.downs, 1);
                 assert_int_equal(seen.ups + seen.frames, 0);
+                assert_int_equal(seen.why, 0);
                 close_here();
         }
 }
@@ -357,6 +363,7 @@ static void wrong_handshakes_never_come_up(void **state) {
                 write_frame(fd, "x", 1);
                 wait_for(&seen.downs, 1);
                 assert_int_equal(seen.ups + seen.frames, 0);
+                assert_int_equal(seen.why, -EPROTO);
                 close(fd);
                 close_here();
         }

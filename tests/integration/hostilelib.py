@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Crews in which some agents' pid 1 is an attacker: see hostile/worker.c and hostile/prelude.py."""
+
+import contextlib
+import os
+import re
+import shutil
+import statistics
+import threading
+import time
+from pathlib import Path
+
+import crewd
+from conftest import BUILD, SOURCE
+from crewlib import Crew, eventually
+
+HERE = Path(__file__).parent / "hostile"
+
+
+def prelude():
+    """The whole of a hostile script but its own code: one file, for that is what its view holds."""
+    sdk = SOURCE / "sdk" / "python" / "crewd"
+    codec = (sdk / "codec.py").read_text().replace("from ._schema import BODIES, ENUMS, MESSAGES", "")
+    return "\n".join([(sdk / "_schema.py").read_text(), codec, (HERE / "prelude.py").read_text(), ""])
+
+
+class HostileCrew(Crew):
+    """hostile() adds an agent that is one; agent() as always."""
+
+    def hostile(self, name, code, **keys):
+        self.files[f"hostile-{name}.py"] = prelude() + code
+        return self.agent(name, command=["python3", "${CREW_DIR}/hostile-%s.py" % name], **keys)
+
+    def start(self, wait=True):
+        self.write()
+        program = self.runner.stage / "bin" / "crew-worker"
+        saved = program.with_suffix(".real")
+        program.rename(saved)
+        shutil.copy2(BUILD / "tests" / "integration" / "hostile" / "hostile-worker", program)
+        program.chmod(0o755)
+        try:
+            return super().start(wait)
+        finally:
+            saved.rename(program)
+
+
+def rss_kib(pid):
+    return int(re.search(r"^VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1])
+
+
+def peak_kib(pid):
+    return int(re.search(r"^VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1])
+
+
+def fds(pid):
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+class Bystanders:
+    """What the others do meanwhile: a client asks for status, and honest agents are given tasks; slowest of each."""
+
+    def __init__(self, running, agent):
+        self.status_s, self.task_s, self.failures = [], [], []
+        self.running, self.agent = running, agent
+        self.stopping = threading.Event()
+        self.threads = [threading.Thread(target=self.loop, args=(what,), daemon=True) for what in (self.ask, self.work)]
+
+    def loop(self, what):
+        client = self.running.client(timeout=20)
+        try:
+            while not self.stopping.wait(0.02):
+                what(client)
+        except Exception as e:  # noqa: BLE001: told to the test, in its own thread
+            self.failures.append(repr(e))
+
+    def ask(self, client):
+        t = time.monotonic()
+        client.status()
+        self.status_s.append(time.monotonic() - t)
+
+    def work(self, client):
+        t = time.monotonic()
+        assert client.submit(agent=self.agent, description="out({'ok': True})").result(20) == {"ok": True}
+        self.task_s.append(time.monotonic() - t)
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.stopping.set()
+        for t in self.threads:
+            t.join(25)
+
+    def check(self, status_s, task_s):
+        assert not self.failures, self.failures
+        assert self.status_s and self.task_s
+        assert max(self.status_s) < status_s, (max(self.status_s), statistics.median(self.status_s))
+        assert max(self.task_s) < task_s, (max(self.task_s), statistics.median(self.task_s))
+
+
+def gone(client, agent):
+    """Its AgentTerminated, once it is dead: from the events, which every client may read again."""
+    def find():
+        return next((a for a in client.status().agents if a.name == agent and a.state in (
+            crewd.AgentState.AGENT_TERMINATED, crewd.AgentState.AGENT_FAILED, crewd.AgentState.AGENT_RESTARTING)), None)
+    return eventually(find, timeout=15)
+
+
+def begin(client, agent):
+    """Gives a hostile agent the task that it begins with; the Task."""
+    return client.submit(agent=agent, description="begin", timeout_ms=60000)
