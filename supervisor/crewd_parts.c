@@ -70,6 +70,17 @@ static void on_stats(uint32_t id, const struct spawn_stats *stats, void *user) {
                 requests_stats_came(user, a, stats);
 }
 
+/* Its sweep: control groups and processes of a crew whose crewd and spawner both died. */
+static void on_spawner_hello(const char *found, void *user) {
+        struct crewd *c = user;
+
+        if (!*found)
+                return;
+        crewd_log(c, "%s", found);
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                journal_evidence_lost(&c->agents[i], "spawner", 0, found);
+}
+
 /* Every jail died with it. */
 static void on_spawner_gone(void *user) {
         struct crewd *c = user;
@@ -261,7 +272,8 @@ static int open_handles(struct crewd *c, struct crew_err *err) {
 }
 
 static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err *err) {
-        static const struct spawner_callbacks spawner_cb = {.on_ready = on_spawned,
+        static const struct spawner_callbacks spawner_cb = {.on_hello = on_spawner_hello,
+                                                            .on_ready = on_spawned,
                                                             .on_failed = on_spawn_failed,
                                                             .on_exited = on_exited,
                                                             .on_stats = on_stats,

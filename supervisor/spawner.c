@@ -20,6 +20,9 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
         memcpy(&m, bytes, sizeof(m));
         m.step[sizeof(m.step) - 1] = m.text[sizeof(m.text) - 1] = '\0';
         switch (m.op) {
+        case SPAWN_HELLO:
+                s->cb.on_hello(m.text, s->user);
+                break;
         case SPAWN_READY:
                 s->cb.on_ready(m.id, &m.att, fds, n_fds, s->user);
                 break;

@@ -10,6 +10,8 @@
 
 struct spawner;
 struct spawner_callbacks {
+        /* Once, first: what a crew that died left behind and is now removed; "" nothing. */
+        void (*on_hello)(const char *found, void *user);
         /* fds: pidfd, capture listeners, seccomp listener; set to -1 what is kept */
         void (*on_ready)(uint32_t id, const struct spawn_attestation *att, int *fds, size_t n_fds, void *user);
         void (*on_failed)(uint32_t id, int err, const char *step, const char *text, void *user);

@@ -34,6 +34,8 @@ def test_crewd_itself_has_given_up_its_rights(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
         crewd_pid = running.client().pid
+        if "libasan" in Path(f"/proc/{crewd_pid}/maps").read_text():
+            pytest.skip("a sanitized crewd keeps what its leak checker needs")
         status = dict(line.split(":\t", 1) for line in Path(f"/proc/{crewd_pid}/status").read_text().splitlines() if ":\t" in line)
         assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
         keep = 1 << 2 if runner.mode == "root" else 0  # CAP_DAC_READ_SEARCH
