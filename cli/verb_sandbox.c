@@ -239,6 +239,14 @@ static int wait_jail(struct sandbox *s) {
         return info.si_code == CLD_EXITED ? info.si_status : STATUS_SIGNAL + info.si_status;
 }
 
+/* There is no status to look it up in later. */
+static void say_degraded(uint32_t degraded) {
+        for (size_t i = 0; i < PLAN_FEATURE_N; i++) {
+                if (degraded & 1u << i)
+                        fprintf(stderr, "crewctl: sandbox: without %s, as allow_degraded permits\n", plan_feature_names[i]);
+        }
+}
+
 static int run_jail(struct sandbox *s, int stdio[3]) {
         struct crew_err err = CREW_ERR_NULL;
         const struct jail_spawn_args args = {
@@ -250,6 +258,7 @@ static int run_jail(struct sandbox *s, int stdio[3]) {
         pty_block_signals(NULL);
         if (jail_spawn(&args, &s->jail, &err) < 0)
                 return spawn_failed(&err);
+        say_degraded(s->jail.att.degraded);
         return wait_jail(s);
 }
 
