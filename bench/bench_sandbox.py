@@ -30,7 +30,7 @@ sandbox:
 """
 BWRAP = ("bwrap --unshare-all --tmpfs / --ro-bind /usr /usr --symlink usr/bin /bin --symlink usr/lib /lib "
          "--symlink usr/lib64 /lib64 --proc /proc --dev /dev -- /bin/true").split()
-ENV = {"PATH": "/usr/bin:/bin"}
+ENV = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
 
 
 def one(argv, user):

@@ -42,7 +42,6 @@ static const struct cli_option option_rows[] = {
 /* Everything with a life of its own in one run; sandbox_fini ends it in order. */
 struct sandbox {
         struct options o;
-        struct crew_paths paths;
         struct policy_image *policy;
         void *plan;
         struct pty pty;
@@ -286,8 +285,6 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
                 return cli_fail(false, CLI_USAGE, "usage", "%s: %s", s.o.crew_dir, strerror(errno));
         if (!getcwd(s.cwd, sizeof(s.cwd)))
                 s.cwd[0] = '\0'; /* removed under us: start in the private home */
-        if (crew_paths_init(&s.paths, &err) < 0 && geteuid() == 0)
-                return cli_fail(false, CLI_INTERNAL, "paths", "%s", err.msg);
         status = load_policy(&s);
         if (status != CLI_OK)
                 return status;
