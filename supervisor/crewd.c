@@ -368,7 +368,8 @@ int crewd_run(struct crewd_setup *setup) {
                 report_predecessor(&c);
                 crewd_progress(&c);
         }
-        uv_run(&c.loop, UV_RUN_DEFAULT);
+        if (c.loop_ready)
+                uv_run(&c.loop, UV_RUN_DEFAULT);
         crewd_parts_free(&c);
         return c.failed ? c.exit_status : 0;
 }

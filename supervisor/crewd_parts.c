@@ -336,6 +336,7 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
 
         if ((r = uv_loop_init(&c->loop)) < 0)
                 return crew_fail(err, -r, "cannot make a loop: %s", uv_strerror(r));
+        c->loop_ready = true;
         if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 || (r = make_agents(c, err)) < 0 ||
             (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
                 return r;
@@ -347,7 +348,18 @@ static void close_handle(uv_handle_t *h) {
                 uv_close(h, NULL);
 }
 
+/* A last signal would find no handler any more, and kill what is about to end in order. */
+static void hold_signals(void) {
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGTERM);
+        sigaddset(&set, SIGINT);
+        sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 void crewd_parts_close(struct crewd *c) {
+        hold_signals();
         for (uint32_t i = 0; i < c->n_agents; i++)
                 instance_clear(&c->agents[i]);
         control_close(c->control, true);
@@ -375,7 +387,8 @@ void crewd_parts_free(struct crewd *c) {
         events_free(c->events);
         ipc_arena_free(c->arena);
         control_free(c->control);
-        uv_loop_close(&c->loop);
+        if (c->loop_ready)
+                uv_loop_close(&c->loop);
         crew_close(&c->ready_fd);
         crew_close(&c->owner_fd);
         crew_file_free(c->file);
