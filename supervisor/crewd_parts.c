@@ -340,6 +340,7 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
         if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 || (r = make_agents(c, err)) < 0 ||
             (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
                 return r;
+        instance_warm_up(c);
         return control_open(c, rundir_path(c->rundir), &c->control, err);
 }
 

@@ -120,6 +120,31 @@ static int begin(struct agent *a, struct crew_err *err) {
         return spawner_start(c->spawner, a->in.id, plan_fd, a->in.link_path, err);
 }
 
+static void on_unused_up(struct link *l, pid_t pid, uid_t uid, void *user) {
+        (void)l, (void)pid, (void)uid, (void)user;
+}
+
+static void on_unused_frame(struct link *l, const uint8_t *bytes, size_t n, void *user) {
+        (void)l, (void)bytes, (void)n, (void)user;
+}
+
+static void on_unused_down(struct link *l, int why, void *user) {
+        (void)l, (void)why, (void)user;
+}
+
+void instance_warm_up(struct crewd *c) {
+        static const struct link_callbacks cb = {
+                .on_up = on_unused_up, .on_frame = on_unused_frame, .on_down = on_unused_down};
+        char path[sizeof(((struct instance *)NULL)->link_path)];
+        struct link *l;
+
+        int n = snprintf(path, sizeof(path), "%s/warm", rundir_links(c->rundir));
+        /* What goes wrong here goes wrong again, and is told, with the first agent. */
+        if (n > 0 && (size_t)n < sizeof(path) &&
+            link_listen(&c->loop, path, ipc_max_frame[IPC_WORKER], &cb, NULL, &l, NULL) == 0)
+                link_close(l, NULL, NULL);
+}
+
 void instance_spawn(struct agent *a) {
         struct crew_err err = CREW_ERR_NULL;
         uint64_t now = crew_now_ns();

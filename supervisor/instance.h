@@ -6,6 +6,8 @@
 
 #include "agent.h"
 
+/* Starts what the first link would start (nng's threads, tried out in a child first), while the helpers come up. */
+void instance_warm_up(struct crewd *c);
 /* AGENT_DO_SPAWN: a new incarnation.  A failure on our side is fed back as AGENT_EV_SPAWN_FAILED. */
 void instance_spawn(struct agent *a);
 /* AGENT_DO_KILL: network and link first, then the tree. */

@@ -152,7 +152,8 @@ int journal_spawned(struct agent *a, bool good) {
         record_int(&r, "ns_uts", (int64_t)att->ns_uts);
         record_bool(&r, "accepted", good);
         record_bool(&r, "gateway", a->crewd->gateway != NULL);
-        return journal_write(a, &r, true);
+        /* Every record that must be on disk before its effect takes this one along. */
+        return journal_write(a, &r, false);
 }
 
 int journal_ready(struct agent *a, uint32_t selftests) {
