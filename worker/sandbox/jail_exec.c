@@ -16,10 +16,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* Rulesets by layer, made once: the plan never changes and neither does the view. */
@@ -105,6 +109,24 @@ static int exec_in_path(const struct jail_exec *x) {
         return r;
 }
 
+/*
+ * Programs see a kernel without Landlock where the kernel's record of denials is evidence: a domain of their own below
+ * ours, made with the log switched off, would make every denial after it silent.  (ENOSYS is what programs that confine
+ * themselves know how to take.)
+ */
+static int hide_landlock(void) {
+        static struct sock_filter insns[] = {
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+                BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_landlock_restrict_self, 2, 0),
+                BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_landlock_create_ruleset, 0, 1),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        };
+        static const struct sock_fprog prog = {.len = ELEMENTSOF(insns), .filter = insns};
+
+        return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
+}
+
 static int become(const struct plan *plan, const struct jail_exec *x, int ruleset) {
         int r = set_stdio(x->stdio);
 
@@ -118,6 +140,8 @@ static int become(const struct plan *plan, const struct jail_exec *x, int rulese
                         return -errno;
         }
         if (ruleset >= 0 && (r = landlock_layer_enter(ruleset, plan, abi)) < 0)
+                return r;
+        if ((plan->flags & PLAN_LANDLOCK_LOG) && (r = hide_landlock()) < 0)
                 return r;
         if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
                 return -errno;

@@ -2,6 +2,7 @@
 /* A filter of a dozen instructions; the main filter judges the same calls and its refusals win over a notification. */
 #include "notify.h"
 
+#include "common/evidence.h"
 #include "common/util.h"
 
 #include <errno.h>
@@ -24,16 +25,10 @@
 #error "unsupported architecture"
 #endif
 
-/* Few on purpose: each costs the agent two context switches. */
-static const int watched[] = {
-#ifdef SYS_open
-        SYS_open,
-#endif
-#ifdef SYS_creat
-        SYS_creat,
-#endif
-        SYS_openat, SYS_execve, SYS_execveat, SYS_connect,
-};
+/* What crew-evidence can read; each costs the agent two context switches. */
+#define NUMBER(nr, dir, path, kind) nr,
+static const int watched[] = {EVIDENCE_NOTIFY_CALLS(NUMBER)};
+#undef NUMBER
 
 int notify_install(struct crew_err *err) {
         struct sock_filter f[2 * ELEMENTSOF(watched) + 8];
