@@ -17,6 +17,9 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#define CONTROL_ACCEPTS 16 /* per wake-up, before other work gets a turn */
+#define CONTROL_LISTEN_AGAIN_NS 100000000u
+
 struct client {
         uv_pipe_t pipe; /* first: the handle is the client */
         struct control *control;
@@ -31,7 +34,9 @@ struct client {
 
 struct control {
         struct crewd *crewd;
-        uv_pipe_t listener;
+        uv_poll_t listener;
+        int listen_fd; /* owned */
+        uint64_t listen_again_ns;
         bool listening, closing;
         uint64_t next_id;
         uint32_t n_clients;
@@ -295,14 +300,16 @@ static void on_refused_closed(uv_handle_t *h) {
         free(h);
 }
 
-static void on_connection(uv_stream_t *stream, int status) {
-        struct control *k = stream->data;
-        struct client *cl;
+static void adopt(struct control *k, int fd) {
+        struct client *cl = k->n_clients < CONTROL_CLIENTS_MAX ? calloc(1, sizeof(*cl)) : NULL;
 
-        if (status < 0 || !(cl = calloc(1, sizeof(*cl))))
+        if (!cl) {
+                close(fd);
                 return;
+        }
         uv_pipe_init(&k->crewd->loop, &cl->pipe, 0);
-        if (uv_accept(stream, (uv_stream_t *)&cl->pipe) < 0 || k->closing || k->n_clients == CONTROL_CLIENTS_MAX) {
+        if (uv_pipe_open(&cl->pipe, fd) < 0) {
+                close(fd);
                 uv_close((uv_handle_t *)&cl->pipe, on_refused_closed);
                 return;
         }
@@ -316,6 +323,35 @@ static void on_connection(uv_stream_t *stream, int status) {
         }
         k->n_clients++;
         begin(cl);
+}
+
+/*
+ * Not uv_listen(): a connection that libuv has taken and we have no memory for would be the last one it ever takes, and
+ * an accept() that keeps failing (a full file table) keeps it busy for good.
+ */
+static void on_connection(uv_poll_t *h, int status, int events) {
+        struct control *k = h->data;
+
+        (void)events;
+        for (int i = 0; status == 0 && i < CONTROL_ACCEPTS; i++) {
+                int fd = accept4(k->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+                if (fd >= 0) {
+                        adopt(k, fd);
+                        continue;
+                }
+                if (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR)
+                        return;
+                status = -errno;
+        }
+        if (status < 0) {
+                uv_poll_stop(h);
+                k->listen_again_ns = crew_now_ns() + CONTROL_LISTEN_AGAIN_NS;
+        }
+}
+
+static int listen_on(struct control *k) {
+        k->listen_again_ns = 0;
+        return uv_poll_start(&k->listener, UV_READABLE, on_connection);
 }
 
 /* Bound by hand: the socket must never exist with a wider mode than 0600. */
@@ -349,23 +385,24 @@ int control_open(struct crewd *c, const char *dir, struct control **out, struct 
                 return fd < 0 ? fd : crew_fail(err, ENOMEM, "out of memory");
         }
         k->crewd = c;
-        uv_pipe_init(&c->loop, &k->listener, 0);
-        k->listener.data = k;
-        *out = k; /* from here on control_close() cleans up */
-        k->listening = true;
-        int r = uv_pipe_open(&k->listener, fd);
+        int r = listen(fd, 128) < 0 ? -errno : uv_poll_init(&c->loop, &k->listener, fd);
         if (r == 0) {
-                crew_steal_fd(&fd);
-                r = uv_listen((uv_stream_t *)&k->listener, 128, on_connection);
+                k->listener.data = k;
+                k->listen_fd = crew_steal_fd(&fd);
+                k->listening = true;
+                r = listen_on(k);
         }
+        *out = k; /* control_close() cleans up */
         return r < 0 ? crew_fail(err, -r, "cannot listen in %s: %s", dir, uv_strerror(r)) : 0;
 }
 
 void control_close(struct control *k, bool at_once) {
         if (!k)
                 return;
-        if (k->listening)
+        if (k->listening) {
                 uv_close((uv_handle_t *)&k->listener, NULL);
+                crew_close(&k->listen_fd);
+        }
         k->listening = false;
         k->closing = true;
         for (uint32_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
@@ -390,6 +427,8 @@ void control_free(struct control *k) {
 /* --- time --- */
 
 void control_expire(struct control *k, uint64_t now_ns) {
+        if (k && k->listening && k->listen_again_ns && now_ns >= k->listen_again_ns)
+                listen_on(k);
         for (uint32_t i = 0; k && i < CONTROL_CLIENTS_MAX; i++) {
                 struct client *cl = k->clients[i];
                 if (cl && !cl->closing && cl->hello_by_ns && now_ns >= cl->hello_by_ns)
@@ -398,7 +437,7 @@ void control_expire(struct control *k, uint64_t now_ns) {
 }
 
 uint64_t control_next_deadline(const struct control *k) {
-        uint64_t next = UINT64_MAX;
+        uint64_t next = k && k->listening && k->listen_again_ns ? k->listen_again_ns : UINT64_MAX;
 
         for (uint32_t i = 0; k && i < CONTROL_CLIENTS_MAX; i++) {
                 const struct client *cl = k->clients[i];
