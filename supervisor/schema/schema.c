@@ -2,7 +2,8 @@
 /*
  * Loading, strict parsing and the ordering of JSON values.
  *
- * jansson recurses, so the depth of a text is counted before it is parsed; 10,000 opening brackets cost a scan.
+ * jansson recurses, and a value of two characters may take it 256 bytes: so depth and memory of a text are counted before
+ * it is parsed; 10,000 opening brackets, or a million empty objects, cost a scan.
  */
 #include "schema_internal.h"
 
@@ -24,33 +25,39 @@ int schema_invalid(struct crew_err *err, const char *fmt, ...) {
         return 1;
 }
 
-static bool too_deep(const char *s, size_t n) {
+/* About what jansson allocates, by the character that a value, a member or a container begins with. */
+static const uint16_t costs[256] = {['{'] = 256, ['['] = 128, [','] = 40, [':'] = 64};
+
+static int scan(const char *s, size_t n, struct crew_err *err) {
         unsigned depth = 0;
+        size_t memory = 0;
         bool in_string = false;
 
         for (size_t i = 0; i < n; i++) {
+                unsigned char c = (unsigned char)s[i];
                 if (in_string) {
-                        if (s[i] == '\\')
-                                i++;
-                        else if (s[i] == '"')
-                                in_string = false;
-                } else if (s[i] == '"') {
-                        in_string = true;
-                } else if (s[i] == '[' || s[i] == '{') {
-                        if (++depth > SCHEMA_MAX_DEPTH)
-                                return true;
-                } else if ((s[i] == ']' || s[i] == '}') && depth > 0) {
-                        depth--;
+                        i += c == '\\';
+                        in_string = c != '"';
+                        continue;
                 }
+                memory += costs[c];
+                in_string = c == '"';
+                if ((c == '[' || c == '{') && ++depth > SCHEMA_MAX_DEPTH)
+                        return schema_invalid(err, "JSON nests deeper than %u levels", SCHEMA_MAX_DEPTH);
+                if ((c == ']' || c == '}') && depth > 0)
+                        depth--;
         }
-        return false;
+        if (memory > SCHEMA_MAX_MEMORY)
+                return schema_invalid(err, "JSON of too many values: they need more than %u MiB", SCHEMA_MAX_MEMORY >> 20);
+        return 0;
 }
 
 int schema_parse(const char *json, size_t n, json_t **out, struct crew_err *err) {
         json_error_t e;
 
-        if (too_deep(json, n))
-                return schema_invalid(err, "JSON nests deeper than %u levels", SCHEMA_MAX_DEPTH);
+        int r = scan(json, n, err);
+        if (r != 0)
+                return r;
         *out = json_loadb(json, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
         if (*out)
                 return 0;

@@ -18,6 +18,7 @@
 
 #define SCHEMA_MAX_BYTES (1u << 20)
 #define SCHEMA_MAX_DEPTH 64u
+#define SCHEMA_MAX_MEMORY (64u << 20) /* of one parsed value; 1.6 million small numbers, 200,000 small objects */
 
 struct crew_schema;
 int schema_load_file(const char *path, struct crew_schema **out, struct crew_err *err);

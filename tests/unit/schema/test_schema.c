@@ -193,6 +193,27 @@ static void an_exponential_schema_costs_at_most_the_budget(void **state) {
 }
 
 /* The deepest recursion the bounds allow: 64 levels of value, each under 32 stacked schemas. */
+/* Two or three characters each, 256 bytes in memory: a result of 4 MiB would take 300. */
+static void a_text_of_too_many_values_is_refused_before_it_is_parsed(void **state) {
+        static const char *const items[] = {"{},", "[],", "1,", "\"\\\"{{{{[[[[\","};
+        static const bool fits[] = {false, false, false, true};
+        enum { MANY = 4 << 20 };
+        char *json = malloc(MANY + 32);
+
+        for (size_t i = 0; i < ELEMENTSOF(items); i++) {
+                struct crew_err err = CREW_ERR_NULL;
+                size_t n = 0, k = strlen(items[i]);
+                json[n++] = '[';
+                for (; n + k < MANY; n += k)
+                        memcpy(json + n, items[i], k);
+                json[n - 1] = ']';
+                assert_int_equal(schema_check(NULL, json, n, &err), fits[i] ? 0 : 1);
+                if (!fits[i])
+                        assert_string_equal(err.msg, "JSON of too many values: they need more than 64 MiB");
+        }
+        free(json);
+}
+
 static void the_deepest_check_fits_the_stack(void **state) {
         char text[8192] = "{\"$defs\":{", json[128];
         struct crew_err err = CREW_ERR_NULL;
@@ -277,6 +298,7 @@ int main(void) {
                 cmocka_unit_test(references_resolve_through_escapes_and_recursion),
                 cmocka_unit_test(a_truncated_percent_escape_is_refused),
                 cmocka_unit_test(an_exponential_schema_costs_at_most_the_budget),
+                cmocka_unit_test(a_text_of_too_many_values_is_refused_before_it_is_parsed),
                 cmocka_unit_test(the_deepest_check_fits_the_stack),
                 cmocka_unit_test(too_many_stacked_schemas_are_refused),
                 cmocka_unit_test(unique_items_of_a_large_array_is_not_quadratic),
