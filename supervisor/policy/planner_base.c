@@ -34,9 +34,8 @@
 static const char *const root_dirs[BASE_ROOT_N] = {"/bin", "/sbin", "/lib", "/lib64", "/lib32", "/libx32"};
 
 /* Of the host's /etc: what programs need to start and to check certificates, and nothing that names people or hosts. */
-static const char *const etc_paths[BASE_ETC_N] = {
-        "/etc/ld.so.cache",          "/etc/localtime", "/etc/ssl/certs", "/etc/alternatives",
-        "/etc/ca-certificates.conf", "/etc/mime.types"};
+static const char *const etc_paths[BASE_ETC_N] = {"/etc/ld.so.cache", "/etc/localtime", "/etc/ssl/certs",
+                                                  "/etc/alternatives"};
 
 static const struct {
         const char *path, *text;

@@ -32,6 +32,7 @@ static const struct {
                            READ_TREE | LANDLOCK_ACCESS_FS_EXECUTE, true, true},
         [GRANT_RUNTIME_READ] = {PLAN_MOUNT_RO | PLAN_MOUNT_NOEXEC | PLAN_MOUNT_FOLLOW, false, READ_FILE, READ_TREE, true,
                                 true},
+        [GRANT_COPY] = {0, false, READ_FILE, READ_FILE, true, true},
         [GRANT_READ] = {PLAN_MOUNT_RO | PLAN_MOUNT_NOEXEC | PLAN_MOUNT_WATCH, true, READ_FILE, READ_TREE, true, true},
         [GRANT_WRITE] = {PLAN_MOUNT_NOEXEC | PLAN_MOUNT_WATCH, true, WRITE_FILE, WRITE_TREE, true, true},
         [GRANT_EXEC] = {PLAN_MOUNT_RO | PLAN_MOUNT_WATCH, true, READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE,
@@ -48,6 +49,10 @@ static void add_mount(const struct view *v, struct plan_builder *b, const struct
 
         if (g->kind == GRANT_LINK) {
                 plan_add_mount(b, PLAN_MOUNT_SYMLINK, 0, g->src, g->dst, 0, 0, 0, 0);
+                return;
+        }
+        if (g->kind == GRANT_COPY) {
+                plan_add_file(b, g->dst, g->bytes, g->n_bytes, 0444);
                 return;
         }
         if (rows[g->kind].policy && v->in->root_mode)

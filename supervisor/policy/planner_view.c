@@ -120,6 +120,7 @@ static int check_type(struct view *v, const struct policy_path *pp, struct grant
         g->dir = S_ISDIR(st.st_mode);
         g->disk_uid = st.st_uid;
         g->disk_gid = st.st_gid;
+        g->n_bytes = (size_t)st.st_size;
         if (!g->dir && !S_ISREG(st.st_mode))
                 return view_fail(
                         v, pp->mark.line, EINVAL,
@@ -148,6 +149,8 @@ static int check_place(struct view *v, const struct policy_path *pp, const char 
         return 0;
 }
 
+#define COPY_MAX 4096u
+
 /* view_resolve, with what a policy path may not do. */
 static int resolve_policy(struct view *v, const struct policy_path *pp, char real[PATH_MAX]) {
         int state = view_resolve(v, pp->path, real, v->err);
@@ -158,6 +161,19 @@ static int resolve_policy(struct view *v, const struct policy_path *pp, char rea
                 state = view_fail(v, pp->mark.line, ELOOP, "%s: %s is reached through a symbolic link; write %s",
                                   section_names[pp->kind], pp->path, real);
         return state;
+}
+
+/* Small files of the runtime are taken into the plan; what cannot be read (or has just grown) is mounted as it is. */
+static void copy_small(struct view *v, struct grant *g) {
+        _cleanup_free_ char *bytes = NULL;
+        size_t n;
+
+        if (g->kind != GRANT_RUNTIME_READ || g->dir || g->n_bytes > COPY_MAX)
+                return;
+        if (crew_read_file(g->src, COPY_MAX, &bytes, &n, NULL) < 0 || !(g->bytes = arena_strndup(&v->arena, bytes, n)))
+                return;
+        g->kind = GRANT_COPY;
+        g->n_bytes = n;
 }
 
 static int collect_one(struct view *v, const struct policy_path *pp) {
@@ -179,6 +195,8 @@ static int collect_one(struct view *v, const struct policy_path *pp) {
         if (is_runtime(pp->kind) && !base_is_linked(v, pp->path))
                 g.dst = pp->path; /* else: /lib/x is /usr/lib/x in the view too */
         r = state == RESOLVE_MISSING ? missing_grant(v, pp, &g) : check_type(v, pp, &g);
+        if (r == 0)
+                copy_small(v, &g);
         return r < 0 ? r : r == 1 ? 0 : put_grant(v, &g);
 }
 

@@ -16,6 +16,7 @@ enum grant_kind {
         GRANT_RUNTIME,      /* read and execute, everybody */
         GRANT_RUNTIME_READ, /* read, everybody */
         GRANT_LINK,         /* a link of the runtime that leads into the runtime: the same link in the view */
+        GRANT_COPY,         /* a small file of the runtime: its bytes go into the plan, for a mount costs more */
         GRANT_READ,
         GRANT_WRITE,
         GRANT_EXEC,
@@ -37,9 +38,11 @@ struct grant {
         int program;  /* GRANT_EVERYBODY, 0 the agent, 1.. the tools */
         uint32_t disk_uid, disk_gid;
         uint32_t line;
+        const char *bytes; /* GRANT_COPY */
+        size_t n_bytes;
 };
 
-#define BASE_ETC_N 6
+#define BASE_ETC_N 4
 #define BASE_ROOT_N 6
 
 struct view {
