@@ -78,7 +78,7 @@ static int install_filter(const struct confine *c, struct crew_err *err) {
         put_head(&f);
         if (c->unix_sockets_only)
                 put_unix_only(&f);
-        for (size_t i = 0; i < c->n_syscalls; i++)
+        for (size_t i = 0; c->syscalls && i < c->n_syscalls; i++)
                 put_match(&f, c->syscalls[i], SECCOMP_RET_ALLOW);
         for (size_t i = 0; i < c->n_denied; i++)
                 put_match(&f, c->denied[i], SECCOMP_RET_ERRNO | EPERM);

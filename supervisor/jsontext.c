@@ -14,7 +14,7 @@ static void put(struct json_text *t, const char *s, size_t n) {
                 t->error = -E2BIG;
                 return;
         }
-        if (t->n + n + 1 > t->room) {
+        if (!t->p || t->n + n + 1 > t->room) {
                 size_t room = MAX_OF(t->room * 2, (size_t)256);
                 room = MIN_OF(MAX_OF(room, t->n + n + 1), t->max);
                 char *p = realloc(t->p, room);
