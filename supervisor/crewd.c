@@ -167,8 +167,11 @@ void crewd_stop(struct crewd *c, uint64_t grace_ms, const char *reason) {
                 text_copy(c->stop_reason, sizeof(c->stop_reason), reason, SIZE_MAX);
                 c->phase = CREWD_STOPPING;
                 scheduler_stop(c->scheduler, "the crew is stopping", crew_now_ns());
-                if (!c->failed)
-                        crewd_log(c, "stopping: %s", c->stop_reason);
+                if (!c->failed) {
+                        char line[sizeof(c->stop_reason) + 16];
+                        snprintf(line, sizeof(line), "stopping: %s", c->stop_reason);
+                        write_log(line); /* clients see it in the agents' states */
+                }
         }
         for (uint32_t i = 0; i < c->n_agents; i++)
                 stop_agent(&c->agents[i], grace_ms, c->stop_reason);
