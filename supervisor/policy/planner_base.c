@@ -314,12 +314,18 @@ static void add_crew_decoys(struct decoys *d) {
 int base_add_decoys(struct view *v, struct plan_builder *b) {
         static const char *const files[] = {"/etc/shadow", "/etc/gshadow", "/run/docker.sock", "/var/run/docker.sock"};
         struct decoys d = {.v = v, .b = b};
+        const char *home = v->in->operator_home;
 
+        if (!v->in->crew) {
+                /* Nobody records what a command in crewctl sandbox tries: two names that it is sure to look for will do. */
+                add_decoy(&d, files[0], false);
+                add_decoy(&d, "/root", true);
+                return 0;
+        }
         /* The crew's own first: if there are too many, those are what an agent of it would look for. */
         add_crew_decoys(&d);
         for (size_t i = 0; i < ELEMENTSOF(files); i++)
                 add_decoy(&d, files[i], false);
-        const char *home = v->in->operator_home;
         if (home && home[0] == '/' && home[1] && home[strlen(home) - 1] != '/' && strcmp(home, "/root") != 0)
                 add_home_decoys(&d, home);
         add_home_decoys(&d, "/root");

@@ -7,13 +7,14 @@ Fixtures for real binaries in both modes come from tests/integration/conftest.py
 import ctypes
 import importlib.util
 import os
-import re
 import shutil
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from escapelib import KEY
 
 _spec = importlib.util.spec_from_file_location(
     "crewd_fixtures", Path(__file__).resolve().parent.parent / "integration" / "conftest.py")
@@ -23,7 +24,6 @@ build, stage, mode, crew_home, runner = (
     _fixtures.build, _fixtures.stage, _fixtures.mode, _fixtures.crew_home, _fixtures.runner)
 
 LIBC = ctypes.CDLL(None, use_errno=True)
-KEY = 0x63726577
 AGENT_UID = 200001  # the first host uid of the range: in root mode most likely the very uid of the jailed agent
 
 POLICY = """
@@ -158,30 +158,3 @@ def sockets(world):
            "listeners": listeners}
     for s in listeners:
         s.close()
-
-
-def host_address():
-    """An address of this host that is not loopback, or None."""
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        s.connect(("192.0.2.77", 9))
-        found = s.getsockname()[0]
-        return None if found.startswith("127.") else found
-    except OSError:
-        return None
-    finally:
-        s.close()
-
-
-def outcome(r):
-    """'won', the errno's name, 'killed:SIGNAL', or the raw result for the assertion to show."""
-    m = re.search(r"^denied: (\w+)", r.stdout, re.M)
-    if r.returncode == 10 and m:
-        return m[1]
-    if r.returncode == 0:
-        return "won"
-    if r.returncode > 128:
-        return f"killed:{r.returncode - 128}"
-    if r.returncode < 0:
-        return f"killed:{-r.returncode}"
-    return f"exit {r.returncode}: {r.stdout} {getattr(r, 'stderr', '') or ''}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from conftest import KEY, host_address, outcome
+from escapelib import KEY, host_address, outcome
 
 ROOT = os.geteuid() == 0
 
@@ -126,17 +126,17 @@ KERNEL = [
 
 FILES = [
     Row("read_path", ("/etc/shadow",), "EACCES"),
-    Row("read_path", ("/etc/gshadow",), "EACCES"),
+    Row("read_path", ("/etc/gshadow",), "ENOENT"),
     Row("read_path", ("/root",), "EACCES"),
     Row("read_path", ("/",), "EACCES"),
-    Row("read_path", ("/root/.ssh/id_rsa",), "EACCES", control=("/etc/shadow",)),
+    Row("read_path", ("/root/.ssh/id_rsa",), "ENOENT", control=("/etc/shadow",)),
     Row("read_path", ("{private}/secret",), "ENOENT"),
     Row("read_path", ("{home}",), "EACCES", id="read_path-home"),
     Row("read_path", ("{read}/hole",), "EACCES"),
     Row("read_path", ("{read}/hole/secret",), "EACCES"),
     Row("read_path", ("{write}/a/hole/secret",), "EACCES"),
     Row("read_path", ("/sys/kernel",), "ENOENT"),
-    Row("read_path", ("/run",), "EACCES"),
+    Row("read_path", ("/run",), "ENOENT"),
     Row("read_path", ("/proc/kcore",), "EACCES", may_lack="/proc/kcore"),
     Row("read_path", ("/proc/kmsg",), "EACCES"),
     Row("read_path", ("/dev/kmsg",), "ENOENT"),

@@ -7,7 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from conftest import outcome
+from escapelib import outcome
 
 
 def started(world, *attack, **kw):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import outcome
+from escapelib import outcome
 
 LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 POLICY = """

@@ -106,18 +106,23 @@ static int add_rule(int ruleset, const struct plan *plan, const struct plan_rule
         _cleanup_close_ int fd = open_rule(rule, path);
         struct landlock_path_beneath_attr attr = {.allowed_access = rule->access & row->fs, .parent_fd = fd};
         struct stat st;
+        int r;
 
         if (fd < 0 && (rule->flags & PLAN_MOUNT_OPTIONAL))
                 return 0;
         if (fd < 0)
                 return crew_fail(err, -fd, "rule for %s: %s", path, strerror(-fd));
-        if (fstat(fd, &st) == 0 && !S_ISDIR(st.st_mode))
-                attr.allowed_access &= FILE_RIGHTS;
         if (attr.allowed_access == 0)
                 return 0;
-        if (syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &attr, 0) < 0)
-                return crew_fail_errno(err, "rule for %s", path);
-        return 0;
+        r = (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &attr, 0);
+        /* The kernel takes no rights of directories for a file; seldom asked for, so found out this way. */
+        if (r < 0 && errno == EINVAL && fstat(fd, &st) == 0 && !S_ISDIR(st.st_mode)) {
+                attr.allowed_access &= FILE_RIGHTS;
+                if (attr.allowed_access == 0)
+                        return 0;
+                r = (int)syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &attr, 0);
+        }
+        return r < 0 ? crew_fail_errno(err, "rule for %s", path) : 0;
 }
 
 int landlock_layer_open(const struct plan *plan, uint32_t layer, unsigned abi, struct crew_err *err) {

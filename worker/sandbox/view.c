@@ -439,13 +439,10 @@ static int put_tmpfs(struct builder *b, uint32_t i, const struct plan_mount *m, 
 static const char *const proc_masks[] = {"cmdline", "interrupts", "kallsyms",   "key-users",
                                          "keys",    "modules",    "sched_debug"};
 
-static int clone_void(struct builder *b, const char *path) {
-        _cleanup_close_ int fd = open_below(b, path, 0);
-        int tree = fd < 0 ? -1 : open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+static int clone_void_at(int fd) {
+        int tree = open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
         struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
 
-        if (fd < 0)
-                return fd;
         if (tree < 0)
                 return -errno;
         if (mount_setattr(tree, "", AT_EMPTY_PATH, &attr, sizeof(attr)) == 0)
@@ -455,12 +452,21 @@ static int clone_void(struct builder *b, const char *path) {
         return r;
 }
 
+static int clone_void(struct builder *b, const char *path) {
+        _cleanup_close_ int fd = open_below(b, path, 0);
+        return fd < 0 ? fd : clone_void_at(fd);
+}
+
 static int mask_proc(struct builder *b, int proc) {
+        _cleanup_close_ int empty = open_below(b, VIEW_VOID_FILE, 0);
+
+        if (empty < 0)
+                return empty;
         for (size_t i = 0; i < ELEMENTSOF(proc_masks); i++) {
                 _cleanup_close_ int target = openat(proc, proc_masks[i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
                 if (target < 0 && errno == ENOENT)
                         continue; /* this kernel has none */
-                _cleanup_close_ int cover = target < 0 ? -errno : clone_void(b, VIEW_VOID_FILE);
+                _cleanup_close_ int cover = target < 0 ? -errno : clone_void_at(empty);
                 int r = cover < 0 ? cover : attach(b, cover, target, proc_masks[i]);
                 if (r < 0)
                         return r;
@@ -506,13 +512,9 @@ static int put_file(struct builder *b, uint32_t i, const struct plan_mount *m, c
 
         if (dir < 0)
                 return dir;
-        _cleanup_close_ int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (fd < 0)
-                return -errno;
-        int r = crew_write_full(fd, plan_str(b->v->plan, m->src), m->src_len);
-        if (r == 0 && fchmod(fd, m->mode ? m->mode : 0444) < 0)
-                r = -errno;
-        return r;
+        _cleanup_close_ int fd =
+                openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, m->mode ? m->mode : 0444);
+        return fd < 0 ? -errno : crew_write_full(fd, plan_str(b->v->plan, m->src), m->src_len);
 }
 
 static int put_symlink(struct builder *b, uint32_t i, const struct plan_mount *m, const char *dst) {
