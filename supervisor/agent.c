@@ -25,6 +25,7 @@ int agent_init(struct agent *a, struct crewd *c, uint32_t index, struct crew_err
 
         *a = (struct agent){
                 .crewd = c, .decl = decl, .index = index, .uid_lock = -1, .host_uid = getuid(), .host_gid = getgid()};
+        meter_init(&a->alerts, AGENT_ALERTS_BURST, AGENT_ALERTS_RATE, crew_now_ns());
         a->state = decl->orchestrator ? AGENT_POLICY_ONLY : AGENT_DECLARED;
         restart_init(&a->restart, decl->restart_max, decl->restart_within_ms * 1000000u);
         int r = audit_open(c->audit_dir, c->file->name, decl->name, &a->audit, err);

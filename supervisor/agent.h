@@ -7,6 +7,7 @@
 #include "agent_fsm.h"
 #include "common/spawn.h"
 #include "crew.pb-c.h"
+#include "meter.h"
 #include "restart.h"
 #include "supervisor/audit/audit.h"
 #include "supervisor/policy/crew_file.h"
@@ -24,6 +25,16 @@ struct link;
 #define AGENT_PINGS_LOST_MAX 3u
 #define AGENT_VIOLATIONS_MAX 4u /* the fifth within the period kills */
 #define AGENT_VIOLATIONS_NS 10000000000ull
+/* What a worker may cause at most: a burst, and so much a second.  Beyond it its link is not read for a while, text is cut
+ * and counted, denials are counted without an event each.  Far above what any honest one does. */
+#define AGENT_FRAMES_BURST 16384
+#define AGENT_FRAMES_RATE 4096u
+#define AGENT_FRAME_UNIT 16384u /* bytes of a frame that count as one more */
+#define AGENT_PAUSE_NS 50000000ull
+#define AGENT_STDERR_BURST (4 << 20) /* whole again with each task */
+#define AGENT_STDERR_RATE 32768u
+#define AGENT_ALERTS_BURST 64
+#define AGENT_ALERTS_RATE 16u
 #define AGENT_KILLERS_MAX 16u
 #define AGENT_CALLS_NAMED_MAX 16u
 
@@ -51,6 +62,9 @@ struct instance {
         uint64_t seq_in, seq_out;
         uint64_t spawn_ns, ready_ns;                  /* when */
         uint64_t ready_by_ns, stop_by_ns, gone_by_ns; /* deadlines; 0: none */
+        struct meter frames, stderr_bytes;
+        uint64_t resume_ns;  /* its link is not read until then; 0: it is */
+        uint64_t stderr_cut; /* bytes, since the last record */
         uint32_t pings_lost;
         struct rate violations;
         struct death death;
@@ -93,6 +107,8 @@ struct agent {
         struct audit_stream *audit;
         bool audit_dirty, frozen;
         uint64_t denied;
+        struct meter alerts; /* events of denials */
+        uint64_t unalerted;  /* denials since the last of them */
         struct restart restart;
         uint64_t restart_at_ns; /* 0: none due */
         bool forgetting;        /* evidence of the last instance is still coming in */

@@ -211,6 +211,9 @@ void death_bury(struct agent *a) {
         fill(a, t);
         again = may_return(a) && restart_possible(&a->restart, crew_now_ns());
         t->restartable = again;
+        if (a->in.stderr_cut)
+                journal_stderr(a, "agent", "", 0, a->in.stderr_cut);
+        journal_flush(a);
         journal_terminated(a, t);
         tell_clients(a, t);
         again = schedule_restart(a);

@@ -136,12 +136,23 @@ static void keep_tail(struct instance *in, const uint8_t *p, size_t n) {
         in->stderr_used = keep + n;
 }
 
+/* A worker may say it dropped any number. */
+static uint64_t add_up(uint64_t a, uint64_t b) {
+        return MIN_OF(a, (uint64_t)INT64_MAX / 2) + MIN_OF(b, (uint64_t)INT64_MAX / 2);
+}
+
 static void on_stderr(struct agent *a, const Crew__Envelope *e) {
         const Crew__Stderr *b = e->stderr_text;
 
         if (b->text.len)
                 keep_tail(&a->in, b->text.data, b->text.len);
-        journal_stderr(a, b->source, b->text.data, b->text.len, b->dropped);
+        if (!meter_take(&a->in.stderr_bytes, MAX_OF((int64_t)b->text.len, 256), crew_now_ns())) {
+                a->in.stderr_cut = add_up(a->in.stderr_cut, add_up(b->text.len, b->dropped));
+                journal_limit(a, "stderr", "more standard error than a program may have is cut");
+                return;
+        }
+        journal_stderr(a, b->source, b->text.data, b->text.len, add_up(b->dropped, a->in.stderr_cut));
+        a->in.stderr_cut = 0;
 }
 
 static void on_observed(struct agent *a, const Crew__Envelope *e) {

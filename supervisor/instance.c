@@ -157,6 +157,8 @@ void instance_spawn(struct agent *a) {
         a->in.id = instance_id(a->index, a->incarnation);
         a->in.spawn_ns = now;
         a->in.ready_by_ns = now + AGENT_SPAWN_TIMEOUT_NS;
+        meter_init(&a->in.frames, AGENT_FRAMES_BURST, AGENT_FRAMES_RATE, now);
+        meter_init(&a->in.stderr_bytes, AGENT_STDERR_BURST, AGENT_STDERR_RATE, now);
         rate_init(&a->in.violations, AGENT_VIOLATIONS_MAX, AGENT_VIOLATIONS_NS);
         int r = begin(a, &err);
         if (r < 0)
@@ -265,12 +267,24 @@ static bool keep_early(struct instance *in, const uint8_t *bytes, size_t n) {
         return true;
 }
 
+/* A worker that sends more than any honest one is read more slowly; nothing of it is lost. */
+static void throttle(struct agent *a, size_t n) {
+        uint64_t now = crew_now_ns();
+
+        if (meter_spend(&a->in.frames, 1 + (int64_t)(n / AGENT_FRAME_UNIT), now) || a->in.resume_ns)
+                return;
+        a->in.resume_ns = now + AGENT_PAUSE_NS;
+        link_pause(a->in.link, true);
+        journal_limit(a, "frames", "its link is read at 4096 frames a second");
+}
+
 static void on_link_frame(struct link *l, const uint8_t *bytes, size_t n, void *user) {
         struct agent *a = user;
 
         (void)l;
         if (a->in.cut)
                 return;
+        throttle(a, n);
         if (a->in.attested && a->in.peer_pid != 0)
                 return dispatch_frame(a, bytes, n);
         if (n == 0 || !keep_early(&a->in, bytes, n))
@@ -356,6 +370,11 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
                          AGENT_SPAWN_TIMEOUT_NS / 1000000000ull);
                 death_kill(a, CREW__CAUSE__CAUSE_START_FAILED, "crewd", a->start_error);
         }
+        if (due(in->resume_ns, now_ns)) {
+                in->resume_ns = 0;
+                if (in->link)
+                        link_pause(in->link, false);
+        }
         if (due(in->gone_by_ns, now_ns)) {
                 in->gone_by_ns = 0;
                 if (in->kill_sent)
@@ -378,6 +397,7 @@ uint64_t instance_next_deadline(const struct agent *a) {
         uint64_t next = earlier(UINT64_MAX, a->in.ready_by_ns);
 
         next = earlier(next, a->in.gone_by_ns);
+        next = earlier(next, a->in.resume_ns);
         next = earlier(next, a->in.stop_by_ns);
         if (a->forgetting)
                 return earlier(next, a->forget_by_ns);

@@ -29,7 +29,7 @@ static void freeze(struct agent *a, int error) {
 }
 
 /* The text form, without the time: events carry their own. */
-static void announce_denial(struct agent *a, const struct record *r) {
+static void announce_denial(struct agent *a, const struct record *r, uint32_t count) {
         static const char zeros[] = "0000000000000000000000000000000000000000000000000000000000000000";
         struct record_head head = {.crew = a->crewd->file->name,
                                    .agent = agent_name(a),
@@ -39,13 +39,19 @@ static void announce_denial(struct agent *a, const struct record *r) {
         _cleanup_free_ char *line = malloc(RECORD_LINE_MAX), *text = malloc(RECORD_TEXT_MAX);
         char whole[2048];
 
-        if (!line || !text)
+        if (!line || !text || !meter_take(&a->alerts, 1, crew_now_ns())) {
+                a->unalerted += count;
                 return;
+        }
         size_t n = record_format(r, &head, line, RECORD_LINE_MAX);
         if (record_render(line, n, text, RECORD_TEXT_MAX) < 0)
                 return;
         const char *after = strstr(text, "] ");
-        snprintf(whole, sizeof(whole), "%s: %s", agent_name(a), after ? after + 2 : text);
+        int used = snprintf(whole, sizeof(whole) - 64, "%s: %s", agent_name(a), after ? after + 2 : text);
+        if (a->unalerted > 0)
+                snprintf(whole + MIN_OF((size_t)used, sizeof(whole) - 65), 64, " (and %llu more before it)",
+                         (unsigned long long)a->unalerted);
+        a->unalerted = 0;
         events_text(a->crewd->events, "denied", whole);
 }
 
@@ -58,7 +64,7 @@ static int written(struct agent *a, const struct record *r, int result, uint32_t
         }
         if (denied) {
                 a->denied += denied;
-                announce_denial(a, r);
+                announce_denial(a, r, denied);
         }
         return 0;
 }
@@ -76,6 +82,13 @@ int journal_write(struct agent *a, const struct record *r, bool durable) {
 
 int journal_observe(struct agent *a, const struct record *r, uint32_t count, bool denied) {
         return written(a, r, audit_observe(a->audit, r, count), denied ? count : 0);
+}
+
+void journal_flush(struct agent *a) {
+        int r = audit_fold_flush(a->audit);
+
+        if (r < 0)
+                freeze(a, r);
 }
 
 void journal_sync(struct agent *a) {
@@ -263,8 +276,8 @@ int journal_tool_call(struct agent *a, const struct journal_call *call, const st
         record_str(&r, "verdict", v->allowed ? "allowed" : "denied");
         record_str(&r, "rule", v->rule[0] ? v->rule : NULL);
         record_str(&r, "reason", !v->allowed && v->text[0] ? v->text : NULL);
-        /* An allowed call must be on disk before it has an effect. */
-        return write_one(a, &r, v->allowed, !v->allowed, NULL);
+        /* An allowed call must be on disk before it has an effect; a denied one has none, and a flood of them is folded. */
+        return v->allowed ? write_one(a, &r, true, false, NULL) : journal_observe(a, &r, 1, true);
 }
 
 int journal_tool_refused(struct agent *a, const struct journal_call *call, const char *rule, const char *text) {
@@ -274,7 +287,7 @@ int journal_tool_refused(struct agent *a, const struct journal_call *call, const
         record_str(&r, "verdict", "invalid");
         record_str(&r, "rule", rule);
         record_str(&r, "reason", text);
-        return journal_write(a, &r, false);
+        return journal_observe(a, &r, 1, false);
 }
 
 int journal_tool_return(struct agent *a, const struct journal_call *call, const char *outcome, const char *error,
@@ -317,7 +330,7 @@ int journal_message_denied(struct agent *a, const char *target, const struct pol
         record_str(&r, "verdict", "denied");
         record_str(&r, "rule", v->rule[0] ? v->rule : NULL);
         record_str(&r, "reason", v->text);
-        return write_one(a, &r, false, true, NULL);
+        return journal_observe(a, &r, 1, true);
 }
 
 int journal_rejected(struct agent *a, const char *body, const char *field, const char *rule) {
@@ -353,6 +366,15 @@ int journal_exec(struct agent *a, const char *client, const char *words) {
         record_str(&r, "reason", "crewctl exec");
         record_str(&r, "initiator", client);
         return journal_write(a, &r, true);
+}
+
+int journal_limit(struct agent *a, const char *limit, const char *text) {
+        struct record r;
+
+        record_init(&r, RECORD_LIMIT, "crewd");
+        record_str(&r, "limit", limit);
+        record_str(&r, "reason", text);
+        return journal_observe(a, &r, 1, false);
 }
 
 int journal_observed(struct agent *a, const char *what, const char *detail) {

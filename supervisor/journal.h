@@ -45,10 +45,14 @@ int journal_rejected(struct agent *a, const char *body, const char *field, const
 int journal_stderr(struct agent *a, const char *source, const void *text, size_t n, uint64_t dropped);
 /* crewctl exec: by whom, and the words; durable, before it runs. */
 int journal_exec(struct agent *a, const char *client, const char *words);
+/* A worker ran into a limit of crewd's own. */
+int journal_limit(struct agent *a, const char *limit, const char *text);
 int journal_observed(struct agent *a, const char *what, const char *detail);
 int journal_network_denied(struct agent *a, const char *proto, const char *name, uint32_t port, uint32_t count);
 int journal_evidence_lost(struct agent *a, const char *src, uint32_t count, const char *text);
 /* The crew's hook has run (or not) for this agent's termination. */
 int journal_hook(struct agent *a, const char *command, int status, const char *text);
+/* Counts that are still being folded become records now: those after it must come after them. */
+void journal_flush(struct agent *a);
 /* Flushes what is younger than 100 ms. */
 void journal_sync(struct agent *a);

@@ -60,7 +60,7 @@ struct link {
         struct queued *head, **tail; /* while anything is here, send is pending on the head */
         size_t queued_bytes;
 
-        bool up, down, closing, send_broken;
+        bool up, down, closing, send_broken, paused;
         void (*on_closed)(void *user);
         void *closed_user;
 };
@@ -274,9 +274,12 @@ static void tell_up(struct link *l) {
 static void take_frames(struct link *l) {
         const uint8_t *frame;
         size_t n;
+        uint64_t until = crew_now_ns() + LINK_BUDGET_NS;
         int r = 1;
 
-        for (unsigned i = 0; i < LINK_BUDGET && r > 0; i++) {
+        for (unsigned i = 0; i < LINK_BUDGET && r > 0 && (i == 0 || crew_now_ns() < until); i++) {
+                if (l->paused)
+                        return; /* link_pause() goes on here */
                 r = spwire_in_next(&l->in, &frame, &n);
                 if (l->in.greeted && !l->up)
                         tell_up(l);
@@ -300,6 +303,12 @@ static void on_received(struct link *l) {
         }
         spwire_in_added(&l->in, nng_aio_count(l->receive.aio));
         take_frames(l);
+}
+
+void link_pause(struct link *l, bool paused) {
+        l->paused = paused;
+        if (!paused && !l->closing)
+                uv_async_send(&l->wake);
 }
 
 /* ---- the one connection ---- */
@@ -386,7 +395,7 @@ static void on_wake(uv_async_t *handle) {
                 on_sent(l);
         if (op_finished(&l->receive) && !l->closing)
                 on_received(l);
-        else if (l->in.greeted && !l->receive.pending && !l->closing && !l->down)
+        else if (l->in.greeted && !l->receive.pending && !l->closing && !l->down && !l->paused)
                 take_frames(l);
         if (l->closing)
                 finish_close(l);

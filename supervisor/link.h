@@ -9,6 +9,7 @@
 
 #include "common/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -33,6 +34,9 @@ int link_send(struct link *l, const uint8_t *bytes, size_t n);
 /* Stops at once, also from inside a callback, and delivers nothing more; *on_closed (may be NULL) runs on the loop when
  * the memory is gone.  Idempotent until then. */
 void link_close(struct link *l, void (*on_closed)(void *user), void *user);
-/* Number of frames taken per wake-up before other work gets a turn. */
+/* While paused nothing is read; the socket fills up and the peer waits.  To be called from on_frame or the loop. */
+void link_pause(struct link *l, bool paused);
+/* Frames taken, and time spent on them, per wake-up before other work gets a turn. */
 #define LINK_BUDGET 32
+#define LINK_BUDGET_NS 2000000u
 #define LINK_MAX_QUEUED_BYTES (8u << 20)

@@ -77,6 +77,7 @@ int taskstart_send(struct agent *a, struct job *j, struct crew_err *err) {
         r = agent_send(a, &e, NULL);
         if (r < 0)
                 return crew_fail(err, -r, "agent %s does not take the task: %s", agent_name(a), strerror(-r));
+        meter_fill(&a->in.stderr_bytes);
         agent_event(a, AGENT_EV_TASK_BEGIN);
         return 0;
 }
