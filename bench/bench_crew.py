@@ -26,7 +26,7 @@ SOURCE = Path(__file__).resolve().parent.parent
 POLICY = """agent: "{name}"
 sandbox:
   mode: deny-by-default
-  filesystem: {{read: [], write: []}}
+  filesystem: {{read: [], write: [], exec: ["{bin}/"]}}
   network: {{deny_all: true}}
   tools: {{denied: ["*"]}}
   limits: {{processes: 1024, memory: 1GiB}}
@@ -39,6 +39,9 @@ class Bench:
         self.top = Path(tempfile.mkdtemp(prefix="crewd-bench-", dir="/var/tmp"))
         self.env = {**os.environ, "CREWD_HOME": str(self.top / "home"), "LANG": "C.UTF-8"}
         (self.top / "home").mkdir()
+        (self.top / "bin").mkdir()
+        shutil.copy2(self.build / "bench/bench-kill-bare", self.top / "bin")
+        self.top.chmod(0o755)
 
     def crewctl(self, *args, check=True, **kw):
         r = subprocess.run([self.build / "cli/crewctl", *map(str, args)], env=self.env, capture_output=True, text=True, **kw)
@@ -51,7 +54,7 @@ class Bench:
         d.mkdir(exist_ok=True)
         names = [f"a{i}" for i in range(n)]
         for a in names:
-            (d / f"{a}.yaml").write_text(POLICY.format(name=a))
+            (d / f"{a}.yaml").write_text(POLICY.format(name=a, bin=self.top / "bin"))
         (d / "agent.py").write_text("#!/usr/bin/python3\n")
         (d / "agent.py").chmod(0o755)
         agents = "".join(f'  {a}: {{policy: {a}.yaml, role: r, goal: g, command: ["python3", "${{CREW_DIR}}/agent.py"], driver: exec-json}}\n'
@@ -131,9 +134,9 @@ def bench_kill(b):
             r = subprocess.run([b.build / "bench/bench-kill-bare", str(n), "1"], capture_output=True, text=True, check=True)
             bare.append(float(r.stdout))
             b.crewctl("up", "--detach", crew)
-            run = subprocess.Popen([b.build / "cli/crewctl", "exec", "--agent", "a0", "--", "python3", "-c",
-                                    f"import os,time\nfor i in range({n - 2}):\n    if os.fork() == 0: time.sleep(600)\nprint('up', flush=True)\ntime.sleep(600)"],
-                                   env=b.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+            # The same processes as the yardstick's; one of the n is the jail's pid 1.
+            run = subprocess.Popen([b.build / "cli/crewctl", "exec", "--agent", "a0", "--", b.top / "bin/bench-kill-bare", "--hold",
+                                    str(n - 1)], env=b.env, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
             run.stdout.readline()
             time.sleep(0.05)
             killed = json.loads(b.crewctl("kill", "--agent", "a0", "--json").stdout)

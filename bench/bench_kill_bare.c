@@ -2,6 +2,7 @@
 /*
  * Yardstick for kills: SIGKILL by pidfd to the init of a PID namespace that holds N sleeping processes, until it is
  * reaped, which is when the kernel has reaped them all.  usage: bench-kill-bare N ROUNDS; prints microseconds a round.
+ * bench-kill-bare --hold N makes the same N processes and waits, to be killed by somebody else: inside a jail.
  */
 #include <sched.h>
 #include <signal.h>
@@ -26,13 +27,13 @@ static double now_us(void) {
         return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
 }
 
-static void in_namespace(int n, int ready) {
+_Noreturn static void hold(int n, int ready, const char *word) {
         for (int i = 0; i < n; i++) {
                 if (fork() == 0)
                         for (;;)
                                 pause();
         }
-        if (write(ready, "r", 1) != 1)
+        if (write(ready, word, strlen(word)) < 0)
                 _exit(1);
         for (;;)
                 pause();
@@ -40,8 +41,9 @@ static void in_namespace(int n, int ready) {
 
 static double round_us(int n) {
         int pidfd = -1, ready[2];
-        struct clone_args a = {
-                .flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_PIDFD, .pidfd = (uint64_t)(uintptr_t)&pidfd, .exit_signal = SIGCHLD};
+        struct clone_args a = {.flags = CLONE_NEWUSER | CLONE_NEWPID | CLONE_PIDFD,
+                               .pidfd = (uint64_t)(uintptr_t)&pidfd,
+                               .exit_signal = SIGCHLD};
         char c;
 
         if (pipe(ready) < 0)
@@ -52,7 +54,7 @@ static double round_us(int n) {
                 exit(1);
         }
         if (pid == 0)
-                in_namespace(n - 1, ready[1]);
+                hold(n - 1, ready[1], "r");
         if (read(ready[0], &c, 1) != 1)
                 exit(1);
         usleep(20000);
@@ -68,6 +70,8 @@ static double round_us(int n) {
 }
 
 int main(int argc, char **argv) {
+        if (argc == 3 && strcmp(argv[1], "--hold") == 0)
+                hold(atoi(argv[2]) - 1, 1, "up\n");
         int n = argc > 1 ? atoi(argv[1]) : 10, rounds = argc > 2 ? atoi(argv[2]) : 5;
 
         if (n < 1 || n > 5000 || rounds < 1 || rounds > 1000) {
