@@ -143,6 +143,8 @@ static void explain_json(const struct explain *x, const struct policy_verdict *v
                 json_object_set_new(o, "section", jsonout_text(v->section));
         if (v->rule[0])
                 json_object_set_new(o, "rule", jsonout_text(v->rule));
+        if (v->detail[0])
+                json_object_set_new(o, "detail", jsonout_text(v->detail));
         if (owner)
                 json_object_set_new(o, "tripwire_of", jsonout_text(owner));
         if (!v->allowed && v->next_step[0])
@@ -155,17 +157,20 @@ static void explain_text(const struct explain *x, const struct policy_verdict *v
 
         term_init(&t, stdout);
         enum term_style style = v->allowed ? TERM_GREEN : TERM_RED;
-        const char *text = v->text;
+        /* With a detail nothing matched: the default decided, and the detail says what is listed instead. */
+        const char *text = !v->allowed && v->detail[0] ? "no rule allows it" : v->text;
         if (v->allowed && strncmp(text, "allowed by ", 11) == 0)
                 text += 8;
         printf("%s%s%s%s", term_on(&t, style), v->allowed ? "allowed" : "denied", term_off(&t, style),
-               text == v->text ? ": " : " ");
+               text == v->text + 8 ? " " : ": ");
         term_put(&t, text);
         fputc('\n', stdout);
         if (v->rule[0]) {
                 fputs("  ", stdout);
                 term_put(&t, v->rule);
-                if (v->section)
+                if (v->detail[0])
+                        fputs("  ", stdout), term_put(&t, v->detail);
+                else if (v->section)
                         printf("  %s", v->section);
                 fputc('\n', stdout);
         }
@@ -176,8 +181,6 @@ static void explain_text(const struct explain *x, const struct policy_verdict *v
         if (v->next_step[0]) {
                 fputs("  to allow it: ", stdout);
                 term_put(&t, v->next_step);
-                if (owner && !policy_network_denied(x->image))
-                        fputs(" (policy check will warn: this agent has network endpoints)", stdout);
                 fputc('\n', stdout);
         }
 }

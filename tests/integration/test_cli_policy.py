@@ -146,15 +146,15 @@ def test_explain_decides(ctl, crew, action, object_, allowed, section):
 def test_a_denial_names_the_line_and_the_owner(ctl, crew):
     r = explain(ctl, crew, "read", crew / "secret" / "y")
     lines = r.stdout.splitlines()
-    assert lines[0].startswith("denied: not in read policy")
-    assert lines[1] == f"  {crew}/reader.yaml:5  filesystem.read"
+    assert lines[0] == "denied: no rule allows it"
+    assert lines[1] == f"  {crew}/reader.yaml:5  filesystem.read lists only {crew}/data/"
     assert lines[2] == "  a tripwire: the path belongs to writer, so an attempt is recorded"
     assert lines[3].startswith('  to allow it: add "') and "filesystem.read" in lines[3]
 
 
 def test_explain_a_role_alone(ctl, crew):
     r = ctl.crewctl("policy", "explain", "--policy", crew / "reader.yaml", "connect", "evil.example.com:443")
-    assert r.returncode == 4 and r.stdout.startswith("denied: not in allowed_endpoints\n")
+    assert r.returncode == 4 and r.stdout.startswith("denied: no rule allows it\n")
 
 
 def test_explain_refuses_what_it_cannot_judge(ctl, crew):
