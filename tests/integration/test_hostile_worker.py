@@ -9,7 +9,8 @@ import time
 import pytest
 
 import crewd
-from crewlib import done_task, eventually
+from conftest import modes
+from crewlib import eventually
 from hostilelib import Bystanders, HostileCrew, begin, fds, gone, peak_kib, rss_kib
 
 HONEST = "honest"
@@ -90,3 +91,319 @@ def test_a_broken_rule_is_recorded_and_ends_the_one_who_broke_it(runner):
         eventually(lambda: fds(running.proc.pid) <= before + 2 - len(VIOLATIONS), timeout=5)
         assert running.proc.poll() is None
     assert runner.crewctl("audit", "verify").returncode == 0
+
+
+# ---- floods ----
+
+EVERYTHING_IS_READ = """
+import threading
+threading.Thread(target=lambda: [L.recv(1 << 16) for _ in iter(int, 1)], daemon=True).start()
+n = 0
+while True:
+    n += 1
+"""
+FLOODS = {
+    "stderr": "    say('stderr_text', source='agent', text=b'x' * 4096, dropped=n)",
+    "observed": "    say('observed', what='exec', detail=f'/bin/{n}' + 'x' * 900)",
+    "pong": "    say('pong', processes=n)",
+    "list": "    say('list_tools')",
+    "denied-tool": "    say('tool_call', tool=f't{n}', arguments='{}')",
+    "denied-send": "    say('send_message', target=f't{n}', payload='{}')",
+    "sends": "    say('send_message', target='honest', payload='{}')",
+    "large-sends": "    say('send_message', target='honest', payload='[' + '1,' * 400000 + '1]')",
+    "asks": "    say('send_message', target='honest', ask=True, payload='{}', deadline_ms=2**63)",
+    "empty-objects": "    say('send_message', target='honest', payload='[' + '{},' * 340000 + '{}]')",
+}
+
+
+def audit_bytes(runner, agent):
+    return (runner.home / "lib" / "t" / "audit" / agent / "log.jsonl").stat().st_size
+
+
+def test_floods_cost_the_others_little_and_the_disk_less(runner):
+    """All at full speed, one after the other, then all of them at once."""
+    crew = HostileCrew(runner).agent(HONEST)
+    for name, code in FLOODS.items():
+        crew.hostile(name, "begin()\n" + EVERYTHING_IS_READ + code, targets=[HONEST])
+    with crew.start() as running:
+        client = running.client()
+        client.subscribe()
+        memory = rss_kib(running.proc.pid)
+        for name in FLOODS:
+            with Bystanders(running, HONEST) as others:
+                begin(client, name)
+                time.sleep(0.5)
+                client.kill(name)
+            others.check(status_s=2, task_s=5)
+        assert peak_kib(running.proc.pid) - memory < 128 << 10
+        sizes = {name: audit_bytes(runner, name) >> 20 for name in FLOODS}
+        assert max(sizes.values()) <= 16, sizes
+        assert not client._failure, "a client that reads is not dropped"
+    assert runner.crewctl("audit", "verify").returncode == 0
+    cut = crew.records("stderr", "agent.stderr")
+    assert sum(r.get("dropped", 0) for r in cut) > 1 << 20, "what was cut is counted"
+
+
+def test_many_floods_at_once(runner):
+    crew = HostileCrew(runner).agent(HONEST)
+    names = ["pong", "denied-tool", "sends", "large-sends", "list"]
+    for name in names:
+        crew.hostile(name, "begin()\n" + EVERYTHING_IS_READ + FLOODS[name], targets=[HONEST])
+    with crew.start() as running:
+        client = running.client()
+        with Bystanders(running, HONEST) as others:
+            for name in names:
+                begin(client, name)
+            time.sleep(2)
+            killed = client.kill("sends", "enough")
+            assert killed.terminated.cause == crewd.Cause.OPERATOR
+        others.check(status_s=3, task_s=10)
+        for name in names:
+            client.kill(name)
+        assert running.proc.poll() is None
+
+
+# ---- those who do not listen ----
+
+DEAF = {
+    # As fast as it can, and not one answer read: the queue to it is bounded.
+    "never-reads": ("n = 0\nwhile True:\n    n += 1\n    say('tool_call', tool='t' * 63, arguments='{}')", "LIMIT"),
+    # Announces four megabytes and sends one byte now and then.
+    "half-a-frame": ("raw(struct.pack('>BQI', 1, 4 << 20, 1))\nwhile True:\n    raw(b'x')\n    time.sleep(0.2)", "HEARTBEAT"),
+    "silent": ("time.sleep(600)", "HEARTBEAT"),
+    "half-a-header": ("raw(b'\\x01\\x00')\ntime.sleep(600)", "HEARTBEAT"),
+    "reads-a-byte-a-second": ("while True:\n    L.recv(1)\n    time.sleep(1)", "HEARTBEAT"),
+    "stopped": ("import signal\nos.kill(1, signal.SIGSTOP)\ntime.sleep(600)", "HEARTBEAT"),
+}
+
+
+def test_the_deaf_and_the_mute_end_and_hold_up_nobody(runner):
+    if runner.mode != modes()[0]:
+        pytest.skip("the same code, and it takes 20 s")
+    crew = HostileCrew(runner).agent(HONEST, targets=list(DEAF))
+    for name, (code, _) in DEAF.items():
+        crew.hostile(name, "begin()\n" + code)
+    # Comes back after its first death and says hello, but is never ready.
+    crew.hostile("never-ready", "if INCARNATION == 1:\n    begin()\n    os._exit(0)\nraw(GREETING)\nhello()\nstay()\n",
+                 restart={"max": 1, "within": "60s"})
+    with crew.start() as running:
+        client = running.client()
+        memory = rss_kib(running.proc.pid)
+        begin(client, "never-ready")
+        with Bystanders(running, HONEST) as others:
+            tasks = {name: begin(client, name) for name in DEAF}
+            done = {name: t.wait(40) for name, t in tasks.items()}
+        others.check(status_s=2, task_s=5)
+        assert {n: d.terminated.cause.name for n, d in done.items()} == {n: c for n, (_, c) in DEAF.items()}
+        ends = eventually(lambda: crew.records("never-ready", "agent.terminated")[1:], timeout=10)
+        assert (ends[0]["cause"], ends[0]["reason"]) == ("start failed", "not ready within 20 s")
+        assert peak_kib(running.proc.pid) - memory < 64 << 10
+
+
+# ---- each request has one answer, whatever those who owe it do ----
+
+# A judge, hostile too, asks them all and calls tools whose returns are its own to make up; it reports every terminal
+# message that came, by request.
+ANSWERS = {
+    "answers": ("say('ask_answer', seq_of_ask, ok=True, payload='1')", "ok"),
+    "answers-twice": ("[say('ask_answer', seq_of_ask, ok=True, payload=str(i)) for i in (1, 2)]", "ok"),
+    "answers-late": ("time.sleep(1.2); say('ask_answer', seq_of_ask, ok=True, payload='1')", -32005),
+    "answers-never": ("pass", -32005),
+    "answers-and-dies": ("say('ask_answer', seq_of_ask, ok=True, payload='1'); os._exit(0)", "ok"),
+    "dies": ("os._exit(3)", -32008),
+    "dies-of-a-signal": ("import ctypes; ctypes.string_at(0)", -32008),
+    "hangs-up": ("L.close(); time.sleep(60)", -32008),
+    "breaks-the-wire": ("raw(b'x' * 100)", -32008),
+    "violates": ("say('pong', at=1)", -32008),
+    "deep": ("say('ask_answer', seq_of_ask, ok=True, payload='[' * 10000 + ']' * 10000)", -32009),
+    "duplicate-keys": ("say('ask_answer', seq_of_ask, ok=True, payload='{\"a\":1,\"a\":2}')", -32009),
+    "huge-number": ("say('ask_answer', seq_of_ask, ok=True, payload='1' + '0' * 400)", -32009),
+    "lone-surrogate": ("say('ask_answer', seq_of_ask, ok=True, payload='\"\\\\ud800\"')", -32009),
+    "two-values": ("say('ask_answer', seq_of_ask, ok=True, payload='1 2')", -32009),
+    "no-value": ("say('ask_answer', seq_of_ask, ok=True)", -32009),
+    "empty-objects": ("say('ask_answer', seq_of_ask, ok=True, payload='[' + '{},' * 300000 + '1]')", -32009),
+    "says-no": ("say('ask_answer', seq_of_ask, ok=False, error='no\\nno\\x1b[2J')", -32003),
+}
+RETURNS = {
+    "good": ("dict(outcome=1, output='{\"n\":1}')", "ok"),
+    "wrong-schema": ("dict(outcome=1, output='{\"n\":\"x\"}')", -32004),
+    "more-than-schema": ("dict(outcome=1, output='{\"n\":1,\"m\":1}')", -32004),
+    "deep": ("dict(outcome=1, output='[' * 10000 + ']' * 10000)", -32004),
+    "duplicate": ("dict(outcome=1, output='{\"n\":1,\"n\":1}')", -32004),
+    "number": ("dict(outcome=1, output='{\"n\":1e999}')", -32004),
+    "failed": ("dict(outcome=2, error='\\x1b]0;x\\x07')", -32003),
+    "never": ("None", -32005),
+}
+JUDGE = """
+_, _, task = begin()
+import json
+asks, calls, returned, got = {}, {}, {}, {}
+now = int(time.time() * 1000)
+for name in %r:
+    asks[say('send_message', target=name, ask=True, payload='1',
+             deadline_ms=now + (5000 if name == 'hangs-up' else 1000))] = name
+for name in %r:
+    calls[say('tool_call', tool='counter', arguments='{}')] = name
+returns = {%s}
+for envelope, body, message in hear_for(6.8):
+    if body == 'tool_grant':
+        what = returns[calls[envelope.corr]]
+        for _ in range(2 if calls[envelope.corr] == 'good' else 1):
+            if what:
+                say('tool_return', envelope.corr, **what)
+    if body == 'call_result':
+        name = asks.get(envelope.corr) or 'tool ' + calls[envelope.corr]
+        got.setdefault(name, []).append('ok' if message.ok else message.error.code)
+result(task.task_id, result=json.dumps(got))
+stay()
+"""
+
+
+def test_every_request_gets_exactly_one_answer(runner):
+    crew = HostileCrew(runner)
+    for name, (code, _) in ANSWERS.items():
+        crew.hostile(name, f"come_up()\nwhile True:\n    seq_of_ask = hear_of('deliver')[0].seq\n    {code}\n")
+    crew.files["out.json"] = json.dumps({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"],
+                                         "additionalProperties": False})
+    crew.tool("counter", "#!/bin/sh\necho '{}'\n", output="out.json", timeout="1s")
+    returns = ", ".join(f"{name!r}: {value}" for name, (value, _) in RETURNS.items())
+    crew.hostile("judge", JUDGE % (list(ANSWERS), list(RETURNS), returns), targets=list(ANSWERS), tools=["counter"])
+    with crew.start() as running:
+        client = running.client()
+        got = begin(client, "judge").result(30)
+        want = {name: [what] for name, (_, what) in ANSWERS.items()}
+        want |= {"tool " + name: [what] for name, (_, what) in RETURNS.items()}
+        assert got == want
+        client.stop()
+    returned, = [r for r in crew.records("judge", "message.rejected")]
+    assert (returned["type"], returned["field"]) == ("tool_return", "corr")
+    granted, ended = crew.records("judge", "tool.call"), crew.records("judge", "tool.return")
+    assert sorted(r["call"] for r in granted) == sorted(r["call"] for r in ended)
+
+
+# ---- those who go, and those who never come ----
+
+EXITS = {
+    "before-a-word": "os._exit(0)",
+    "after-greeting": "raw(GREETING); os._exit(0)",
+    "half-a-hello": "raw(GREETING); raw(struct.pack('>BQI', 1, 100, 1) + b'xx'); os._exit(0)",
+    "after-hello": "raw(GREETING); hello(); os._exit(0)",
+    "after-welcome": "raw(GREETING); hello(); hear_of('welcome'); os._exit(0)",
+    "wrong-greeting": "raw(b'\\0SP\\0\\0\\x10\\0\\0'); time.sleep(60)",
+    "wrong-name": "raw(GREETING); hello(agent='honest'); time.sleep(60)",
+    "wrong-incarnation": "raw(GREETING); hello(incarnation=INCARNATION + 1); time.sleep(60)",
+    "earlier-incarnation": "raw(GREETING); hello(incarnation=INCARNATION - 1); time.sleep(60)",
+    "ready-first": "raw(GREETING); say('ready'); time.sleep(60)",
+    "two-hellos": "raw(GREETING); hello(); hello(); time.sleep(60)",
+    "two-readies": "come_up(); five(lambda: say('ready')); stay()",
+    "result-first": "raw(GREETING); five(lambda: result('t-1')); time.sleep(60)",
+    "many-early-frames": "raw(GREETING); hello(); [say('pong') for _ in range(200)]; time.sleep(60)",
+    "large-early-frame": "raw(GREETING); five(lambda: wire(b'x' * 100000)); time.sleep(60)",
+}
+VIOLATORS = ("wrong-greeting", "wrong-name", "wrong-incarnation", "earlier-incarnation", "ready-first", "two-hellos",
+             "two-readies", "result-first", "many-early-frames", "large-early-frame")
+
+
+def test_a_worker_may_go_at_any_moment_and_a_liar_does_not_come_back(runner):
+    """The first of each behaves until the crew runs; what it is about is the second."""
+    crew = HostileCrew(runner).agent(HONEST)
+    for name, code in EXITS.items():
+        crew.hostile(name, f"if INCARNATION == 1:\n    begin()\n    os._exit(0)\n{code}\n",
+                     restart={"max": 3, "within": "60s"})
+    with crew.start() as running:
+        client = running.client()
+        before = fds(running.proc.pid)
+        with Bystanders(running, HONEST) as others:
+            tasks = {name: begin(client, name) for name in EXITS}
+            eventually(lambda: all(crew.records(n, "agent.terminated")[1:] for n in EXITS), timeout=20)
+            eventually(lambda: all(a.state in (crewd.AgentState.TERMINATED, crewd.AgentState.FAILED)
+                                   for a in client.status().agents if a.name != HONEST), timeout=20)
+        others.check(status_s=2, task_s=5)
+        outcomes = {name: t.wait(10).outcome for name, t in tasks.items()}
+        assert set(outcomes.values()) == {crewd.Outcome.TERMINATED}, outcomes
+        for name in EXITS:
+            ends = crew.records(name, "agent.terminated")
+            if name in VIOLATORS:
+                assert [e["cause"] for e in ends] == ["exit", "policy violation"], (name, ends)
+                assert crew.records(name, "message.rejected")
+            else:
+                assert [e["cause"] for e in ends] == ["exit"] * 4, (name, ends)
+        # Each had its link; two of what is open now are the bystanders' connections.
+        eventually(lambda: fds(running.proc.pid) <= before + 2 - len(EXITS), timeout=5)
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+# ---- texts ----
+
+NASTY = [
+    "a\nb\r\nc", "\x1b[2J\x1b]0;owned\x07", "\u202etxt.exe\u2066", "x\u2028y\u2029z", "\x7f\x9b31m\x85", '"},{"kind":"x',
+    "'; DROP TABLE audit; --", "\u200b\ufeff\u00ad", "\U000e0041\U0010ffff", "%s%n%d", "\\u0000\\", "[2026-01-01 00:00:00] ",
+]
+TEXTS = """
+_, _, task = begin()
+for text in %r:
+    say('tool_call', tool=text[:20], arguments='{}')
+    say('tool_call', tool='counter', arguments='{' + text)
+    say('send_message', target=text[:20], payload='1')
+    say('send_message', target='honest', payload='{' + text)
+    say('observed', what='exec', detail=text)
+    say('observed', what='limit-x', detail=text)
+    say('stderr_text', source=text[:20], text=text)
+say('stderr_text', text=bytes(range(256)) * 16)
+say('exec_exit', 1, error=%r)
+result(task.task_id, outcome=2, error=''.join(%r))
+stay()
+"""
+
+
+def test_no_text_makes_a_second_line_or_reaches_the_terminal(runner):
+    crew = HostileCrew(runner).agent(HONEST)
+    crew.tool("counter", "#!/bin/sh\necho '{}'\n")
+    crew.hostile("nasty", TEXTS % (NASTY, NASTY[1], NASTY), targets=[HONEST], tools=["counter"])
+    with crew.start() as running:
+        client = running.client()
+        client.subscribe()
+        done = begin(client, "nasty").wait(20)
+        assert done.outcome == crewd.Outcome.FAILED and "\x1b" not in done.error
+        status = runner.crewctl("status").stdout
+        events = [e.text for e in client.events(timeout=0.3)]
+    logs = runner.crewctl("logs", "--agent", "nasty", "--last", "1000").stdout
+    raw = (runner.home / "lib" / "t" / "audit" / "nasty" / "log.jsonl").read_bytes()
+    assert all(0x20 <= b < 0x7f or b == 0x0a for b in raw)
+    records = [json.loads(line) for line in raw.splitlines()]
+    assert [r["seq"] for r in records] == list(range(1, len(records) + 1))
+    assert any(r.get("tool") == NASTY[1] for r in records), "what it said is kept, byte for byte"
+    # One line of text a record, and nothing that acts on a terminal or on the eye.
+    assert len(logs.splitlines()) == len(records)
+    for shown in (logs, status, running.log()):
+        assert not set(shown) & set("\x1b\x07\r\x7f\x9b\x85\u202e\u2066\u2028\u2029\u200b\ufeff\u00ad\U000e0041"), shown
+    assert not [t for t in events if set(t) & set("\x1b\x07")]
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+# ---- while it also does what any jailed program can do ----
+
+def test_a_fork_bomb_that_talks_stays_in_its_jail(runner):
+    crew = HostileCrew(runner).agent(HONEST)
+    crew.hostile("bomb", """
+begin()
+try:
+    if os.fork() == 0:
+        while True:
+            try:
+                os.fork()
+            except OSError:
+                pass
+except OSError:
+    pass
+while True:
+    say('observed', what='exec', detail='boom')
+""")
+    with crew.start() as running:
+        client = running.client()
+        with Bystanders(running, HONEST) as others:
+            begin(client, "bomb")
+            time.sleep(2)
+            assert client.kill("bomb").terminated.processes_killed > 20
+        others.check(status_s=5, task_s=15)
+        assert running.proc.poll() is None

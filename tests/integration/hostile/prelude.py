@@ -52,12 +52,16 @@ def say(body, corr=0, **values):
     return seq
 
 
-def take(n):
+def need(n):
     while len(_in) < n:
         got = L.recv(1 << 16)
         if not got:
             os._exit(0)
         _in.extend(got)
+
+
+def take(n):
+    need(n)
     data = bytes(_in[:n])
     del _in[:n]
     return data
@@ -70,7 +74,10 @@ def hear():
         take(len(GREETING))
         _greeted = True
     while True:
-        envelope, body, message = decode_envelope(take(struct.unpack(">BQI", take(13))[1] - 4))
+        need(13)
+        n = struct.unpack(">BQI", _in[:13])[1] + 9
+        need(n)
+        envelope, body, message = decode_envelope(take(n)[13:])
         if body != "ping":
             return envelope, body, message
         say("pong", envelope.seq, processes=1)
@@ -81,6 +88,18 @@ def hear_of(*wanted):
         got = hear()
         if got[1] in wanted:
             return got
+
+
+def hear_for(seconds):
+    """All frames of so many seconds."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        L.settimeout(left)
+        try:
+            yield hear()
+        except TimeoutError:
+            break
+    L.settimeout(None)
 
 
 def hello(**values):
