@@ -272,11 +272,27 @@ static void open_v2(void) {
         }
 }
 
-static const struct host *find_host(void) {
+/*
+ * crewctl sandbox uses the trees whose limits it needs and no other: processes are limited by RLIMIT_NPROC, which counts
+ * per user namespace, the pid namespace kills, and nobody freezes or counts.
+ */
+static void drop_trees(const struct plan_limits *l) {
+        const bool keep[TREE_N] = {
+                [V2] = !host.base[V1_MEMORY][0], [V1_MEMORY] = l->memory_bytes != 0, [V1_CPU] = l->cpu_milli != 0};
+
+        for (int t = 0; t < TREE_N; t++)
+                if (!keep[t])
+                        host.base[t][0] = '\0';
+}
+
+/* only: see drop_trees(); NULL: all that there are. */
+static const struct host *find_host_for(const struct plan_limits *only) {
         if (host.known)
                 return &host;
         host.known = true;
         find_mounts();
+        if (only)
+                drop_trees(only);
         for (int t = V1_MEMORY; t < TREE_N; t++) {
                 char top[PATH_MAX];
                 bool usable = host.base[t][0] && make_top(host.base[t], top) == 0;
@@ -287,6 +303,10 @@ static const struct host *find_host(void) {
         if (host.base[V2][0])
                 host.base[V1_FREEZER][0] = '\0'; /* the version 2 freezer lets SIGKILL through */
         return &host;
+}
+
+static const struct host *find_host(void) {
+        return find_host_for(NULL);
 }
 
 /* --- making one --- */
@@ -396,13 +416,8 @@ bool cgroup_is_v2(void) {
         return statfs("/sys/fs/cgroup", &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
 }
 
-/* Processes are limited by RLIMIT_NPROC, which counts per user namespace; the pid namespace kills. */
-static bool sandbox_needs(enum tree t, const struct plan_limits *l) {
-        return t == V2 ? host.v2_limits != 0 : (t == V1_MEMORY && l->memory_bytes) || (t == V1_CPU && l->cpu_milli);
-}
-
 int cgroup_make(struct cgroup *g, const struct plan *plan, struct crew_err *err) {
-        const struct host *h = find_host();
+        const struct host *h = find_host_for(plan->flags & PLAN_SANDBOX ? &plan->limits : NULL);
         int r = 0;
 
         *g = CGROUP_NULL;
@@ -411,11 +426,8 @@ int cgroup_make(struct cgroup *g, const struct plan *plan, struct crew_err *err)
                 any |= h->base[t][0] != '\0';
         if (any)
                 make_name(g->name, plan->crew);
-        for (int t = 0; r == 0 && t < TREE_N; t++) {
-                if ((plan->flags & PLAN_SANDBOX) && !sandbox_needs((enum tree)t, &plan->limits))
-                        continue;
+        for (int t = 0; r == 0 && t < TREE_N; t++)
                 r = t == V2 ? make_v2(g, &plan->limits) : make_v1(g, (enum tree)t, &plan->limits);
-        }
         if (r < 0) {
                 cgroup_close(g);
                 cgroup_remove(g->name);
