@@ -119,6 +119,18 @@ bool agent_event(struct agent *a, enum agent_event event) {
 
 /* --- frames out --- */
 
+bool agent_takes_message(const struct agent *a) {
+        size_t frames, bytes = a->in.link ? link_queued(a->in.link, &frames) : 0;
+
+        return bytes == 0 || (bytes < AGENT_MESSAGES_BYTES && frames < AGENT_MESSAGES_MAX);
+}
+
+bool agent_takes_answer(const struct agent *a, size_t n) {
+        size_t bytes = a->in.link ? link_queued(a->in.link, NULL) : 0;
+
+        return n <= AGENT_SHORT_ANSWER || bytes == 0 || bytes + n <= AGENT_ANSWERS_BYTES;
+}
+
 int agent_send(struct agent *a, Crew__Envelope *e, uint64_t *seq) {
         struct crew_err err = CREW_ERR_NULL;
         _cleanup_free_ uint8_t *bytes = NULL;

@@ -138,6 +138,14 @@ bool agent_usable(const struct agent *a);
 /* A replacement is on its way. */
 bool agent_coming(const struct agent *a);
 
+/* Its link has room for messages of others, or for a long answer: both leave some to crewd's own frames, so that nobody can
+ * fill an agent's queue and have it killed for not reading. */
+#define AGENT_MESSAGES_BYTES (1u << 20)
+#define AGENT_MESSAGES_MAX 64u
+#define AGENT_ANSWERS_BYTES (4u << 20)
+#define AGENT_SHORT_ANSWER 4096u
+bool agent_takes_message(const struct agent *a);
+bool agent_takes_answer(const struct agent *a, size_t n);
 /* Packs and queues a frame to the worker; *seq (may be NULL) gets its number.  -EAGAIN: the link's queue is full. */
 int agent_send(struct agent *a, Crew__Envelope *e, uint64_t *seq);
 /* As agent_send, for frames that must not be lost: a worker that does not read is killed. */

@@ -135,6 +135,8 @@ static int deliver(const struct router_message *m, uint64_t *seq, void *user) {
 
         if (!agent_usable(to))
                 return -EPIPE;
+        if (!agent_takes_message(to))
+                return -EAGAIN;
         if (journal_message(from, true, agent_name(to), m->ask, m->payload, to->in.seq_out + 1) < 0 ||
             journal_message(to, false, agent_name(from), m->ask, m->payload, to->in.seq_out + 1) < 0)
                 return -EIO;

@@ -58,7 +58,7 @@ struct link {
 
         struct spwire_in in;
         struct queued *head, **tail; /* while anything is here, send is pending on the head */
-        size_t queued_bytes;
+        size_t queued_bytes, n_queued;
 
         bool up, down, closing, send_broken, paused;
         void (*on_closed)(void *user);
@@ -148,7 +148,7 @@ static void drop_queue(struct link *l) {
                 free(q);
         }
         l->tail = &l->head;
-        l->queued_bytes = 0;
+        l->queued_bytes = l->n_queued = 0;
 }
 
 static void start_send(struct link *l) {
@@ -173,6 +173,7 @@ static void on_sent(struct link *l) {
                 if (!l->head)
                         l->tail = &l->head;
                 l->queued_bytes -= q->n;
+                l->n_queued--;
                 free(q);
         }
         if (l->head)
@@ -206,6 +207,7 @@ static int enqueue(struct link *l, struct queued *q) {
         *l->tail = q;
         l->tail = &q->next;
         l->queued_bytes += q->n;
+        l->n_queued++;
         if (l->head == q)
                 start_send(l);
         return 0;
@@ -217,6 +219,12 @@ static struct queued *queued_new(size_t n) {
         if (q)
                 *q = (struct queued){.n = n};
         return q;
+}
+
+size_t link_queued(const struct link *l, size_t *frames) {
+        if (frames)
+                *frames = l->n_queued;
+        return l->queued_bytes;
 }
 
 int link_send(struct link *l, const uint8_t *bytes, size_t n) {

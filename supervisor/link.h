@@ -34,6 +34,8 @@ int link_send(struct link *l, const uint8_t *bytes, size_t n);
 /* Stops at once, also from inside a callback, and delivers nothing more; *on_closed (may be NULL) runs on the loop when
  * the memory is gone.  Idempotent until then. */
 void link_close(struct link *l, void (*on_closed)(void *user), void *user);
+/* Bytes and (when frames is not NULL) frames that are queued: the peer has not made room for them yet. */
+size_t link_queued(const struct link *l, size_t *frames);
 /* While paused nothing is read; the socket fills up and the peer waits.  To be called from on_frame or the loop. */
 void link_pause(struct link *l, bool paused);
 /* Frames taken, and time spent on them, per wake-up before other work gets a turn. */

@@ -36,11 +36,15 @@ struct toolgate *toolgate_free(struct toolgate *t) {
 }
 
 void toolgate_reply(struct agent *a, uint64_t corr, const struct call_reply *reply) {
+        static const struct call_reply too_much = {.code = CALL_QUEUE_FULL,
+                                                   .message = "the answer was dropped: too many others are unread"};
         char message[1024], rule[640], step[256], *steps[1] = {step};
         Crew__CallError error = CREW__CALL_ERROR__INIT;
         Crew__CallResult body = CREW__CALL_RESULT__INIT;
         Crew__Envelope e = CREW__ENVELOPE__INIT;
 
+        if (reply->ok && !agent_takes_answer(a, strlen(reply->result)))
+                reply = &too_much;
         body.ok = reply->ok;
         if (reply->ok) {
                 body.result = (char *)reply->result;

@@ -407,3 +407,34 @@ while True:
             assert client.kill("bomb").terminated.processes_killed > 20
         others.check(status_s=5, task_s=15)
         assert running.proc.poll() is None
+
+
+def test_nobody_can_fill_anothers_queue_until_it_dies(runner):
+    """The slow one reads a megabyte a second and works on; what others send it must not look like its fault."""
+    crew = HostileCrew(runner)
+    crew.hostile("slow", """
+begin()
+import json
+for i in range(40):
+    L.recv(1 << 16)
+    time.sleep(0.05)
+    say('tool_call', tool='t' * 63, arguments='{}')
+stay()
+""")
+    for name in ("large-sends", "sends"):
+        crew.hostile(name, "begin()\n" + EVERYTHING_IS_READ + FLOODS[name].replace("honest", "slow"), targets=["slow"])
+    with crew.start() as running:
+        client = running.client()
+        memory = rss_kib(running.proc.pid)
+        for name in ("slow", "large-sends", "sends"):
+            begin(client, name)
+        time.sleep(3)
+        slow = next(a for a in client.status().agents if a.name == "slow")
+        assert slow.state == crewd.AgentState.WORKING, slow.last_cause
+        assert peak_kib(running.proc.pid) - memory < 64 << 10
+        for name in ("large-sends", "sends"):
+            client.kill(name)
+        for name in ("large-sends", "sends"):  # what did not get through is not on record as sent
+            sent, got = crew.records(name, "message.sent"), crew.records("slow", "message.received")
+            assert sum(r["to"] == "slow" for r in sent) == sum(r["from"] == name for r in got)
+        client.stop()
