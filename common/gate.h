@@ -10,8 +10,8 @@
 #include <stdint.h>
 
 #define GATE_NAME_MAX 256
-/* Where the capture listeners are bound inside each jail, on 127.0.0.1 and ::1; privileged, so an agent can never bind them.
- * The redirections to them are in common/netrules.h. */
+/* Where the capture listeners are bound inside each jail, on 127.0.0.1 and ::1; privileged, so an agent can never bind
+ * them. The redirections to them are in common/netrules.h. */
 #define GATE_TCP_PORT 1
 #define GATE_UDP_PORT 53
 

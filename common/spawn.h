@@ -19,8 +19,8 @@ enum spawn_op {
         SPAWN_THAW,
         SPAWN_STATS, /* ask for struct spawn_stats of .id */
         /* spawner -> crewd */
-        SPAWN_READY = 64, /* fds: pidfd, then the capture listeners (tcp4, tcp6, udp4, udp6) if PLAN_NETRULES, then the seccomp
-                             listener if PLAN_NOTIFY */
+        SPAWN_READY = 64, /* fds: pidfd, then the capture listeners (tcp4, tcp6, udp4, udp6) if PLAN_NETRULES, then the
+                             seccomp listener if PLAN_NOTIFY */
         SPAWN_FAILED,     /* .errno_, .step, .text; nothing of the jail is left */
         SPAWN_EXITED,     /* whole tree reaped, cgroup removed */
         SPAWN_STATS_REPLY,
@@ -52,8 +52,8 @@ struct spawn_stats {
 };
 
 struct spawn_exit {
-        int32_t code;   /* exit code of the jail's pid 1, -1 when signalled */
-        int32_t signal; /* terminating signal, 0 when exited */
+        int32_t code;       /* exit code of the jail's pid 1, -1 when signalled */
+        int32_t signal;     /* terminating signal, 0 when exited */
         uint32_t processes; /* alive when the kill was sent, 0 when it exited by itself */
         uint32_t oom_kills;
         uint64_t kill_ns; /* kill sent to all reaped; 0 when it exited by itself */

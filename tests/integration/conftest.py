@@ -19,6 +19,9 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent.parent
+# Where the programs that run outside a jail come from, when that is another build (script/test: a sanitized one).
+SANITIZED = os.environ.get("CREWD_SANITIZED")
+OUTSIDE = {"crewctl", "crewd", "crew-evidence", "crew-gateway"}
 BUILD = Path(os.environ.get("CREWD_BUILD", SOURCE / "build")).resolve()
 PROGRAMS = {
     "cli/crewctl": True,
@@ -55,7 +58,7 @@ def stage(build):
     bindir = top / "bin"
     bindir.mkdir(mode=0o755)
     for rel, required in PROGRAMS.items():
-        src = build / rel
+        src = (Path(SANITIZED) if SANITIZED and Path(rel).name in OUTSIDE else build) / rel
         if src.exists():
             shutil.copy2(src, bindir / src.name)
             (bindir / src.name).chmod(0o755)
