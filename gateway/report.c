@@ -21,9 +21,12 @@ int report_send(struct report *r, enum gate_op op, uint32_t id) {
         return send_msg(r, &m);
 }
 
-static struct gate_msg *find(struct report *r, const struct gate_msg *m) {
+/* Also counts how many different ones this instance has in the window. */
+static struct gate_msg *find(struct report *r, const struct gate_msg *m, unsigned *different) {
+        *different = 0;
         for (size_t i = 0; i < r->n; i++) {
                 struct gate_msg *p = &r->pending[i];
+                *different += p->id == m->id;
                 if (p->id == m->id && p->proto == m->proto && p->port == m->port && strcmp(p->name, m->name) == 0)
                         return p;
         }
@@ -33,9 +36,17 @@ static struct gate_msg *find(struct report *r, const struct gate_msg *m) {
 int report_denied(struct report *r, uint32_t id, enum gate_proto proto, uint32_t port, const char *name) {
         struct gate_msg m = {.op = GATE_DENIED, .id = id, .proto = proto, .port = port, .count = 1};
         struct gate_msg *same;
+        unsigned different;
 
         snprintf(m.name, sizeof(m.name), "%s", name);
-        if ((same = find(r, &m))) {
+        same = find(r, &m, &different);
+        /* A jail that makes names up may not keep crewd, and through the blocking socket every other jail, waiting. */
+        if (!same && different >= REPORT_DIFFERENT_MAX) {
+                m.port = 0;
+                snprintf(m.name, sizeof(m.name), "%s", REPORT_OTHERS);
+                same = find(r, &m, &different);
+        }
+        if (same) {
                 same->count++;
                 return 0;
         }

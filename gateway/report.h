@@ -11,6 +11,8 @@
 #include <stddef.h>
 
 #define REPORT_SLOTS 256
+#define REPORT_DIFFERENT_MAX 32 /* of one instance in a window; the others are counted together */
+#define REPORT_OTHERS "(others)"
 
 struct report {
         int fd;
