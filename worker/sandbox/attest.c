@@ -97,6 +97,38 @@ static int check_status(const char *text, struct spawn_attestation *att, struct 
         return 0;
 }
 
+static int filters_of(const char *text) {
+        const char *v = status_value(text, "Seccomp_filters");
+        return v ? atoi(v) : -1; /* since Linux 5.9 */
+}
+
+/* Mode 2 says that there is a filter, not that it is ours: the listener of PLAN_NOTIFY is one too. */
+static int check_filters(const char *text, const struct plan *plan, struct crew_err *err) {
+        static int inherited = -2;
+        char own[4096];
+
+        if (inherited == -2) {
+                _cleanup_close_ int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
+                int r = read_status(self, own, sizeof(own), err);
+                if (r < 0)
+                        return r;
+                inherited = filters_of(own);
+        }
+        int want = inherited + 1 + (plan->flags & PLAN_NOTIFY ? 1 : 0), have = filters_of(text);
+        return inherited < 0 || have == want
+                       ? 0
+                       : crew_fail(err, EPERM, "the child has %d system call filters, must be %d", have, want);
+}
+
+/* Rootless, the kernel does not let them be dropped. */
+static int check_groups(const char *text, const struct plan *plan, struct crew_err *err) {
+        const char *v = status_value(text, "Groups");
+
+        if (!(plan->flags & PLAN_ROOT_MODE))
+                return 0;
+        return v && v[strspn(v, " \t")] == '\n' ? 0 : crew_fail(err, EPERM, "the child is in supplementary groups");
+}
+
 int attest_child(int proc_dir, const struct plan *plan, struct spawn_attestation *att, struct crew_err *err) {
         const uint64_t *own = NULL;
         uint64_t ns[NS_N] = {0};
@@ -119,5 +151,7 @@ int attest_child(int proc_dir, const struct plan *plan, struct spawn_attestation
         att->ns_net = ns[3];
         att->ns_ipc = ns[4];
         att->ns_uts = ns[5];
-        return check_status(text, att, err);
+        if ((r = check_status(text, att, err)) < 0 || (r = check_filters(text, plan, err)) < 0)
+                return r;
+        return check_groups(text, plan, err);
 }
