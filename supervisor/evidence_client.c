@@ -190,13 +190,13 @@ int evidence_suffices(const struct evidence *e, bool root_mode, const struct pol
                 without & EVIDENCE_NOTIFY ? " seccomp notification" : "", policy_file(p));
 }
 
-void evidence_watch(struct evidence *e, uint32_t id, const struct spawn_attestation *att, const char *paths,
-                    size_t paths_len, int notify_fd) {
+int evidence_watch(struct evidence *e, uint32_t id, const struct spawn_attestation *att, const char *paths,
+                   size_t paths_len, int notify_fd) {
         struct evidence_msg m = {.op = EVIDENCE_WATCH, .id = id, .pid = att->pid, .uid = att->host_uid};
         size_t at = 0;
 
         if (!e)
-                return;
+                return 0; /* evidence_suffices() has decided that */
         /* Whole paths only; what does not fit goes into the next message. */
         do {
                 size_t n = 0;
@@ -210,11 +210,14 @@ void evidence_watch(struct evidence *e, uint32_t id, const struct spawn_attestat
                         at += k;
                 }
                 m.path_len = (uint32_t)n;
-                channel_send(e->channel, &m, &notify_fd, notify_fd >= 0 ? 1 : 0);
+                int r = channel_send(e->channel, &m, &notify_fd, notify_fd >= 0 ? 1 : 0);
+                if (r < 0)
+                        return r;
                 notify_fd = -1;
                 if (n == 0)
                         break;
         } while (at < paths_len);
+        return 0;
 }
 
 int evidence_forget(struct evidence *e, uint32_t id) {

@@ -35,7 +35,8 @@ uint32_t evidence_missing_bit(const struct evidence *e, bool root_mode);
 int evidence_suffices(const struct evidence *e, bool root_mode, const struct policy_image *p, struct crew_err *err);
 
 /* notify_fd stays the caller's. */
-void evidence_watch(struct evidence *e, uint32_t id, const struct spawn_attestation *att, const char *paths,
-                    size_t paths_len, int notify_fd);
+/* Negative: it was not told, so this instance is not watched. */
+int evidence_watch(struct evidence *e, uint32_t id, const struct spawn_attestation *att, const char *paths,
+                   size_t paths_len, int notify_fd);
 /* 0: agent->forgetting is cleared once nothing more of it can come. */
 int evidence_forget(struct evidence *e, uint32_t id);

@@ -81,10 +81,10 @@ void gateway_close(struct gateway *g) {
         free(g);
 }
 
-void gateway_add(struct gateway *g, uint32_t id, const int *fds) {
+int gateway_add(struct gateway *g, uint32_t id, const int *fds) {
         struct gate_msg m = {.op = GATE_ADD, .id = id};
 
-        channel_send(g->channel, &m, fds, GATEWAY_LISTENERS);
+        return channel_send(g->channel, &m, fds, GATEWAY_LISTENERS);
 }
 
 void gateway_remove(struct gateway *g, uint32_t id) {

@@ -16,6 +16,7 @@ struct gateway;
 
 int gateway_open(struct crewd *c, int fd, struct gateway **out, struct crew_err *err);
 void gateway_close(struct gateway *g);
-/* fds: the capture listeners; they stay the caller's. */
-void gateway_add(struct gateway *g, uint32_t id, const int *fds);
+/* fds: the capture listeners; they stay the caller's.  Negative: the gateway does not have them, so what is dialled is
+ * refused without a record. */
+int gateway_add(struct gateway *g, uint32_t id, const int *fds);
 void gateway_remove(struct gateway *g, uint32_t id);

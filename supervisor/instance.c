@@ -182,18 +182,23 @@ static bool notify_expected(const struct agent *a) {
         return evidence_wants_notify(a->crewd->evidence);
 }
 
-static void hand_out(struct agent *a, int *fds, size_t n_fds) {
+/* True when it is watched as its policy wants. */
+static bool hand_out(struct agent *a, int *fds, size_t n_fds) {
         struct crewd *c = a->crewd;
         size_t at = 1;
 
         if (c->gateway && n_fds >= at + 4) {
-                gateway_add(c->gateway, a->in.id, fds + at);
+                if (gateway_add(c->gateway, a->in.id, fds + at) < 0)
+                        journal_evidence_lost(a, "gateway", 0, "crew-gateway does not take its listeners");
                 at += 4;
         }
         int notify = notify_expected(a) && n_fds > at ? fds[at] : -1;
-        evidence_watch(c->evidence, a->in.id, &a->in.att, a->in.watch, a->in.watch_len, notify);
+        int r = evidence_watch(c->evidence, a->in.id, &a->in.att, a->in.watch, a->in.watch_len, notify);
         free(a->in.watch);
         a->in.watch = NULL;
+        if (r < 0)
+                journal_evidence_lost(a, "crew-evidence", 0, "crew-evidence could not be told of it");
+        return r == 0 || (evidence_allowed_features(a->decl->policy) & 1u << PLAN_FEATURE_EVIDENCE);
 }
 
 static void violate(struct agent *a, const char *text) {
@@ -239,8 +244,11 @@ void instance_on_spawned(struct agent *a, const struct spawn_attestation *att, i
         in->att = *att;
         in->att.degraded |= evidence_missing_bit(a->crewd->evidence, a->crewd->root_mode);
         in->attested = true;
-        hand_out(a, fds, n_fds);
-        admit(a);
+        if (hand_out(a, fds, n_fds))
+                admit(a);
+        else
+                death_kill(a, CREW__CAUSE__CAUSE_START_FAILED, "crewd",
+                           "it cannot be watched: crew-evidence takes no more");
 }
 
 /* --- link --- */
