@@ -104,16 +104,13 @@ static int filters_of(const char *text) {
 
 /* Mode 2 says that there is a filter, not that it is ours: the listener of PLAN_NOTIFY is one too. */
 static int check_filters(const char *text, const struct plan *plan, struct crew_err *err) {
-        static int inherited = -2;
+        _cleanup_close_ int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
         char own[4096];
+        int r = self < 0 ? crew_fail_errno(err, "cannot open /proc/self") : read_status(self, own, sizeof(own), err);
 
-        if (inherited == -2) {
-                _cleanup_close_ int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
-                int r = read_status(self, own, sizeof(own), err);
-                if (r < 0)
-                        return r;
-                inherited = filters_of(own);
-        }
+        if (r < 0)
+                return r;
+        int inherited = filters_of(own);
         int want = inherited + 1 + (plan->flags & PLAN_NOTIFY ? 1 : 0), have = filters_of(text);
         return inherited < 0 || have == want
                        ? 0
