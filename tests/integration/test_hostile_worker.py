@@ -10,8 +10,8 @@ import pytest
 
 import crewd
 from conftest import modes
-from crewlib import eventually
-from hostilelib import Bystanders, HostileCrew, begin, fds, gone, peak_kib, rss_kib
+from crewlib import eventually, outside
+from hostilelib import Bystanders, HostileCrew, begin, fds, peak_kib, rss_kib
 
 HONEST = "honest"
 
@@ -438,3 +438,81 @@ stay()
             sent, got = crew.records(name, "message.sent"), crew.records("slow", "message.received")
             assert sum(r["to"] == "slow" for r in sent) == sum(r["from"] == name for r in got)
         client.stop()
+
+
+# ---- the network that is none ----
+
+STORMS = {
+    "dials": """
+begin()
+held = []
+import errno
+while True:
+    s = socket.socket()
+    s.setblocking(False)
+    s.connect_ex((f'10.{len(held) % 250}.1.1', 1 + len(held) % 60000))
+    held.append(s)
+    if len(held) > 200:
+        for s in held: s.close()
+        held = []
+""",
+    "names": """
+begin()
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+n = 0
+while True:
+    n += 1
+    label = f'n{n}'.encode()
+    s.sendto(struct.pack('>HHHHHH', n & 65535, 256, 1, 0, 0, 0) + bytes([len(label)]) + label + b'\\0\\0\\1\\0\\1', ('127.0.0.1', 53))
+""",
+    "garbage": """
+begin()
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    for bad in (b'', b'\\0' * 11, os.urandom(512), b'\\0' * 4 + b'\\0\\1' + b'\\0' * 6 + b'\\xc0\\x0c\\0\\1\\0\\1', b'\\xff' * 65000):
+        try:
+            s.sendto(bad, ('127.0.0.1', 53))
+        except OSError:
+            pass
+""",
+}
+QUIET = """
+_, _, task = begin()
+import json
+out = []
+for i in range(5):
+    t = time.monotonic()
+    try:
+        with socket.create_connection(('192.0.2.7', 443), 10) as s:
+            out.append(f'got {s.recv(1)}')
+    except OSError as e:
+        out.append(type(e).__name__)
+    out.append(time.monotonic() - t)
+result(task.task_id, result=json.dumps(out))
+stay()
+"""
+
+
+def test_one_jails_dials_and_names_do_not_keep_anothers_waiting(runner):
+    crew = HostileCrew(runner).agent(HONEST)
+    for name, code in STORMS.items():
+        crew.hostile(name, code)
+    crew.hostile("quiet", QUIET)
+    with crew.start() as running:
+        client = running.client()
+        gateway = next(pid for pid, comm in outside(running.proc.pid).items() if comm == "crew-gateway")
+        memory, open_files = rss_kib(gateway), fds(gateway)
+        with Bystanders(running, HONEST) as others:
+            for name in STORMS:
+                begin(client, name)
+            time.sleep(1)
+            out = begin(client, "quiet").result(30)
+            assert rss_kib(gateway) - memory < 16 << 10 and fds(gateway) <= open_files + 1
+            for name in STORMS:
+                client.kill(name)
+        others.check(status_s=2, task_s=10)
+        assert set(out[::2]) <= {"ConnectionRefusedError", "ConnectionResetError"} and max(out[1::2]) < 2, out
+        eventually(lambda: sum(r.get("count", 1) for r in crew.records("quiet", "network.denied")) == 5, timeout=5)
+        sizes = {name: audit_bytes(runner, name) >> 20 for name in STORMS}
+        assert max(sizes.values()) <= 8, sizes
+    assert runner.crewctl("audit", "verify").returncode == 0
