@@ -215,12 +215,12 @@ static int compare_hashes(const void *a, const void *b) {
 }
 
 static bool close_object(struct scan *s, size_t first) {
-        uint64_t *keys = s->keys + first;
         size_t n = s->n_keys - first;
 
         s->n_keys = first;
         if (n < 2)
                 return true;
+        uint64_t *keys = s->keys + first;
         qsort(keys, n, sizeof(*keys), compare_hashes);
         for (size_t i = 1; i < n; i++)
                 if (keys[i] == keys[i - 1])

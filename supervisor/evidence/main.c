@@ -74,21 +74,6 @@ static const int syscalls[] = {
         SYS_exit_group,
 };
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SANITIZED 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define SANITIZED 1
-#endif
-#ifdef SANITIZED
-/* The leak checker needs ptrace and a thread at exit, which the filter refuses; the other checks stand. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void) {
-        return "detect_leaks=0";
-}
-#endif
-
 static struct server server = {.epoll = -1, .crewd = {.fd = -1}};
 
 static void on_term(int sig) {

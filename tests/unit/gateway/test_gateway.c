@@ -5,6 +5,7 @@
  */
 #include "common/gate.h"
 #include "common/netrules.h"
+#include "common/sanitized.h"
 #include "common/util.h"
 
 #include <arpa/inet.h>
@@ -220,6 +221,8 @@ static void dials_are_reset_and_names_refused_and_each_is_reported(void **state)
 }
 
 static void the_gateway_is_confined(void **state) {
+        if (CREW_SANITIZED)
+                return; /* such a build is not */
         char path[64], *text = NULL;
         int gate, status;
         pid_t gateway = start_gateway(&gate);

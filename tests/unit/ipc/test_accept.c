@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The accept pipeline, with frames made byte by byte where a well-behaved packer could not make them. */
+#include "common/sanitized.h"
 #include "common/util.h"
 #include "ipc-schema/ipc.h"
 
@@ -445,12 +446,8 @@ static size_t heap_in_use(void) {
 }
 
 /* The address sanitizer has its own allocator, which mallinfo2() does not see. */
-#if defined(__SANITIZE_ADDRESS__)
+#if CREW_SANITIZED
 #define SEES_HEAP false
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SEES_HEAP false
-#endif
 #endif
 #ifndef SEES_HEAP
 #define SEES_HEAP true

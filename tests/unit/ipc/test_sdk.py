@@ -355,7 +355,11 @@ class ClientTests(unittest.TestCase):
             c.status()
 
     def test_another_protocol_is_refused(self):
-        with FakeCrewd(lambda s: s.conn.sendall(b"HTTP/1.1 400\r\n\r\n"), greet=False) as s:
+        def script(s):
+            s.conn.sendall(b"HTTP/1.1 400\r\n\r\n")
+            s.conn.recv(64)  # until the client has said its greeting
+
+        with FakeCrewd(script, greet=False) as s:
             with self.assertRaises(crewd.ProtocolError):
                 crewd.Client(path=s.path, timeout=5)
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Programs under a real worker: tasks of both drivers, deadlines, strays, stderr, exec, shutdown, the link's end. */
+#include "common/sanitized.h"
 #include "common/util.h"
 #include "fake_crewd.h"
 #include "worker/worker.h"
@@ -571,7 +572,7 @@ static void memory_of_a_large_task_is_given_back(void **state) {
         fake_task(&f, "t-1", input, 0);
         assert_int_equal(fake_result(&f)->outcome, CREW__OUTCOME__OUTCOME_OK);
         fake_processes_become(&f, 1);
-#ifndef __SANITIZE_ADDRESS__ /* which keeps freed memory on purpose */
+#if !CREW_SANITIZED /* which keeps freed memory on purpose */
         assert_true(private_dirty_kib(&f) <= idle + 256);
 #endif
         assert_true(idle > 0);
