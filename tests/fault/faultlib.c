@@ -6,6 +6,7 @@
  *   FAULT_CALL     a name of the table below; "malloc" is every way to allocate
  *   FAULT_NTH      which call of that name fails, from 1; 0: none, they are only counted
  *   FAULT_FOREVER  set: all calls from that one on fail
+ *   FAULT_OWN      set: calls of the program itself only, not of the libraries it is linked with
  *   FAULT_LOG      an existing file: gets a line for the first call that failed, and one with the count at exit
  *
  * Calls that libc makes inside itself (fopen's open) are not seen; those that it allocates with are.
@@ -26,7 +27,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum call { MALLOC, SOCKET, ACCEPT, OPEN, WRITE, FSYNC, FALLOCATE, FORK, THREAD, RECV, SEND, FCNTL, CALL_N };
+enum call { MALLOC, SOCKET, ACCEPT, OPEN, WRITE, FSYNC, FALLOCATE, FORK, THREAD, RECV, SEND, CALL_N };
 
 static const struct {
         const char *name;
@@ -35,12 +36,12 @@ static const struct {
         [MALLOC] = {"malloc", ENOMEM},       [SOCKET] = {"socket", EMFILE}, [ACCEPT] = {"accept", EMFILE},
         [OPEN] = {"open", EMFILE},           [WRITE] = {"write", ENOSPC},   [FSYNC] = {"fsync", EIO},
         [FALLOCATE] = {"fallocate", ENOSPC}, [FORK] = {"fork", EAGAIN},     [THREAD] = {"thread", EAGAIN},
-        [RECV] = {"recv", ENOMEM},           [SEND] = {"send", ENOBUFS},    [FCNTL] = {"fcntl", EMFILE},
+        [RECV] = {"recv", ENOMEM},           [SEND] = {"send", ENOBUFS},
 };
 
 static enum call chosen = CALL_N;
 static long nth;
-static bool forever;
+static bool forever, own;
 static int log_fd = -1;
 static atomic_long count;
 
@@ -57,8 +58,14 @@ static void say(const char *what, long n, const void *from) {
         (void)syscall(SYS_write, log_fd, line, (size_t)k);
 }
 
+static bool is_own(const void *from) {
+        Dl_info where;
+
+        return dladdr(from, &where) && where.dli_fname && strstr(where.dli_fname, program_invocation_short_name);
+}
+
 static bool fails(enum call which, const void *from) {
-        if (which != chosen)
+        if (which != chosen || (own && !is_own(from)))
                 return false;
         long n = atomic_fetch_add(&count, 1) + 1;
         if (nth == 0 || n < nth || (n > nth && !forever))
@@ -78,6 +85,7 @@ __attribute__((constructor)) static void begin(void) {
         log_fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CLOEXEC, 0);
         nth = strtol(at, NULL, 10);
         forever = getenv("FAULT_FOREVER") != NULL;
+        own = getenv("FAULT_OWN") != NULL;
         for (int i = 0; i < CALL_N; i++) {
                 if (strcmp(call, calls[i].name) == 0)
                         chosen = (enum call)i;
@@ -264,18 +272,7 @@ ssize_t sendmsg(int fd, const struct msghdr *m, int flags) {
         REAL(ssize_t, sendmsg, int, const struct msghdr *, int);
         return fails(SEND, FROM) ? -1 : real(fd, m, flags);
 }
-int fcntl(int fd, int op, ...) {
-        REAL(int, fcntl, int, int, ...);
-        va_list ap;
-
-        va_start(ap, op);
-        long arg = va_arg(ap, long);
-        va_end(ap);
-        return (op == F_DUPFD_CLOEXEC || op == F_DUPFD || op == F_SETFL) && fails(FCNTL, FROM) ? -1 : real(fd, op, arg);
-}
-
 /* Programs built for large files call these; the types are the same on 64 bits. */
-int fcntl64(int fd, int op, ...) __attribute__((alias("fcntl")));
 void *mmap64(void *at, size_t n, int prot, int flags, int fd, off64_t offset) __attribute__((alias("mmap")));
 ssize_t pwrite64(int fd, const void *p, size_t n, off64_t at) __attribute__((alias("pwrite")));
 int ftruncate64(int fd, off64_t n) __attribute__((alias("ftruncate")));

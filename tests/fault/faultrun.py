@@ -13,7 +13,7 @@ import crewd
 from crewlib import alive, outside
 
 PR_SET_CHILD_SUBREAPER = 36
-STARTS_S, STEP_S, ENDS_S = 12, 8, 14  # longer than crewd's own time-outs, so that what is hit is a hang
+STARTS_S, STEP_S, ENDS_S = 22, 8, 14  # longer than crewd's own time-outs, so that what is hit is a hang
 
 ROLE = """agent: {name}
 sandbox:
@@ -90,7 +90,7 @@ class FaultRun:
         self.base = runner.home
         self.n = 0
 
-    def run(self, call, nth, program="crewd", forever=False):
+    def run(self, call, nth, program="crewd", forever=False, own=False):
         out = Outcome()
         self.n += 1
         self.fault_log.write_text("")
@@ -99,6 +99,8 @@ class FaultRun:
                "FAULT_LOG": str(self.fault_log)}
         if forever:
             env["FAULT_FOREVER"] = "1"
+        if own:
+            env["FAULT_OWN"] = "1"
         begin = time.monotonic()
         with open(self.top / "log", "wb+") as log:
             self._live(out, env, log)
