@@ -99,7 +99,7 @@ def test_a_crew_that_may_do_without_names_it_everywhere(kernel):
         status = runner.crewctl("status").stdout
         assert status.splitlines()[-1].endswith("without landlock"), status
         assert runner.status()["agents"][0]["walls"] == "without landlock"
-        spawned, = crew.records("a", "agent.spawned")
+        spawned, = eventually(lambda: crew.records("a", "agent.spawned"))
         assert (spawned["degraded"], spawned["landlock_abi"], spawned["seccomp"]) == ("landlock", 0, 2)
         assert ", without landlock, " in runner.crewctl("logs", "--agent", "a").stdout
         r = runner.crewctl("exec", "--agent", "a", "--", "cat", "/etc/shadow")
