@@ -57,8 +57,12 @@ void crewd_log(struct crewd *c, const char *fmt, ...) {
         va_end(ap);
         text_copy(line, sizeof(line), raw, SIZE_MAX);
         write_log(line);
-        if (c->events)
-                events_text(c->events, "log", line);
+        /* An event that cannot be sent is logged too: that line is for standard error alone. */
+        if (!c->events || c->logging)
+                return;
+        c->logging = true;
+        events_text(c->events, "log", line);
+        c->logging = false;
 }
 
 static void tell_starter(struct crewd *c, const char *text) {

@@ -37,6 +37,7 @@ enum crewd_phase {
 struct crewd {
         uv_loop_t loop;
         bool loop_ready;
+        bool logging; /* inside crewd_log() */
         enum crewd_phase phase;
         struct crew_paths paths;
         char audit_dir[PATH_MAX], out_dir[PATH_MAX], crew_path[PATH_MAX];

@@ -76,10 +76,10 @@ def test_a_message_to_a_helper_that_fails(faults, call):
     sweep(faults, call, 6, own=not ALL)
 
 
-@pytest.mark.parametrize("call", ["socket", "open", "write", "fsync", "fallocate", "fork", "thread"])
+@pytest.mark.parametrize("call", ["malloc", "socket", "open", "write", "fsync", "fallocate", "fork", "thread"])
 def test_a_call_that_fails_from_then_on(faults, call):
-    """A full disk, a full table of descriptors, no more processes."""
-    sweep(faults, call, 3, forever=True)
+    """No more memory, a full disk, a full table of descriptors, no more processes."""
+    sweep(faults, call, 24 if call == "malloc" else 3, forever=True)
 
 
 @pytest.mark.parametrize("program", ["crew-evidence", "crew-gateway"])
