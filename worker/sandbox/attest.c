@@ -48,14 +48,20 @@ static const char *status_value(const char *text, const char *key) {
         return NULL;
 }
 
+/* Whole, for the line of groups alone may be long (65,536 of them): what stands behind it must not be cut off. */
 static int read_status(int proc_dir, char *buf, size_t room, struct crew_err *err) {
         _cleanup_close_ int fd = openat(proc_dir, "status", O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, buf, room - 1);
+        size_t used = 0;
+        ssize_t n;
 
-        if (n < 0)
-                return crew_fail_errno(err, "cannot read the child's status");
-        buf[n] = '\0';
-        return 0;
+        do {
+                n = fd < 0 ? -1 : read(fd, buf + used, room - 1 - used);
+                if (n < 0)
+                        return crew_fail_errno(err, "cannot read a status in /proc");
+                used += (size_t)n;
+        } while (n > 0 && used < room - 1);
+        buf[used] = '\0';
+        return n == 0 ? 0 : crew_fail(err, EFBIG, "a status in /proc has over %zu bytes", room);
 }
 
 /* All four ids must be the one the plan names. */
@@ -102,15 +108,17 @@ static int filters_of(const char *text) {
         return v ? atoi(v) : -1; /* since Linux 5.9 */
 }
 
-/* Mode 2 says that there is a filter, not that it is ours: the listener of PLAN_NOTIFY is one too. */
-static int check_filters(const char *text, const struct plan *plan, struct crew_err *err) {
+static int own_filters(char *text, size_t room, int *out, struct crew_err *err) {
         _cleanup_close_ int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        char own[4096];
-        int r = self < 0 ? crew_fail_errno(err, "cannot open /proc/self") : read_status(self, own, sizeof(own), err);
+        int r = self < 0 ? crew_fail_errno(err, "cannot open /proc/self") : read_status(self, text, room, err);
 
-        if (r < 0)
-                return r;
-        int inherited = filters_of(own);
+        if (r == 0)
+                *out = filters_of(text);
+        return r;
+}
+
+/* Mode 2 says that there is a filter, not that it is ours: the listener of PLAN_NOTIFY is one too. */
+static int check_filters(const char *text, int inherited, const struct plan *plan, struct crew_err *err) {
         int want = inherited + 1 + (plan->flags & PLAN_NOTIFY ? 1 : 0), have = filters_of(text);
         return inherited < 0 || have == want
                        ? 0
@@ -129,10 +137,11 @@ static int check_groups(const char *text, const struct plan *plan, struct crew_e
 int attest_child(int proc_dir, const struct plan *plan, struct spawn_attestation *att, struct crew_err *err) {
         const uint64_t *own = NULL;
         uint64_t ns[NS_N] = {0};
-        char text[4096];
-        int r = own_ns(&own, err);
+        static char text[1u << 20]; /* touched as far as it is filled */
+        int inherited, r = own_ns(&own, err);
 
-        if (r < 0 || (r = read_ns(proc_dir, ns, err)) < 0 || (r = read_status(proc_dir, text, sizeof(text), err)) < 0)
+        if (r < 0 || (r = read_ns(proc_dir, ns, err)) < 0 || (r = own_filters(text, sizeof(text), &inherited, err)) < 0 ||
+            (r = read_status(proc_dir, text, sizeof(text), err)) < 0)
                 return r;
         for (size_t i = 0; i < NS_N; i++) {
                 if (ns[i] == own[i])
@@ -148,7 +157,7 @@ int attest_child(int proc_dir, const struct plan *plan, struct spawn_attestation
         att->ns_net = ns[3];
         att->ns_ipc = ns[4];
         att->ns_uts = ns[5];
-        if ((r = check_status(text, att, err)) < 0 || (r = check_filters(text, plan, err)) < 0)
+        if ((r = check_status(text, att, err)) < 0 || (r = check_filters(text, inherited, plan, err)) < 0)
                 return r;
         return check_groups(text, plan, err);
 }
