@@ -2,7 +2,7 @@
 """One library call of crewd (or a helper) fails: crewd never crashes, never hangs, leaves nothing, and somebody is told.
 
 Each run is a whole life of a crew.  A sample of the calls is tried, the same each time; CREWD_FAULT_ALL=1 tries every one
-(about ten minutes).
+(about fifteen minutes).
 """
 
 import os

@@ -8,7 +8,7 @@ Where each kind of bad input is tested (what another file covers is not repeated
   a tool: no JSON, too much, wrong schema, hangs, dies         test_crew_tools.py; the words in test_bad_input_programs.py
   an agent: never answers, twice, another's task, garbage      test_crew_tasks.py; stdio-rpc in test_bad_input_programs.py
   a control client that sends garbage                          test_crew_control.py; the storm in test_bad_input_clients.py
-  a worker that sends garbage                                  tests/unit/ipc/test_link.c, test_accept.c, tests/fuzz
+  a worker that sends garbage                                  test_hostile_worker.py; tests/unit/ipc, tests/fuzz
   a kernel without Landlock                                    test_bad_input_kernel.py
   a full disk for the audit                                    tests/unit/audit; test_bad_input_disk.py
   kill -9 of crewd and of each helper                          test_crew_lifecycle.py; at random times in test_bad_input_kill.py
