@@ -59,6 +59,8 @@ static bool is_runtime(const char *path, size_t n) {
                                            "/proc/filesystems", "/proc/meminfo",     "/proc/cpuinfo",   "/proc/stat",
                                            "/proc/self/stat",   "/proc/version"};
 
+        if (parse_within("/dev/fd", 7, path, n)) /* what is behind a link there can be anything */
+                return n <= 8 || !memchr(path + 8, '/', n - 8);
         for (size_t i = 0; i < ELEMENTSOF(trees); i++)
                 if (parse_within(trees[i], strlen(trees[i]), path, n))
                         return true;
@@ -93,6 +95,37 @@ static size_t directory_of(pid_t pid, const struct call *c, const struct seccomp
                 snprintf(link, sizeof(link), "/proc/%d/fd/%d", pid, dirfd);
         ssize_t n = readlink(link, out, room);
         return n > 0 ? (size_t)n : 0;
+}
+
+/* A path that begins at one of the caller's own links in /proc, as /dev/fd/3/x does: the directory, and *skip, how much of
+ * the path that was.  0: it does not. */
+static size_t own_link(pid_t pid, const char *path, char *out, size_t room, size_t *skip) {
+        static const struct {
+                const char *prefix, *link;
+                bool number;
+        } rows[] = {
+                {"/dev/fd/", "fd/", true},
+                {"/proc/self/fd/", "fd/", true},
+                {"/proc/thread-self/fd/", "fd/", true},
+                {"/proc/self/root", "root", false},
+                {"/proc/self/cwd", "cwd", false},
+        };
+        char link[64];
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                size_t k = strlen(rows[i].prefix), digits = 0;
+                if (strncmp(path, rows[i].prefix, k) != 0)
+                        continue;
+                if (rows[i].number)
+                        digits = strspn(path + k, "0123456789");
+                if (path[k + digits] != '/' || digits > 10)
+                        return 0;
+                snprintf(link, sizeof(link), "/proc/%d/%s%.*s", pid, rows[i].link, (int)digits, path + k);
+                ssize_t n = readlink(link, out, room);
+                *skip = k + digits + 1;
+                return n > 0 ? (size_t)n : 0;
+        }
+        return 0;
 }
 
 /* A C string of the caller; -1 when it cannot be read or has no end. */
@@ -172,7 +205,7 @@ static void report(struct listener *l, const struct seccomp_notif *nt, const cha
 static void look_at(struct listener *l, const struct seccomp_notif *nt) {
         char given[EVIDENCE_PATH_MAX], dir[EVIDENCE_PATH_MAX], joined[EVIDENCE_PATH_MAX];
         const struct call *c = call_of(nt->data.nr);
-        size_t dir_len = 0;
+        size_t dir_len = 0, skip = 0;
 
         if (!c)
                 return;
@@ -181,7 +214,9 @@ static void look_at(struct listener *l, const struct seccomp_notif *nt) {
                 return; /* no path, no file: the call fails, or is about its directory descriptor itself */
         if (given[0] != '/')
                 dir_len = directory_of((pid_t)nt->pid, c, &nt->data, dir, sizeof(dir));
-        size_t len = parse_join(dir, dir_len, given, (size_t)n, joined, sizeof(joined));
+        else if ((dir_len = own_link((pid_t)nt->pid, given, dir, sizeof(dir), &skip)) == 0)
+                skip = 0;
+        size_t len = parse_join(dir, dir_len, given + skip, (size_t)n - skip, joined, sizeof(joined));
         const char *path = len ? joined : given;
         len = len ? len : (size_t)n;
         const char *access = access_of(c, &nt->data);

@@ -693,6 +693,16 @@ static void attempt_things(void) {
         close(open("/etc/shadow", O_RDONLY));
         close(open("gshadow", O_RDONLY));
         close(openat(open("/etc", O_PATH), "../etc/./sudoers", O_RDONLY));
+        const char *const links[] = {"/dev/fd/%d/fstab", "/proc/self/fd/%d/crypttab", "/dev/fd/%d/../srv/x"};
+        for (size_t i = 0; i < ELEMENTSOF(links); i++) { /* round about */
+                char path[64];
+                snprintf(path, sizeof(path), "%.*s%d%s", (int)(strchr(links[i], '%') - links[i]), links[i],
+                         open("/etc", O_PATH), strchr(links[i], '%') + 2);
+                close(open(path, O_RDONLY));
+        }
+        close(open("/proc/self/root/etc/gshadow-", O_RDONLY));
+        close(open("/proc/self/cwd/subuid", O_RDONLY));
+        close(open("//dev/fd/../fd/0/x", O_RDONLY));
         close(open("/usr/lib/os-release", O_RDONLY)); /* runtime */
         close(open("/data/in", O_RDONLY));
         close(open("/tmp/watched/x\n", O_WRONLY | O_CREAT, 0600));
@@ -732,6 +742,12 @@ static void attempts_are_seen_rootless(void **state) {
         expect(9, EVIDENCE_ATTEMPT, "read", "/etc/shadow", 1);
         expect(9, EVIDENCE_ATTEMPT, "read", "/etc/gshadow", 1);
         expect(9, EVIDENCE_ATTEMPT, "read", "/etc/sudoers", 1);
+        expect(9, EVIDENCE_ATTEMPT, "read", "/etc/fstab", 1);
+        expect(9, EVIDENCE_ATTEMPT, "read", "/etc/crypttab", 1);
+        expect(9, EVIDENCE_ATTEMPT, "read", "/srv/x", 1);
+        expect(9, EVIDENCE_ATTEMPT, "read", "/etc/gshadow-", 1);
+        expect(9, EVIDENCE_ATTEMPT, "read", "/etc/subuid", 1);
+        expect(9, EVIDENCE_ATTEMPT, "read", "/dev/fd/0/x", 1);
         expect(9, EVIDENCE_ATTEMPT, "read", "/data/in", 1);
         expect(9, EVIDENCE_ATTEMPT, "write", "/tmp/watched/x\n", 1);
         expect(9, EVIDENCE_ATTEMPT, "read", "/etc/a-b-c", 1);
