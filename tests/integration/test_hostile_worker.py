@@ -103,7 +103,7 @@ while True:
     n += 1
 """
 FLOODS = {
-    "stderr": "    say('stderr_text', source='agent', text=b'x' * 4096, dropped=n)",
+    "stderr": "    say('stderr_text', source='agent', text=b'x' * 4096)",
     "observed": "    say('observed', what='exec', detail=f'/bin/{n}' + 'x' * 900)",
     "pong": "    say('pong', processes=n)",
     "list": "    say('list_tools')",
@@ -137,7 +137,7 @@ def test_floods_cost_the_others_little_and_the_disk_less(runner):
             others.check(status_s=2, task_s=5)
         assert grown_kib(running.proc.pid, memory) < 128 << 10
         sizes = {name: audit_bytes(runner, name) >> 20 for name in FLOODS}
-        assert max(sizes.values()) <= 16, sizes
+        assert max(sizes.values()) <= 12, sizes
         assert not client._failure, "a client that reads is not dropped"
     assert runner.crewctl("audit", "verify").returncode == 0
     cut = crew.records("stderr", "agent.stderr")
