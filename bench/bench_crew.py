@@ -69,17 +69,31 @@ class Bench:
         shutil.rmtree(self.top, ignore_errors=True)
 
 
-def bench_spawn(b):
+def bench_spawn(b, rounds=15):
+    """Restarts of one agent in a crew that is otherwise idle, and the recipe between them."""
     crew = b.crew("spawn", 1)
+    crew.write_text(crew.read_text().replace("driver: exec-json}", "driver: exec-json, restart: {max: 1000, within: 1s}}"))
+    b.crewctl("up", "--detach", crew)
     ours, bare = [], []
-    for _ in range(15):
-        r = subprocess.run([b.build / "bench/bench-recipe", "20"], capture_output=True, text=True, check=True)
-        bare.append(json.loads(r.stdout)["median_us"])
-        b.crewctl("up", "--detach", crew)
-        ours.append(b.status()["agents"][0]["spawn_us"])
-        b.crewctl("down")
-    mine, theirs = statistics.median(ours), statistics.median(bare)
-    return [row("spawn -> READY, attested (us)", mine, "bare recipe in C", theirs, 1.6)]
+    for i in range(rounds + 1):
+        b.crewctl("kill", "--agent", "a0")
+        time.sleep(1.1)  # so that the next restart is a first one, with the shortest back-off
+        agent = wait_ready(b)
+        r = subprocess.run([b.build / "bench/bench-recipe", "10"], capture_output=True, text=True, check=True)
+        if i:
+            ours.append(agent["spawn_us"])
+            bare.append(json.loads(r.stdout)["median_us"])
+    b.crewctl("down")
+    return [row("spawn -> READY, attested (us)", statistics.median(ours), "bare recipe in C", statistics.median(bare), 1.6)]
+
+
+def wait_ready(b):
+    for _ in range(500):
+        agent = b.status()["agents"][0]
+        if agent["state"] == "ready":
+            return agent
+        time.sleep(0.02)
+    raise SystemExit("the agent did not come back")
 
 
 def our_pids(crew_pid):

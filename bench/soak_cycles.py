@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from bench_crew import Bench, our_pids  # noqa: E402
+from bench_crew import Bench, our_pids, wait_ready  # noqa: E402
 
 
 def counts(crewd):
@@ -42,7 +42,7 @@ def main():
     b = Bench(args.build)
     try:
         crew = b.crew("soak", 2)
-        text = crew.read_text().replace("driver: exec-json}", "driver: exec-json, restart: {max: 1000000, within: 1s}}")
+        text = crew.read_text().replace("driver: exec-json}", "driver: exec-json, restart: {max: 1000, within: 1s}}")
         crew.write_text(text)
         b.crewctl("up", "--detach", crew)
         crewd = int((b.top / "home/run/soak/pid").read_text().split()[0])
@@ -64,15 +64,6 @@ def main():
         bad += grown > room
         print(f"{key:<22} {before[key]:>8} -> {v:>8}{'   GREW' if grown > room else ''}")
     return 1 if bad else 0
-
-
-def wait_ready(b):
-    import time
-    for _ in range(500):
-        if b.status()["agents"][0]["state"] == "ready":
-            return
-        time.sleep(0.01)
-    raise SystemExit("the agent did not come back")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#define FDS_MAX 16
+#define FDS_MAX CREW_FDS_MAX
 
 void crew_close(int *fd) {
         if (*fd >= 0)

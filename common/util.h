@@ -65,7 +65,8 @@ int crew_open_beneath(int dirfd, const char *path, int flags, mode_t mode);
 /* A sealed (write, shrink, grow, seal) memfd holding a copy of buf.  fd or -errno. */
 int crew_sealed_memfd(const char *name, const void *buf, size_t n, struct crew_err *err);
 
-/* One message with up to n_fds descriptors over a unix socket.  Bytes or -errno.
+#define CREW_FDS_MAX 64
+/* One message with up to n_fds (at most CREW_FDS_MAX) descriptors over a unix socket.  Bytes or -errno.
  * On receive *n_fds holds the room on entry and the count on return; MSG_CTRUNC is -EPROTO, all closed. */
 ssize_t crew_send_fds(int sock, const void *buf, size_t n, const int *fds, size_t n_fds);
 ssize_t crew_recv_fds(int sock, void *buf, size_t n, int *fds, size_t *n_fds, int flags);

@@ -46,6 +46,7 @@ void agent_fini(struct agent *a) {
         instance_clear(a);
         a->audit = audit_close(a->audit);
         crew_close(&a->uid_lock);
+        free(crew_steal_ptr(&a->ahead.block));
         free(crew_steal_ptr(&a->last));
         free(crew_steal_ptr(&a->decoys));
 }

@@ -11,6 +11,7 @@
 #include "restart.h"
 #include "supervisor/audit/audit.h"
 #include "supervisor/policy/crew_file.h"
+#include "supervisor/policy/planner.h"
 
 #include <sys/types.h>
 
@@ -116,6 +117,11 @@ struct agent {
         char *decoys; /* owned; tripwires of the last view, each NUL-terminated: evidence may come late */
         size_t decoys_len;
         struct instance in;
+        struct plan_ahead {
+                void *block; /* owned; NULL: none */
+                size_t n;
+                struct planner_input made_for;
+        } ahead;
         struct termination *last; /* owned; NULL: none died yet */
         bool task_reassigned;     /* by the last death */
         char start_error[640];    /* why the last start failed */

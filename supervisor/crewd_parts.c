@@ -343,6 +343,8 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
             (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
                 return r;
         instance_warm_up(c);
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                instance_plan_ahead(&c->agents[i]);
         return control_open(c, rundir_path(c->rundir), &c->control, err);
 }
 

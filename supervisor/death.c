@@ -163,6 +163,7 @@ static bool schedule_restart(struct agent *a) {
         case RESTART_AFTER:
                 a->restart_at_ns = now + delay;
                 journal_restart(a, delay);
+                instance_plan_ahead(a);
                 return true;
         case RESTART_GIVE_UP:
                 crewd_log(a->crewd, "agent %s: more than %u restarts within %llu s, giving up", agent_name(a),

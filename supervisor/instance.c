@@ -57,14 +57,15 @@ static bool is_watched(const struct plan_mount *m) {
         return m->flags & PLAN_MOUNT_WATCH;
 }
 
-static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
+static struct planner_input plan_input(const struct agent *a, uint32_t incarnation) {
         struct crewd *c = a->crewd;
-        struct planner_input in = {
+
+        return (struct planner_input){
                 .policy = a->decl->policy,
                 .crew = c->file,
                 .agent = a->decl,
                 .operator_home = getenv("HOME"),
-                .incarnation = a->incarnation,
+                .incarnation = incarnation,
                 .root_mode = c->root_mode,
                 .host_uid = a->host_uid,
                 .host_gid = a->host_gid,
@@ -74,10 +75,31 @@ static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
                 .notify = evidence_wants_notify(c->evidence),
                 .landlock_log = evidence_wants_landlock(c->evidence),
         };
-        _cleanup_free_ void *block = NULL;
-        size_t n;
-        int r = planner_make(&in, &block, &n, err);
+}
 
+void instance_plan_ahead(struct agent *a) {
+        struct plan_ahead *p = &a->ahead;
+        const struct planner_input in = plan_input(a, a->incarnation + 1);
+
+        free(crew_steal_ptr(&p->block));
+        if (!a->decl->orchestrator && planner_make(&in, &p->block, &p->n, NULL) == 0)
+                p->made_for = in;
+}
+
+/* What can change between two plans of one agent by our own doing; files are looked at again by whoever mounts them. */
+static bool is_for(const struct planner_input *a, const struct planner_input *b) {
+        return a->incarnation == b->incarnation && a->netrules == b->netrules && a->notify == b->notify &&
+               a->landlock_log == b->landlock_log;
+}
+
+static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
+        const struct planner_input in = plan_input(a, a->incarnation);
+        _cleanup_free_ void *block = crew_steal_ptr(&a->ahead.block);
+        size_t n = a->ahead.n;
+
+        if (block && !is_for(&a->ahead.made_for, &in))
+                free(crew_steal_ptr(&block));
+        int r = block ? 0 : planner_make(&in, &block, &n, err);
         if (r != 0)
                 return r > 0 ? -ENOEXEC : r;
         free(crew_steal_ptr(&a->decoys));

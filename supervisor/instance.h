@@ -9,6 +9,9 @@
 /* Starts what the first link would start (nng's threads, tried out in a child first), while the helpers come up. */
 void instance_warm_up(struct crewd *c);
 /* AGENT_DO_SPAWN: a new incarnation.  A failure on our side is fed back as AGENT_EV_SPAWN_FAILED. */
+/* Makes the plan of the next instance while there is time; instance_spawn() makes it itself when that did not happen or
+ * went wrong. */
+void instance_plan_ahead(struct agent *a);
 void instance_spawn(struct agent *a);
 /* AGENT_DO_KILL: network and link first, then the tree. */
 void instance_kill(struct agent *a);

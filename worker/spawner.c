@@ -5,6 +5,7 @@
  */
 #include "spawner.h"
 
+#include "common/netrules.h"
 #include "common/util.h"
 #include "worker/sandbox/privs.h"
 
@@ -15,7 +16,8 @@
 #include <sys/socket.h>
 
 #define EVENTS 16
-#define READY_FDS 6 /* pidfd, four listeners, the seccomp listener */
+#define POOL_IDLE_MS 20 /* a burst of starts is not held up by namespaces for later */
+#define READY_FDS 6     /* pidfd, four listeners, the seccomp listener */
 
 struct instance {
         uint32_t id;
@@ -27,6 +29,7 @@ struct spawner {
         int sock, epoll;
         jail_main_fn worker_main;
         struct instance *instances;
+        struct netpool pool;
         bool done;
 };
 
@@ -96,9 +99,14 @@ static int start_jail(struct spawner *s, const struct spawn_msg *m, const struct
                 .link_path = m->text[0] ? m->text : NULL,
                 .stdio = {-1, -1, -1},
                 .main = s->worker_main,
+                .own_net_ns = s->pool.own_ns,
         };
-        int r = jail_spawn(&args, &i->jail, err);
+        struct netpool_entry net = NETPOOL_NONE;
 
+        if (netpool_take(&s->pool, plan, &net))
+                args.net = &net;
+        int r = jail_spawn(&args, &i->jail, err);
+        netpool_entry_close(&net);
         if (r < 0)
                 return r;
         if ((r = watch(s, i->jail.pidfd, i)) < 0) {
@@ -216,13 +224,25 @@ static void say_hello(struct spawner *s) {
         reply(s, &m, NULL, 0);
 }
 
+/* One at a time, and only when nothing else is to do. */
+static void fill_pool(struct spawner *s) {
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (netpool_fill(&s->pool, &err) != -ENOTRECOVERABLE)
+                return;
+        fprintf(stderr, "crew-worker: %s\n", err.msg);
+        s->done = true;
+}
+
 static void run(struct spawner *s) {
         struct epoll_event events[EVENTS];
 
         while (!s->done) {
-                int n = epoll_wait(s->epoll, events, EVENTS, -1);
+                int n = epoll_wait(s->epoll, events, EVENTS, netpool_wants(&s->pool) ? POOL_IDLE_MS : -1);
                 if (n < 0 && errno != EINTR)
                         break;
+                if (n == 0)
+                        fill_pool(s);
                 for (int k = 0; k < n && !s->done; k++) {
                         if (events[k].data.ptr)
                                 on_exited(s, events[k].data.ptr);
@@ -250,9 +270,11 @@ int spawner_main(int fd, jail_main_fn worker_main) {
                 fprintf(stderr, "crew-worker: cannot start: %s\n", strerror(errno));
                 return 125;
         }
+        netpool_init(&s.pool, crew_netrules, crew_netrules_bytes);
         say_hello(&s);
         run(&s);
         kill_all(&s);
+        netpool_fini(&s.pool);
         close(s.epoll);
         return 0;
 }

@@ -73,7 +73,6 @@ void worker_observe(struct worker *w, const char *what, const char *fmt, ...) {
 /* ---- frames ---- */
 
 static void on_welcome(struct worker *w, const Crew__Envelope *e) {
-        Crew__Ready ready = CREW__READY__INIT;
         struct crew_err err = CREW_ERR_NULL;
 
         if (w->phase != WORKER_GREETING) {
@@ -81,7 +80,6 @@ static void on_welcome(struct worker *w, const Crew__Envelope *e) {
                 return;
         }
         w->phase = WORKER_RUNNING;
-        worker_send(w, &ENVELOPE(READY, .ready = &ready));
         if (w->agent->driver == PLAN_DRIVER_STDIO_RPC && rpc_agent_start(w, &err) < 0) {
                 worker_observe(w, "agent-ended", "%s", err.msg);
                 worker_quit(w, WORKER_EXIT_BROKEN);
@@ -225,13 +223,16 @@ static int worker_init(struct worker *w, const struct worker_config *c, struct c
         return uplink_init(&w->up, &w->loop, c->link_fd, &link_callbacks, err);
 }
 
+/* Sealed before the first word: there is nothing to wait for between the two. */
 static void say_hello(struct worker *w) {
         Crew__Hello hello = CREW__HELLO__INIT;
+        Crew__Ready ready = CREW__READY__INIT;
 
         hello.protocol = LINK_PROTOCOL;
         hello.agent = (char *)w->plan->agent;
         hello.incarnation = w->plan->incarnation;
         worker_send(w, &ENVELOPE(HELLO, .hello = &hello));
+        worker_send(w, &ENVELOPE(READY, .ready = &ready));
 }
 
 int worker_run(const struct worker_config *c) {

@@ -411,28 +411,33 @@ static int make_v1(struct cgroup *g, enum tree t, const struct plan_limits *l) {
         return 0;
 }
 
-bool cgroup_is_v2(void) {
-        struct statfs fs;
-        return statfs("/sys/fs/cgroup", &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
+static int give_up(struct cgroup *g, int r, struct crew_err *err) {
+        r = crew_fail(err, -r, "control group %s: %s", g->name, strerror(-r));
+        cgroup_close(g);
+        cgroup_remove(g->name);
+        return r;
 }
 
-int cgroup_make(struct cgroup *g, const struct plan *plan, struct crew_err *err) {
+int cgroup_begin(struct cgroup *g, const struct plan *plan, struct crew_err *err) {
         const struct host *h = find_host_for(plan->flags & PLAN_SANDBOX ? &plan->limits : NULL);
-        int r = 0;
+        bool any = false;
 
         *g = CGROUP_NULL;
-        bool any = false;
         for (int t = 0; t < TREE_N; t++)
                 any |= h->base[t][0] != '\0';
         if (any)
                 make_name(g->name, plan->crew);
-        for (int t = 0; r == 0 && t < TREE_N; t++)
-                r = t == V2 ? make_v2(g, &plan->limits) : make_v1(g, (enum tree)t, &plan->limits);
-        if (r < 0) {
-                cgroup_close(g);
-                cgroup_remove(g->name);
-                return crew_fail(err, -r, "control group %s: %s", g->name, strerror(-r));
-        }
+        int r = make_v2(g, &plan->limits);
+        return r < 0 ? give_up(g, r, err) : 0;
+}
+
+int cgroup_complete(struct cgroup *g, const struct plan *plan, struct crew_err *err) {
+        int r = 0;
+
+        for (int t = V1_MEMORY; r == 0 && t < TREE_N; t++)
+                r = make_v1(g, (enum tree)t, &plan->limits);
+        if (r < 0)
+                return give_up(g, r, err);
         if (!(g->limits_by & (CGROUP_MEMORY | CGROUP_PIDS | CGROUP_CPU)))
                 g->limits_by = CGROUP_RLIMITS;
         return 0;

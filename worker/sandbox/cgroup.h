@@ -27,11 +27,12 @@ struct cgroup {
 };
 #define CGROUP_NULL ((struct cgroup){.into = -1, .join = {-1, -1, -1, -1}})
 
-/* Only the version 2 tree is mounted here. */
-bool cgroup_is_v2(void);
-/* Makes the group with the plan's limits (crewctl sandbox: only where a limit needs it, for nobody freezes or counts it);
- * without usable cgroups name is "" and limits_by CGROUP_RLIMITS. */
-int cgroup_make(struct cgroup *g, const struct plan *plan, struct crew_err *err);
+/* Makes the group with the plan's limits (crewctl sandbox: only where a limit needs it, for nobody freezes or counts it),
+ * in two halves: the version 2 tree, which the child is born into, and the version 1 trees, which it joins by itself and
+ * which can be made meanwhile.  Without usable cgroups name is "" and limits_by CGROUP_RLIMITS.  On failure nothing of
+ * the group is left. */
+int cgroup_begin(struct cgroup *g, const struct plan *plan, struct crew_err *err);
+int cgroup_complete(struct cgroup *g, const struct plan *plan, struct crew_err *err);
 /* In the child. */
 int cgroup_join(const struct cgroup *g, struct crew_err *err);
 void cgroup_close(struct cgroup *g); /* the descriptors; the group stays */

@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <linux/sched.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -88,37 +89,27 @@ static uint32_t missing_limits(const struct plan *p, uint32_t limits_by) {
         return missing & p->allow_degraded;
 }
 
-static int make_sources(struct spawn *s, struct crew_err *err) {
-        const struct plan *p = s->birth.plan;
-        int r = view_create_dirs(p, err);
+static int make_directories(struct spawn *s, struct crew_err *err) {
+        int r = view_create_dirs(s->birth.plan, err);
 
-        /* Rootless, the kernel lets only the child's own mount namespace do it. */
-        return r < 0 || !(p->flags & PLAN_ROOT_MODE) ? r : view_prepare(&s->birth.view, p, err);
+        return r < 0 ? r : view_init(&s->birth.view, s->birth.plan, err);
 }
 
-/* A version 2 group is joined by the clone itself.  Version 1 groups can be made while the child is busy, if the spawner
- * has nothing better to do, as in crewctl sandbox. */
-static bool group_comes_late(const struct spawn *s) {
-        return (s->birth.plan->flags & PLAN_SANDBOX) && !cgroup_is_v2();
-}
+static int begin_group(struct spawn *s, struct crew_err *err) {
+        int r = cgroup_begin(&s->birth.group, s->birth.plan, err);
 
-static int make_group(struct spawn *s, struct crew_err *err) {
-        int r = cgroup_make(&s->birth.group, s->birth.plan, err);
-
-        if (r == 0) {
+        if (r == 0)
                 memcpy(s->out->cgroup, s->birth.group.name, sizeof(s->out->cgroup));
-                s->out->att.limits_by = s->birth.group.limits_by;
-                s->out->att.degraded |= missing_limits(s->birth.plan, s->birth.group.limits_by);
-        }
         return r;
 }
 
-static int make_early_group(struct spawn *s, struct crew_err *err) {
-        return group_comes_late(s) ? 0 : make_group(s, err);
-}
+/* The child is busy meanwhile. */
+static int complete_group(struct spawn *s, struct crew_err *err) {
+        int r = cgroup_complete(&s->birth.group, s->birth.plan, err);
 
-static int make_late_group(struct spawn *s, struct crew_err *err) {
-        return group_comes_late(s) ? make_group(s, err) : 0;
+        s->out->att.limits_by = s->birth.group.limits_by;
+        s->out->att.degraded |= missing_limits(s->birth.plan, s->birth.group.limits_by);
+        return r;
 }
 
 static int make_channel(struct spawn *s, struct crew_err *err) {
@@ -138,6 +129,22 @@ static int make_channel(struct spawn *s, struct crew_err *err) {
 
 /* --- clone and after --- */
 
+/* The child is born in the network namespace that was made ahead for it; we are there only meanwhile. */
+static long clone_into_net(const struct spawn *s, struct clone_args *a) {
+        const struct jail_spawn_args *args = s->birth.args;
+
+        if (!args->net)
+                return syscall(SYS_clone3, a, sizeof(*a));
+        if (setns(args->net->ns, CLONE_NEWNET) < 0)
+                return -1;
+        long pid = syscall(SYS_clone3, a, sizeof(*a));
+        int saved = errno;
+        if (pid != 0 && setns(args->own_net_ns, CLONE_NEWNET) < 0)
+                abort(); /* never: in the wrong namespace every later jail would be, too */
+        errno = saved;
+        return pid;
+}
+
 static int clone_child(struct spawn *s, struct crew_err *err) {
         struct clone_args a = {
                 .flags = NAMESPACES | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
@@ -150,7 +157,7 @@ static int clone_child(struct spawn *s, struct crew_err *err) {
                 a.cgroup = (uint64_t)s->birth.group.into;
         }
         s->started_ns = crew_now_ns();
-        long pid = syscall(SYS_clone3, &a, sizeof(a));
+        long pid = clone_into_net(s, &a);
         if (pid == 0) {
                 close(s->sync);
                 jail_child_run(&s->birth);
@@ -163,6 +170,36 @@ static int clone_child(struct spawn *s, struct crew_err *err) {
         s->out->pid = s->out->att.pid = (pid_t)pid;
         crew_close(&s->birth.sync); /* so that the child's death is seen as end of file */
         return 0;
+}
+
+/* Writing fails too when the child has given up by itself; then its own word says more. */
+static int child_gone(struct spawn *s, int r, struct crew_err *err);
+
+static int send_sources(struct spawn *s, struct crew_err *err) {
+        struct jail_msg m = {.kind = JAIL_SOURCES};
+        int fds[CREW_FDS_MAX];
+        uint32_t at = 0, number;
+
+        for (;;) {
+                size_t n = 0;
+                while (n < CREW_FDS_MAX && (fds[n] = view_next_source(&s->birth.view, &at, &number)) >= 0)
+                        m.numbers[n++] = (uint16_t)number;
+                if (n == 0)
+                        return 0;
+                ssize_t sent = crew_send_fds(s->sync, &m, sizeof(m), fds, n);
+                if (sent < 0)
+                        return crew_fail(err, (int)-sent, "the child is gone");
+        }
+}
+
+/* Rootless, the kernel lets only the child's own mount namespace do it. */
+static int make_sources(struct spawn *s, struct crew_err *err) {
+        if (!(s->birth.plan->flags & PLAN_ROOT_MODE))
+                return 0;
+        int r = view_prepare(&s->birth.view, err);
+        if (r == 0 && (r = send_sources(s, err)) < 0)
+                r = child_gone(s, r, err);
+        return r;
 }
 
 static int put_proc(int dir, const char *file, const char *text, struct crew_err *err) {
@@ -210,24 +247,33 @@ static int write_maps(struct spawn *s, struct crew_err *err) {
             (r = put_proc(s->proc_dir, "gid_map", gids, err)) < 0 ||
             (r = put_proc(s->proc_dir, "oom_score_adj", OOM_SCORE_ADJ, err)) < 0)
                 return r;
-        for (size_t i = 0; group_comes_late(s) && i < CGROUP_V1_N; i++)
+        for (size_t i = 0; i < CGROUP_V1_N; i++)
                 if (s->birth.group.join[i] >= 0)
                         fds[n_fds++] = s->birth.group.join[i];
         ssize_t n = crew_send_fds(s->sync, &mapped, sizeof(mapped), fds, n_fds);
         return n < 0 ? crew_fail(err, (int)-n, "the child is gone") : 0;
 }
 
-/* Writing fails too when the child has given up by itself; then its own word says more. */
-static int map_ids(struct spawn *s, struct crew_err *err) {
+static int child_gone(struct spawn *s, int r, struct crew_err *err) {
         struct jail_msg m;
-        int r = write_maps(s, err);
-
-        if (r == 0)
-                return 0;
         ssize_t n = recv(s->sync, &m, sizeof(m), MSG_DONTWAIT);
         if (n == (ssize_t)sizeof(m) && m.kind == JAIL_FAILED)
                 return child_failed(s, &m, err);
         return n == 0 ? child_died(s, err) : r;
+}
+
+static int map_ids(struct spawn *s, struct crew_err *err) {
+        int r = write_maps(s, err);
+
+        return r < 0 ? child_gone(s, r, err) : 0;
+}
+
+/* While the child works: what it has now is not ours any more. */
+static int close_handed_over(struct spawn *s, struct crew_err *err) {
+        (void)err;
+        view_fini(&s->birth.view);
+        cgroup_close(&s->birth.group);
+        return 0;
 }
 
 /* Next message of the child; meanwhile its reported calls are let through. */
@@ -255,7 +301,11 @@ static int next_message(struct spawn *s, struct jail_msg *m, int fds[4], size_t 
 }
 
 static int take_listeners(struct spawn *s, const int fds[4], size_t n, struct crew_err *err) {
-        size_t want = s->birth.plan->flags & PLAN_NETRULES ? 4 : 0;
+        struct netpool_entry *net = s->birth.args->net;
+        size_t want = (s->birth.plan->flags & PLAN_NETRULES) && !net ? 4 : 0;
+
+        for (size_t i = 0; net && i < ELEMENTSOF(net->listeners); i++)
+                s->out->listeners[i] = crew_steal_fd(&net->listeners[i]);
 
         for (size_t i = 0; i < n; i++)
                 s->out->listeners[i] = fds[i];
@@ -308,9 +358,17 @@ static const struct {
         const char *name;
         int (*run)(struct spawn *s, struct crew_err *err);
 } steps[] = {
-        {"plan", check_plan},      {"sources", make_sources}, {"group", make_early_group},
-        {"channel", make_channel}, {"clone", clone_child},    {"late-group", make_late_group},
-        {"id-maps", map_ids},      {"sealing", wait_sealed},  {"attestation", attest},
+        {"plan", check_plan},
+        {"directories", make_directories},
+        {"group", begin_group},
+        {"channel", make_channel},
+        {"clone", clone_child},
+        {"groups", complete_group},
+        {"sources", make_sources},
+        {"id-maps", map_ids},
+        {"handed-over", close_handed_over},
+        {"sealing", wait_sealed},
+        {"attestation", attest},
         {"release", let_go},
 };
 

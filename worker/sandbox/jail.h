@@ -6,6 +6,8 @@
  */
 #pragma once
 
+#include "netpool.h"
+
 #include "common/plan.h"
 #include "common/spawn.h"
 
@@ -26,6 +28,10 @@ struct jail_spawn_args {
         int stdio[3];          /* sandbox; -1: none */
         jail_main_fn main;
         void *user;
+        /* Made ahead (netpool.h), for a plan with PLAN_NETRULES; NULL: the jail makes its own.  jail_spawn() takes the
+         * listeners out of it; the namespace stays the caller's to close. */
+        struct netpool_entry *net;
+        int own_net_ns; /* with net: where to come back to */
 };
 
 struct jail { /* owned by the caller; JAIL_NULL */

@@ -68,11 +68,11 @@ static _Noreturn void give_up(struct child *c, const char *step, const struct cr
 
 /* --- steps --- */
 
-static int step_cgroup(struct child *c, struct crew_err *err) {
+static int step_priority(struct child *c, struct crew_err *err) {
         /* An agent has no real-time priority, whatever we run with; a version 1 cpu group would not take it either. */
         if (sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){0}) < 0)
                 return crew_fail_errno(err, "cannot become an ordinary process");
-        return cgroup_join(&c->b->group, err);
+        return 0;
 }
 
 /* First of all that talks to the outside: SO_PEERCRED keeps who connected, and that must be this process. */
@@ -91,19 +91,40 @@ static int step_link(struct child *c, struct crew_err *err) {
         return 0;
 }
 
+/* What the spawner made meanwhile: mounts, groups, the maps of our ids. */
+static int take_over(struct child *c, uint32_t *limits_by, struct crew_err *err) {
+        struct cgroup late = CGROUP_NULL;
+        int fds[CREW_FDS_MAX], r = 0;
+        struct jail_msg m;
+
+        do {
+                size_t n = ELEMENTSOF(fds);
+                ssize_t got = crew_recv_fds(c->b->sync, &m, sizeof(m), fds, &n, 0);
+                bool sources = got == (ssize_t)sizeof(m) && m.kind == JAIL_SOURCES;
+                if (got != (ssize_t)sizeof(m) || (!sources && (m.kind != JAIL_MAPPED || n > CGROUP_V1_N)))
+                        return crew_fail(err, EPIPE, "the spawner is gone");
+                for (size_t i = 0; i < n; i++) {
+                        if (!sources)
+                                late.join[i] = fds[i];
+                        else if ((r = view_adopt(&c->b->view, m.numbers[i], fds[i])) < 0)
+                                return crew_fail(err, -r, "mount %u was not asked for", m.numbers[i]);
+                }
+        } while (m.kind != JAIL_MAPPED);
+        *limits_by = m.limits_by;
+        r = cgroup_join(&late, err);
+        cgroup_close(&late);
+        return r;
+}
+
 static int step_identity(struct child *c, struct crew_err *err) {
         uid_t uid = c->plan->inner_uid;
         gid_t gid = c->plan->inner_gid;
-        struct cgroup late = CGROUP_NULL;
-        struct jail_msg m;
-        size_t n = CGROUP_V1_N;
-        int r = wait_for(c, JAIL_MAPPED, &m, late.join, &n, err);
+        uint32_t limits_by = 0;
+        int r = take_over(c, &limits_by, err);
 
         if (r < 0)
                 return r;
-        c->b->group.limits_by = m.limits_by;
-        r = cgroup_join(&late, err);
-        cgroup_close(&late);
+        c->b->group.limits_by = limits_by;
         if (r < 0)
                 return r;
         if ((c->plan->flags & PLAN_ROOT_MODE) && setgroups(0, NULL) < 0)
@@ -128,21 +149,32 @@ static int step_names(struct child *c, struct crew_err *err) {
         return 0;
 }
 
+/* Made ahead, we are in it already; its listeners are in the spawner's hands. */
+static bool net_is_ready(const struct child *c) {
+        return c->b->args->net != NULL;
+}
+
 static int step_netns(struct child *c, struct crew_err *err) {
+        if (net_is_ready(c))
+                return 0;
         return unshare(CLONE_NEWNET) < 0 ? crew_fail_errno(err, "cannot make a network namespace") : 0;
 }
 
 static int step_network(struct child *c, struct crew_err *err) {
-        return c->plan->flags & PLAN_NETRULES ? netns_apply_rules(c->plan, err) : netns_lo_up(err);
+        if (net_is_ready(c))
+                return 0;
+        if (!(c->plan->flags & PLAN_NETRULES))
+                return netns_lo_up(err);
+        return netns_apply(plan_str(c->plan, c->plan->netrules), c->plan->netrules_bytes, err);
 }
 
 static int step_listeners(struct child *c, struct crew_err *err) {
-        return c->plan->flags & PLAN_NETRULES ? netns_listen(c->listeners, err) : 0;
+        return (c->plan->flags & PLAN_NETRULES) && !net_is_ready(c) ? netns_listen(c->listeners, err) : 0;
 }
 
 static int step_view(struct child *c, struct crew_err *err) {
         if (!(c->plan->flags & PLAN_ROOT_MODE)) {
-                int r = view_prepare(&c->b->view, c->plan, err);
+                int r = view_prepare(&c->b->view, err);
                 if (r < 0)
                         return r;
         }
@@ -234,7 +266,7 @@ static int step_selftest(struct child *c, struct crew_err *err) {
 
 static int step_hand_over(struct child *c, struct crew_err *err) {
         struct jail_msg m = {.kind = JAIL_SEALED, .selftests = c->selftests, .tripwires = c->b->view.tripwires};
-        bool listeners = c->plan->flags & PLAN_NETRULES;
+        bool listeners = (c->plan->flags & PLAN_NETRULES) && !net_is_ready(c);
         int r = tell(c, &m, c->listeners, listeners ? ELEMENTSOF(c->listeners) : 0);
 
         if (r < 0)
@@ -253,11 +285,11 @@ static const struct step {
         const char *name;
         int (*run)(struct child *c, struct crew_err *err);
 } steps[] = {
-        {"cgroup", step_cgroup},             /* before anything is allocated that should count */
+        {"priority", step_priority},
         {"link", step_link},                 /* needs the old root */
         {"netns", step_netns},               /* while the spawner maps our ids */
         {"network", step_network},           /* needs capabilities over the network namespace */
-        {"identity", step_identity},         /* needs the maps; before any file is made */
+        {"identity", step_identity},         /* joins the groups; needs the maps; before any file is made */
         {"parent-death", step_parent_death}, /* as early as it sticks */
         {"keyring", step_keyring},
         {"names", step_names},

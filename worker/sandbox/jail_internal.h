@@ -6,14 +6,17 @@
 #include "jail.h"
 #include "view.h"
 
+#include "common/util.h"
+
 enum jail_msg_kind {
         /* child -> spawner */
         JAIL_FAILED = 1, /* .errno_, .step, .text */
         JAIL_LISTENER,   /* fd: the seccomp listener; its calls must be passed on until JAIL_SEALED */
         JAIL_SEALED,     /* fds: the capture listeners; .selftests, .tripwires */
         /* spawner -> child */
-        JAIL_MAPPED, /* ids are mapped; .limits_by; fds: the groups to join, if they were made after the clone */
-        JAIL_GO,     /* attested: nothing of the agent's runs before */
+        JAIL_SOURCES, /* root mode; fds: prepared mounts, .numbers says which; any number of these before JAIL_MAPPED */
+        JAIL_MAPPED,  /* ids are mapped; .limits_by; fds: the version 1 groups to join */
+        JAIL_GO,      /* attested: nothing of the agent's runs before */
 };
 
 struct jail_msg {
@@ -22,7 +25,10 @@ struct jail_msg {
         uint32_t selftests, tripwires;
         uint32_t limits_by;
         char step[32];
-        char text[512];
+        union {
+                char text[512];
+                uint16_t numbers[CREW_FDS_MAX];
+        };
 };
 
 /* What the child inherits; lives on the spawner's stack, copied by the clone. */
@@ -32,7 +38,7 @@ struct jail_birth {
         int sync; /* the child's end */
         unsigned landlock_abi;
         struct cgroup group;
-        struct view view;            /* root mode: prepared by the spawner */
+        struct view view;            /* root mode: prepared by the spawner while the child makes its network */
         volatile uint32_t *progress; /* shared: the child's current step, for when it dies without a word */
 };
 

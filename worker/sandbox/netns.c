@@ -70,12 +70,11 @@ static int send_section(const struct netrules_section *s, const char *bytes) {
         return 0;
 }
 
-int netns_apply_rules(const struct plan *plan, struct crew_err *err) {
-        const char *p = plan_str(plan, plan->netrules);
-        size_t left = plan->netrules_bytes;
+int netns_apply(const void *rules, size_t left, struct crew_err *err) {
+        const char *p = rules;
 
         if (left == 0)
-                return crew_fail(err, EINVAL, "the plan has no network rules");
+                return crew_fail(err, EINVAL, "no network rules");
         while (left > 0) {
                 struct netrules_section s;
                 if (left < sizeof(s))

@@ -173,23 +173,57 @@ static int prepare_devices(struct view *v, struct crew_err *err) {
         return 0;
 }
 
-int view_prepare(struct view *v, const struct plan *plan, struct crew_err *err) {
-        int r = 0;
-
+int view_init(struct view *v, const struct plan *plan, struct crew_err *err) {
         v->plan = plan;
         v->sources = malloc((plan->n_mounts + 1) * sizeof(int));
         if (!v->sources)
                 return crew_fail(err, ENOMEM, "out of memory");
         for (uint32_t i = 0; i < plan->n_mounts; i++)
                 v->sources[i] = -1;
-        for (uint32_t i = 0; r == 0 && i < plan->n_mounts; i++) {
-                const struct plan_mount *m = plan_mount_at(plan, i);
+        return 0;
+}
+
+int view_prepare(struct view *v, struct crew_err *err) {
+        int r = 0;
+
+        for (uint32_t i = 0; r == 0 && i < v->plan->n_mounts; i++) {
+                const struct plan_mount *m = plan_mount_at(v->plan, i);
                 if (m->kind == PLAN_MOUNT_BIND)
                         r = prepare_bind(v, i, err);
                 else if (m->kind == PLAN_MOUNT_DEV && v->devices[0] < 0)
                         r = prepare_devices(v, err);
         }
         return r;
+}
+
+/* Numbers: the mounts of the plan, then the devices. */
+static int *source_slot(const struct view *v, uint32_t number) {
+        if (number < v->plan->n_mounts)
+                return &v->sources[number];
+        number -= v->plan->n_mounts;
+        return number < VIEW_DEVICES ? (int *)&v->devices[number] : NULL;
+}
+
+int view_next_source(const struct view *v, uint32_t *at, uint32_t *number) {
+        const int *slot;
+
+        while ((slot = source_slot(v, *at))) {
+                *number = (*at)++;
+                if (*slot >= 0)
+                        return *slot;
+        }
+        return -1;
+}
+
+int view_adopt(struct view *v, uint32_t number, int fd) {
+        int *slot = source_slot(v, number);
+
+        if (!slot || *slot >= 0) {
+                close(fd);
+                return -EINVAL;
+        }
+        *slot = fd;
+        return 0;
 }
 
 void view_fini(struct view *v) {

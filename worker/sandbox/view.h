@@ -3,7 +3,8 @@
  * The jail's file system: a private tmpfs root in which only what the plan lists is mounted.
  *
  * Two halves.  view_prepare() turns each source into a detached mount with its final attributes; in root mode it runs in
- * the spawner, which may open any path and make idmapped mounts, else in the jail's own namespaces.  view_build() runs
+ * the spawner, which may open any path and make idmapped mounts (and does so while the jail makes its network), else in
+ * the jail's own namespaces.  view_build() runs
  * in the jail, attaches everything and pivots into it.  No symbolic link is followed in either half unless the plan says
  * so: a tree that an agent wrote earlier may contain links made to mislead exactly this code.
  */
@@ -23,7 +24,13 @@ struct view {
 
 /* Makes missing PLAN_MOUNT_CREATE directories, on the host, as their owner. */
 int view_create_dirs(const struct plan *plan, struct crew_err *err);
-int view_prepare(struct view *v, const struct plan *plan, struct crew_err *err);
+int view_init(struct view *v, const struct plan *plan, struct crew_err *err); /* room for the sources */
+int view_prepare(struct view *v, struct crew_err *err);
+/* The prepared mounts one by one, to be handed to the jail: fd of the next from *at on and its number for view_adopt(),
+ * or -1 at the end.  The view goes on owning it. */
+int view_next_source(const struct view *v, uint32_t *at, uint32_t *number);
+/* Takes a mount that another process prepared; 0 or -EINVAL (fd is closed). */
+int view_adopt(struct view *v, uint32_t number, int fd);
 int view_build(struct view *v, struct crew_err *err);
 /* The root becomes read-only: nothing is made in it after this. */
 int view_seal(struct crew_err *err);

@@ -269,8 +269,8 @@ static void fails_at(const struct plan *plan, const char *step, const char *name
 }
 
 static void a_fault_at_any_step_leaves_nothing(void **state) {
-        static const char *const outer[] = {"plan",       "sources", "group",   "channel",     "clone",
-                                            "late-group", "id-maps", "sealing", "attestation", "release"};
+        static const char *const outer[] = {"plan",    "directories", "group",       "channel", "clone",       "groups",
+                                            "sources", "id-maps",     "handed-over", "sealing", "attestation", "release"};
         const struct plan *plan = fixture_standard(0);
 
         assert_int_equal(fixture_run(plan, nothing), 0); /* fills the caches that keep descriptors */
