@@ -149,7 +149,7 @@ static int check_place(struct view *v, const struct policy_path *pp, const char 
         return 0;
 }
 
-#define COPY_MAX 4096u
+#define COPY_MAX 16384u
 
 /* view_resolve, with what a policy path may not do. */
 static int resolve_policy(struct view *v, const struct policy_path *pp, char real[PATH_MAX]) {
