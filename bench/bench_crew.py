@@ -141,7 +141,7 @@ def idle_cpu(pids, seconds=3):
 
 def bench_kill(b):
     rows = []
-    for n, rounds in ((10, 7), (100, 7), (700, 5)):
+    for n, rounds in ((10, 25), (100, 9), (700, 5)):
         ours, bare = [], []
         crew = b.crew(f"kill{n}", 1)
         for _ in range(rounds):

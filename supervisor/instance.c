@@ -360,12 +360,12 @@ static void hang_up(struct instance *in) {
 }
 
 void instance_kill(struct agent *a) {
-        instance_cut(a);
-        if (a->in.kill_sent)
-                return;
-        a->in.kill_sent = true;
-        a->in.gone_by_ns = crew_now_ns() + KILL_PATIENCE_NS;
-        spawner_ask(a->crewd->spawner, a->in.id, SPAWN_KILL);
+        if (!a->in.kill_sent) {
+                a->in.kill_sent = true;
+                a->in.gone_by_ns = crew_now_ns() + KILL_PATIENCE_NS;
+                spawner_ask(a->crewd->spawner, a->in.id, SPAWN_KILL);
+        }
+        instance_cut(a); /* after the order to kill: it is of no use to the dead */
 }
 
 void instance_clear(struct agent *a) {

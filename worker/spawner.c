@@ -17,7 +17,8 @@
 
 #define EVENTS 16
 #define POOL_IDLE_MS 20 /* a burst of starts is not held up by namespaces for later */
-#define READY_FDS 6     /* pidfd, four listeners, the seccomp listener */
+#define PATIENCE_NS (JAIL_KILL_PATIENCE_MS * 1000000ull)
+#define READY_FDS 6 /* pidfd, four listeners, the seccomp listener */
 
 struct instance {
         uint32_t id;
@@ -30,6 +31,7 @@ struct spawner {
         jail_main_fn worker_main;
         struct instance *instances;
         struct netpool pool;
+        uint64_t press_at_ns; /* when to look whether what was killed has died; 0: nothing was */
         bool done;
 };
 
@@ -149,8 +151,11 @@ static void on_start(struct spawner *s, const struct spawn_msg *m, int *fds, siz
 static void on_kill(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct instance *i = find(s, m->id);
 
-        if (i) /* else it has just exited, and SPAWN_EXITED is on its way */
-                jail_kill_begin(&i->jail);
+        if (!i)
+                return; /* it has just exited, and SPAWN_EXITED is on its way */
+        jail_kill_begin(&i->jail);
+        if (!s->press_at_ns)
+                s->press_at_ns = crew_now_ns() + PATIENCE_NS;
 }
 
 static void on_freeze(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
@@ -234,14 +239,36 @@ static void fill_pool(struct spawner *s) {
         s->done = true;
 }
 
+/* What was killed long enough ago and lives is killed harder; what was killed just now is looked at later. */
+static void press(struct spawner *s) {
+        uint64_t now = crew_now_ns();
+
+        s->press_at_ns = 0;
+        for (struct instance *i = s->instances; i; i = i->next) {
+                const struct jail *j = &i->jail;
+                if (!j->kill_sent_ns || j->kill_pressed)
+                        continue;
+                if (now >= j->kill_sent_ns + PATIENCE_NS)
+                        jail_kill_press(&i->jail);
+                else if (!s->press_at_ns || j->kill_sent_ns + PATIENCE_NS < s->press_at_ns)
+                        s->press_at_ns = j->kill_sent_ns + PATIENCE_NS;
+        }
+}
+
+/* Both waits are of this length. */
+_Static_assert(POOL_IDLE_MS == JAIL_KILL_PATIENCE_MS, "one time-out serves the pool and the killed");
+
 static void run(struct spawner *s) {
         struct epoll_event events[EVENTS];
 
         while (!s->done) {
-                int n = epoll_wait(s->epoll, events, EVENTS, netpool_wants(&s->pool) ? POOL_IDLE_MS : -1);
+                bool waits = s->press_at_ns || netpool_wants(&s->pool);
+                int n = epoll_wait(s->epoll, events, EVENTS, waits ? POOL_IDLE_MS : -1);
                 if (n < 0 && errno != EINTR)
                         break;
-                if (n == 0)
+                if (s->press_at_ns && crew_now_ns() >= s->press_at_ns)
+                        press(s);
+                if (n == 0 && netpool_wants(&s->pool))
                         fill_pool(s);
                 for (int k = 0; k < n && !s->done; k++) {
                         if (events[k].data.ptr)

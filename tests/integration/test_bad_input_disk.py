@@ -16,7 +16,7 @@ from crewlib import Crew, agent_status, eventually, state_of
 def small_disk(runner):
     """<state> on a file system of its own; filled by fill()."""
     if os.geteuid() != 0:
-        pytest.skip("needs to mount a small file system")
+        pytest.skip("mounting a small file system needs CAP_SYS_ADMIN")
     lib = runner.home / "lib"
     lib.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m,mode=0755", "tmpfs", str(lib)], check=True)

@@ -290,7 +290,7 @@ def test_logs_of_a_run(runner):
 def test_explain_finds_the_running_crews_file(up):
     r = up.crewctl("policy", "explain", "--agent", "alpha", "read", "/etc/shadow")
     assert (r.returncode, r.stderr) == (4, "")
-    assert r.stdout.startswith("denied: not in read policy\n")
+    assert r.stdout.startswith("denied: no rule allows it\n")
 
 
 def test_every_verb_speaks_json(up):

@@ -59,7 +59,7 @@ def test_the_socket_is_private(running):
 
 def test_a_foreign_user_is_turned_away(runner):
     if os.geteuid() != 0:
-        pytest.skip("needs two users")
+        pytest.skip("a second user needs CAP_SETUID")
     crew = Crew(runner).agent("a")
     with crew.start():
         # The modes are opened up on purpose: the peer's uid alone must be enough.

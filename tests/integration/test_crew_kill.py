@@ -121,7 +121,7 @@ def test_restart_intensity_ends_in_failed(runner):
 
 def test_a_worker_killed_from_outside_is_a_crash_and_restarts(runner):
     if os.geteuid() != 0:
-        pytest.skip("needs another user's process to be killed")
+        pytest.skip("a signal into the jail from outside needs CAP_KILL")
     crew = Crew(runner).agent("a", restart={"max": 1, "within": "60s"})
     with crew.start() as running:
         client = running.client()
@@ -135,7 +135,7 @@ def test_a_worker_killed_from_outside_is_a_crash_and_restarts(runner):
 
 def test_a_stopped_worker_loses_its_heartbeat(runner):
     if os.geteuid() != 0:
-        pytest.skip("needs another user's process to be stopped")
+        pytest.skip("a signal into the jail from outside needs CAP_KILL")
     crew = Crew(runner).agent("a")
     with crew.start() as running:
         client = running.client()
@@ -194,7 +194,7 @@ def test_a_hook_that_hangs_is_killed_and_others_still_run(runner):
 
 def test_deadline_kills_an_agent_that_ignores_its_cancel(runner):
     if os.geteuid() != 0:
-        pytest.skip("needs the worker to be stopped from outside")
+        pytest.skip("a signal into the jail from outside needs CAP_KILL")
     crew = Crew(runner).agent("a").task("slow", "a", "time.sleep(600)", timeout="1s")
     with crew.start() as running:
         client, runs = running.client(), running.client()

@@ -157,8 +157,7 @@ def test_a_gateway_that_dies_leaves_no_network_and_says_so(runner):
     with crew.start() as running:
         client = running.client()
         pids = [p for p, comm in outside(running.proc.pid).items() if comm.startswith("crew-gateway")]
-        if not pids:
-            pytest.skip("no gateway in this build")
+        assert len(pids) == 1
         os.kill(pids[0], signal.SIGKILL)
         eventually(lambda: "no gateway" in agent_status(client, "a").walls)
         code = """
@@ -171,9 +170,10 @@ except OSError as e:
     assert [r for r in crew.records("a", "evidence.lost") if r["source"] == "gateway"]
 
 
+@pytest.mark.parametrize("mode", ["root"])
 def test_an_audit_that_cannot_be_written_freezes_the_agent(runner):
-    if runner.mode != "root":
-        pytest.skip("needs a small file system of its own")
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs CAP_SYS_ADMIN")
     lib = runner.home / "lib"
     lib.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m,mode=0755", "tmpfs", str(lib)], check=True)

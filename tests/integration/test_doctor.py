@@ -40,9 +40,10 @@ def test_json_has_the_same_verdict(runner):
     assert set(d["probes"]) >= {"landlock", "userns", "netns", "nftables", "seccomp-notify", "kernel-audit", "fanotify"}
 
 
+@pytest.mark.parametrize("mode", ["root"])
 def test_root_answers_for_others_honestly(runner):
-    if runner.mode != "root":
-        pytest.skip("root's answer")
+    if os.geteuid() != 0:
+        pytest.skip("root's view of the kernel needs CAP_SYS_ADMIN")
     d = json.loads(runner.crewctl("doctor", "--json").stdout)
     by_wall = {f["wall"]: f for f in d["rootless"]["findings"]}
     assert by_wall["denial evidence"]["level"] == "weaker"  # nobody may read the kernel's audit

@@ -485,13 +485,13 @@ static unsigned kill_listed(const char *dir, const char *file) {
         return n;
 }
 
-void cgroup_kill(const char *name) {
+void cgroup_kill(const char *name, bool by_all_means) {
         char dir[PATH_MAX];
 
-        if (tree_dir(V1_FREEZER, name, dir))
-                put_file(dir, "freezer.state", "THAWED"); /* a version 1 frozen task does not die of SIGKILL */
-        if (tree_dir(V2, name, dir) && put_file(dir, "cgroup.kill", "1") < 0)
+        if (tree_dir(V2, name, dir) && put_file(dir, "cgroup.kill", "1") < 0 && by_all_means)
                 kill_listed(dir, "cgroup.procs"); /* before 5.14 */
+        if (by_all_means && tree_dir(V1_FREEZER, name, dir))
+                put_file(dir, "freezer.state", "THAWED"); /* a version 1 frozen task does not die of SIGKILL */
 }
 
 int cgroup_count(const char *name) {
@@ -573,7 +573,7 @@ static void sweep_group(enum tree t, const char *name, struct cgroup_leftovers *
 
         if (!tree_dir(t, name, dir))
                 return;
-        cgroup_kill(name);
+        cgroup_kill(name, true);
         out->processes += kill_listed(dir, "cgroup.procs");
         if (remove_dir(dir) < 0 || strstr(out->names, name))
                 return;

@@ -423,8 +423,24 @@ void jail_kill_begin(struct jail *j) {
         int n = cgroup_count(j->cgroup);
         j->kill_processes = n >= 0 ? (uint32_t)n : proctree_count(j->pid);
         j->kill_sent_ns = crew_now_ns();
+        /* Where a group can be killed, all of it begins to die at once, on every CPU; the signal alone reaches the others
+         * only when pid 1 has taken itself down.  It is enough, though: pid_namespaces(7). */
+        cgroup_kill(j->cgroup, j->frozen);
         syscall(SYS_pidfd_send_signal, j->pidfd, SIGKILL, NULL, 0);
-        cgroup_kill(j->cgroup);
+}
+
+void jail_kill_press(struct jail *j) {
+        if (j->kill_pressed)
+                return;
+        j->kill_pressed = true;
+        cgroup_kill(j->cgroup, true);
+}
+
+static void await_death(struct jail *j) {
+        struct pollfd p = {.fd = j->pidfd, .events = POLLIN};
+
+        if (j->kill_sent_ns && poll(&p, 1, JAIL_KILL_PATIENCE_MS) == 0)
+                jail_kill_press(j);
 }
 
 int jail_reap(struct jail *j, bool wait, struct spawn_exit *out) {
@@ -432,6 +448,8 @@ int jail_reap(struct jail *j, bool wait, struct spawn_exit *out) {
         int r;
 
         *out = (struct spawn_exit){.code = -1};
+        if (wait)
+                await_death(j);
         do
                 r = waitid(P_PIDFD, (id_t)j->pidfd, &info, WEXITED | (wait ? 0 : WNOHANG));
         while (r < 0 && errno == EINTR);
@@ -469,8 +487,12 @@ void jail_fini(struct jail *j) {
         j->cgroup[0] = '\0';
 }
 
-int jail_freeze(const struct jail *j, bool on) {
-        return cgroup_freeze(j->cgroup, on);
+int jail_freeze(struct jail *j, bool on) {
+        int r = cgroup_freeze(j->cgroup, on);
+
+        if (r == 0)
+                j->frozen = on;
+        return r;
 }
 
 void jail_stats(const struct jail *j, struct spawn_stats *out) {

@@ -45,6 +45,8 @@ struct jail { /* owned by the caller; JAIL_NULL */
         char cgroup[128];        /* name below our cgroup root, "" when none */
         uint64_t kill_sent_ns;   /* jail_kill_begin: when, 0 never */
         uint32_t kill_processes; /* ... and how many lived */
+        bool frozen;             /* by jail_freeze() */
+        bool kill_pressed;       /* jail_kill_press() was called */
 };
 #define JAIL_NULL ((struct jail){.pid = -1, .pidfd = -1, .listeners = {-1, -1, -1, -1}, .notify_fd = -1, .mnt_ns = -1})
 
@@ -55,13 +57,17 @@ int jail_spawn(const struct jail_spawn_args *args, struct jail *out, struct crew
 int jail_kill(struct jail *j, struct spawn_exit *out);
 /* The same in two halves, for an event loop: SIGKILL to everything in it; then, when pidfd is readable, jail_reap(). */
 void jail_kill_begin(struct jail *j);
+/* When it still lives JAIL_KILL_PATIENCE_MS later: once more by all means, for what somebody else froze.  Not done at once,
+ * because a walk through the group takes the very locks that the dying need. */
+#define JAIL_KILL_PATIENCE_MS 20
+void jail_kill_press(struct jail *j);
 /* Reaps pid 1 (the kernel lets it go only after all others), fills out, removes the cgroup, closes all descriptors.
  * -EAGAIN: it still runs (only when !wait). */
 int jail_reap(struct jail *j, bool wait, struct spawn_exit *out);
 /* After pid 1 has been reaped by the caller (waitid on pidfd): removes cgroup and descriptors. */
 void jail_fini(struct jail *j);
 
-int jail_freeze(const struct jail *j, bool on);
+int jail_freeze(struct jail *j, bool on);
 /* By cgroup where there is one, else by walking the process tree. */
 void jail_stats(const struct jail *j, struct spawn_stats *out);
 

@@ -305,22 +305,32 @@ static void no_second_seccomp_listener(void **state) {
         survives(listener);
 }
 
+/* A key of this run: the tests run in parallel. It is found before the jail is made, and the jail's
+ * processes inherit it. */
+static key_t ipc_key(void) {
+        static key_t key;
+
+        if (key == 0)
+                key = (key_t)(0x100000 + getpid());
+        return key;
+}
+
 static int ipc_make(const struct jail_child *c) {
-        return shmget(0x1234, 4096, IPC_CREAT | 0666) < 0 ? 1 : 0;
+        return shmget(ipc_key(), 4096, IPC_CREAT | 0666) < 0 ? 1 : 0;
 }
 static int ipc_find(const struct jail_child *c) {
-        MUST_FAIL(shmget(0x1234, 4096, 0), ENOENT, 1);
+        MUST_FAIL(shmget(ipc_key(), 4096, 0), ENOENT, 1);
         MUST_FAIL(mq_open("/crew-unit", O_RDONLY), ENOENT, 2);
         return 0;
 }
 static void ipc_objects_are_not_shared(void **state) {
-        int id = shmget(0x1234, 4096, IPC_CREAT | 0666); /* ours, outside */
+        int id = shmget(ipc_key(), 4096, IPC_CREAT | 0666); /* ours, outside */
 
         assert_true(id >= 0);
         survives(ipc_find);
         assert_int_equal(shmctl(id, IPC_RMID, NULL), 0);
         survives(ipc_make);
-        assert_int_equal(shmget(0x1234, 4096, 0), -1);
+        assert_int_equal(shmget(ipc_key(), 4096, 0), -1);
 }
 
 static int network(const struct jail_child *c) {
