@@ -39,8 +39,8 @@ void cgroup_close(struct cgroup *g); /* the descriptors; the group stays */
 
 /* By name, in any process of the same owner.  An empty name is a no-op. */
 int cgroup_freeze(const char *name, bool on);
-/* SIGKILL to all in it, as far as one write can.  By all means: also where the kernel has no such write, and what a version 1
- * freezer keeps from dying is thawed. */
+/* SIGKILL to all in it, as far as one write can.  By all means: also where the kernel has no such write, and what a version
+ * 1 freezer keeps from dying is thawed. */
 void cgroup_kill(const char *name, bool by_all_means);
 int cgroup_count(const char *name); /* tasks, or -1 when no cgroup counts them */
 void cgroup_stats(const char *name, struct spawn_stats *out);
