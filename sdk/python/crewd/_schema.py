@@ -40,6 +40,9 @@ MESSAGES = {
         (75, "kill_agent", "msg:KillAgent", False, 0),
         (76, "stop_crew", "msg:StopCrew", False, 0),
         (77, "client_exec", "msg:ClientExec", False, 0),
+        (78, "list_approvals", "msg:ListApprovals", False, 0),
+        (79, "answer_approval", "msg:AnswerApproval", False, 0),
+        (80, "reload_policy", "msg:ReloadPolicy", False, 0),
         (90, "server_hello", "msg:ServerHello", False, 0),
         (91, "status", "msg:Status", False, 0),
         (92, "event", "msg:Event", False, 0),
@@ -49,6 +52,10 @@ MESSAGES = {
         (96, "refused", "msg:Refused", False, 0),
         (97, "crew_done", "msg:CrewDone", False, 0),
         (98, "done", "msg:Done", False, 0),
+        (99, "approval_list", "msg:ApprovalList", False, 0),
+        (100, "approval_answered", "msg:ApprovalAnswered", False, 0),
+        (101, "approval_changed", "msg:ApprovalChanged", False, 0),
+        (102, "policy_reloaded", "msg:PolicyReloaded", False, 0),
     ],
     "CallError": [
         (1, "code", "i32", False, 0),
@@ -197,6 +204,18 @@ MESSAGES = {
         (1, "agent", "str", False, 63),
         (2, "argv", "str", True, 4096),
     ],
+    "ListApprovals": [
+        (1, "follow", "bool", False, 0),
+    ],
+    "AnswerApproval": [
+        (1, "id", "str", False, 63),
+        (2, "verdict", "enum:ApprovalVerdict", False, 0),
+        (3, "scope", "enum:ApprovalScope", False, 0),
+    ],
+    "ReloadPolicy": [
+        (1, "agent", "str", False, 63),
+        (2, "restart", "bool", False, 0),
+    ],
     "ServerHello": [
         (1, "protocol", "u32", False, 0),
         (2, "crew", "str", False, 63),
@@ -266,6 +285,21 @@ MESSAGES = {
         (18, "kill_us", "u64", False, 0),
         (19, "time_ms", "u64", False, 0),
     ],
+    "Approval": [
+        (1, "id", "str", False, 63),
+        (2, "agent", "str", False, 63),
+        (3, "host", "str", False, 255),
+        (4, "port", "u32", False, 0),
+        (5, "state", "enum:ApprovalState", False, 0),
+        (6, "waiting", "u32", False, 0),
+        (7, "age_ms", "u64", False, 0),
+        (8, "expires_in_ms", "u64", False, 0),
+        (9, "policy_file", "str", False, 4096),
+        (10, "policy_agent", "str", False, 63),
+        (11, "by", "str", False, 160),
+        (12, "scope", "enum:ApprovalScope", False, 0),
+        (13, "incarnation", "u32", False, 0),
+    ],
     "Event": [
         (1, "event_seq", "u64", False, 0),
         (2, "time_ms", "u64", False, 0),
@@ -309,6 +343,47 @@ MESSAGES = {
         (2, "term_signal", "i32", False, 0),
         (3, "text", "str", False, 512),
     ],
+    "ApprovalList": [
+        (1, "items", "msg:Approval", True, 0),
+        (2, "held", "bool", False, 0),
+    ],
+    "ApprovalAnswered": [
+        (1, "approval", "msg:Approval", False, 0),
+    ],
+    "ApprovalChanged": [
+        (1, "approval", "msg:Approval", False, 0),
+    ],
+    "SectionReload": [
+        (1, "section", "str", False, 32),
+        (2, "state", "enum:SectionState", False, 0),
+        (3, "detail", "str", False, 512),
+    ],
+    "PolicyProblem": [
+        (1, "file", "str", False, 512),
+        (2, "line", "u32", False, 0),
+        (3, "column", "u32", False, 0),
+        (4, "text", "str", False, 512),
+        (5, "hint", "str", False, 256),
+        (6, "warning", "bool", False, 0),
+    ],
+    "AgentReload": [
+        (1, "agent", "str", False, 63),
+        (2, "file", "str", False, 4096),
+        (3, "old_sha256", "str", False, 64),
+        (4, "new_sha256", "str", False, 64),
+        (5, "sections", "msg:SectionReload", True, 0),
+        (6, "generation", "u32", False, 0),
+        (7, "closed", "u32", False, 0),
+        (8, "restarting", "bool", False, 0),
+        (9, "error", "str", False, 1024),
+        (10, "running", "bool", False, 0),
+    ],
+    "PolicyReloaded": [
+        (1, "ok", "bool", False, 0),
+        (2, "agents", "msg:AgentReload", True, 0),
+        (3, "problems", "msg:PolicyProblem", True, 0),
+        (4, "duration_us", "u64", False, 0),
+    ],
 }
 
 # field of Envelope: (message, max_bytes)
@@ -345,6 +420,9 @@ BODIES = {
     "kill_agent": ("KillAgent", 2048),
     "stop_crew": ("StopCrew", 1024),
     "client_exec": ("ClientExec", 131072),
+    "list_approvals": ("ListApprovals", 64),
+    "answer_approval": ("AnswerApproval", 256),
+    "reload_policy": ("ReloadPolicy", 256),
     "server_hello": ("ServerHello", 8192),
     "status": ("Status", 4194304),
     "event": ("Event", 65536),
@@ -354,6 +432,10 @@ BODIES = {
     "refused": ("Refused", 4096),
     "crew_done": ("CrewDone", 4194304),
     "done": ("Done", 1024),
+    "approval_list": ("ApprovalList", 4194304),
+    "approval_answered": ("ApprovalAnswered", 8192),
+    "approval_changed": ("ApprovalChanged", 8192),
+    "policy_reloaded": ("PolicyReloaded", 4194304),
 }
 
 ENUMS = {
@@ -392,5 +474,31 @@ ENUMS = {
         "FAILED": 7,
         "RESTARTING": 8,
         "POLICY_ONLY": 9,
+    },
+    "ApprovalState": {
+        "UNSET": 0,
+        "WAITING": 1,
+        "GRANTED": 2,
+        "REFUSED": 3,
+        "EXPIRED": 4,
+        "GONE": 5,
+    },
+    "ApprovalVerdict": {
+        "UNSET": 0,
+        "APPROVE": 1,
+        "DENY": 2,
+    },
+    "ApprovalScope": {
+        "UNSET": 0,
+        "ONCE": 1,
+        "SESSION": 2,
+        "ALWAYS": 3,
+    },
+    "SectionState": {
+        "UNSET": 0,
+        "UNCHANGED": 1,
+        "APPLIED": 2,
+        "NEEDS_RESTART": 3,
+        "RESTARTED": 4,
     },
 }
