@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command of the README runs, in order, in a copy of the tree, and ends as the README says."""
 
+import importlib.util
+import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
@@ -79,8 +82,24 @@ def test_the_demo_shows_reports_audit_and_refusals(tree, env):
     for client in ("acme-pension", "birch-family", "cedar-endowment", "delta-single"):
         pdf = Path("/tmp/reports") / f"{client}.pdf"
         assert str(pdf) in out and pdf.read_bytes().startswith(b"%PDF-")
+    assert re.search(r"NETWORK: ALLOWED -> api\.marketdata\.com:443", out)
+    assert re.search(r"NETWORK: CLOSED -> api\.marketdata\.com:443 \(\d+ bytes out, \d{4,} in, \d+ ms\)", out)
     assert re.search(r"NETWORK: DENIED -> exfil\.attacker\.com", out)
     assert re.search(r"NETWORK: DENIED -> 203\.0\.113\.66:443 \(not in allowed_endpoints", out)
     if os.geteuid() == 0:
         assert re.search(r"FILE_READ: DENIED -> /data/client-portfolios", out)
     assert "denied: no rule allows it" in out
+    with socket.socket() as s:  # the market-data service went with the demo
+        assert s.connect_ex(("127.0.0.1", 18443)) != 0
+    figures = independent_figures(tree)
+    for got in json.loads(Path("/tmp/reports/summary.json").read_text())["clients"]:
+        want = figures(json.loads((tree / f"examples/financial-crew/portfolios/{got['client']}.json").read_text()))
+        assert got == pytest.approx(got | want, rel=1e-9), got["client"]
+
+
+def independent_figures(tree):
+    """The other computation of the example's own tests."""
+    spec = importlib.util.spec_from_file_location("test_figures", tree / "examples/financial-crew/tests/test_figures.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.independent

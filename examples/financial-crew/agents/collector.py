@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""data-collector: asks its two tools for prices and the index, stores them for the analyzer.
+"""data-collector: asks its two tools for prices (over HTTPS) and the index (a file), stores them for the analyzer.
 
 An agent program needs no library: the task comes as JSON on standard input, the result goes as JSON to standard output,
 tools are called with `crew-call`.
