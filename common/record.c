@@ -38,6 +38,15 @@ const char *const record_kind_names[RECORD_KIND_N] = {
         [RECORD_STDERR] = "agent.stderr",
         [RECORD_FOLDED] = "evidence.folded",
         [RECORD_EVIDENCE_LOST] = "evidence.lost",
+        [RECORD_APPROVAL_ASKED] = "approval.asked",
+        [RECORD_APPROVAL_GRANTED] = "approval.granted",
+        [RECORD_APPROVAL_REFUSED] = "approval.refused",
+        [RECORD_APPROVAL_EXPIRED] = "approval.expired",
+        [RECORD_POLICY_RELOADED] = "policy.reloaded",
+        [RECORD_NETWORK_CLOSED] = "network.closed",
+        [RECORD_NETWORK_HTTP] = "network.http",
+        [RECORD_NETWORK_POLICY] = "network.policy",
+        [RECORD_GATEWAY_RESTARTED] = "gateway.restarted",
 };
 
 /* Written by record_format itself. */

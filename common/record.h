@@ -55,6 +55,15 @@ enum record_kind {
         RECORD_STDERR, /* captured text of the agent or a tool */
         RECORD_FOLDED, /* count of records of one kind folded under flood */
         RECORD_EVIDENCE_LOST,
+        RECORD_APPROVAL_ASKED, /* a connection waits for the operator */
+        RECORD_APPROVAL_GRANTED,
+        RECORD_APPROVAL_REFUSED, /* by an operator, or by crewd when nobody can be asked */
+        RECORD_APPROVAL_EXPIRED, /* or nobody waits any more: reason */
+        RECORD_POLICY_RELOADED,  /* both hashes, section by section */
+        RECORD_NETWORK_CLOSED,   /* bytes both ways and duration; folded ones are sums */
+        RECORD_NETWORK_HTTP,     /* one request under HTTP rules */
+        RECORD_NETWORK_POLICY,   /* the gateway has taken a new one, or not: both digests */
+        RECORD_GATEWAY_RESTARTED,
         RECORD_KIND_N,
 };
 extern const char *const record_kind_names[RECORD_KIND_N]; /* "agent.spawned", "file.denied", ... */

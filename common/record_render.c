@@ -23,7 +23,7 @@ struct text {
 
 struct detail {
         const char *key;
-        const char *before, *after;
+        const char *before, *after; /* after: "#..." for a digest, "~..." for a number of bytes */
 };
 
 enum group {
@@ -40,7 +40,9 @@ static const struct text_row {
         const char *label;
         const char *verdict_key, *verdict; /* the field that holds it, and what stands when that is absent */
         unsigned groups;
-        const char *subject, *port;
+        const char *subject;
+        const char *at[2]; /* after the subject and a blank: where, in two pieces */
+        const char *port;
         const char *reason; /* when the record gives none */
         struct detail details[8];
 } rows[RECORD_KIND_N] = {
@@ -78,16 +80,35 @@ static const struct text_row {
                 .reason = "not in read policy", .details = {{"reason", "", ""}, {"rule", "", ""}}},
         [RECORD_EXEC] = {"EXEC", "verdict", "ALLOWED", .groups = GROUP_FILE, .subject = "path", .details = {
                 {"comm", "by ", ""}, {"reason", "", ""}}},
-        [RECORD_NETWORK_ALLOWED] = {"NETWORK", NULL, "ALLOWED", .groups = GROUP_NETWORK, .subject = "host", .port = "port", .details = {
-                {"rule", "", ""}}},
-        [RECORD_NETWORK_DENIED] = {"NETWORK", NULL, "DENIED", .groups = GROUP_NETWORK | GROUP_DENIED, .subject = "host", .port = "port",
-                .reason = "not in allowed_endpoints", .details = {{"reason", "", ""}, {"rule", "", ""}}},
+        [RECORD_NETWORK_ALLOWED] = {"NETWORK", "verdict", "ALLOWED", .groups = GROUP_NETWORK, .subject = "host", .port = "port", .details = {
+                {"reason", "", ""}}},
+        [RECORD_NETWORK_DENIED] = {"NETWORK", "verdict", "DENIED", .groups = GROUP_NETWORK | GROUP_DENIED, .subject = "host", .port = "port",
+                .reason = "not in allowed_endpoints", .details = {{"reason", "", ""}}},
+        [RECORD_NETWORK_CLOSED] = {"NETWORK", NULL, "CLOSED", .groups = GROUP_NETWORK, .subject = "host", .port = "port", .details = {
+                {"bytes_out", "", "~ out"}, {"bytes_in", "", "~ in"}, {"ms", "", " ms"}, {"reason", "", ""}}},
+        [RECORD_NETWORK_HTTP] = {"HTTP", "verdict", "ALLOWED", .groups = GROUP_NETWORK, .subject = "method", .at = {"host", "path"}, .details = {
+                {"reason", "", ""}, {"status", "status ", ""}}},
+        [RECORD_NETWORK_POLICY] = {"NETWORK", "verdict", "APPLIED", .groups = GROUP_NETWORK | GROUP_LIFECYCLE, .subject = "generation", .details = {
+                {"old_sha256", "sha256:", "#"}, {"sha256", "now sha256:", "#"}, {"closed", "", " connections closed"}, {"reason", "", ""}}},
+        [RECORD_GATEWAY_RESTARTED] = {"GATEWAY", NULL, "RESTARTED", .groups = GROUP_NETWORK | GROUP_LIFECYCLE, .subject = "cause", .details = {
+                {"attempt", "attempt ", ""}, {"after_ms", "after ", " ms"}, {"reason", "", ""}}},
         [RECORD_LIMIT] = {"LIMIT", NULL, "HIT", .groups = GROUP_LIFECYCLE, .subject = "limit", .details = {
                 {"value", "", ""}, {"max", "of ", ""}, {"reason", "", ""}}},
         [RECORD_KILL] = {"AGENT", NULL, "KILL", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"initiator", "by ", ""}}},
         [RECORD_STDERR] = {"STDERR", .subject = "text", .details = {{"tool", "tool ", ""}, {"dropped", "", " bytes dropped"}}},
         [RECORD_FOLDED] = {"EVIDENCE", NULL, "FOLDED", .subject = "of"},
         [RECORD_EVIDENCE_LOST] = {"EVIDENCE", NULL, "LOST", .subject = "source", .details = {{"reason", "", ""}}},
+        [RECORD_APPROVAL_ASKED] = {"APPROVAL", NULL, "ASKED", .groups = GROUP_NETWORK, .subject = "host", .port = "port", .details = {
+                {"approval", "id ", ""}, {"waits_s", "waits ", " s"}}},
+        [RECORD_APPROVAL_GRANTED] = {"APPROVAL", NULL, "GRANTED", .groups = GROUP_NETWORK, .subject = "host", .port = "port", .details = {
+                {"approval", "id ", ""}, {"scope", "", ""}, {"initiator", "by ", ""}, {"reason", "", ""}}},
+        [RECORD_APPROVAL_REFUSED] = {"APPROVAL", NULL, "REFUSED", .groups = GROUP_NETWORK, .subject = "host", .port = "port", .details = {
+                {"approval", "id ", ""}, {"scope", "", ""}, {"initiator", "by ", ""}, {"reason", "", ""}}},
+        [RECORD_APPROVAL_EXPIRED] = {"APPROVAL", "verdict", "EXPIRED", .groups = GROUP_NETWORK, .subject = "host", .port = "port", .details = {
+                {"approval", "id ", ""}, {"reason", "", ""}}},
+        [RECORD_POLICY_RELOADED] = {"POLICY", NULL, "RELOADED", .groups = GROUP_LIFECYCLE, .subject = "file", .details = {
+                {"old_sha256", "sha256:", "#"}, {"sha256", "now sha256:", "#"}, {"applied", "applied ", ""}, {"restart", "needs restart: ", ""},
+                {"closed", "", " connections closed"}, {"initiator", "by ", ""}}},
         /* clang-format on */
 };
 
@@ -210,6 +231,25 @@ static void separate(struct text *t, bool *open) {
         *open = true;
 }
 
+/* 412 B, 1.2 KB, 88 KB: decimal, two figures at least. */
+static void put_size(struct text *t, const struct record_line *l, const char *key) {
+        static const char *const units[] = {"B", "KB", "MB", "GB", "TB", "PB", "EB"};
+        uint64_t bytes = 0, scale = 1;
+        size_t unit = 0;
+        char s[40];
+        int n;
+
+        (void)record_line_u64(l, key, &bytes);
+        for (; unit + 1 < ELEMENTSOF(units) && bytes / scale >= 1000; unit++)
+                scale *= 1000;
+        if (unit == 0 || bytes / scale >= 10)
+                n = snprintf(s, sizeof(s), "%llu %s", (unsigned long long)(bytes / scale), units[unit]);
+        else
+                n = snprintf(s, sizeof(s), "%llu.%llu %s", (unsigned long long)(bytes / scale),
+                             (unsigned long long)(bytes % scale / (scale / 10)), units[unit]);
+        put_bytes(t, s, (size_t)n);
+}
+
 static void put_details(struct text *t, const struct record_line *l, const struct text_row *row, const char *reason) {
         const struct record_value *v;
         bool open = false;
@@ -225,6 +265,11 @@ static void put_details(struct text *t, const struct record_line *l, const struc
                         continue;
                 separate(t, &open);
                 put(t, d->before);
+                if (d->after[0] == '~') {
+                        put_size(t, l, d->key);
+                        put(t, d->after + 1);
+                        continue;
+                }
                 bool digest = d->after[0] == '#';
                 put_value(t, v, digest ? 8 : 400);
                 put(t, digest ? "" : d->after);
@@ -255,6 +300,12 @@ static void put_subject(struct text *t, const struct record_line *l, const struc
         put(t, v6 ? "[" : "");
         put_value(t, &shown, SIZE_MAX);
         put(t, v6 ? "]" : "");
+        for (size_t i = 0; i < ELEMENTSOF(row->at) && row->at[i]; i++) {
+                const struct record_value *more = record_line_get(l, row->at[i]);
+                put(t, i == 0 ? " " : "");
+                if (more)
+                        put_value(t, more, 400);
+        }
         if (row->port && record_line_u64(l, row->port, &port) && port > 0) {
                 char s[24];
                 put_bytes(t, s, (size_t)snprintf(s, sizeof(s), ":%llu", (unsigned long long)port));
