@@ -19,7 +19,11 @@
 #define NETPOLICY_VERSION 1u
 #define NETPOLICY_RULES_MAX 1024u
 #define NETPOLICY_BYTES_MAX (4u << 20)
-#define NETPOLICY_LIST_MAX 64u /* methods or paths of one rule */
+#define NETPOLICY_LIST_MAX 64u     /* methods or paths of one rule */
+#define NETPOLICY_METHOD_MAX 32u   /* characters: capital letters and hyphens */
+#define NETPOLICY_PATTERN_MAX 512u /* characters of a path's glob: printable ASCII from '/' on, without '?' and '#' */
+#define NETPOLICY_CA_MAX (1u << 20)
+#define NETPOLICY_WHERE_MAX 640u
 
 enum netpolicy_kind {
         NETPOLICY_NAME,     /* host is the name, lower case, no trailing dot */
@@ -30,7 +34,7 @@ enum netpolicy_kind {
 
 enum netpolicy_rule_flags {
         NETPOLICY_INSPECT = 1u << 0, /* tls: inspect */
-        NETPOLICY_HTTP = 1u << 1,    /* methods, paths or credential are set: the connection must be HTTP/1 */
+        NETPOLICY_HTTP = 1u << 1,    /* methods, paths, credential or inspect are set: the connection must be HTTP/1 */
         NETPOLICY_AUDIT = 1u << 2,   /* enforcement: audit: what its HTTP rules forbid is recorded and let through */
         NETPOLICY_TO = 1u << 3,      /* connect_to: dial to_host (to_addr when to_kind is an address) : to_port instead */
 };
@@ -59,14 +63,16 @@ struct netpolicy_head {
         uint32_t generation; /* counts the reloads of this instance, from 1 */
         uint32_t n_rules, rules;
         uint32_t where;     /* of the network section */
-        uint32_t ask_s;     /* how long a held connection waits for an answer */
-        uint32_t max_conns; /* at once; never 0 */
+        uint32_t ask_s;     /* how long a held connection waits for an answer; not 0 with NETPOLICY_ASK */
+        uint32_t max_conns; /* at once; this and the next two are never 0 */
         uint32_t max_half_open;
         uint32_t max_dns_per_s;
         uint64_t max_bytes_per_s; /* both ways together; 0: no limit */
         uint8_t policy_sha256[32];
 };
 
+/* Everything the reader relies on, for a block of n bytes aligned to 8.  0, or -EPROTO with text. */
+int netpolicy_check(const void *bytes, size_t n, struct crew_err *err);
 /* Maps and checks a sealed memfd; fd stays the caller's.  -EPROTO with text on anything out of place. */
 int netpolicy_open(int fd, const struct netpolicy_head **out, struct crew_err *err);
 void netpolicy_close(const struct netpolicy_head *p); /* NULL is fine */
@@ -89,9 +95,19 @@ const struct netpolicy_rule *netpolicy_match_addr(const struct netpolicy_head *p
 /* --- HTTP --- */
 
 enum netpolicy_http { NETPOLICY_HTTP_OK, NETPOLICY_HTTP_METHOD, NETPOLICY_HTTP_PATH };
-/* path: already normalised (http.h of the gateway), without query. */
+/*
+ * One host and port may be listed several times, with different methods and paths: r is what netpolicy_match_*() gave for
+ * the connection, and all the rules that name the same host and port speak for it.  Their tls, enforcement, connect_to
+ * and ca are the same (the reader checks it); their credentials may differ.
+ * path: already normalised (http.h of the gateway), without query.
+ */
 enum netpolicy_http netpolicy_http_decide(const struct netpolicy_head *p, const struct netpolicy_rule *r,
                                           const char *method, const char *path);
+/* The rule that allows this request, whose credential goes with it; NULL when netpolicy_http_decide() is not OK. */
+const struct netpolicy_rule *netpolicy_http_rule(const struct netpolicy_head *p, const struct netpolicy_rule *r,
+                                                 const char *method, const char *path);
+/* "*" is any run without '/', "**" any run; a whole segment "**" may also be no segment.  Time: at most length by length.
+ */
 bool netpolicy_glob(const char *pattern, const char *path);
 
 /* --- building (crewd) --- */
