@@ -99,9 +99,10 @@ ssize_t conn_splice(struct conn *c, enum conn_side from, uint64_t n);
 /* From now on an ordinary relay both ways (a protocol upgrade): gone() is called, nothing is reported any more but the
  * end.  The taker has to have sent all it holds. */
 void conn_release(struct conn *c);
-/* One request under HTTP rules: .verdict .text .status of GATE_HTTP; text is made printable.  Requests that are let
- * through are to be reported before their first byte goes out.  -EAGAIN: crewd is slow; try again from on_ready(). */
-int conn_report_http(struct conn *c, enum gate_verdict verdict, const char *text, unsigned status);
+/* One request under HTTP rules: .verdict .text (made printable) .why (NULL: none) .status of GATE_HTTP.  Requests that are
+ * let through are reported before their first byte goes out, with status 0, and once more with the status of their answer.
+ * -EAGAIN: crewd is slow; try again from on_ready(). */
+int conn_report_http(struct conn *c, enum gate_verdict verdict, const char *text, const char *why, unsigned status);
 /* Done: both sockets are closed (what was sent is still delivered; why != NULL: reset instead), GATE_CLOSED is sent, and
  * gone() is called from here: nothing of state may be used after. */
 void conn_end(struct conn *c, const char *why);
