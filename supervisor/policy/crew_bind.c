@@ -21,6 +21,9 @@
 const char *const crew_process_names[CREW_PROCESS_N] = {
         [CREW_SEQUENTIAL] = "sequential", [CREW_HIERARCHICAL] = "hierarchical", [CREW_CONSENSUAL] = "consensual"};
 
+const char *const crew_approvals_names[CREW_APPROVALS_N] = {
+        [CREW_APPROVALS_ATTACHED] = "attached", [CREW_APPROVALS_OPERATOR] = "operator"};
+
 int crew_path(struct bind *b, const struct node *at, const char *text, const char **out) {
         char norm[PATH_MAX];
         const char *full;
@@ -521,9 +524,20 @@ static int bind_process(struct bind *b, const struct node *v, const struct bind_
         return r;
 }
 
+static int bind_approvals(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+        const struct bind_field of = {f->key, .arg = &(const struct bind_names){crew_approvals_names, CREW_APPROVALS_N}};
+        uint32_t value = d->c->approvals;
+        int r = bind_enum(b, v, &of, &value);
+
+        d->c->approvals = (enum crew_approvals)value;
+        return r;
+}
+
 static const struct bind_field crew_fields[] = {
         {"crew", bind_crew_name, .required = true},
         {"process", bind_process},
+        {"approvals", bind_approvals},
         {"policies", bind_text, offsetof(struct crew_draft, policies)},
         {"endpoints", bind_endpoints},
         {"tools", bind_tools},

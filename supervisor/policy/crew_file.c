@@ -86,31 +86,25 @@ static int load(struct crew_draft *d, const char *bytes, size_t n, struct crew_e
         return r;
 }
 
-int crew_load(const char *file, struct crew_file **out, struct policy_report *report, struct crew_err *err) {
+static int load_bytes(const char *file, const char *bytes, size_t n, struct crew_file **out, struct policy_report *report,
+                      struct crew_err *err) {
         struct crew_own *own = calloc(1, sizeof(*own));
         struct crew_draft d = {.own = own, .b = {.file = file, .report = report}};
-        _cleanup_free_ char *bytes = NULL;
-        struct crew_err why = CREW_ERR_NULL;
-        size_t n, before = report->errors, before_items = report->n;
+        size_t before = report->errors, before_items = report->n;
 
-        *out = NULL;
         if (!own)
                 return crew_fail(err, ENOMEM, "%s: out of memory", file);
         d.c = &own->pub;
         d.b.arena = &own->arena;
-        int r = crew_read_file(file, NODE_MAX_BYTES, &bytes, &n, &why);
-        if (r < 0)
-                policy_report_add(report, false, file, 0, 0, "", "cannot be read: %s",
-                                  r == -EFBIG    ? "it is larger than 1 MiB"
-                                  : r == -EINVAL ? "not a regular file"
-                                                 : strerror(-r));
-        if (r == 0)
-                r = find_dir(&d, file, err);
+        int r = find_dir(&d, file, err);
+        if (r == 0 && !(own->pub.bytes = arena_strndup(&own->arena, bytes, n)))
+                r = crew_fail(err, ENOMEM, "%s: out of memory", file);
         if (r == 0) {
+                own->pub.n_bytes = n;
                 crew_sha256(bytes, n, own->pub.sha256);
-                r = load(&d, bytes, n, err);
+                r = load(&d, own->pub.bytes, n, err);
         }
-        if (report->errors != before && (r == 0 || r == -EINVAL || why.code))
+        if (report->errors != before && (r == 0 || r == -EINVAL))
                 r = report_refuse(report, before_items, file, err);
         if (r < 0) {
                 crew_file_free(&own->pub);
@@ -118,4 +112,25 @@ int crew_load(const char *file, struct crew_file **out, struct policy_report *re
         }
         *out = &own->pub;
         return 0;
+}
+
+int crew_load(const char *file, struct crew_file **out, struct policy_report *report, struct crew_err *err) {
+        _cleanup_free_ char *bytes = NULL;
+        struct crew_err why = CREW_ERR_NULL;
+        size_t n, before_items = report->n;
+
+        *out = NULL;
+        int r = crew_read_file(file, NODE_MAX_BYTES, &bytes, &n, &why);
+        if (r == 0)
+                return load_bytes(file, bytes, n, out, report, err);
+        policy_report_add(report, false, file, 0, 0, "", "cannot be read: %s",
+                          r == -EFBIG    ? "it is larger than 1 MiB"
+                          : r == -EINVAL ? "not a regular file"
+                                         : strerror(-r));
+        return report_refuse(report, before_items, file, err);
+}
+
+int crew_load_again(const struct crew_file *c, struct crew_file **out, struct policy_report *report, struct crew_err *err) {
+        *out = NULL;
+        return load_bytes(c->path, c->bytes, c->n_bytes, out, report, err);
 }

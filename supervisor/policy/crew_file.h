@@ -10,6 +10,14 @@
 enum crew_process { CREW_SEQUENTIAL, CREW_HIERARCHICAL, CREW_CONSENSUAL, CREW_PROCESS_N };
 extern const char *const crew_process_names[CREW_PROCESS_N];
 
+/* Who is asked when a policy says `on_unlisted: ask`. */
+enum crew_approvals {
+        CREW_APPROVALS_ATTACHED, /* a client that follows the approvals; without one the answer is no, at once */
+        CREW_APPROVALS_OPERATOR, /* somebody will look: asks are held for the policy's ask_timeout in any case */
+        CREW_APPROVALS_N,
+};
+extern const char *const crew_approvals_names[CREW_APPROVALS_N];
+
 struct crew_schema; /* compiled JSON Schema; supervisor/schema/schema.h */
 
 struct crew_tool {
@@ -63,6 +71,7 @@ struct crew_endpoint {
 struct crew_file {
         const char *name, *path, *dir; /* dir: absolute; what ${CREW_DIR} means */
         enum crew_process process;
+        enum crew_approvals approvals;
         struct crew_tool *tools;
         size_t n_tools;
         struct crew_agent *agents;
@@ -74,10 +83,17 @@ struct crew_file {
         const char **hook_terminated; /* hooks.on_agent_terminated.command or NULL */
         size_t n_hook_terminated;
         uint8_t sha256[32]; /* of the crew file's bytes */
+        const char *bytes;  /* themselves: what crew_load_again() reads */
+        size_t n_bytes;
 };
 
 /* Problems of the crew file and of every policy it names go to report; -EINVAL when one of them is an error. */
 int crew_load(const char *file, struct crew_file **out, struct policy_report *report, struct crew_err *err);
+/*
+ * The same crew with its policy and schema files read again: the crew file itself counts as it was when c was loaded, so
+ * that agents, tools and tasks are the same ones, in the same order, whatever became of the file.
+ */
+int crew_load_again(const struct crew_file *c, struct crew_file **out, struct policy_report *report, struct crew_err *err);
 struct crew_file *crew_file_free(struct crew_file *c);
 const struct crew_agent *crew_find_agent(const struct crew_file *c, const char *name);
 const struct crew_tool *crew_find_tool(const struct crew_file *c, const char *name);
