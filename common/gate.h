@@ -24,7 +24,9 @@ enum gate_op {
         GATE_POLICY,  /* fd: a new netpolicy memfd for .id.  All or nothing; answered by GATE_APPLIED or GATE_REJECTED */
         GATE_ANSWER,  /* to GATE_ASK: .ask, .verdict (GATE_LET or GATE_REFUSE), .scope */
         /* gateway -> crewd */
-        GATE_HELLO = 64, /* fd, when the crew inspects TLS: a memfd with the crew's CA certificate, PEM */
+        /* Ready for GATE_ADD.  fd, when the crew inspects TLS: a memfd with the crew's CA certificate, PEM.  With .text: it
+         * cannot be, why (a credentials file that others may read), and it ends. */
+        GATE_HELLO = 64,
         GATE_DENIED,     /* .proto .port .name .count .text .where */
         GATE_ALLOWED, /* .conn: let through, before the first byte goes out.  .name .port .where, .peer: what was dialled */
         GATE_CLOSED,  /* .conn: .up .down bytes, .duration_us, .text when it failed (why) */
@@ -57,5 +59,6 @@ struct gate_msg {
         char name[GATE_NAME_MAX];  /* address in presentation form, or the name, escaped to printable ASCII */
         char peer[64];             /* "203.0.113.7:443" */
         char where[GATE_NAME_MAX]; /* the deciding rule, "x.yaml:14" */
-        char text[GATE_TEXT_MAX];  /* the reason in words: "not in allowed_endpoints" */
+        char text[GATE_TEXT_MAX];  /* the reason in words: "not in allowed_endpoints"; GATE_HTTP: the request */
+        char why[96];              /* GATE_HTTP: the reason in words, when it was refused */
 };

@@ -20,7 +20,18 @@ static size_t key_put(char *out, size_t at, const void *p, size_t n) {
         return at + sizeof(len) + n;
 }
 
-/* What makes two observations the same: kind, source, text fields except the process's own name. */
+/* Numbers that say what was observed, and those that add up when it was observed several times. */
+static const char *const telling[] = {"port", "status"};
+static const char *const adding_up[] = {"bytes_out", "bytes_in", "ms"};
+
+static bool is_one_of(const char *key, const char *const *keys, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(keys[i], key) == 0)
+                        return true;
+        return false;
+}
+
+/* What makes two observations the same: kind, source, text fields except the process's own name, telling numbers. */
 static void key_of(const struct record *r, uint8_t key[16]) {
         char bytes[KEY_BYTES_MAX];
         uint8_t digest[CREW_SHA256_BYTES];
@@ -29,6 +40,10 @@ static void key_of(const struct record *r, uint8_t key[16]) {
         n = key_put(bytes, n, r->src, strnlen(r->src, 32));
         for (size_t i = 0; i < r->n; i++) {
                 const struct record_field *f = &r->fields[i];
+                if (f->len == 0 && is_one_of(f->key, telling, ELEMENTSOF(telling))) {
+                        n = key_put(bytes, n, f->key, strlen(f->key));
+                        n = key_put(bytes, n, &f->num, sizeof(f->num));
+                }
                 if (f->len == 0 || strcmp(f->key, "comm") == 0)
                         continue;
                 n = key_put(bytes, n, f->key, strlen(f->key));
@@ -52,6 +67,20 @@ static bool take_token(struct audit_stream *s) {
 
 static size_t record_bytes_used(const struct record *r) {
         return offsetof(struct record, buf) + r->used;
+}
+
+/* from NULL: back to nothing. */
+static void add_up(struct record *sum, const struct record *from) {
+        for (size_t i = 0; i < sum->n; i++) {
+                struct record_field *f = &sum->fields[i];
+                if (!is_one_of(f->key, adding_up, ELEMENTSOF(adding_up)))
+                        continue;
+                if (!from)
+                        f->num = 0;
+                for (size_t k = 0; from && k < from->n; k++)
+                        if (strcmp(from->fields[k].key, f->key) == 0)
+                                f->num += from->fields[k].num;
+        }
 }
 
 static int append_counted(struct audit_stream *s, const struct record *r, uint64_t count) {
@@ -106,6 +135,7 @@ static void remember(struct fold *f, uint16_t *slot, const uint8_t key[16], cons
         if (!copy)
                 return;
         memcpy(copy, r, n);
+        add_up(copy, NULL); /* its own are in the line */
         struct fold_entry *e = &f->entries[f->n++];
         memcpy(e->key, key, 16);
         e->pending = 0;
@@ -130,6 +160,7 @@ int audit_observe(struct audit_stream *s, const struct record *r, uint32_t count
                 slot = slot_of(f, key);
                 if (*slot) {
                         f->entries[*slot - 1].pending += count;
+                        add_up(f->entries[*slot - 1].record, r);
                         s->counts[r->kind] += count;
                         return 0;
                 }
