@@ -1,0 +1,575 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ordinary clients in a real jail reach exactly what their policy lists, with nothing configured in them.
+
+No proxy variable, no wrapper, no special resolver: each client looks a name up, dials and speaks.  `connect_to` says that
+the names live on this machine, where real servers from Debian answer.
+"""
+
+import hashlib
+import http.server
+import os
+import pwd
+import re
+import shutil
+import ssl
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from egresslib import Authority, Egress, Service, Tcp, echo, free_port, greet, open_file_limit, times
+
+HERE = Path(__file__).resolve().parent / "egress_clients"
+CACHE = Path(os.environ.get("CREWD_TEST_CACHE", "/var/tmp/crewd-test-cache"))
+POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if Path("/usr/lib/postgresql").exists() else []
+NAME = "api.client.test"
+
+
+@pytest.fixture(scope="session")
+def top():
+    """A directory everybody may read: certificates, client programs, repositories."""
+    path = Path(tempfile.mkdtemp(prefix="crewd-egress-", dir="/var/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def authority(top):
+    return Authority(top / "ca")
+
+
+@pytest.fixture(scope="session")
+def clients(top):
+    """Our client programs, where a policy may list them."""
+    shutil.copytree(HERE, top / "clients")
+    subprocess.run(["chmod", "-R", "a+rX", top / "clients"], check=True)
+    return top / "clients"
+
+
+class Web(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        body = f"hello from {self.path}\n".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def web_server(tls=None, handler=Web):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    server.handle_error = lambda *a: None
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def tls_for(authority, *names):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*authority.certificate(*names))
+    return tls
+
+
+@pytest.fixture(scope="session")
+def https(authority):
+    server = web_server(tls_for(authority, NAME))
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def http_plain():
+    server = web_server()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def egress(runner):
+    running = []
+
+    def start(where, *endpoints, **keys):
+        crew = Egress(runner, where)
+        crew.client("client", *(endpoints or where), **keys)
+        running.append(crew.start())
+        return crew
+
+    yield start
+    for r in running:
+        r.stop()
+
+
+def assert_passed(crew, where, host=NAME, port=443, least_in=1):
+    """One connection let through by its rule, and what it carried."""
+    allowed, *_ = crew.await_network("client", "allowed", host=host, port=port)
+    closed, *_ = crew.await_network("client", "closed", host=host, port=port)
+    assert allowed["peer"] == where
+    assert re.fullmatch(r".*client\.yaml:5", allowed["rule"]), allowed
+    assert closed["bytes_out"] > 0 and closed["bytes_in"] >= least_in and closed["ms"] >= 0, closed
+    assert allowed["seq"] < closed["seq"]
+    return allowed, closed
+
+
+# --- web clients ---
+
+def test_curl_https(egress, authority, https):
+    crew = egress({f"{NAME}:443": https}, read=[authority.ca])
+    r = crew.exec("client", "curl", "-sS", "--cacert", authority.ca, f"https://{NAME}/curl")
+    assert (r.returncode, r.stdout) == (0, "hello from /curl\n"), r.stderr
+    assert_passed(crew, https, least_in=500)
+
+
+def test_curl_http(egress, http_plain):
+    crew = egress({f"{NAME}:80": http_plain})
+    r = crew.exec("client", "curl", "-sS", f"http://{NAME}/plain")
+    assert (r.returncode, r.stdout) == (0, "hello from /plain\n"), r.stderr
+    _, closed = assert_passed(crew, http_plain, port=80)
+    assert closed["bytes_in"] > len("hello from /plain\n")
+
+
+def test_what_is_not_listed_is_refused_at_once_and_named(egress, authority, https):
+    crew = egress({f"{NAME}:443": https}, read=[authority.ca])
+    started = time.monotonic()
+    other_name = crew.exec("client", "curl", "-sS", "https://exfil.attacker.com/")
+    other_port = crew.exec("client", "curl", "-sS", f"https://{NAME}:8443/")
+    address = crew.exec("client", "curl", "-sS", "http://203.0.113.66/")
+    assert time.monotonic() - started < 10
+    assert other_name.returncode == 6, other_name.stderr  # could not resolve
+    assert other_port.returncode in (7, 35, 56), other_port.stderr  # reset
+    assert address.returncode in (7, 52, 56), address.stderr
+    name, *_ = crew.await_network("client", "denied", host="exfil.attacker.com")
+    port, *_ = crew.await_network("client", "denied", host=NAME, port=8443, proto="tcp")
+    addr, *_ = crew.await_network("client", "denied", host="203.0.113.66", port=80, proto="tcp")
+    for r in (name, port, addr):
+        assert r["reason"].startswith("not in allowed_endpoints") and re.search(r"client\.yaml:5$", r["rule"]), r
+    text = crew.exec("client", "true").stdout + crew.runner.crewctl("logs", "--agent", "client", "--filter", "denied").stdout
+    assert "NETWORK: DENIED -> exfil.attacker.com (not in allowed_endpoints" in text
+    assert f"NETWORK: DENIED -> {NAME}:8443 (not in allowed_endpoints" in text
+    assert crew.network("client", "allowed") == []
+
+
+@pytest.mark.parametrize("how", ["urllib", "requests"])
+def test_python(egress, authority, https, clients, how):
+    crew = egress({f"{NAME}:443": https}, read=[authority.ca, f"{clients}/"], runtime=["python3"])
+    r = crew.exec("client", "/usr/bin/python3", clients / "fetch.py", how, f"https://{NAME}/{how}", authority.ca)
+    assert (r.returncode, r.stdout) == (0, f"200 hello from /{how}\n"), r.stderr
+    assert_passed(crew, https)
+
+
+def test_node_fetch(egress, authority, https, clients):
+    crew = egress({f"{NAME}:443": https}, read=[authority.ca, f"{clients}/"], runtime=["node"], profile="jit")
+    r = crew.exec("client", "env", f"NODE_EXTRA_CA_CERTS={authority.ca}", "node", clients / "fetch.mjs", f"https://{NAME}/node")
+    assert (r.returncode, r.stdout) == (0, "200 hello from /node\n"), r.stderr
+    assert_passed(crew, https)
+
+
+def test_static_go_binary_that_does_its_own_dns(egress, authority, https, clients, top):
+    cache = CACHE / "go"
+    cache.mkdir(parents=True, exist_ok=True)
+    (top / "go").mkdir(exist_ok=True)
+    binary = top / "go/fetch"
+    subprocess.run(["/usr/bin/go", "build", "-o", binary, clients / "fetch.go"], check=True, timeout=300, cwd=top,
+                   env={"PATH": "/usr/bin:/bin", "HOME": str(top), "GOCACHE": str(cache), "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod",
+                        "GOTOOLCHAIN": "local", "GO111MODULE": "off"})
+    binary.chmod(0o755)
+    crew = egress({f"{NAME}:443": https}, read=[authority.ca], exec=[f"{top}/go/"])
+    r = crew.exec("client", binary, authority.ca, f"https://{NAME}/go")
+    assert (r.returncode, r.stdout) == (0, "200 hello from /go\n"), r.stderr
+    assert_passed(crew, https)
+
+
+def test_java_client(egress, authority, https, clients, top):
+    made = top / "java"
+    if not made.exists():
+        made.mkdir()
+        subprocess.run(["/usr/bin/javac", "-d", made, clients / "Fetch.java"], check=True, timeout=120)
+        subprocess.run(["/usr/bin/keytool", "-importcert", "-noprompt", "-alias", "ca", "-file", authority.ca, "-keystore",
+                        made / "trust.p12", "-storetype", "PKCS12", "-storepass", "changeit"], check=True, timeout=60,
+                       capture_output=True)
+        subprocess.run(["chmod", "-R", "a+rX", made], check=True)
+    crew = egress({f"{NAME}:443": https}, read=[f"{made}/"], runtime=["java"], profile="jit", limits={"memory": "2GiB"})
+    r = crew.exec("client", "java", "-Xmx256m", f"-Djavax.net.ssl.trustStore={made}/trust.p12", "-cp", made, "Fetch",
+                  f"https://{NAME}/java", timeout=90)
+    assert (r.returncode, r.stdout) == (0, "200 hello from /java\n"), r.stderr
+    assert_passed(crew, https)
+
+
+# --- git ---
+
+@pytest.fixture(scope="session")
+def repository(top):
+    """A repository with a few megabytes of history, and its newest commit."""
+    work, bare = top / "work", top / "repos/project.git"
+    env = {"PATH": os.environ["PATH"], "HOME": str(top), "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@test",
+           "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@test", "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def git(*args, cwd=work):
+        return subprocess.run(["git", *map(str, args)], cwd=cwd, env=env, check=True, capture_output=True, text=True).stdout
+
+    work.mkdir()
+    git("init", "-q", "-b", "main")
+    for i in range(3):
+        (work / f"file{i}").write_bytes(os.urandom(1 << 20))
+        git("add", ".")
+        git("commit", "-q", "-m", f"commit {i}")
+    git("clone", "-q", "--bare", work, bare, cwd=top)
+    return bare, git("rev-parse", "HEAD").strip()
+
+
+class GitBackend(http.server.BaseHTTPRequestHandler):
+    """git http-backend behind HTTP, as CGI: RFC 3875, as far as it needs that."""
+
+    root = None
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        env = {"PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": self.root, "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
+               "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+               "CONTENT_LENGTH": str(len(body)), "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+               "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""), "REMOTE_ADDR": "127.0.0.1"}
+        out = subprocess.run(["git", "http-backend"], input=body, env=env, stdout=subprocess.PIPE, check=True).stdout
+        head, _, payload = out.partition(b"\r\n\r\n")
+        fields = dict(line.decode().split(": ", 1) for line in head.split(b"\r\n"))
+        self.send_response(int(fields.pop("Status", "200").split()[0]))
+        for name, value in fields.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    do_POST = do_GET
+
+    def log_message(self, *args):
+        pass
+
+
+def test_git_clone_over_https(egress, authority, repository):
+    bare, head = repository
+    handler = type("Backend", (GitBackend,), {"root": str(bare.parent)})
+    server = web_server(tls_for(authority, "git.client.test"), handler)
+    where = f"127.0.0.1:{server.server_port}"
+    try:
+        crew = egress({"git.client.test:443": where}, read=[authority.ca], runtime=["git"])
+        clone = (f"git -c http.sslCAInfo={authority.ca} clone -q https://git.client.test/project.git /tmp/copy && "
+                 "git -C /tmp/copy fsck --strict && git -C /tmp/copy rev-parse HEAD")
+        r = crew.exec("client", "sh", "-c", clone)
+        assert (r.returncode, r.stdout.split()[-1:]) == (0, [head]), r.stderr
+        assert_passed(crew, where, "git.client.test")
+        closed = crew.await_network("client", "closed", host="git.client.test")
+        assert sum(c["bytes_in"] for c in closed) > 3 << 20
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+# --- PostgreSQL and Redis ---
+
+def unprivileged(command):
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return command
+    pw = pwd.getpwnam("nobody")
+    return ["setpriv", "--reuid", str(pw.pw_uid), "--regid", str(pw.pw_gid), "--clear-groups", *command]
+
+
+@pytest.fixture(scope="session")
+def postgres(top, authority):
+    if not POSTGRES:
+        pytest.fail("PostgreSQL is missing: run script/bootstrap")
+    data = Path(tempfile.mkdtemp(prefix="crewd-pg-", dir="/var/tmp"))
+    cert, key = authority.certificate("db.client.test")
+    for source, name in ((cert, "server.crt"), (key, "server.key")):
+        shutil.copy(source, data / name)
+        (data / name).chmod(0o600)
+    if os.geteuid() == 0:
+        pw = pwd.getpwnam("nobody")
+        for p in (data, data / "server.crt", data / "server.key"):
+            os.chown(p, pw.pw_uid, pw.pw_gid)
+    bindir, port = POSTGRES[-1], free_port()
+    password = data / "password"
+    password.write_text("crew-secret\n")
+    password.chmod(0o644)
+    env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    subprocess.run(unprivileged([str(bindir / "initdb"), "-D", str(data / "db"), "-U", "crew", "--auth=scram-sha-256", "-N",
+                                 "--pwfile", str(password)]), check=True, env=env, cwd=data, capture_output=True, timeout=60)
+    argv = unprivileged([str(bindir / "postgres"), "-D", str(data / "db"), "-p", str(port), "-k", "", "-h", "127.0.0.1",
+                         "-c", "ssl=on", "-c", f"ssl_cert_file={data}/server.crt", "-c", f"ssl_key_file={data}/server.key",
+                         "-c", "fsync=off"])
+    with Service(argv, port, log=data / "log", env=env, cwd=data):
+        yield f"127.0.0.1:{port}"
+    shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.mark.parametrize("tls", ["sslmode=disable", "sslmode=verify-full sslrootcert={ca}"], ids=["plain", "verify-full"])
+def test_psql(egress, authority, postgres, tls):
+    crew = egress({"db.client.test:5432": postgres}, read=[authority.ca], runtime=["perl"])
+    dsn = f"host=db.client.test user=crew dbname=postgres password=crew-secret {tls.format(ca=authority.ca)}"
+    r = crew.exec("client", "psql", "-qAtX", dsn, "-c", "create table t as select generate_series(1, 200000) as n",
+                  "-c", "select sum(n) from t", "-c", "copy t to stdout")
+    lines = r.stdout.split()
+    assert (r.returncode, lines[0], len(lines)) == (0, "20000100000", 200001), r.stderr
+    assert crew.exec("client", "psql", "-qAtX", dsn, "-c", "drop table t").returncode == 0
+    assert_passed(crew, postgres, "db.client.test", 5432, least_in=1 << 20)
+
+
+def test_psql_to_another_port_of_the_database_is_refused(egress, postgres):
+    crew = egress({"db.client.test:5432": postgres}, runtime=["perl"])
+    r = crew.exec("client", "psql", "-qAtX", "host=db.client.test port=5433 user=crew dbname=postgres", "-c", "select 1")
+    assert r.returncode == 2 and "connection to server" in r.stderr
+    crew.await_network("client", "denied", host="db.client.test", port=5433)
+
+
+@pytest.fixture(scope="session")
+def redis(top):
+    port = free_port()
+    argv = ["/usr/bin/redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", top]
+    with Service(argv, port, log=top / "redis.log"):
+        yield f"127.0.0.1:{port}"
+
+
+def test_redis_cli(egress, redis):
+    crew = egress({"cache.client.test:6379": redis})
+    cli = ("redis-cli", "-h", "cache.client.test")
+    assert crew.exec("client", *cli, "set", "greeting", "hello").stdout == "OK\n"
+    assert crew.exec("client", *cli, "get", "greeting").stdout == "hello\n"
+    big = crew.exec("client", "sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x | redis-cli -h cache.client.test -x set big && "
+                    "redis-cli -h cache.client.test get big | wc -c")
+    assert big.stdout.split() == ["OK", "3000001"], big.stderr
+    assert_passed(crew, redis, "cache.client.test", 6379)
+    assert sum(r["bytes_out"] for r in crew.await_network("client", "closed", 4)) > 3000000
+
+
+def test_redis_subscription_lives_long_and_is_pushed_to(egress, redis):
+    crew = egress({"cache.client.test:6379": redis})
+    p = crew.popen("client", "timeout", "20", "redis-cli", "-h", "cache.client.test", "subscribe", "news",
+                   stdout=subprocess.PIPE, text=True)
+    seen = [p.stdout.readline() for _ in range(3)]
+    assert seen[0] == "subscribe\n", seen
+    time.sleep(2)
+    port = redis.split(":")[1]
+    for i in range(3):
+        subprocess.run(["redis-cli", "-p", port, "publish", "news", f"item {i}"], check=True, capture_output=True)
+        assert [p.stdout.readline() for _ in range(3)] == ["message\n", "news\n", f"item {i}\n"]
+    subprocess.run(["redis-cli", "-p", port, "client", "kill", "type", "pubsub"], check=True, capture_output=True)
+    p.terminate()
+    p.wait(10)
+    closed, *_ = crew.await_network("client", "closed", host="cache.client.test")
+    assert closed["ms"] >= 2000 and closed["bytes_in"] > 60, closed
+
+
+# --- connections ---
+
+TALK = "import socket,sys,time,hashlib\ns = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)\n"
+
+
+def talk(crew, host, port, code, timeout=60):
+    r = crew.exec("client", "/usr/bin/python3", "-c", TALK + code, host, str(port), timeout=timeout)
+    return r.stdout.strip() if r.returncode == 0 else f"{r.returncode}: {r.stderr.strip().splitlines()[-1:]}"
+
+
+HELLO = "s.sendall(b'hello'); s.shutdown(1); print(s.recv(99).decode())"
+
+
+def test_a_wildcard_is_one_label(egress):
+    with Tcp(echo) as server:
+        crew = egress({"*.wild.client.test:7000": server.address})
+        assert talk(crew, "a.wild.client.test", 7000, HELLO) == "hello"
+        assert talk(crew, "B.Wild.client.test", 7000, HELLO) == "hello"
+        for other in ("wild.client.test", "a.b.wild.client.test", "awild.client.test"):
+            assert "gaierror" in talk(crew, other, 7000, HELLO)
+            crew.await_network("client", "denied", host=other)
+        assert server.accepted == 2
+        hosts = [r["host"] for r in crew.await_network("client", "allowed", 2)]
+        assert hosts == ["a.wild.client.test", "b.wild.client.test"]
+
+
+@pytest.mark.parametrize("literal", ["203.0.113.9", "2001:db8::9"])
+def test_a_literal_address(egress, literal):
+    shown = f"[{literal}]" if ":" in literal else literal
+    with Tcp(echo) as server:
+        crew = egress({f"{shown}:7000": server.address})
+        assert talk(crew, literal, 7000, HELLO) == "hello"
+        assert "Reset" in talk(crew, literal, 7001, HELLO) or "Refused" in talk(crew, literal, 7001, HELLO)
+        assert_passed(crew, server.address, literal, 7000, least_in=5)
+        crew.await_network("client", "denied", host=literal, port=7001)
+        assert server.accepted == 1
+
+
+def test_several_ports_of_one_name(egress):
+    with Tcp(greet("first")) as first, Tcp(greet("second")) as second:
+        crew = egress({"many.client.test:7001": first.address, "many.client.test:7002": second.address})
+        assert talk(crew, "many.client.test", 7001, "print(s.recv(99).decode())") == "first"
+        assert talk(crew, "many.client.test", 7002, "print(s.recv(99).decode())") == "second"
+        assert "Error" in talk(crew, "many.client.test", 7003, "print(s.recv(99).decode())")
+        crew.await_network("client", "denied", host="many.client.test", port=7003)
+
+
+def test_ipv6_upstream(egress):
+    with Tcp(echo, host="::1") as server:
+        crew = egress({"six.client.test:7000": server.address})
+        assert talk(crew, "six.client.test", 7000, HELLO) == "hello"
+        assert_passed(crew, server.address, "six.client.test", 7000)
+
+
+def test_a_server_that_refuses_is_seen_as_one_that_refuses(egress):
+    crew = egress({"down.client.test:7000": f"127.0.0.1:{free_port()}"})
+    started = time.monotonic()
+    assert "Connection" in talk(crew, "down.client.test", 7000, HELLO)
+    assert time.monotonic() - started < 5
+
+
+def test_half_closed_by_the_client(egress):
+    """The answer to a finished request comes after it: all of it."""
+    def count(s, _):
+        n = 0
+        while data := s.recv(65536):
+            n += len(data)
+        s.sendall(b"%d\n" % n + b"y" * (1 << 20))
+
+    with Tcp(count) as server:
+        crew = egress({"half.client.test:7000": server.address})
+        got = talk(crew, "half.client.test", 7000, """
+s.sendall(b'x' * 3000000)
+s.shutdown(socket.SHUT_WR)
+f = s.makefile('rb')
+print(f.readline().decode().strip(), len(f.read()))
+""")
+        assert got == "3000000 1048576"
+        _, closed = assert_passed(crew, server.address, "half.client.test", 7000)
+        assert (closed["bytes_out"], closed["bytes_in"]) == (3000000, (1 << 20) + 8)
+
+
+def test_half_closed_by_the_server(egress):
+    """What the client still says after the server's end is heard."""
+    heard = []
+
+    def listen(s, _):
+        s.sendall(b"go on")
+        s.shutdown(1)
+        data = b""
+        while more := s.recv(65536):
+            data += more
+        heard.append(data)
+
+    with Tcp(listen) as server:
+        crew = egress({"half.client.test:7000": server.address})
+        got = talk(crew, "half.client.test", 7000, """
+while s.recv(99): pass
+for i in range(5):
+    time.sleep(0.1); s.sendall(b'%d' % i)
+s.shutdown(1); print('done')
+""")
+        assert got == "done"
+        crew.await_network("client", "closed", host="half.client.test")
+        assert heard == [b"01234"]
+
+
+def test_a_reset_is_passed_on(egress):
+    def slam(s, _):
+        s.recv(5)
+        s.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER 0: close() resets
+
+    with Tcp(slam) as server:
+        crew = egress({"slam.client.test:7000": server.address})
+        assert "ConnectionReset" in talk(crew, "slam.client.test", 7000, "s.sendall(b'hello'); print(s.recv(9), 'no reset')")
+        closed, *_ = crew.await_network("client", "closed", host="slam.client.test")
+        assert closed["bytes_out"] == 5
+
+
+def test_a_long_lived_connection_that_is_mostly_silent(egress):
+    with Tcp(echo) as server:
+        crew = egress({"slow.client.test:7000": server.address})
+        got = talk(crew, "slow.client.test", 7000, """
+for i in range(4):
+    s.sendall(b'%d' % i); print(s.recv(1).decode(), end=''); time.sleep(1.5)
+""")
+        assert got == "0123"
+        closed, *_ = crew.await_network("client", "closed", host="slow.client.test")
+        assert closed["ms"] > 5900 and closed["bytes_out"] == closed["bytes_in"] == 4
+
+
+def test_large_transfers_both_ways_at_once_are_intact(egress):
+    with Tcp(echo) as server:
+        crew = egress({"bulk.client.test:7000": server.address})
+        got = talk(crew, "bulk.client.test", 7000, """
+import os, threading
+block, n = os.urandom(1 << 20), 64
+def send():
+    for i in range(n): s.sendall(i.to_bytes(4, 'big') + block)
+    s.shutdown(1)
+threading.Thread(target=send).start()
+back, total = hashlib.sha256(), 0
+while data := s.recv(1 << 18): back.update(data); total += len(data)
+want = hashlib.sha256()
+for i in range(n): want.update(i.to_bytes(4, 'big') + block)
+print(total, back.hexdigest() == want.hexdigest())
+""")
+        total = 64 * ((1 << 20) + 4)
+        assert got == f"{total} True"
+        _, closed = assert_passed(crew, server.address, "bulk.client.test", 7000)
+        assert closed["bytes_out"] == closed["bytes_in"] == total
+
+
+def test_a_slow_reader_delays_nobody_else(egress):
+    """One connection is not read from while another one of the same agent talks."""
+    def pour(s, _):
+        while True:
+            s.sendall(b"z" * 65536)
+
+    with Tcp(pour) as pouring, Tcp(echo) as talking:
+        crew = egress({"pour.client.test:7000": pouring.address, "talk.client.test:7000": talking.address})
+        got = talk(crew, "pour.client.test", 7000, """
+t = socket.create_connection(('talk.client.test', 7000))
+slowest = 0
+for i in range(50):
+    b = time.monotonic(); t.sendall(b'x'); t.recv(1); slowest = max(slowest, time.monotonic() - b); time.sleep(0.01)
+print(slowest < 0.5)
+""")
+        assert got == "True"
+
+
+def test_thousands_of_connections_at_once(egress, clients):
+    n = 3000
+    if open_file_limit() < 2 * n + 1000:
+        pytest.skip(f"open files are limited to {open_file_limit()} here")
+    with Tcp(echo, backlog=4096) as server:
+        crew = egress({"many.client.test:7000": server.address}, read=[f"{clients}/"],
+                      limits={"connections": 4096, "half_open": 4096, "open_files": n + 200})
+        r = crew.exec("client", "/usr/bin/python3", clients / "many.py", "many.client.test", "7000", str(n), timeout=120)
+        assert r.stdout == f"{n} {n} {n}\n", r.stderr
+        assert server.accepted == n
+        # Each is in the audit, opened and closed; none was lost in the crowd.
+        assert times(crew.await_network("client", "allowed", n, 30)) == n
+        assert times(crew.await_network("client", "closed", n, 30)) == n
+
+
+def test_connections_over_the_limit_are_reset_and_recorded(egress):
+    with Tcp(echo) as server:
+        crew = egress({"few.client.test:7000": server.address}, limits={"connections": 5})
+        got = talk(crew, "few.client.test", 7000, """
+kept = [s] + [socket.create_connection((sys.argv[1], 7000)) for _ in range(9)]
+alive = 0
+for k in kept:
+    try:
+        k.sendall(b'x'); alive += k.recv(1) == b'x'
+    except OSError: pass
+print(alive)
+kept[0].close(); time.sleep(0.5)
+k = socket.create_connection((sys.argv[1], 7000)); k.sendall(b'y'); print(k.recv(1))
+""")
+        assert got.split() == ["5", "b'y'"]
+        denied = crew.await_network("client", "denied", 5, host="few.client.test")
+        assert all("limits.connections" in r["reason"] for r in denied), denied
