@@ -34,7 +34,7 @@ int agent_init(struct agent *a, struct crewd *c, uint32_t index, struct crew_err
         crewd_mark_dirty(c); /* opening has written a record */
         a->audit_dirty = true;
         if (decl->orchestrator)
-                return journal_policy(a) < 0 ? crew_fail(err, EIO, "the audit stream cannot be written") : 0;
+                return journal_policy(a, NULL) < 0 ? crew_fail(err, EIO, "the audit stream cannot be written") : 0;
         if (c->root_mode) {
                 r = uids_take(&a->host_uid, &a->uid_lock, err);
                 a->host_gid = a->host_uid;

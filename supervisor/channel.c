@@ -194,8 +194,10 @@ int channel_send(struct channel *c, const void *msg, const int *fds, size_t n_fd
         return r == -EAGAIN ? enqueue(c, msg, fds, n_fds) : r;
 }
 
-static _Noreturn void exec_program(const char *path, const char *program, const char *option, int fd) {
+static _Noreturn void exec_program(const char *path, const char *program, const char *option, const char *const *env,
+                                   int fd) {
         char number[16];
+        const char *const argv[] = {program, option, number, NULL};
         sigset_t none;
 
         /* A terminal's Ctrl-C is for crewd, which then ends its helpers in order. */
@@ -204,24 +206,32 @@ static _Noreturn void exec_program(const char *path, const char *program, const 
         sigprocmask(SIG_SETMASK, &none, NULL);
         snprintf(number, sizeof(number), "%d", fd);
         if (fcntl(fd, F_SETFD, 0) == 0)
-                execl(path, program, option, number, (char *)NULL);
+                execve(path, (char *const *)argv, (char *const *)env);
         _exit(127);
 }
 
-int channel_start_program(const char *program, const char *option, pid_t *pid, struct crew_err *err) {
+int channel_pair(int pair[2]) {
+        const int room = 4 << 20; /* the kernel cuts it to what it allows */
+
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+                return -errno;
+        setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+        setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+        return 0;
+}
+
+int channel_start_program(const char *program, const char *option, const char *const *env, pid_t *pid,
+                          struct crew_err *err) {
         char path[PATH_MAX];
         int pair[2], r = crew_program_path(program, path, err);
 
         if (r < 0)
                 return r;
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-                return crew_fail_errno(err, "cannot make a socket pair for %s", program);
-        int room = 4 << 20; /* room for a burst; the kernel cuts it to what it allows */
-        setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
-        setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+        if ((r = channel_pair(pair)) < 0)
+                return crew_fail(err, -r, "cannot make a socket pair for %s: %s", program, strerror(-r));
         *pid = fork();
         if (*pid == 0)
-                exec_program(path, program, option, pair[1]);
+                exec_program(path, program, option, env, pair[1]);
         close(pair[1]);
         if (*pid < 0) {
                 close(pair[0]);

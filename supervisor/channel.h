@@ -32,5 +32,8 @@ int channel_send(struct channel *c, const void *msg, const int *fds, size_t n_fd
 void channel_close(struct channel *c);
 
 /* Starts one of our programs with one end of a new pair, before any thread or event loop exists:
- * `PROGRAM option N`, N being the descriptor's number there.  Returns our end, or -errno. */
-int channel_start_program(const char *program, const char *option, pid_t *pid, struct crew_err *err);
+ * `PROGRAM option N`, N being the descriptor's number there, with that environment.  Returns our end, or -errno. */
+int channel_start_program(const char *program, const char *option, const char *const *env, pid_t *pid,
+                          struct crew_err *err);
+/* A SOCK_SEQPACKET pair with room for a burst of messages each way, close-on-exec. */
+int channel_pair(int pair[2]);

@@ -133,7 +133,7 @@ static void fail_start(struct crewd *c, const struct agent *a) {
 static void check_start(struct crewd *c) {
         bool all = true;
 
-        if (!evidence_settled(c->evidence))
+        if (!evidence_settled(c->evidence) || !gateway_settled(c->gateway))
                 return;
         if (!c->agents_started)
                 start_agents(c);
@@ -192,7 +192,7 @@ static void check_stop(struct crewd *c) {
 }
 
 static void check_flush(struct crewd *c, uint64_t now) {
-        bool evidence = false;
+        bool evidence = !gateway_idle(c->gateway);
 
         for (uint32_t i = 0; i < c->n_agents; i++)
                 evidence |= c->agents[i].forgetting;
@@ -265,6 +265,7 @@ static void expire(struct crewd *c) {
         uint64_t now = crew_now_ns();
 
         evidence_expire(c->evidence, now);
+        gateway_expire(c->gateway, now);
         router_expire(c->router, now);
         toolgate_expire(c->tools, now);
         scheduler_expire(c->scheduler, now);
@@ -284,6 +285,7 @@ static uint64_t next_deadline(const struct crewd *c) {
         next = MIN_OF(next, control_next_deadline(c->control));
         next = MIN_OF(next, requests_next_deadline(c));
         next = MIN_OF(next, evidence_settle_by(c->evidence));
+        next = MIN_OF(next, gateway_next_deadline(c->gateway));
         for (uint32_t i = 0; i < c->n_agents; i++)
                 next = MIN_OF(next, instance_next_deadline(&c->agents[i]));
         if (c->phase == CREWD_FLUSHING) {

@@ -51,7 +51,7 @@ struct crewd {
 
         struct spawner *spawner;
         struct evidence *evidence; /* NULL: none on this host */
-        struct gateway *gateway;   /* NULL: not installed, or it died */
+        struct gateway *gateway;   /* NULL: not installed */
         struct hooks *hooks;       /* NULL: the crew has no hook */
         struct router *router;
         struct toolgate *tools;

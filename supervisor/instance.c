@@ -72,6 +72,7 @@ static struct planner_input plan_input(const struct agent *a, uint32_t incarnati
                 .owner_uid = geteuid(),
                 .owner_gid = getegid(),
                 .netrules = c->gateway != NULL,
+                .ca_bundle = gateway_ca_bundle(c->gateway, a),
                 .notify = evidence_wants_notify(c->evidence),
                 .landlock_log = evidence_wants_landlock(c->evidence),
         };
@@ -89,7 +90,7 @@ void instance_plan_ahead(struct agent *a) {
 /* What can change between two plans of one agent by our own doing; files are looked at again by whoever mounts them. */
 static bool is_for(const struct planner_input *a, const struct planner_input *b) {
         return a->incarnation == b->incarnation && a->netrules == b->netrules && a->notify == b->notify &&
-               a->landlock_log == b->landlock_log;
+               a->landlock_log == b->landlock_log && a->ca_bundle == b->ca_bundle;
 }
 
 static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
@@ -128,6 +129,7 @@ static int listen_link(struct agent *a, struct crew_err *err) {
 
 static int begin(struct agent *a, struct crew_err *err) {
         struct crewd *c = a->crewd;
+        uint8_t network_sha256[CREW_SHA256_BYTES];
         _cleanup_close_ int plan_fd = -1;
         int r;
 
@@ -135,7 +137,9 @@ static int begin(struct agent *a, struct crew_err *err) {
                 return crew_fail(err, EOVERFLOW, "too many restarts");
         if ((r = evidence_suffices(c->evidence, c->root_mode, a->decl->policy, err)) < 0)
                 return r;
-        if (journal_policy(a) < 0)
+        if ((r = gateway_prepare(c->gateway, a, network_sha256, err)) < 0)
+                return r;
+        if (journal_policy(a, c->gateway ? network_sha256 : NULL) < 0)
                 return crew_fail(err, EIO, "its audit stream %s cannot be written", audit_path(a->audit));
         if ((r = make_plan(a, &plan_fd, err)) < 0 || (r = listen_link(a, err)) < 0)
                 return r;
@@ -210,7 +214,7 @@ static bool hand_out(struct agent *a, int *fds, size_t n_fds) {
         size_t at = 1;
 
         if (c->gateway && n_fds >= at + 4) {
-                if (gateway_add(c->gateway, a->in.id, fds + at) < 0)
+                if (gateway_add(c->gateway, a, fds + at) < 0)
                         journal_evidence_lost(a, "gateway", 0, "crew-gateway does not take its listeners");
                 at += 4;
         }
@@ -349,8 +353,7 @@ void instance_cut(struct agent *a) {
         if (in->id == 0 || in->cut)
                 return;
         in->cut = true;
-        if (a->crewd->gateway && in->attested)
-                gateway_remove(a->crewd->gateway, in->id);
+        gateway_remove(a->crewd->gateway, in->id);
 }
 
 static void hang_up(struct instance *in) {

@@ -11,6 +11,7 @@
 #include "crewd.h"
 #include "death.h"
 #include "events.h"
+#include "gateway_client.h"
 #include "scheduler.h"
 #include "spawner.h"
 #include "supervisor/policy/policy.h"
@@ -104,7 +105,7 @@ void journal_sync(struct agent *a) {
 
 /* --- lifecycle --- */
 
-int journal_policy(struct agent *a) {
+int journal_policy(struct agent *a, const uint8_t *network_sha256) {
         struct record r;
 
         record_init(&r, RECORD_POLICY, "crewd");
@@ -112,6 +113,8 @@ int journal_policy(struct agent *a) {
         record_hex(&r, "sha256", policy_image_sha256(a->decl->policy), CREW_SHA256_BYTES);
         record_str(&r, "crew_file", a->crewd->crew_path);
         record_hex(&r, "crew_sha256", a->crewd->file->sha256, sizeof(a->crewd->file->sha256));
+        if (network_sha256)
+                record_hex(&r, "network_sha256", network_sha256, CREW_SHA256_BYTES);
         record_str(&r, "mode", a->crewd->root_mode ? "root" : "rootless");
         record_str(&r, "version", CREW_VERSION);
         return journal_write(a, &r, false);
@@ -164,7 +167,7 @@ int journal_spawned(struct agent *a, bool good) {
         record_int(&r, "ns_ipc", (int64_t)att->ns_ipc);
         record_int(&r, "ns_uts", (int64_t)att->ns_uts);
         record_bool(&r, "accepted", good);
-        record_bool(&r, "gateway", a->crewd->gateway != NULL);
+        record_bool(&r, "gateway", gateway_up(a->crewd->gateway));
         /* Every record that must be on disk before its effect takes this one along. */
         return journal_write(a, &r, false);
 }
@@ -394,25 +397,29 @@ int journal_observed(struct agent *a, const char *what, const char *detail) {
         return journal_observe(a, &r, 1, false);
 }
 
-int journal_network_denied(struct agent *a, const char *proto, const char *name, uint32_t port, uint32_t count) {
-        char object[320];
+int journal_network_policy(struct agent *a, uint32_t generation, const uint8_t *was_sha256, const uint8_t *sha256,
+                           uint32_t closed, const char *refused) {
         struct record r;
 
-        snprintf(object, sizeof(object), "%s:%u", name, port);
-        struct policy_verdict v = policy_decide(a->decl->policy, POLICY_DO_CONNECT, object);
-        record_init(&r, RECORD_NETWORK_DENIED, "gateway");
-        record_str(&r, "host", name);
-        if (port)
-                record_int(&r, "port", port);
-        record_str(&r, "proto", proto);
-        record_int(&r, "count", count);
-        if (v.allowed) {
-                record_str(&r, "reason", "this version lets no connection through");
-        } else if (port) {
-                record_str(&r, "rule", v.rule[0] ? v.rule : NULL);
-                record_str(&r, "reason", v.text[0] ? v.text : NULL);
-        }
-        return journal_observe(a, &r, count, true);
+        record_init(&r, RECORD_NETWORK_POLICY, "gateway");
+        record_int(&r, "generation", generation);
+        record_hex(&r, "old_sha256", was_sha256, CREW_SHA256_BYTES);
+        record_hex(&r, "sha256", sha256, CREW_SHA256_BYTES);
+        if (closed)
+                record_int(&r, "closed", closed);
+        record_str(&r, "verdict", refused ? "rejected" : NULL);
+        record_str(&r, "reason", refused);
+        return journal_write(a, &r, false);
+}
+
+int journal_gateway_restarted(struct agent *a, const char *cause, unsigned attempt, uint64_t after_ns) {
+        struct record r;
+
+        record_init(&r, RECORD_GATEWAY_RESTARTED, "crewd");
+        record_str(&r, "cause", *cause ? cause : NULL);
+        record_int(&r, "attempt", attempt);
+        record_int(&r, "after_ms", (int64_t)(after_ns / 1000000u));
+        return journal_write(a, &r, false);
 }
 
 int journal_evidence_lost(struct agent *a, const char *src, uint32_t count, const char *text) {

@@ -16,7 +16,8 @@ int journal_write(struct agent *a, const struct record *r, bool durable);
 /* Kernel evidence: folded when it repeats. */
 int journal_observe(struct agent *a, const struct record *r, uint32_t count, bool denied);
 
-int journal_policy(struct agent *a);
+/* network_sha256: of what the gateway gets; NULL: there is none. */
+int journal_policy(struct agent *a, const uint8_t *network_sha256);
 int journal_spawned(struct agent *a, bool good);
 int journal_ready(struct agent *a, uint32_t selftests);
 int journal_kill(struct agent *a, const struct death *d);
@@ -48,7 +49,10 @@ int journal_exec(struct agent *a, const char *client, const char *words);
 /* A worker ran into a limit of crewd's own. */
 int journal_limit(struct agent *a, const char *limit, const char *text);
 int journal_observed(struct agent *a, const char *what, const char *detail);
-int journal_network_denied(struct agent *a, const char *proto, const char *name, uint32_t port, uint32_t count);
+/* The gateway has taken a new network policy, or (refused: why) not. */
+int journal_network_policy(struct agent *a, uint32_t generation, const uint8_t *was_sha256, const uint8_t *sha256,
+                           uint32_t closed, const char *refused);
+int journal_gateway_restarted(struct agent *a, const char *cause, unsigned attempt, uint64_t after_ns);
 int journal_evidence_lost(struct agent *a, const char *src, uint32_t count, const char *text);
 /* The crew's hook has run (or not) for this agent's termination. */
 int journal_hook(struct agent *a, const char *command, int status, const char *text);

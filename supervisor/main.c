@@ -3,14 +3,18 @@
  * crewd: supervises one crew.
  *
  * Order, and why: every inherited descriptor becomes close-on-exec -> the helpers that keep privileges (spawner,
- * crew-evidence, crew-gateway, the hook runner) are started before a file of the user's is parsed or a thread exists ->
- * the crew is loaded and locked -> rights are dropped for good -> only then libuv and nng.
+ * crew-evidence) are started before a file of the user's is parsed or a thread exists -> the crew is loaded and locked ->
+ * the two processes that start programs of the operator's choice (the gateway's launcher, the hook runner) are forked,
+ * with his environment, which is then wiped here -> rights are dropped for good -> only then libuv and nng.
  */
+#include "ca_bundle.h"
 #include "channel.h"
 #include "common/confine.h"
 #include "common/paths.h"
 #include "common/util.h"
 #include "crewd.h"
+#include "environment.h"
+#include "gateway_launcher.h"
 #include "hooks.h"
 #include "rundir.h"
 
@@ -118,7 +122,7 @@ static void remember(pid_t pid) {
 static int start_optional(const char *program) {
         struct crew_err err = CREW_ERR_NULL;
         pid_t pid = -1;
-        int fd = channel_start_program(program, "--fd", &pid, &err);
+        int fd = channel_start_program(program, "--fd", environment_for_helpers(), &pid, &err);
 
         if (fd < 0)
                 fprintf(stderr, "crewd: %s\n", err.msg);
@@ -129,13 +133,27 @@ static int start_optional(const char *program) {
 static int start_helpers(struct crewd_setup *s, struct crew_err *err) {
         pid_t pid = -1;
 
-        s->spawner_fd = channel_start_program("crew-worker", "--spawner", &pid, err);
+        s->spawner_fd = channel_start_program("crew-worker", "--spawner", environment_for_helpers(), &pid, err);
         if (s->spawner_fd < 0)
                 return s->spawner_fd;
         remember(pid);
         s->evidence_fd = start_optional("crew-evidence");
-        s->gateway_fd = start_optional("crew-gateway");
         return 0;
+}
+
+/* Without a gateway crewd goes on too: jails then have no network at all, and status says so. */
+static int start_launcher(struct crewd_setup *s, struct crew_err *err) {
+        const struct launcher_args args = {.credentials = s->file->credentials,
+                                           .inspect = ca_bundle_wanted_by_any(s->file)};
+        pid_t pid = -1;
+
+        s->gateway_fd = gateway_launcher_start(&args, &pid, err);
+        remember(pid);
+        if (s->gateway_fd == -ENOENT && !args.credentials && !args.inspect) {
+                fprintf(stderr, "crewd: %s\n", err->msg);
+                return 0;
+        }
+        return MIN_OF(s->gateway_fd, 0);
 }
 
 /* They end when their channels close; waited for, so that crewd's end is the end of all of it. */
@@ -257,8 +275,11 @@ static int prepare(const struct options *o, struct crewd_setup *s) {
         r = rundir_open(s->paths.run, s->file->name, &s->rundir, &err);
         if (r == 0)
                 r = make_dirs(s, &err);
+        if (r == 0)
+                r = start_launcher(s, &err);
         if (r == 0 && s->file->hook_terminated)
                 r = s->hooks_fd = hooks_start_runner(s->file->hook_terminated, &err);
+        environment_wipe();
         if (r >= 0)
                 r = r == RUNDIR_BUSY && !s->rundir ? -EBUSY : drop_rights(&err);
         if (r < 0) {

@@ -6,6 +6,7 @@
 #include "crewd.h"
 #include "death.h"
 #include "events.h"
+#include "gateway_client.h"
 #include "scheduler.h"
 
 #include <errno.h>
@@ -33,8 +34,10 @@ static void walls(const struct agent *a, char *out, size_t out_size) {
                 return;
         attest_walls(&a->in.att, out + n, out_size - n);
         n = strlen(out);
-        if (!a->crewd->gateway)
-                snprintf(out + n, out_size - n, " (no gateway: no network at all, dials unrecorded)");
+        char gateway[96];
+        gateway_state(a->crewd->gateway, gateway, sizeof(gateway));
+        if (*gateway)
+                snprintf(out + n, out_size - n, " (%s)", gateway);
 }
 
 static void put_process(const struct agent *a, Crew__AgentStatus *pb) {

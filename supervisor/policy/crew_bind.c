@@ -534,12 +534,33 @@ static int bind_approvals(struct bind *b, const struct node *v, const struct bin
         return r;
 }
 
+/* Looked at, never read: what is in it is for crew-gateway alone, which looks again. */
+static int bind_credentials(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+        const char *text = NULL;
+        struct stat st;
+        int r = bind_text(b, v, f, &text);
+
+        if (r < 0 || !text || (r = crew_path(b, v, text, &d->c->credentials)) != 0)
+                return MIN_OF(r, 0);
+        const char *path = d->c->credentials;
+        if (lstat(path, &st) < 0)
+                bind_error(b, v, "", "'credentials': %.300s: %s", path, strerror(errno));
+        else if (!S_ISREG(st.st_mode))
+                bind_error(b, v, "", "'credentials': %.300s is not a regular file", path);
+        else if (st.st_mode & 077)
+                bind_error(b, v, "chmod 600 it", "'credentials': %.300s can be read or written by others (mode %04o)", path,
+                           (unsigned)(st.st_mode & 07777));
+        return 0;
+}
+
 static const struct bind_field crew_fields[] = {
         {"crew", bind_crew_name, .required = true},
         {"process", bind_process},
         {"approvals", bind_approvals},
         {"policies", bind_text, offsetof(struct crew_draft, policies)},
         {"endpoints", bind_endpoints},
+        {"credentials", bind_credentials},
         {"tools", bind_tools},
         {"agents", bind_agents, .required = true},
         {"tasks", bind_tasks},

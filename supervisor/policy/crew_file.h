@@ -80,6 +80,7 @@ struct crew_file {
         size_t n_tasks;
         struct crew_endpoint *endpoints;
         size_t n_endpoints;
+        const char *credentials;      /* absolute: the file that crew-gateway alone reads; NULL: none */
         const char **hook_terminated; /* hooks.on_agent_terminated.command or NULL */
         size_t n_hook_terminated;
         uint8_t sha256[32]; /* of the crew file's bytes */

@@ -259,6 +259,7 @@ static bool overridden(const struct planner_input *in, const char *name) {
 
 static int add_environment(struct planner *p) {
         const struct planner_input *in = p->in;
+        const char *bundle = in->ca_bundle ? CA_BUNDLE : NULL;
         const struct {
                 const char *name, *value;
         } fixed[] = {
@@ -268,6 +269,12 @@ static int add_environment(struct planner *p) {
                 {"LANG", "C.UTF-8"},
                 {"CREW_AGENT", in->agent ? in->agent->name : policy_agent(in->policy)},
                 {"CREW_SOCKET", in->crew ? "/run/crew/agent.sock" : NULL},
+                {"SSL_CERT_FILE", bundle}, /* OpenSSL, Go, Rust, Python's ssl */
+                {"CURL_CA_BUNDLE", bundle},
+                {"REQUESTS_CA_BUNDLE", bundle},
+                {"NODE_EXTRA_CA_CERTS", bundle},
+                {"GIT_SSL_CAINFO", bundle},
+                {"PIP_CERT", bundle},
         };
 
         for (size_t i = 0; i < ELEMENTSOF(fixed); i++)

@@ -187,6 +187,19 @@ static int add_crew_call(const struct view *v, struct plan_builder *b) {
                               0, 0);
 }
 
+/* Where programs look that no variable reaches: over the bundle that came with /etc/ssl/certs. */
+static int add_ca_bundle(const struct view *v, struct plan_builder *b) {
+        static const char system[] = "/etc/ssl/certs/ca-certificates.crt";
+        const uint32_t flags = PLAN_MOUNT_RO | PLAN_MOUNT_NOEXEC | PLAN_MOUNT_FOLLOW;
+        struct stat st;
+
+        if (!v->in->ca_bundle)
+                return 0;
+        if (lstat(system, &st) == 0 && S_ISREG(st.st_mode))
+                plan_add_mount(b, PLAN_MOUNT_BIND, flags, v->in->ca_bundle, system, 0, 0, 0, 0);
+        return plan_add_mount(b, PLAN_MOUNT_BIND, flags, v->in->ca_bundle, CA_BUNDLE, 0, 0, 0, 0);
+}
+
 int base_add_mounts(struct view *v, struct plan_builder *b) {
         for (size_t i = 0; i < ELEMENTSOF(root_dirs); i++)
                 if (v->root_links[i])
@@ -200,7 +213,8 @@ int base_add_mounts(struct view *v, struct plan_builder *b) {
         plan_add_mount(b, PLAN_MOUNT_DEV, 0, NULL, "/dev", 0755, 0, 0, 0);
         add_link(b, "/dev/shm", "/tmp"); /* POSIX shared memory and semaphores, private as /tmp is */
         add_private(v, b);
-        return v->in->crew ? add_crew_call(v, b) : 0;
+        int r = add_ca_bundle(v, b);
+        return r == 0 && v->in->crew ? add_crew_call(v, b) : r;
 }
 
 /* --- rules --- */

@@ -2,12 +2,12 @@
 /*
  * Preloaded into one of our programs: makes one chosen library call fail.
  *
- *   FAULT_PROGRAM  short name of the program it acts in; in all others it does nothing
- *   FAULT_CALL     a name of the table below; "malloc" is every way to allocate
- *   FAULT_NTH      which call of that name fails, from 1; 0: none, they are only counted
- *   FAULT_FOREVER  set: all calls from that one on fail
- *   FAULT_OWN      set: calls of the program itself only, not of the libraries it is linked with
- *   FAULT_LOG      an existing file: gets a line for the first call that failed, and one with the count at exit
+ *   CREWD_FAULT_PROGRAM  short name of the program it acts in; in all others it does nothing
+ *   CREWD_FAULT_CALL     a name of the table below; "malloc" is every way to allocate
+ *   CREWD_FAULT_NTH      which call of that name fails, from 1; 0: none, they are only counted
+ *   CREWD_FAULT_FOREVER  set: all calls from that one on fail
+ *   CREWD_FAULT_OWN      set: calls of the program itself only, not of the libraries it is linked with
+ *   CREWD_FAULT_LOG      an existing file: gets a line for the first call that failed, and one with the count at exit
  *
  * Calls that libc makes inside itself (fopen's open) are not seen; those that it allocates with are.
  */
@@ -77,15 +77,15 @@ static bool fails(enum call which, const void *from) {
 }
 
 __attribute__((constructor)) static void begin(void) {
-        const char *program = getenv("FAULT_PROGRAM"), *call = getenv("FAULT_CALL"), *at = getenv("FAULT_NTH");
-        const char *log = getenv("FAULT_LOG");
+        const char *program = getenv("CREWD_FAULT_PROGRAM"), *call = getenv("CREWD_FAULT_CALL"), *at = getenv("CREWD_FAULT_NTH");
+        const char *log = getenv("CREWD_FAULT_LOG");
 
         if (!program || !call || !at || !log || strcmp(program, program_invocation_short_name) != 0)
                 return;
         log_fd = (int)syscall(SYS_openat, AT_FDCWD, log, O_WRONLY | O_APPEND | O_CLOEXEC, 0);
         nth = strtol(at, NULL, 10);
-        forever = getenv("FAULT_FOREVER") != NULL;
-        own = getenv("FAULT_OWN") != NULL;
+        forever = getenv("CREWD_FAULT_FOREVER") != NULL;
+        own = getenv("CREWD_FAULT_OWN") != NULL;
         for (int i = 0; i < CALL_N; i++) {
                 if (strcmp(call, calls[i].name) == 0)
                         chosen = (enum call)i;

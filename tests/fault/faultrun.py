@@ -95,12 +95,12 @@ class FaultRun:
         self.n += 1
         self.fault_log.write_text("")
         os.chmod(self.fault_log, 0o666)
-        env = {"LD_PRELOAD": str(self.library), "FAULT_PROGRAM": program, "FAULT_CALL": call, "FAULT_NTH": str(nth),
-               "FAULT_LOG": str(self.fault_log)}
+        env = {"LD_PRELOAD": str(self.library), "CREWD_FAULT_PROGRAM": program, "CREWD_FAULT_CALL": call, "CREWD_FAULT_NTH": str(nth),
+               "CREWD_FAULT_LOG": str(self.fault_log)}
         if forever:
-            env["FAULT_FOREVER"] = "1"
+            env["CREWD_FAULT_FOREVER"] = "1"
         if own:
-            env["FAULT_OWN"] = "1"
+            env["CREWD_FAULT_OWN"] = "1"
         begin = time.monotonic()
         with open(self.top / "log", "wb+") as log:
             self._live(out, env, log)

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway_slot.h"
+
+#include "common/netpolicy.h"
+#include "common/util.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define TCP_LISTENERS 2u /* the first two */
+#define BACKLOG 128
+
+int gateway_slot_digest(int memfd, uint8_t sha256[CREW_SHA256_BYTES], struct crew_err *err) {
+        const struct netpolicy_head *p;
+        int r = netpolicy_open(memfd, &p, err);
+
+        if (r < 0)
+                return r;
+        crew_sha256(p, p->bytes, sha256);
+        netpolicy_close(p);
+        return 0;
+}
+
+int gateway_slot_take(struct gateway_slot *s, const int fds[GATE_LISTENERS]) {
+        for (size_t i = 0; i < GATE_LISTENERS; i++) {
+                s->fds[i] = fcntl(fds[i], F_DUPFD_CLOEXEC, 3);
+                if (s->fds[i] >= 0)
+                        continue;
+                int r = -errno;
+                while (i > 0)
+                        crew_close(&s->fds[--i]);
+                return r;
+        }
+        s->listed = true;
+        return 0;
+}
+
+void gateway_slot_shut(struct gateway_slot *s) {
+        for (size_t i = 0; s->listed && i < TCP_LISTENERS; i++)
+                shutdown(s->fds[i], SHUT_RDWR);
+}
+
+int gateway_slot_listen(struct gateway_slot *s) {
+        for (size_t i = 0; s->listed && i < TCP_LISTENERS; i++)
+                if (listen(s->fds[i], BACKLOG) < 0)
+                        return -errno;
+        return 0;
+}
+
+void gateway_slot_settle(struct gateway_slot *s) {
+        if (s->pending.policy < 0)
+                return;
+        crew_close(&s->policy);
+        s->policy = crew_steal_fd(&s->pending.policy);
+        memcpy(s->sha256, s->pending.sha256, sizeof(s->sha256));
+}
+
+void gateway_slot_fini(struct gateway_slot *s) {
+        for (size_t i = 0; i < GATE_LISTENERS; i++)
+                crew_close(&s->fds[i]);
+        crew_close(&s->policy);
+        crew_close(&s->pending.policy);
+        *s = GATEWAY_SLOT_NULL;
+}
