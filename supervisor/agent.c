@@ -55,6 +55,10 @@ const char *agent_name(const struct agent *a) {
         return a->decl->name;
 }
 
+const struct policy_image *agent_jail_policy(const struct agent *a) {
+        return a->jail_policy ? a->jail_policy : a->decl->policy;
+}
+
 bool agent_usable(const struct agent *a) {
         return (a->state == AGENT_READY || a->state == AGENT_WORKING) && a->in.link && !a->in.cut && !a->frozen;
 }

@@ -69,8 +69,9 @@ struct instance {
         uint32_t pings_lost;
         struct rate violations;
         struct death death;
-        bool effects;      /* a tool with effects ran, or a message went out: a repeat may repeat them */
-        char *stderr_tail; /* owned; AGENT_STDERR_TAIL + 1 */
+        uint32_t generation; /* of its network policy, beyond the first */
+        bool effects;        /* a tool with effects ran, or a message went out: a repeat may repeat them */
+        char *stderr_tail;   /* owned; AGENT_STDERR_TAIL + 1 */
         size_t stderr_used;
         char *watch; /* owned until the evidence source has it; the policy mounts, each NUL-terminated */
         size_t watch_len;
@@ -124,8 +125,10 @@ struct agent {
         } ahead;
         struct termination *last; /* owned; NULL: none died yet */
         bool task_reassigned;     /* by the last death */
-        char start_error[640];    /* why the last start failed */
-        int start_errno;          /* the same as an errno, 0: none is known */
+        bool restart_asked;       /* by an operator: the next death is followed by a start, whatever `restart` says */
+        struct policy_image *jail_policy; /* owned; what the live instance was made with, once decl->policy is newer */
+        char start_error[640];            /* why the last start failed */
+        int start_errno;                  /* the same as an errno, 0: none is known */
         struct agent_killer {
                 uint64_t client, corr;
         } killers[AGENT_KILLERS_MAX]; /* clients that wait for Killed */
@@ -139,6 +142,8 @@ void agent_fini(struct agent *a);
 /* Feeds the state machine and carries the action out.  False: the event has no meaning in this state. */
 bool agent_event(struct agent *a, enum agent_event event);
 const char *agent_name(const struct agent *a);
+/* The policy that its jail was made with: decl->policy, unless that was reloaded since. */
+const struct policy_image *agent_jail_policy(const struct agent *a);
 /* Work can be sent to it: ready or working, link up, not frozen, not being cut. */
 bool agent_usable(const struct agent *a);
 /* A replacement is on its way. */

@@ -28,6 +28,7 @@ struct client {
         char name[160];
         uint32_t ipc_state; /* IPC_STATE_NEW, IPC_STATE_OPEN */
         bool subscribed, closing, draining;
+        uint64_t follows; /* approvals: number of its request; 0: it does not */
         uint64_t seq_in, seq_out, hello_by_ns;
         struct spwire_in in;
 };
@@ -173,6 +174,37 @@ void control_event(struct control *k, const Crew__Event *event) {
                 e.body_case = CREW__ENVELOPE__BODY_EVENT;
                 e.event = (Crew__Event *)event;
                 send_to(cl, &e);
+        }
+}
+
+void control_follow(struct control *k, uint64_t client, uint64_t corr) {
+        struct client *cl = find(k, client);
+
+        if (cl)
+                cl->follows = corr;
+}
+
+static bool follows(const struct client *cl) {
+        return cl && cl->follows && !cl->closing && !cl->draining;
+}
+
+bool control_followed(const struct control *k) {
+        for (uint32_t i = 0; k && i < CONTROL_CLIENTS_MAX; i++) {
+                if (follows(k->clients[i]))
+                        return true;
+        }
+        return false;
+}
+
+void control_approval(struct control *k, Crew__ApprovalChanged *body) {
+        for (uint32_t i = 0; k && i < CONTROL_CLIENTS_MAX; i++) {
+                Crew__Envelope e = CREW__ENVELOPE__INIT;
+                if (!follows(k->clients[i]))
+                        continue;
+                e.corr = k->clients[i]->follows;
+                e.body_case = CREW__ENVELOPE__BODY_APPROVAL_CHANGED;
+                e.approval_changed = body;
+                send_to(k->clients[i], &e);
         }
 }
 

@@ -32,6 +32,10 @@ void control_refuse(struct control *k, uint64_t client, uint64_t corr, const cha
 void control_event(struct control *k, const Crew__Event *e);         /* to all subscribers */
 const char *control_client_name(struct control *k, uint64_t client); /* "uid 1000 (crewctl 0.1)" */
 void control_subscribe(struct control *k, uint64_t client);
+/* This client is told of approvals from now on, in answers to corr; while one is, there is somebody to ask. */
+void control_follow(struct control *k, uint64_t client, uint64_t corr);
+bool control_followed(const struct control *k);
+void control_approval(struct control *k, Crew__ApprovalChanged *body); /* to all that follow */
 bool control_subscribed(struct control *k, uint64_t client);
 
 void control_expire(struct control *k, uint64_t now_ns);

@@ -11,6 +11,7 @@
  */
 #include "crewd.h"
 
+#include "approvals.h"
 #include "common/util.h"
 #include "control.h"
 #include "crewd_parts.h"
@@ -270,6 +271,7 @@ static void expire(struct crewd *c) {
         toolgate_expire(c->tools, now);
         scheduler_expire(c->scheduler, now);
         control_expire(c->control, now);
+        approvals_expire(c, now);
         requests_flush_status(c, now);
         for (uint32_t i = 0; i < c->n_agents; i++)
                 instance_expire(&c->agents[i], now);
@@ -283,6 +285,7 @@ static uint64_t next_deadline(const struct crewd *c) {
 
         next = MIN_OF(next, scheduler_next_deadline(c->scheduler));
         next = MIN_OF(next, control_next_deadline(c->control));
+        next = MIN_OF(next, approvals_next_deadline(c));
         next = MIN_OF(next, requests_next_deadline(c));
         next = MIN_OF(next, evidence_settle_by(c->evidence));
         next = MIN_OF(next, gateway_next_deadline(c->gateway));

@@ -13,12 +13,14 @@
 
 #include <uv.h>
 
+struct approvals;
 struct control;
 struct events;
 struct evidence;
 struct execs;
 struct gateway;
 struct hooks;
+struct reload;
 struct requests;
 struct rundir;
 struct router;
@@ -58,6 +60,8 @@ struct crewd {
         struct scheduler *scheduler;
         struct execs *execs;
         struct control *control;
+        struct approvals *approvals;
+        struct reload *reload;
         struct requests *requests;
         struct events *events;
         struct ipc_arena *arena;      /* one frame at a time */

@@ -5,6 +5,7 @@
  */
 #include "crewd_parts.h"
 
+#include "approvals.h"
 #include "attest.h"
 #include "common/util.h"
 #include "control.h"
@@ -16,6 +17,7 @@
 #include "hooks.h"
 #include "instance.h"
 #include "journal.h"
+#include "reload.h"
 #include "requests.h"
 #include "results.h"
 #include "router.h"
@@ -304,12 +306,14 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
 
         c->events = events_new(on_event, c);
         c->requests = requests_new();
+        c->approvals = approvals_new();
+        c->reload = reload_new(c);
         c->execs = execs_new(c);
         c->tools = toolgate_new(c);
         c->router = router_new(c->n_agents, &router_cb, c);
         c->scheduler = scheduler_new(c->file, &sched_cb, c);
         c->arena = ipc_arena_new(ARENA_BYTES + (128u << 10));
-        if (!c->events || !c->requests || !c->execs || !c->tools || !c->router || !c->scheduler || !c->arena)
+        if (!c->events || !c->requests || !c->approvals || !c->reload || !c->execs || !c->tools || !c->router || !c->scheduler || !c->arena)
                 return crew_fail(err, ENOMEM, "out of memory");
         return 0;
 }
@@ -389,6 +393,8 @@ void crewd_parts_free(struct crewd *c) {
         toolgate_free(c->tools);
         execs_free(c->execs);
         requests_free(c->requests);
+        approvals_free(c->approvals);
+        reload_free(c->reload);
         events_free(c->events);
         ipc_arena_free(c->arena);
         control_free(c->control);

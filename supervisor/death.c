@@ -2,6 +2,7 @@
 /* Kill, burial, restart.  Order is the contract; see death.h. */
 #include "death.h"
 
+#include "approvals.h"
 #include "common/util.h"
 #include "crewd.h"
 #include "events.h"
@@ -156,9 +157,16 @@ static bool may_return(struct agent *a) {
 
 static bool schedule_restart(struct agent *a) {
         uint64_t now = crew_now_ns(), delay;
+        bool asked = a->restart_asked;
 
+        a->restart_asked = false;
         if (!may_return(a))
                 return false;
+        if (asked) {
+                a->restart_at_ns = now;
+                journal_restart(a, 0);
+                return true;
+        }
         switch (restart_decide(&a->restart, now, &delay)) {
         case RESTART_AFTER:
                 a->restart_at_ns = now + delay;
@@ -210,7 +218,7 @@ void death_bury(struct agent *a) {
         }
         t = a->last ? a->last : &spare; /* out of memory: the death is told all the same */
         fill(a, t);
-        again = may_return(a) && restart_possible(&a->restart, crew_now_ns());
+        again = may_return(a) && (a->restart_asked || restart_possible(&a->restart, crew_now_ns()));
         t->restartable = again;
         if (a->in.stderr_cut)
                 journal_stderr(a, "agent", "", 0, a->in.stderr_cut);
@@ -218,6 +226,7 @@ void death_bury(struct agent *a) {
         journal_terminated(a, t);
         tell_clients(a, t);
         again = schedule_restart(a);
+        approvals_agent_gone(c, a);
         settle_everything(a, again);
         bool planned = t->death.cause == CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN;
         instance_clear(a);

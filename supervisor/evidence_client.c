@@ -95,7 +95,7 @@ static void on_hangup(void *user) {
                         continue;
                 journal_evidence_lost(a, "crew-evidence", 0, "crew-evidence died");
                 a->in.att.degraded |= 1u << PLAN_FEATURE_EVIDENCE;
-                if (!(evidence_allowed_features(a->decl->policy) & 1u << PLAN_FEATURE_EVIDENCE))
+                if (!(evidence_allowed_features(agent_jail_policy(a)) & 1u << PLAN_FEATURE_EVIDENCE))
                         death_kill(a, CREW__CAUSE__CAUSE_CRASH, "crewd", "crew-evidence died: it can no longer be watched");
         }
         evidence_close(e);

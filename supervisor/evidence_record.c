@@ -79,7 +79,7 @@ static enum policy_verb verb_of_access(const char *access) {
 }
 
 static void put_denial(struct record *r, const struct agent *a, const char *path, enum policy_verb verb) {
-        struct policy_verdict v = policy_decide(a->decl->policy, verb, path);
+        struct policy_verdict v = policy_decide(agent_jail_policy(a), verb, path);
         const char *owner = evidence_owner_of(a, path);
         char reason[384];
 
@@ -113,7 +113,7 @@ static bool is_command_file(const struct agent *a, const char *path) {
         for (size_t i = 0; i < crew->n_tools; i++) {
                 const struct crew_tool *t = &crew->tools[i];
                 if (names_file(t->command, t->n_command, path) &&
-                    policy_decide(a->decl->policy, POLICY_DO_TOOL, t->name).allowed)
+                    policy_decide(agent_jail_policy(a), POLICY_DO_TOOL, t->name).allowed)
                         return true;
         }
         return false;
@@ -124,7 +124,7 @@ static bool attempt_denied(const struct agent *a, enum policy_verb verb, const c
                 return false; /* which they were is not known */
         if (verb != POLICY_DO_WRITE && is_command_file(a, path))
                 return false;
-        return !policy_decide(a->decl->policy, verb, path).allowed;
+        return !policy_decide(agent_jail_policy(a), verb, path).allowed;
 }
 
 /* An attempt the kernel let the filter see: what came of it is known only as far as the policy decides it. */

@@ -224,7 +224,7 @@ static bool hand_out(struct agent *a, int *fds, size_t n_fds) {
         a->in.watch = NULL;
         if (r < 0)
                 journal_evidence_lost(a, "crew-evidence", 0, "crew-evidence could not be told of it");
-        return r == 0 || (evidence_allowed_features(a->decl->policy) & 1u << PLAN_FEATURE_EVIDENCE);
+        return r == 0 || (evidence_allowed_features(agent_jail_policy(a)) & 1u << PLAN_FEATURE_EVIDENCE);
 }
 
 static void violate(struct agent *a, const char *text) {
@@ -235,7 +235,7 @@ static void violate(struct agent *a, const char *text) {
 static bool attested_well(struct agent *a, struct crew_err *err) {
         struct attest_want want = {.host_uid = a->host_uid,
                                    .host_gid = a->host_gid,
-                                   .allow_degraded = evidence_allowed_features(a->decl->policy),
+                                   .allow_degraded = evidence_allowed_features(agent_jail_policy(a)),
                                    .peer_pid = a->in.peer_pid,
                                    .own = a->crewd->own};
 
@@ -381,6 +381,7 @@ void instance_clear(struct agent *a) {
         free(in->stderr_tail);
         free(in->watch);
         *in = (struct instance){0};
+        a->jail_policy = policy_image_free(a->jail_policy);
         a->frozen = false;
 }
 

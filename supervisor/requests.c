@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "requests.h"
 
+#include "approvals.h"
 #include "common/util.h"
 #include "control.h"
 #include "crewd.h"
 #include "death.h"
 #include "events.h"
 #include "execs.h"
+#include "reload.h"
 #include "results.h"
 #include "rundir.h"
 #include "scheduler.h"
@@ -246,11 +248,36 @@ static void on_exec_input(struct crewd *c, uint64_t client, const Crew__Envelope
         execs_input(c->execs, client, e);
 }
 
+static void on_list_approvals(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        approvals_list(c, client, e);
+}
+
+static void on_answer_approval(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        approvals_answer(c, client, e);
+}
+
+static void on_reload_policy(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        const Crew__ReloadPolicy *b = e->reload_policy;
+        const struct agent *only = *b->agent ? wanted_agent(c, client, e->seq, b->agent) : NULL;
+
+        if (only || !*b->agent)
+                reload_begin(c->reload, client, e->seq, only, b->restart);
+}
+
 #define ROW(BODY, fn) [CREW__ENVELOPE__BODY_##BODY] = fn
 static void (*const handlers[])(struct crewd *c, uint64_t client, const Crew__Envelope *e) = {
-        ROW(CLIENT_HELLO, on_hello),  ROW(GET_STATUS, on_get_status),   ROW(SUBSCRIBE, on_subscribe),
-        ROW(RUN_TASKS, on_run_tasks), ROW(SUBMIT_TASK, on_submit_task), ROW(KILL_AGENT, on_kill_agent),
-        ROW(STOP_CREW, on_stop_crew), ROW(CLIENT_EXEC, on_client_exec), ROW(EXEC_INPUT, on_exec_input),
+        ROW(CLIENT_HELLO, on_hello),
+        ROW(GET_STATUS, on_get_status),
+        ROW(SUBSCRIBE, on_subscribe),
+        ROW(RUN_TASKS, on_run_tasks),
+        ROW(SUBMIT_TASK, on_submit_task),
+        ROW(KILL_AGENT, on_kill_agent),
+        ROW(STOP_CREW, on_stop_crew),
+        ROW(CLIENT_EXEC, on_client_exec),
+        ROW(EXEC_INPUT, on_exec_input),
+        ROW(LIST_APPROVALS, on_list_approvals),
+        ROW(ANSWER_APPROVAL, on_answer_approval),
+        ROW(RELOAD_POLICY, on_reload_policy),
 };
 #undef ROW
 

@@ -73,10 +73,23 @@ static void refuse(struct agent *a, const struct journal_call *call, enum call_c
 
 /* --- a call --- */
 
+/* By the policy as it is now; a tool that it has allowed since the start is not in the jail. */
+static struct policy_verdict decide(const struct agent *a, const char *tool) {
+        struct policy_verdict v = policy_decide(a->decl->policy, POLICY_DO_TOOL, tool);
+
+        if (!v.allowed || policy_decide(agent_jail_policy(a), POLICY_DO_TOOL, tool).allowed)
+                return v;
+        v.allowed = false;
+        snprintf(v.text, sizeof(v.text), "allowed since the agent was started, and not in its jail yet");
+        snprintf(v.next_step, sizeof(v.next_step),
+                 "the operator can start it again: crewctl policy reload --agent %s --restart", agent_name(a));
+        return v;
+}
+
 static bool permitted(struct agent *a, const struct journal_call *call, struct policy_verdict *v) {
         char text[512];
 
-        *v = policy_decide(a->decl->policy, POLICY_DO_TOOL, call->tool);
+        *v = decide(a, call->tool);
         if (v->allowed)
                 return true;
         journal_tool_call(a, call, v);
@@ -216,7 +229,7 @@ static void add_tool(struct tool_list *l, const struct agent *a, const struct cr
         Crew__ToolInfo *info = &l->info[l->n];
         const char *schema = tool->input ? schema_text(tool->input) : NULL;
 
-        if (l->n == ELEMENTSOF(l->info) || !policy_decide(a->decl->policy, POLICY_DO_TOOL, tool->name).allowed)
+        if (l->n == ELEMENTSOF(l->info) || !decide(a, tool->name).allowed)
                 return;
         crew__tool_info__init(info);
         info->name = (char *)tool->name;

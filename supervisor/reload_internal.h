@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One reload while it is under way: shared by reload.c, which does it, and reload_answer.c, which tells of it. */
+#pragma once
+
+#include "common/digest.h"
+#include "reload.h"
+#include "supervisor/policy/crew_file.h"
+
+/* A line of the answer. */
+enum reload_section {
+        RELOAD_NETWORK,
+        RELOAD_TOOLS,
+        RELOAD_IPC,
+        RELOAD_LIMITS,
+        RELOAD_AUDIT,
+        RELOAD_FILESYSTEM,
+        RELOAD_SYSCALLS,
+        RELOAD_DEGRADED,
+        RELOAD_N,
+};
+extern const char *const reload_section_names[RELOAD_N];
+
+struct reload_change {
+        bool applied, restart;
+        char detail[512];
+};
+
+struct reload_agent {
+        struct reload *reload;
+        struct agent *agent;
+        int memfd; /* owned; -1: the gateway has nothing to do */
+        bool changed, done, restarting;
+        struct reload_change sections[RELOAD_N];
+        uint32_t generation, closed;
+        char old_hex[CREW_SHA256_HEX], new_hex[CREW_SHA256_HEX];
+        char error[256];
+};
+
+struct reload {
+        struct crewd *crewd;
+        bool active, restart, sending;
+        bool inspects; /* there is a CA: it is made when the crew starts */
+        uint64_t client, corr, began_ns;
+        struct crew_file *fresh;     /* owned; what becomes current is swapped out of it */
+        struct reload_agent *agents; /* owned */
+        uint32_t n, waiting;
+        struct policy_report report;
+        char by[160];
+};
+
+void reload_answer(struct reload *r, bool ok);
