@@ -47,8 +47,8 @@ int reached(long result, int error) {
 }
 
 static const struct attack *find(const char *name) {
-        const struct attack *const groups[] = {process_attacks, kernel_attacks, file_attacks, network_attacks,
-                                               resource_attacks};
+        const struct attack *const groups[] = {process_attacks, kernel_attacks, file_attacks,
+                                               network_attacks, egress_attacks, resource_attacks};
 
         for (size_t g = 0; g < sizeof(groups) / sizeof(groups[0]); g++)
                 for (const struct attack *a = groups[g]; a->name; a++)

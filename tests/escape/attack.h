@@ -16,7 +16,8 @@ struct attack {
         int (*run)(char **args); /* NULL-terminated */
         int n_args;
 };
-extern const struct attack process_attacks[], kernel_attacks[], file_attacks[], network_attacks[], resource_attacks[];
+extern const struct attack process_attacks[], kernel_attacks[], file_attacks[], network_attacks[], egress_attacks[],
+        resource_attacks[];
 
 int won(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 int denied(int error);

@@ -1,0 +1,144 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Attackers that speak TLS or HTTP: they dial one name and ask for another.
+
+usage: tls_attacks.py NAME HOST PORT [ARG...]     prints and exits as the program attack does (attack.h)
+"""
+
+import errno
+import socket
+import ssl
+import struct
+import sys
+import time
+
+
+def won(text):
+    print("won:", text)
+    sys.exit(0)
+
+
+def denied(number):
+    print("denied:", errno.errorcode.get(number, number))
+    sys.exit(10)
+
+
+def client_hello(name):
+    """The first bytes of a handshake for this name (None: without server_name), as Python's TLS writes them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # an attacker does not care whom it reaches
+    out = ssl.MemoryBIO()
+    tls = context.wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        pass
+    return out.read()
+
+
+def record(handshake):
+    return b"\x16\x03\x01" + struct.pack("!H", len(handshake)) + handshake
+
+
+def with_extension(hello, extension):
+    """The same ClientHello with one more extension at its end."""
+    body = bytearray(hello[9:])
+    at = 34  # version, random
+    at += 1 + body[at]
+    at += 2 + struct.unpack_from("!H", body, at)[0]
+    at += 1 + body[at]
+    n, = struct.unpack_from("!H", body, at)
+    struct.pack_into("!H", body, at, n + len(extension))
+    body += extension
+    return record(b"\x01" + struct.pack("!I", len(body))[1:] + bytes(body))
+
+
+def server_name(*names):
+    entries = b"".join(b"\0" + struct.pack("!H", len(n)) + n.encode() for n in names)
+    return struct.pack("!HHH", 0, len(entries) + 2, len(entries)) + entries
+
+
+def padding(n):
+    return struct.pack("!HH", 0x3A3A, n) + b"\0" * n  # a type nobody knows (RFC 8701)
+
+
+def dial(host, port):
+    return socket.create_connection((host, int(port)), 15)
+
+
+def judge_hello(s, pieces, pause=0.0):
+    """Won when the server's own handshake comes back."""
+    for p in pieces:
+        s.sendall(p)
+        time.sleep(pause)
+    data = s.recv(5)
+    if data[:1] == b"\x16":
+        won("the server answered")
+    denied(errno.ECONNABORTED if not data else errno.EPROTO)  # closed, or a TLS alert
+
+
+def sni(host, port, name):
+    judge_hello(dial(host, port), [client_hello(name)])
+
+
+def no_sni(host, port):
+    judge_hello(dial(host, port), [client_hello(None)])
+
+
+def sni_by_bytes(host, port, name):
+    judge_hello(dial(host, port), [bytes([b]) for b in client_hello(name)], 0.001)
+
+
+def sni_in_two_records(host, port, name):
+    hello = client_hello(name)[5:]
+    judge_hello(dial(host, port), [record(hello[:40]), record(hello[40:])], 0.05)
+
+
+def two_sni_extensions(host, port, first, second):
+    judge_hello(dial(host, port), [with_extension(client_hello(first), server_name(second))])
+
+
+def two_names_in_sni(host, port, first, second):
+    judge_hello(dial(host, port), [with_extension(client_hello(None), server_name(first, second))])
+
+
+def sni_behind_padding(host, port, name):
+    judge_hello(dial(host, port), [with_extension(with_extension(client_hello(None), padding(15500)), server_name(name))])
+
+
+def huge_hello(host, port):
+    """A ClientHello longer than one record may be: never complete."""
+    s = dial(host, port)
+    for _ in range(64):
+        s.sendall(record(b"\x01\xff\xff\xff" + b"x" * 16380))
+    judge_hello(s, [])
+
+
+def unfinished_hello(host, port):
+    s = dial(host, port)
+    s.settimeout(25)
+    judge_hello(s, [client_hello(host)[:60]])
+
+
+def http(host, port, *lines):
+    """The request given, as it stands."""
+    s = dial(host, port)
+    s.sendall("".join(line + "\r\n" for line in lines).encode("latin-1") + b"\r\n")
+    data = b""
+    while more := s.recv(4096):
+        data += more
+    if b"reached" in data:
+        won("the server answered")
+    denied(errno.EACCES if data.startswith(b"HTTP/1.1 403") else errno.EPROTO if data else errno.ECONNABORTED)
+
+
+ATTACKS = {f.__name__: f for f in (sni, no_sni, sni_by_bytes, sni_in_two_records, two_sni_extensions, two_names_in_sni,
+                                   sni_behind_padding, huge_hello, unfinished_hello, http)}
+
+if __name__ == "__main__":
+    try:
+        ATTACKS[sys.argv[1]](*sys.argv[2:])
+    except socket.gaierror:
+        denied(errno.EHOSTUNREACH)
+    except OSError as e:
+        denied(e.errno or errno.ETIMEDOUT)
