@@ -9,6 +9,7 @@
 #include "util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
@@ -64,11 +65,12 @@ static void put_head(struct filter *f) {
         put_ret(f, SECCOMP_RET_KILL_PROCESS);
 }
 
-/* if (nr == socket && family != AF_UNIX) return EAFNOSUPPORT; leaves nr in the accumulator. */
-static void put_unix_only(struct filter *f) {
-        put(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_socket, 0, 4));
+/* if (nr == socket && family != a && family != b) return EAFNOSUPPORT; leaves nr in the accumulator. */
+static void put_families(struct filter *f, uint32_t a, uint32_t b) {
+        put(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_socket, 0, 5));
         put(f, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[0])));
-        put(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 1, 0));
+        put(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, a, 2, 0));
+        put(f, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, b, 1, 0));
         put_ret(f, SECCOMP_RET_ERRNO | EAFNOSUPPORT);
         put(f, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)));
 }
@@ -78,7 +80,9 @@ static int install_filter(const struct confine *c, struct crew_err *err) {
 
         put_head(&f);
         if (c->unix_sockets_only)
-                put_unix_only(&f);
+                put_families(&f, AF_UNIX, AF_UNIX);
+        if (c->inet_sockets_only)
+                put_families(&f, AF_INET, AF_INET6);
         for (size_t i = 0; c->syscalls && i < c->n_syscalls; i++)
                 put_match(&f, c->syscalls[i], SECCOMP_RET_ALLOW);
         for (size_t i = 0; i < c->n_denied; i++)
@@ -127,18 +131,40 @@ static int drop_caps(uint64_t keep, struct crew_err *err) {
         return 0;
 }
 
-/* A ruleset that handles every ABI 1 file right and grants none: no path opens.  Kernels without Landlock answer
- * ENOSYS or EOPNOTSUPP; the other steps stand on their own there. */
-static int close_files(struct crew_err *err) {
 #ifndef SYS_landlock_create_ruleset
 #define SYS_landlock_create_ruleset 444
+#define SYS_landlock_add_rule 445
 #define SYS_landlock_restrict_self 446
 #endif
+#define LANDLOCK_READ ((1u << 2) | (1u << 3)) /* LANDLOCK_ACCESS_FS_READ_FILE, _READ_DIR */
+
+static int let_read(int ruleset, const char *path, struct crew_err *err) {
+        _cleanup_close_ int fd = open(path, O_PATH | O_CLOEXEC);
+        struct {
+                uint64_t allowed;
+                int32_t parent_fd;
+        } __attribute__((packed)) rule = {.allowed = LANDLOCK_READ, .parent_fd = fd};
+
+        if (fd < 0)
+                return errno == ENOENT ? 0 : crew_fail_errno(err, "cannot open %s", path);
+        if (syscall(SYS_landlock_add_rule, ruleset, 1 /* LANDLOCK_RULE_PATH_BENEATH */, &rule, 0) < 0)
+                return crew_fail_errno(err, "cannot let %s be read", path);
+        return 0;
+}
+
+/* A ruleset that handles every ABI 1 file right and grants none, or reading below a few paths.  Kernels without Landlock
+ * answer ENOSYS or EOPNOTSUPP; the other steps stand on their own there. */
+static int close_files(const char *const *read_only, struct crew_err *err) {
         const uint64_t handled_fs = (1u << 13) - 1;
         _cleanup_close_ int fd = (int)syscall(SYS_landlock_create_ruleset, &handled_fs, sizeof(handled_fs), 0);
 
         if (fd < 0 && (errno == ENOSYS || errno == EOPNOTSUPP))
                 return 0;
+        for (; fd >= 0 && read_only && *read_only; read_only++) {
+                int r = let_read(fd, *read_only, err);
+                if (r < 0)
+                        return r;
+        }
         if (fd < 0 || syscall(SYS_landlock_restrict_self, fd, 0) < 0)
                 return crew_fail_errno(err, "cannot close the file system");
         return 0;
@@ -157,9 +183,9 @@ int confine_self(const struct confine *c, struct crew_err *err) {
         /* After the identity change, which sets it anew. */
         if (prctl(PR_SET_DUMPABLE, 0) < 0)
                 return crew_fail_errno(err, "cannot become undumpable");
-        if (c->no_files && (r = close_files(err)) < 0)
+        if ((c->no_files || c->read_only) && (r = close_files(c->read_only, err)) < 0)
                 return r;
-        if (c->syscalls || c->n_denied || c->unix_sockets_only)
+        if (c->syscalls || c->n_denied || c->unix_sockets_only || c->inet_sockets_only)
                 return install_filter(c, err);
         return 0;
 }

@@ -18,11 +18,14 @@ struct confine {
         gid_t gid;
         uint64_t keep_caps;  /* bits of CAP_* to keep, permitted and effective; the bounding set is cut to them */
         bool no_files;       /* Landlock: no path can be opened any more (skipped on kernels without Landlock) */
+        /* Landlock: only below these paths, NULL-terminated, and only reading; those that do not exist are left out */
+        const char *const *read_only;
         const int *syscalls; /* allow-list of numbers; NULL installs deny-list below instead */
         size_t n_syscalls;
         const int *denied; /* with syscalls == NULL: these fail with EPERM, all else is allowed */
         size_t n_denied;
         bool unix_sockets_only; /* socket(2) for any other family fails with EAFNOSUPPORT */
+        bool inet_sockets_only; /* the same, for AF_INET and AF_INET6 */
 };
 
 /* no_new_privs, dumpable 0, no core dumps, then the fields above in order, the filter last.  A call outside the
