@@ -57,19 +57,15 @@ static bool all_of(const char *s, const char *set) {
         return strspn(s, set) == strlen(s);
 }
 
-static bool printable(const char *s) {
-        for (; *s; s++)
-                if ((unsigned char)*s <= ' ' || (unsigned char)*s >= 0x7f)
-                        return false;
-        return true;
-}
-
 static bool method_ok(const char *s) {
         return strlen(s) <= NETPOLICY_METHOD_MAX && all_of(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-");
 }
 
 static bool pattern_ok(const char *s) {
-        return s[0] == '/' && printable(s) && !strpbrk(s, "?#");
+        for (const char *c = s; *c; c++)
+                if ((unsigned char)*c < ' ' || *c == 0x7f)
+                        return false;
+        return s[0] == '/' && !strpbrk(s, "?#%") && crew_utf8_ok(s, strlen(s));
 }
 
 static bool list_ok(const struct netpolicy_head *p, uint32_t list, uint32_t n, bool (*ok)(const char *)) {

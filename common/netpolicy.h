@@ -21,7 +21,7 @@
 #define NETPOLICY_BYTES_MAX (4u << 20)
 #define NETPOLICY_LIST_MAX 64u     /* methods or paths of one rule */
 #define NETPOLICY_METHOD_MAX 32u   /* characters: capital letters and hyphens */
-#define NETPOLICY_PATTERN_MAX 512u /* characters of a path's glob: printable ASCII from '/' on, without '?' and '#' */
+#define NETPOLICY_PATTERN_MAX 512u /* bytes of a path's glob: decoded UTF-8 from '/' on, without '?', '#' and '%' */
 #define NETPOLICY_CA_MAX (1u << 20)
 #define NETPOLICY_WHERE_MAX 640u
 
@@ -99,7 +99,7 @@ enum netpolicy_http { NETPOLICY_HTTP_OK, NETPOLICY_HTTP_METHOD, NETPOLICY_HTTP_P
  * One host and port may be listed several times, with different methods and paths: r is what netpolicy_match_*() gave for
  * the connection, and all the rules that name the same host and port speak for it.  Their tls, enforcement, connect_to
  * and ca are the same (the reader checks it); their credentials may differ.
- * path: already normalised (http.h of the gateway), without query.
+ * path: decoded and without query (http_path.h of the gateway).
  */
 enum netpolicy_http netpolicy_http_decide(const struct netpolicy_head *p, const struct netpolicy_rule *r,
                                           const char *method, const char *path);

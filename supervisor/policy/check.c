@@ -7,6 +7,7 @@
 
 #include "common/paths.h"
 #include "common/util.h"
+#include "endpoint.h"
 #include "path.h"
 
 #include <errno.h>
@@ -313,18 +314,25 @@ static void check_path(struct checker *c, size_t i) {
 
 static void check_network(struct checker *c) {
         const struct draft *d = c->d;
+        const struct policy_endpoint *first = d->n_endpoints ? &d->endpoints[0].e : NULL;
+        char text[ENDPOINT_HOST_MAX + 16];
 
-        if (d->deny_all && d->n_endpoints)
-                problem(c, false, &d->endpoints[0].mark, "keep one of the two",
-                        "allowed_endpoints beside 'deny_all: true' of line %u", d->deny_all->mark.line);
-        if (!d->n_endpoints)
+        network_check(c->b, d);
+        if (!first && !d->network.audit)
                 return;
         for (size_t i = 0; i < d->n_paths; i++) {
                 const struct policy_path *p = &d->paths[i];
-                if (p->kind == POLICY_READ && path_is_private(p->path, c->b->crew_dir))
+                if (p->kind != POLICY_READ || !path_is_private(p->path, c->b->crew_dir))
+                        continue;
+                if (d->network.audit)
                         warn_at(c, p, "an agent that reads it should have no endpoint",
-                                "a way out: '%s%s' can be read and '%s:%u' (line %u) can be reached", p->path, slash(p),
-                                d->endpoints[0].host, d->endpoints[0].port, d->endpoints[0].mark.line);
+                                "a way out: '%s%s' can be read and every host can be reached ('enforcement: audit', line "
+                                "%u)",
+                                p->path, slash(p), d->enforcement->mark.line);
+                else
+                        warn_at(c, p, "an agent that reads it should have no endpoint",
+                                "a way out: '%s%s' can be read and '%s' (line %u) can be reached", p->path, slash(p),
+                                policy_endpoint_text(first, text, sizeof(text)), first->listed.line);
         }
 }
 

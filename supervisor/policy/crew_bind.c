@@ -4,7 +4,6 @@
 
 #include "common/plan.h"
 #include "common/util.h"
-#include "endpoint.h"
 #include "json_text.h"
 #include "path.h"
 #include "supervisor/schema/schema.h"
@@ -422,78 +421,7 @@ static int bind_tasks(struct bind *b, const struct node *v, const struct bind_fi
         return 0;
 }
 
-/* --- endpoints, hooks --- */
-
-struct endpoint_dest {
-        const char *connect_to, *ca;
-};
-static const struct bind_field dest_fields[] = {
-        {"connect_to", bind_text, offsetof(struct endpoint_dest, connect_to), .required = true},
-        {"ca", bind_text, offsetof(struct endpoint_dest, ca)},
-};
-static const struct bind_table dest_table = {"in an endpoint", dest_fields, ELEMENTSOF(dest_fields)};
-
-/* 0, 1 reported */
-static int parse_endpoint(struct bind *b, const struct node *at, const char *text, struct endpoint_text *out) {
-        const char *why, *hint;
-        int r = endpoint_parse(text, out, &why, &hint);
-
-        if (r == 0 && out->wildcard) {
-                why = "a wildcard has no single place to live";
-                hint = "name the host";
-                r = -EINVAL;
-        }
-        if (r < 0)
-                bind_error(b, at, hint, "endpoint '%.200s': %s", text, why);
-        return r < 0;
-}
-
-static int bind_ca(struct bind *b, const struct node *at, const char *text, const char **out) {
-        struct stat st;
-        int r = crew_path(b, at, text, out);
-
-        if (r != 0)
-                return MIN_OF(r, 0);
-        if (stat(*out, &st) < 0)
-                bind_error(b, at, "", "'ca': %.300s: %s", *out, strerror(errno));
-        else if (!S_ISREG(st.st_mode))
-                bind_error(b, at, "", "'ca': %.300s is not a regular file", *out);
-        return 0;
-}
-
-static int bind_endpoint(struct bind *b, struct crew_file *c, const struct node *e) {
-        struct endpoint_dest dest = {NULL};
-        struct endpoint_text from, to;
-        int r = bind_map(b, e, &dest_table, &dest);
-
-        if (r < 0 || parse_endpoint(b, e->key, e->key->text, &from) || !dest.connect_to ||
-            parse_endpoint(b, node_get(e, "connect_to"), dest.connect_to, &to))
-                return MIN_OF(r, 0);
-        struct crew_endpoint *p = &c->endpoints[c->n_endpoints];
-        *p = (struct crew_endpoint){.port = from.port, .to_port = to.port, .mark = e->key->mark};
-        p->host = arena_strndup(b->arena, from.host, strlen(from.host));
-        p->to_host = arena_strndup(b->arena, to.host, strlen(to.host));
-        if (!p->host || !p->to_host)
-                return -ENOMEM;
-        c->n_endpoints++;
-        return dest.ca ? bind_ca(b, node_get(e, "ca"), dest.ca, &p->ca_file) : 0;
-}
-
-static int bind_endpoints(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
-        struct crew_file *c = ((struct crew_draft *)out)->c;
-
-        if (!bind_is(b, v, NODE_MAP, "a map of \"host:port\""))
-                return 0;
-        c->endpoints = arena_alloc(b->arena, v->n * sizeof(*c->endpoints));
-        if (!c->endpoints)
-                return -ENOMEM;
-        for (const struct node *e = v->first; e; e = e->next) {
-                int r = bind_endpoint(b, c, e);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
+/* --- hooks --- */
 
 static int hook_command(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         struct crew_draft *d = out;
@@ -559,7 +487,7 @@ static const struct bind_field crew_fields[] = {
         {"process", bind_process},
         {"approvals", bind_approvals},
         {"policies", bind_text, offsetof(struct crew_draft, policies)},
-        {"endpoints", bind_endpoints},
+        {"endpoints", crew_bind_endpoints},
         {"credentials", bind_credentials},
         {"tools", bind_tools},
         {"agents", bind_agents, .required = true},

@@ -41,6 +41,8 @@ struct crew_draft {
 
 /* Binds the document; names are not resolved yet. */
 int crew_bind(struct crew_draft *d, const struct node *doc);
+/* The key `endpoints`; out is the struct crew_draft. */
+int crew_bind_endpoints(struct bind *b, const struct node *v, const struct bind_field *f, void *out);
 /* Names between tasks, agents and tools, cycles; then policies are loaded. */
 int crew_resolve(struct crew_draft *d, struct crew_err *err);
 /* What must hold between agents; see files "Cross-crew checks" in crew-file(5). */

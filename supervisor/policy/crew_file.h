@@ -65,6 +65,8 @@ struct crew_endpoint {
         const char *to_host; /* or a literal address */
         uint16_t to_port;
         const char *ca_file; /* absolute; NULL: the system's certificates */
+        const char *ca;      /* its text, as it was when the crew was loaded */
+        size_t ca_bytes;
         struct policy_mark mark;
 };
 

@@ -5,50 +5,49 @@
  * Files: a hole beats everything, read_only beats write; of the grants that remain the longest path is the one named.
  * Tools: a name in denied, then a name in allowed, then '*' in denied, then '*' in allowed.
  */
-#include "policy.h"
+#include "decide.h"
 
 #include "check.h"
 #include "common/util.h"
-#include "endpoint.h"
 #include "path.h"
 
 #include <limits.h>
 #include <string.h>
 
 const char *const policy_verb_names[POLICY_VERB_N] = {
-        [POLICY_DO_READ] = "read", [POLICY_DO_WRITE] = "write", [POLICY_DO_EXEC] = "exec",
-        [POLICY_DO_TOOL] = "tool", [POLICY_DO_SEND] = "send",   [POLICY_DO_CONNECT] = "connect",
+        [POLICY_DO_READ] = "read", [POLICY_DO_WRITE] = "write",     [POLICY_DO_EXEC] = "exec", [POLICY_DO_TOOL] = "tool",
+        [POLICY_DO_SEND] = "send", [POLICY_DO_CONNECT] = "connect", [POLICY_DO_HTTP] = "http",
 };
 
 #define KIND(k) (1u << POLICY_##k)
 
 /* --- verdicts --- */
 
-static void set_rule(struct policy_verdict *v, const struct policy_image *p, struct policy_mark m) {
-        v->file = policy_file(p);
-        snprintf(v->rule, sizeof(v->rule), "%s:%u", v->file, m.line);
+void verdict_rule(struct policy_verdict *v, const char *file, struct policy_mark m) {
+        v->file = file;
+        v->mark = m;
+        snprintf(v->rule, sizeof(v->rule), "%s:%u", file, m.line);
 }
 
-static struct policy_verdict ruled(const struct policy_image *p, bool allowed, enum image_section s, struct policy_mark m) {
-        struct policy_verdict v = {.allowed = allowed, .section = image_section_names[s], .mark = m};
+struct policy_verdict verdict_ruled(const struct policy_image *p, bool allowed, enum image_section s,
+                                    struct policy_mark m) {
+        struct policy_verdict v = {.allowed = allowed, .section = image_section_names[s]};
 
-        set_rule(&v, p, m);
+        verdict_rule(&v, policy_file(p), m);
         snprintf(v.text, sizeof(v.text), "%s by %s", allowed ? "allowed" : "denied", v.section);
         return v;
 }
 
-/* No rule matched: the section that would have to allow it, and where it stands if it is there. */
-static struct policy_verdict unlisted(const struct policy_image *p, enum image_section s) {
+struct policy_verdict verdict_unlisted(const struct policy_image *p, enum image_section s) {
         struct policy_verdict v = {.section = image_section_names[s], .file = policy_file(p)};
         struct policy_mark m = image_section_at(p, s);
 
         if (m.line)
-                set_rule(&v, p, m);
+                snprintf(v.rule, sizeof(v.rule), "%s:%u", v.file, m.line);
         return v;
 }
 
-static void append(char *buf, size_t size, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static void append(char *buf, size_t size, const char *fmt, ...) {
+void verdict_append(char *buf, size_t size, const char *fmt, ...) {
         size_t used = strlen(buf);
         va_list ap;
 
@@ -131,14 +130,14 @@ static const struct builtin *builtin_find(enum policy_verb verb, const char *obj
 static void list_paths(const struct policy_image *p, enum image_section s, char *buf, size_t size) {
         size_t n = 0;
 
-        append(buf, size, "%s lists ", image_section_names[s]);
+        verdict_append(buf, size, "%s lists ", image_section_names[s]);
         for (size_t i = 0; i < policy_n_paths(p); i++) {
                 struct policy_path q = policy_path_at(p, i);
                 if (image_section_of_path(q.kind) == s)
-                        append(buf, size, "%s%s%s", n++ ? ", " : "only ", q.path, q.tree ? "/" : "");
+                        verdict_append(buf, size, "%s%s%s", n++ ? ", " : "only ", q.path, q.tree ? "/" : "");
         }
         if (!n)
-                append(buf, size, "nothing");
+                verdict_append(buf, size, "nothing");
 }
 
 /* The tree a person would list to allow the object: its directory, or itself right below the root. */
@@ -159,7 +158,7 @@ static void suggest_path(const struct policy_image *p, enum policy_verb verb, co
 
 static struct policy_verdict file_unlisted(const struct policy_image *p, enum policy_verb verb, const char *object,
                                            bool tree) {
-        struct policy_verdict v = unlisted(p, file_verbs[verb].section);
+        struct policy_verdict v = verdict_unlisted(p, file_verbs[verb].section);
         const struct builtin *b = builtin_find(verb, object);
         struct policy_path granted;
 
@@ -184,23 +183,23 @@ static struct policy_verdict decide_file(const struct policy_image *p, enum poli
         size_t n = strlen(object);
 
         if (!path_normalise(object, path, sizeof(path))) {
-                v = unlisted(p, file_verbs[verb].section);
+                v = verdict_unlisted(p, file_verbs[verb].section);
                 snprintf(v.text, sizeof(v.text), "not an absolute path");
                 return v;
         }
         if (longest(p, KIND(DENY), path, &hit)) {
-                v = ruled(p, false, IMAGE_DENY, hit.mark);
+                v = verdict_ruled(p, false, IMAGE_DENY, hit.mark);
                 snprintf(v.next_step, sizeof(v.next_step), "take it out of filesystem.deny");
                 return v;
         }
         if (verb == POLICY_DO_WRITE && longest(p, KIND(READ_ONLY), path, &hit)) {
-                v = ruled(p, false, IMAGE_READ_ONLY, hit.mark);
+                v = verdict_ruled(p, false, IMAGE_READ_ONLY, hit.mark);
                 snprintf(v.text, sizeof(v.text), "read-only by filesystem.read_only");
                 return v;
         }
         if (!longest(p, file_verbs[verb].kinds, path, &hit))
                 return file_unlisted(p, verb, path, n > 1 && object[n - 1] == '/');
-        return ruled(p, true, image_section_of_path(hit.kind), hit.mark);
+        return verdict_ruled(p, true, image_section_of_path(hit.kind), hit.mark);
 }
 
 /* --- names --- */
@@ -217,14 +216,14 @@ static bool find_name(const struct policy_image *p, enum policy_list list, const
 static void list_names(const struct policy_image *p, enum policy_list list, const char *section, char *buf, size_t size) {
         size_t n = policy_n_names(p, list);
 
-        append(buf, size, "%s lists %s", section, n ? "only " : "nothing");
+        verdict_append(buf, size, "%s lists %s", section, n ? "only " : "nothing");
         for (size_t i = 0; i < n; i++)
-                append(buf, size, "%s%s", i ? ", " : "", policy_name_at(p, list, i).name);
+                verdict_append(buf, size, "%s%s", i ? ", " : "", policy_name_at(p, list, i).name);
 }
 
 static struct policy_verdict name_unlisted(const struct policy_image *p, enum image_section s, enum policy_list list,
                                            const char *object, bool valid) {
-        struct policy_verdict v = unlisted(p, s);
+        struct policy_verdict v = verdict_unlisted(p, s);
 
         snprintf(v.text, sizeof(v.text), "not in %s", v.section);
         list_names(p, list, v.section, v.detail, sizeof(v.detail));
@@ -248,7 +247,7 @@ static struct policy_verdict decide_tool(const struct policy_image *p, enum poli
         for (size_t i = 0; valid && i < ELEMENTSOF(order); i++) {
                 if (!find_name(p, order[i].list, order[i].wildcard ? "*" : object, &hit))
                         continue;
-                struct policy_verdict v = ruled(p, order[i].allowed, order[i].section, hit.mark);
+                struct policy_verdict v = verdict_ruled(p, order[i].allowed, order[i].section, hit.mark);
                 if (!order[i].allowed && order[i].wildcard) {
                         /* what a person has to change is the list of allowed names */
                         struct policy_verdict n = name_unlisted(p, IMAGE_TOOLS_ALLOWED, POLICY_TOOLS_ALLOWED, object, true);
@@ -266,44 +265,8 @@ static struct policy_verdict decide_send(const struct policy_image *p, enum poli
         struct policy_name hit;
 
         if (crew_name_ok(object) && find_name(p, POLICY_TARGETS, object, &hit))
-                return ruled(p, true, IMAGE_TARGETS, hit.mark);
+                return verdict_ruled(p, true, IMAGE_TARGETS, hit.mark);
         return name_unlisted(p, IMAGE_TARGETS, POLICY_TARGETS, object, crew_name_ok(object));
-}
-
-/* --- network --- */
-
-static void list_endpoints(const struct policy_image *p, char *buf, size_t size) {
-        size_t n = policy_n_endpoints(p);
-
-        append(buf, size, "network.allowed_endpoints lists %s", n ? "only " : "nothing");
-        for (size_t i = 0; i < n; i++) {
-                struct policy_endpoint e = policy_endpoint_at(p, i);
-                bool v6 = e.literal && strchr(e.host, ':');
-                append(buf, size, "%s%s%s%s:%u", i ? ", " : "", v6 ? "[" : "", e.host, v6 ? "]" : "", e.port);
-        }
-}
-
-static struct policy_verdict decide_connect(const struct policy_image *p, enum policy_verb verb, const char *object) {
-        struct policy_verdict v;
-        struct endpoint_text to;
-        const char *why, *hint;
-        int bad = endpoint_parse(object, &to, &why, &hint);
-
-        for (size_t i = 0; bad == 0 && i < policy_n_endpoints(p); i++) {
-                struct policy_endpoint e = policy_endpoint_at(p, i);
-                if (endpoint_matches(&e, &to))
-                        return ruled(p, true, IMAGE_ENDPOINTS, e.mark);
-        }
-        if (image_deny_all(p)) {
-                v = ruled(p, false, IMAGE_DENY_ALL, image_section_at(p, IMAGE_DENY_ALL));
-                return v;
-        }
-        v = unlisted(p, IMAGE_ENDPOINTS);
-        snprintf(v.text, sizeof(v.text), bad ? "not in allowed_endpoints: %s" : "not in allowed_endpoints", bad ? why : "");
-        list_endpoints(p, v.detail, sizeof(v.detail));
-        if (!bad)
-                snprintf(v.next_step, sizeof(v.next_step), "add \"%.120s\" to network.allowed_endpoints", object);
-        return v;
 }
 
 struct policy_verdict policy_decide(const struct policy_image *p, enum policy_verb verb, const char *object) {
@@ -311,6 +274,7 @@ struct policy_verdict policy_decide(const struct policy_image *p, enum policy_ve
                                                                       const char *) = {
                 [POLICY_DO_READ] = decide_file, [POLICY_DO_WRITE] = decide_file, [POLICY_DO_EXEC] = decide_file,
                 [POLICY_DO_TOOL] = decide_tool, [POLICY_DO_SEND] = decide_send,  [POLICY_DO_CONNECT] = decide_connect,
+                [POLICY_DO_HTTP] = decide_http,
         };
 
         crew_assert((unsigned)verb < POLICY_VERB_N);

@@ -7,7 +7,6 @@
 
 #include "common/plan.h"
 #include "common/util.h"
-#include "endpoint.h"
 #include "path.h"
 
 #include <errno.h>
@@ -15,7 +14,6 @@
 
 #define MIB (1ull << 20)
 #define GIB (1ull << 30)
-#define LATER "the egress gateway that would enforce it is not part of this version; a listed endpoint is host and port"
 
 int draft_add_path(struct bind *b, struct draft *d, const struct policy_path *p) {
         int r = arena_grow(b->arena, &d->paths, d->n_paths, sizeof(*d->paths));
@@ -109,120 +107,6 @@ static const struct bind_field filesystem_fields[] = {
         {"read_only", bind_paths, .min = POLICY_READ_ONLY}, {"runtime", bind_runtime},
 };
 static const struct bind_table filesystem_table = {"under filesystem", filesystem_fields, ELEMENTSOF(filesystem_fields)};
-
-/* --- network --- */
-
-struct endpoint_item {
-        const char *host;
-        uint32_t port;
-};
-static const struct bind_field endpoint_item_fields[] = {
-        {"host", bind_text, offsetof(struct endpoint_item, host), .required = true},
-        {"port", bind_u32, offsetof(struct endpoint_item, port), .required = true, .min = 1, .max = 65535},
-        {"methods", bind_refused, .arg = LATER},
-        {"paths", bind_refused, .arg = LATER},
-        {"tls", bind_refused, .arg = LATER},
-        {"credential", bind_refused, .arg = LATER},
-        {"enforcement", bind_refused, .arg = LATER},
-};
-static const struct bind_table endpoint_item_table = {"in an endpoint", endpoint_item_fields,
-                                                      ELEMENTSOF(endpoint_item_fields)};
-
-/* 0 and *e, 1 when reported, negative fault. */
-static int read_endpoint(struct bind *b, const struct node *v, struct endpoint_text *e) {
-        struct endpoint_item item = {.host = NULL};
-        const char *why, *hint;
-        int r;
-
-        if (v->kind == NODE_MAP) {
-                size_t before = b->report->errors;
-                if ((r = bind_map(b, v, &endpoint_item_table, &item)) < 0 || b->report->errors != before)
-                        return r < 0 ? r : 1;
-                r = endpoint_make(item.host, item.port, e, &why, &hint);
-        } else if (bind_is(b, v, NODE_SCALAR, "\"host:port\"")) {
-                item.host = v->text;
-                r = endpoint_parse(v->text, e, &why, &hint);
-        } else {
-                return 1;
-        }
-        if (r == 0)
-                return 0;
-        bind_error(b, v, hint, "endpoint '%.200s': %s", item.host, why);
-        return 1;
-}
-
-static int add_endpoint(struct bind *b, struct draft *d, const struct node *v, const struct endpoint_text *e) {
-        for (size_t i = 0; i < d->n_endpoints; i++)
-                if (d->endpoints[i].port == e->port && strcmp(d->endpoints[i].host, e->host) == 0)
-                        bind_warning(b, v, "", "endpoint '%s:%u' is listed twice (first on line %u)", e->host, e->port,
-                                     d->endpoints[i].mark.line);
-        const char *doubt = endpoint_doubt(e);
-        if (doubt)
-                bind_warning(b, v, "", "endpoint '%s:%u': %s", e->host, e->port, doubt);
-        int r = arena_grow(b->arena, &d->endpoints, d->n_endpoints, sizeof(*d->endpoints));
-        const char *host = r < 0 ? NULL : arena_strndup(b->arena, e->host, strlen(e->host));
-        if (!host)
-                return -ENOMEM;
-        d->endpoints[d->n_endpoints++] = (struct policy_endpoint){
-                .host = host, .port = e->port, .literal = e->literal, .wildcard = e->wildcard, .mark = v->mark};
-        return 0;
-}
-
-static int bind_endpoints(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
-        struct draft *d = out;
-
-        if (!bind_is(b, v, NODE_LIST, "a list of \"host:port\""))
-                return 0;
-        d->sections[IMAGE_ENDPOINTS] = key_mark(v);
-        for (const struct node *n = v->first; n; n = n->next) {
-                struct endpoint_text e;
-                int r = read_endpoint(b, n, &e);
-                if (r == 0)
-                        r = add_endpoint(b, d, n, &e);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
-}
-
-static int bind_deny_all(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
-        struct draft *d = out;
-        bool yes = false;
-        int r = bind_bool(b, v, f, &yes);
-
-        d->sections[IMAGE_DENY_ALL] = yes ? key_mark(v) : (struct policy_mark){0};
-        d->deny_all = yes ? v : NULL;
-        return r;
-}
-
-static int bind_deny_all_other(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
-        bool yes = true;
-        int r = bind_bool(b, v, f, &yes);
-
-        if (!yes)
-                bind_error(b, v, "write true, or leave the line out",
-                           "'deny_all_other' cannot be false: what is not listed is always denied");
-        return r;
-}
-
-static int bind_on_unlisted(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
-        static const char *const names[] = {"deny", "ask"};
-        const struct bind_field of = {f->key, .arg = &(const struct bind_names){names, ELEMENTSOF(names)}};
-        uint32_t choice = 0;
-        int r = bind_enum(b, v, &of, &choice);
-
-        if (choice == 1)
-                bind_warning(b, v, "", "this version cannot ask: a connection that is not listed is denied");
-        return r;
-}
-
-static const struct bind_field network_fields[] = {
-        {"deny_all", bind_deny_all},
-        {"allowed_endpoints", bind_endpoints},
-        {"deny_all_other", bind_deny_all_other},
-        {"on_unlisted", bind_on_unlisted},
-};
-static const struct bind_table network_table = {"under network", network_fields, ELEMENTSOF(network_fields)};
 
 /* --- names: tools, targets, degraded features --- */
 
@@ -321,6 +205,9 @@ static const struct bind_field limits_fields[] = {
         {"output", bind_size, LIMIT(output_bytes), .min = 4096, .max = 64 * GIB},
         {"wall_time", bind_duration_or_none, LIMIT(wall_ms), .min = 100, .max = 30ull * 24 * 3600 * 1000},
         {"connections", bind_u32, LIMIT(connections), .min = 1, .max = 65535},
+        {"half_open", bind_u32, LIMIT(half_open), .min = 1, .max = 65535},
+        {"bandwidth", bind_size_or_none, LIMIT(bandwidth), .min = 1024, .max = 1024 * GIB},
+        {"dns", bind_u32, LIMIT(dns_per_s), .min = 1, .max = 100000},
 };
 static const struct bind_table limits_table = {"under limits", limits_fields, ELEMENTSOF(limits_fields)};
 
@@ -350,10 +237,17 @@ static int bind_mode(struct bind *b, const struct node *v, const struct bind_fie
         return 0;
 }
 
+static int bind_network(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct draft *d = out;
+
+        d->sections[IMAGE_NETWORK] = key_mark(v);
+        return bind_map(b, v, &network_table, d);
+}
+
 static const struct bind_field sandbox_fields[] = {
         {"mode", bind_mode, .required = true},
         {"filesystem", bind_sub, .arg = &filesystem_table},
-        {"network", bind_sub, .arg = &network_table},
+        {"network", bind_network},
         {"ipc", bind_sub, .arg = &ipc_table},
         {"tools", bind_sub, .arg = &tools_table},
         {"limits", bind_sub, .arg = &limits_table},
@@ -378,9 +272,14 @@ int draft_bind(struct bind *b, const struct node *doc, struct draft *d) {
                            .wall_ms = 600000,
                            .processes = 64,
                            .open_files = 256,
-                           .connections = 64},
+                           .connections = 128,
+                           .half_open = 32,
+                           .dns_per_s = 50},
+                .network = {.ask_s = 60},
         };
         int r = bind_map(b, doc, &document_table, d);
+        if (r == 0)
+                r = network_finish(b, d);
         if (r == 0 && !d->runtime_given)
                 r = runtime_add(b, d, doc, "base");
         return r;

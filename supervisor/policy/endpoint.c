@@ -172,6 +172,17 @@ bool endpoint_matches(const struct policy_endpoint *rule, const struct endpoint_
         return dot && dot != to->host && strcmp(rule->host + 1, dot) == 0;
 }
 
+bool policy_endpoint_is_http(const struct policy_endpoint *e) {
+        return e->n_methods || e->n_paths || e->credential || e->inspect;
+}
+
+const char *policy_endpoint_text(const struct policy_endpoint *e, char *buf, size_t size) {
+        bool v6 = e->literal && strchr(e->host, ':');
+
+        snprintf(buf, size, "%s%s%s:%u", v6 ? "[" : "", e->host, v6 ? "]" : "", e->port);
+        return buf;
+}
+
 const char *endpoint_doubt(const struct endpoint_text *e) {
         size_t n = strlen(e->host);
 

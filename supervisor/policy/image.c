@@ -16,7 +16,7 @@
 #include <sys/mman.h>
 
 #define IMAGE_MAGIC 0x4c4f5043u /* "CPOL" */
-#define IMAGE_VERSION 1u
+#define IMAGE_VERSION 2u
 
 const char *const image_section_names[IMAGE_SECTION_N] = {
         [IMAGE_READ] = "filesystem.read",
@@ -27,6 +27,10 @@ const char *const image_section_names[IMAGE_SECTION_N] = {
         [IMAGE_RUNTIME] = "filesystem.runtime",
         [IMAGE_ENDPOINTS] = "network.allowed_endpoints",
         [IMAGE_DENY_ALL] = "network.deny_all",
+        [IMAGE_PRESETS] = "network.presets",
+        [IMAGE_ON_UNLISTED] = "network.on_unlisted",
+        [IMAGE_ENFORCEMENT] = "network.enforcement",
+        [IMAGE_NETWORK] = "network",
         [IMAGE_TOOLS_ALLOWED] = "tools.allowed",
         [IMAGE_TOOLS_DENIED] = "tools.denied",
         [IMAGE_TARGETS] = "ipc.allowed_targets",
@@ -36,22 +40,25 @@ struct image_path {
         uint32_t kind, path, tree, optional;
         struct policy_mark mark;
 };
+struct image_list {
+        uint32_t at, n;
+};
 struct image_endpoint {
-        uint32_t host, port, literal, wildcard;
-        struct policy_mark mark;
+        uint32_t host, port, literal, wildcard, inspect, audit;
+        uint32_t credential, preset, file; /* 0: none */
+        uint32_t pad;
+        struct image_list methods, paths; /* of offsets of strings */
+        struct policy_mark mark, listed;
 };
 struct image_name {
         uint32_t name;
         struct policy_mark mark;
 };
-struct image_list {
-        uint32_t at, n;
-};
 
 struct image_head {
         uint32_t magic, version, bytes, audit_files;
         uint32_t agent, file, crew_dir, profile; /* offsets of strings */
-        uint32_t deny_all, pad;
+        uint32_t deny_all, ask, audit, ask_s;
         struct policy_limits limits;
         struct policy_mark sections[IMAGE_SECTION_N];
         struct image_list paths, endpoints, names[POLICY_LIST_N];
@@ -97,6 +104,23 @@ static struct image_list put_paths(struct writer *w, const struct draft *d) {
         return l;
 }
 
+static uint32_t put_optional(struct writer *w, const char *s) {
+        return s ? put_str(w, s) : 0;
+}
+
+static struct image_list put_texts(struct writer *w, const char *const *texts, uint32_t n) {
+        struct image_list l = {.at = (uint32_t)w->used, .n = n};
+        char *bytes = w->bytes;
+
+        w->used = (w->used + n * sizeof(uint32_t) + 7) / 8 * 8;
+        for (uint32_t i = 0; i < n; i++) {
+                uint32_t off = put_str(w, texts[i]);
+                if (bytes)
+                        memcpy(bytes + l.at + i * sizeof(off), &off, sizeof(off));
+        }
+        return l;
+}
+
 static struct image_list put_endpoints(struct writer *w, const struct draft *d) {
         struct image_list l = {.n = (uint32_t)d->n_endpoints};
         struct writer rows = *w;
@@ -104,8 +128,22 @@ static struct image_list put_endpoints(struct writer *w, const struct draft *d) 
         l.at = (uint32_t)w->used;
         w->used += d->n_endpoints * sizeof(struct image_endpoint);
         for (size_t i = 0; i < d->n_endpoints; i++) {
-                const struct policy_endpoint *e = &d->endpoints[i];
-                struct image_endpoint row = {put_str(w, e->host), e->port, e->literal, e->wildcard, e->mark};
+                const struct policy_endpoint *e = &d->endpoints[i].e;
+                struct image_endpoint row = {
+                        .host = put_str(w, e->host),
+                        .port = e->port,
+                        .literal = e->literal,
+                        .wildcard = e->wildcard,
+                        .inspect = e->inspect,
+                        .audit = e->audit,
+                        .credential = put_optional(w, e->credential),
+                        .preset = put_optional(w, e->preset),
+                        .file = e->preset ? put_str(w, e->file) : 0,
+                        .methods = put_texts(w, d->endpoints[i].methods, e->n_methods),
+                        .paths = put_texts(w, d->endpoints[i].paths, e->n_paths),
+                        .mark = e->mark,
+                        .listed = e->listed,
+                };
                 put(&rows, &row, sizeof(row));
         }
         return l;
@@ -138,6 +176,9 @@ static void write_image(struct writer *w, const struct draft *d, const char *fil
         head.crew_dir = put_str(w, crew_dir);
         head.profile = put_str(w, d->profile);
         head.deny_all = d->deny_all != NULL;
+        head.ask = d->network.ask;
+        head.audit = d->network.audit;
+        head.ask_s = d->network.ask_s;
         head.limits = d->limits;
         memcpy(head.sections, d->sections, sizeof(head.sections));
         head.paths = put_paths(w, d);
@@ -151,7 +192,9 @@ static void write_image(struct writer *w, const struct draft *d, const char *fil
 
 /* The sealed memfd and its size. */
 static int seal_image(const struct draft *d, const char *file, const char *crew_dir, size_t *n, struct crew_err *err) {
-        static_assert(sizeof(struct image_path) % 8 == 0 && sizeof(struct image_endpoint) % 8 == 0, "rows need no padding");
+        static_assert(sizeof(struct image_path) % 8 == 0 && sizeof(struct image_endpoint) % 8 == 0 &&
+                              sizeof(struct policy_limits) % 8 == 0,
+                      "rows need no padding");
         struct writer w = {0};
 
         write_image(&w, d, file, crew_dir);
@@ -244,7 +287,7 @@ enum policy_audit_files policy_audit_files_of(const struct policy_image *p) {
         return (enum policy_audit_files)p->head->audit_files;
 }
 bool policy_network_denied(const struct policy_image *p) {
-        return p->head->deny_all || p->head->endpoints.n == 0;
+        return p->head->deny_all || (p->head->endpoints.n == 0 && !p->head->ask && !p->head->audit);
 }
 bool image_deny_all(const struct policy_image *p) {
         return p->head->deny_all;
@@ -259,10 +302,48 @@ struct policy_path policy_path_at(const struct policy_image *p, size_t i) {
         return (struct policy_path){(enum policy_path_kind)r->kind, at(p, r->path), r->tree, r->optional, r->mark};
 }
 
+static const char *optional_at(const struct policy_image *p, uint32_t off) {
+        return off ? at(p, off) : NULL;
+}
+
 struct policy_endpoint policy_endpoint_at(const struct policy_image *p, size_t i) {
         const struct image_endpoint *r = row(p, &p->head->endpoints, i, sizeof(*r));
 
-        return (struct policy_endpoint){at(p, r->host), (uint16_t)r->port, r->literal, r->wildcard, r->mark};
+        return (struct policy_endpoint){
+                .host = at(p, r->host),
+                .port = (uint16_t)r->port,
+                .literal = r->literal,
+                .wildcard = r->wildcard,
+                .inspect = r->inspect,
+                .audit = r->audit,
+                .n_methods = r->methods.n,
+                .n_paths = r->paths.n,
+                .credential = optional_at(p, r->credential),
+                .preset = optional_at(p, r->preset),
+                .file = r->file ? at(p, r->file) : policy_file(p),
+                .mark = r->mark,
+                .listed = r->listed,
+        };
+}
+
+const char *policy_endpoint_method(const struct policy_image *p, size_t i, size_t k) {
+        const struct image_endpoint *r = row(p, &p->head->endpoints, i, sizeof(*r));
+
+        return at(p, *(const uint32_t *)row(p, &r->methods, k, sizeof(uint32_t)));
+}
+
+const char *policy_endpoint_path(const struct policy_image *p, size_t i, size_t k) {
+        const struct image_endpoint *r = row(p, &p->head->endpoints, i, sizeof(*r));
+
+        return at(p, *(const uint32_t *)row(p, &r->paths, k, sizeof(uint32_t)));
+}
+
+struct policy_network policy_network_of(const struct policy_image *p) {
+        return (struct policy_network){.ask = p->head->ask, .audit = p->head->audit, .ask_s = p->head->ask_s};
+}
+
+struct policy_mark policy_network_mark(const struct policy_image *p) {
+        return image_section_at(p, IMAGE_NETWORK);
 }
 
 struct policy_name policy_name_at(const struct policy_image *p, enum policy_list which, size_t i) {

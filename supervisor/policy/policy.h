@@ -59,7 +59,24 @@ struct policy_endpoint {
         const char *host; /* lower case; "*.example.com" for one label; or a literal address */
         uint16_t port;
         bool literal, wildcard;
+        bool inspect;                /* tls: inspect */
+        bool audit;                  /* enforcement: audit */
+        uint32_t n_methods, n_paths; /* 0: any; policy_endpoint_method(), _path() */
+        const char *credential;      /* NULL: none */
+        const char *preset;          /* the preset that lists it; NULL: the policy itself */
+        const char *file;            /* that mark is of: the policy's, or the preset's */
         struct policy_mark mark;
+        struct policy_mark listed; /* in the policy: the endpoint, or the preset's name */
+};
+/* Is it read as HTTP: methods, paths, credential or inspect? */
+bool policy_endpoint_is_http(const struct policy_endpoint *e);
+/* "api.example.com:443", "[2001:db8::1]:443" */
+const char *policy_endpoint_text(const struct policy_endpoint *e, char *buf, size_t size);
+
+struct policy_network {
+        bool ask;       /* on_unlisted: ask */
+        bool audit;     /* enforcement: audit: what is not listed is recorded and let through */
+        uint32_t ask_s; /* how long a held connection waits */
 };
 
 struct policy_name { /* tools.allowed, tools.denied, ipc.allowed_targets, allow_degraded */
@@ -69,7 +86,9 @@ struct policy_name { /* tools.allowed, tools.denied, ipc.allowed_targets, allow_
 
 struct policy_limits { /* 0: the built-in default was not overridden by "none"; defaults are filled in by the loader */
         uint64_t memory_bytes, tmp_bytes, output_bytes, wall_ms;
+        uint64_t bandwidth; /* bytes a second, both ways together; 0: no limit */
         uint32_t processes, open_files, cpu_milli, connections;
+        uint32_t half_open, dns_per_s;
 };
 
 enum policy_audit_files { POLICY_AUDIT_ALL, POLICY_AUDIT_WRITES, POLICY_AUDIT_DENIED };
@@ -100,13 +119,26 @@ size_t policy_n_paths(const struct policy_image *p);
 struct policy_path policy_path_at(const struct policy_image *p, size_t i);
 size_t policy_n_endpoints(const struct policy_image *p);
 struct policy_endpoint policy_endpoint_at(const struct policy_image *p, size_t i);
+const char *policy_endpoint_method(const struct policy_image *p, size_t i, size_t k);
+const char *policy_endpoint_path(const struct policy_image *p, size_t i, size_t k);
+struct policy_network policy_network_of(const struct policy_image *p);
+/* Where `network:` stands; line 0: nowhere. */
+struct policy_mark policy_network_mark(const struct policy_image *p);
 enum policy_list { POLICY_TOOLS_ALLOWED, POLICY_TOOLS_DENIED, POLICY_TARGETS, POLICY_DEGRADED, POLICY_LIST_N };
 size_t policy_n_names(const struct policy_image *p, enum policy_list which);
 struct policy_name policy_name_at(const struct policy_image *p, enum policy_list which, size_t i);
 struct policy_limits policy_limits_of(const struct policy_image *p);
 enum policy_audit_files policy_audit_files_of(const struct policy_image *p);
 const char *policy_syscall_profile(const struct policy_image *p); /* "default", "jit", ... */
-bool policy_network_denied(const struct policy_image *p);         /* deny_all or no endpoint */
+bool policy_network_denied(const struct policy_image *p);         /* deny_all, or nothing that could be reached */
+
+/* --- presets: named lists of endpoints --- */
+
+/* Their names, sorted; names[i] is a copy.  At most room. */
+size_t policy_preset_names(char names[][64], size_t room);
+/* The preset as the policy that lists only it; policy_file() is its own file.  Errors as for policy_load(). */
+int policy_preset_load(const char *name, struct policy_image **out, char *description, size_t size,
+                       struct policy_report *report, struct crew_err *err);
 
 /* --- decisions --- */
 enum policy_verb {
@@ -116,22 +148,24 @@ enum policy_verb {
         POLICY_DO_TOOL,
         POLICY_DO_SEND,
         POLICY_DO_CONNECT,
+        POLICY_DO_HTTP,
         POLICY_VERB_N
 };
-extern const char *const policy_verb_names[POLICY_VERB_N]; /* "read" "write" "exec" "tool" "send" "connect" */
+extern const char *const policy_verb_names[POLICY_VERB_N]; /* "read" "write" "exec" "tool" "send" "connect" "http" */
 
 struct policy_verdict {
         bool allowed;
         const char *section; /* "filesystem.read", "tools.allowed", ...; what decided or what would have to allow */
         const char *file;
         struct policy_mark mark; /* line 0: no rule, default deny (or built-in) */
+        bool asks;               /* denied, unless the operator allows it: the connection is held (on_unlisted: ask) */
         bool private_place;      /* not granted, but the jail has something of its own there (/tmp, /home/agent): an agent
                                     that opens it touches nothing of the host's */
         char rule[640];          /* "policies/roles/x.yaml:5": the rule; by default deny, the list that would have to allow
                                     it, or empty when the policy has no such list */
         char text[256];          /* "not in tools.allowed"; "denied by filesystem.deny" */
-        char detail[256];        /* "filesystem.read lists only /tmp/market-data/"; "" when a rule decided */
+        char detail[256];        /* "filesystem.read lists only /tmp/market-data/"; more about the rule, or "" */
         char next_step[256];     /* what a person could do; "" when nothing */
 };
-/* object: absolute path, tool name, agent name, or "host:port". */
+/* object: absolute path, tool name, agent name, "host:port", or "GET https://host:port/path". */
 struct policy_verdict policy_decide(const struct policy_image *p, enum policy_verb verb, const char *object);

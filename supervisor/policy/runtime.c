@@ -8,19 +8,16 @@
  */
 #include "draft.h"
 
-#include "common/paths.h"
 #include "common/util.h"
+#include "data_file.h"
 #include "path.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <glob.h>
 #include <limits.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #define INCLUDES_MAX 4
-#define NAMES_MAX 64
 
 struct set { /* one set being added */
         struct bind b;
@@ -119,69 +116,6 @@ static const struct bind_field set_fields[] = {
 };
 static const struct bind_table set_table = {"in a runtime set", set_fields, ELEMENTSOF(set_fields)};
 
-/* A kind of data: the operator's own come before those of the installation. */
-struct data_kind {
-        const char *what, *dir, *ext;
-};
-static const struct data_kind runtimes = {"runtime", "runtimes", ".yaml"};
-static const struct data_kind profiles = {"seccomp profile", "seccomp", ".profile"};
-
-/* The directory number i (0: configuration, 1: installation) of that kind; false when there is none. */
-static bool data_dir(const struct data_kind *k, unsigned i, char out[PATH_MAX]) {
-        struct crew_paths *paths = calloc(1, sizeof(*paths));
-        bool found = paths && (i == 0 ? crew_paths_init(paths, NULL) == 0 : crew_data_dir(out, NULL) == 0);
-
-        if (found && i == 0)
-                memcpy(out, paths->config, PATH_MAX);
-        free(paths);
-        if (!found || strlen(out) + strlen(k->dir) + 2 > PATH_MAX)
-                return false;
-        strcat(strcat(out, "/"), k->dir);
-        return true;
-}
-
-/* The file of that name, or false. */
-static bool data_file(const struct data_kind *k, const char *name, char out[PATH_MAX]) {
-        for (unsigned i = 0; i < 2; i++) {
-                if (!crew_name_ok(name) || !data_dir(k, i, out) ||
-                    strlen(out) + strlen(name) + strlen(k->ext) + 2 > PATH_MAX)
-                        continue;
-                strcat(strcat(strcat(out, "/"), name), k->ext);
-                if (access(out, R_OK) == 0)
-                        return true;
-        }
-        return false;
-}
-
-static size_t data_names(struct arena *a, const struct data_kind *k, const char *names[NAMES_MAX]) {
-        char path[PATH_MAX];
-        size_t n = 0;
-
-        for (unsigned i = 0; i < 2; i++) {
-                DIR *d = data_dir(k, i, path) ? opendir(path) : NULL;
-                for (struct dirent *e; d && n < NAMES_MAX && (e = readdir(d));) {
-                        const char *dot = strrchr(e->d_name, '.');
-                        const char *name = dot && strcmp(dot, k->ext) == 0
-                                                   ? arena_strndup(a, e->d_name, (size_t)(dot - e->d_name))
-                                                   : NULL;
-                        if (name)
-                                names[n++] = name;
-                }
-                if (d)
-                        closedir(d);
-        }
-        return n;
-}
-
-static void unknown_name(struct bind *b, const struct node *at, const struct data_kind *k, const char *name) {
-        const char *names[NAMES_MAX];
-        char hint[256];
-        size_t n = data_names(b->arena, k, names);
-
-        bind_error(b, at, n ? bind_suggest(hint, sizeof(hint), name, names, n) : "is the installation complete?",
-                   "there is no %s '%.60s'", k->what, name);
-}
-
 static int read_set(struct set *s, const char *file) {
         struct policy_report *report = s->policy->report;
         struct crew_err err = CREW_ERR_NULL;
@@ -227,8 +161,8 @@ static int add_set(struct set *s) {
                 bind_error(s->policy, s->at, "", "runtime sets include each other more than %d levels deep", INCLUDES_MAX);
                 return 0;
         }
-        if (!data_file(&runtimes, s->name, path)) {
-                unknown_name(s->policy, s->at, &runtimes, s->name);
+        if (!data_file(&data_runtimes, s->name, path)) {
+                data_unknown(s->policy, s->at, &data_runtimes, s->name);
                 return 0;
         }
         const char *file = arena_strndup(s->policy->arena, path, strlen(path));
@@ -244,7 +178,7 @@ int runtime_add(struct bind *b, struct draft *d, const struct node *at, const ch
 int profile_check(struct bind *b, const struct node *at, const char *name) {
         char path[PATH_MAX];
 
-        if (strcmp(name, "default") != 0 && !data_file(&profiles, name, path))
-                unknown_name(b, at, &profiles, name);
+        if (strcmp(name, "default") != 0 && !data_file(&data_profiles, name, path))
+                data_unknown(b, at, &data_profiles, name);
         return 0;
 }
