@@ -45,6 +45,7 @@ struct sandbox {
         struct policy_image *policy;
         void *plan;
         struct pty pty;
+        struct jail_ahead *ahead;
         struct jail jail;
         int uid_lock;
         char cwd[PATH_MAX], crew_dir[PATH_MAX];
@@ -54,6 +55,7 @@ struct sandbox {
 };
 
 static void sandbox_fini(struct sandbox *s) {
+        jail_ahead_close(s->ahead);
         pty_close(&s->pty);
         policy_image_free(s->policy);
         free(s->plan);
@@ -249,12 +251,13 @@ static void say_degraded(uint32_t degraded) {
 static int run_jail(struct sandbox *s, int stdio[3]) {
         struct crew_err err = CREW_ERR_NULL;
         const struct jail_spawn_args args = {
+                .ahead = s->ahead,
                 .plan = s->plan,
                 .stdio = {stdio[0], stdio[1], stdio[2]},
                 .main = jail_main,
         };
 
-        pty_block_signals(NULL);
+        s->ahead = NULL;
         if (jail_spawn(&args, &s->jail, &err) < 0)
                 return spawn_failed(&err);
         say_degraded(s->jail.att.degraded);
@@ -285,6 +288,9 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
                 return cli_fail(false, CLI_USAGE, "usage", "%s: %s", s.o.crew_dir, strerror(errno));
         if (!getcwd(s.cwd, sizeof(s.cwd)))
                 s.cwd[0] = '\0'; /* removed under us: start in the private home */
+        pty_block_signals(NULL);
+        if (jail_ahead_open(jail_main, NULL, &s.ahead, &err) < 0)
+                return spawn_failed(&err);
         status = load_policy(&s);
         if (status != CLI_OK)
                 return status;

@@ -431,6 +431,12 @@ int cgroup_begin(struct cgroup *g, const struct plan *plan, struct crew_err *err
         return r < 0 ? give_up(g, r, err) : 0;
 }
 
+bool cgroup_unified(void) {
+        struct statfs fs;
+
+        return statfs("/sys/fs/cgroup", &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
+}
+
 int cgroup_complete(struct cgroup *g, const struct plan *plan, struct crew_err *err) {
         int r = 0;
 

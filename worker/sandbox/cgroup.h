@@ -32,6 +32,8 @@ struct cgroup {
  * which can be made meanwhile.  Without usable cgroups name is "" and limits_by CGROUP_RLIMITS.  On failure nothing of
  * the group is left. */
 int cgroup_begin(struct cgroup *g, const struct plan *plan, struct crew_err *err);
+/* One tree for everything: the child must be born into its group, so that is begun before the clone. */
+bool cgroup_unified(void);
 int cgroup_complete(struct cgroup *g, const struct plan *plan, struct crew_err *err);
 /* In the child. */
 int cgroup_join(const struct cgroup *g, struct crew_err *err);

@@ -21,6 +21,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -33,6 +34,7 @@
 #endif
 
 #define SPAWN_TIMEOUT_NS 10000000000ull
+#define LAST_WORD_MS 100
 /* The network namespace, which takes longest to make, the child makes itself: meanwhile we map its ids. */
 #define NAMESPACES (CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS)
 #define OOM_SCORE_ADJ "300" /* an agent goes before its supervisor */
@@ -42,6 +44,13 @@ struct spawn {
         struct jail *out;
         int sync, proc_dir;
         uint64_t started_ns;
+        bool ahead; /* the child was there before the plan */
+};
+
+struct jail_ahead {
+        struct spawn s;
+        struct jail jail;
+        struct jail_spawn_args args;
 };
 
 /* --- before the clone --- */
@@ -67,6 +76,8 @@ static int check_plan(struct spawn *s, struct crew_err *err) {
 
         if (r < 0)
                 return r;
+        if (s->ahead && (p->flags & (PLAN_SANDBOX | PLAN_NETRULES)) != PLAN_SANDBOX)
+                return crew_fail(err, EINVAL, "a child made ahead is for a sandbox without network");
         if (p->n_bpf == 0 || p->n_layers == 0)
                 return crew_fail(err, EINVAL, "the plan has no %s", p->n_bpf ? "Landlock layer" : "seccomp filter");
         s->birth.landlock_abi = landlock_abi(&why);
@@ -103,15 +114,6 @@ static int begin_group(struct spawn *s, struct crew_err *err) {
         return r;
 }
 
-/* The child is busy meanwhile. */
-static int complete_group(struct spawn *s, struct crew_err *err) {
-        int r = cgroup_complete(&s->birth.group, s->birth.plan, err);
-
-        s->out->att.limits_by = s->birth.group.limits_by;
-        s->out->att.degraded |= missing_limits(s->birth.plan, s->birth.group.limits_by);
-        return r;
-}
-
 static int make_channel(struct spawn *s, struct crew_err *err) {
         int pair[2];
         void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -145,6 +147,24 @@ static long clone_into_net(const struct spawn *s, struct clone_args *a) {
         return pid;
 }
 
+/*
+ * Two CPUs for the two halves of the work: a scheduler that packs tasks would let the child wait for ours until we sleep.
+ * Only a hint, so what fails is left.  The child takes the whole set back before it runs anything of the plan.
+ */
+static bool spread_over(struct jail_birth *b) {
+        b->spread = sched_getaffinity(0, sizeof(b->cpus), &b->cpus) == 0 && CPU_COUNT(&b->cpus) > 1;
+        return b->spread;
+}
+
+static void push_away(pid_t pid, const cpu_set_t *all) {
+        cpu_set_t others = *all;
+        int here = sched_getcpu();
+
+        if (here >= 0 && here < CPU_SETSIZE)
+                CPU_CLR(here, &others);
+        (void)sched_setaffinity(pid, sizeof(others), &others);
+}
+
 static int clone_child(struct spawn *s, struct crew_err *err) {
         struct clone_args a = {
                 .flags = NAMESPACES | CLONE_PIDFD | CLONE_CLEAR_SIGHAND,
@@ -156,6 +176,7 @@ static int clone_child(struct spawn *s, struct crew_err *err) {
                 a.flags |= CLONE_INTO_CGROUP;
                 a.cgroup = (uint64_t)s->birth.group.into;
         }
+        const bool spread = s->ahead && spread_over(&s->birth);
         s->started_ns = crew_now_ns();
         long pid = clone_into_net(s, &a);
         if (pid == 0) {
@@ -168,12 +189,36 @@ static int clone_child(struct spawn *s, struct crew_err *err) {
                                        errno == EPERM ? " (user namespaces are restricted here; see crewctl doctor)" : "");
         }
         s->out->pid = s->out->att.pid = (pid_t)pid;
+        if (spread)
+                push_away((pid_t)pid, &s->birth.cpus);
         crew_close(&s->birth.sync); /* so that the child's death is seen as end of file */
         return 0;
 }
 
 /* Writing fails too when the child has given up by itself; then its own word says more. */
 static int child_gone(struct spawn *s, int r, struct crew_err *err);
+
+/* To a child that was made ahead of it. */
+static int send_plan(struct spawn *s, struct crew_err *err) {
+        const struct jail_spawn_args *args = s->birth.args;
+        struct jail_msg m = {.kind = JAIL_PLAN};
+        int fds[1 + ELEMENTSOF(args->stdio)];
+        size_t n = 0;
+
+        _cleanup_close_ int plan = crew_sealed_memfd("crew-plan", args->plan, args->plan->total_bytes, err);
+        if (plan < 0)
+                return plan;
+        fds[n++] = plan;
+        for (unsigned i = 0; i < ELEMENTSOF(args->stdio); i++) {
+                if (args->stdio[i] >= 0) {
+                        m.stdio |= 1u << i;
+                        fds[n++] = args->stdio[i];
+                }
+        }
+        s->started_ns = crew_now_ns();
+        ssize_t sent = crew_send_fds(s->sync, &m, sizeof(m), fds, n);
+        return sent < 0 ? child_gone(s, crew_fail(err, (int)-sent, "the child is gone"), err) : 0;
+}
 
 static int send_sources(struct spawn *s, struct crew_err *err) {
         struct jail_msg m = {.kind = JAIL_SOURCES};
@@ -228,10 +273,9 @@ static int child_failed(struct spawn *s, struct jail_msg *m, struct crew_err *er
 
 static int write_maps(struct spawn *s, struct crew_err *err) {
         const struct plan *p = s->birth.plan;
-        const struct jail_msg mapped = {.kind = JAIL_MAPPED, .limits_by = s->birth.group.limits_by};
+        const struct jail_msg mapped = {.kind = JAIL_MAPPED};
         char path[32], uids[64], gids[64];
-        int fds[CGROUP_V1_N], r = 0;
-        size_t n_fds = 0;
+        int r = 0;
 
         snprintf(path, sizeof(path), "/proc/%d", s->out->pid);
         snprintf(uids, sizeof(uids), "%u %u 1", p->inner_uid, p->host_uid);
@@ -247,25 +291,47 @@ static int write_maps(struct spawn *s, struct crew_err *err) {
             (r = put_proc(s->proc_dir, "gid_map", gids, err)) < 0 ||
             (r = put_proc(s->proc_dir, "oom_score_adj", OOM_SCORE_ADJ, err)) < 0)
                 return r;
-        for (size_t i = 0; i < CGROUP_V1_N; i++)
-                if (s->birth.group.join[i] >= 0)
-                        fds[n_fds++] = s->birth.group.join[i];
-        ssize_t n = crew_send_fds(s->sync, &mapped, sizeof(mapped), fds, n_fds);
+        ssize_t n = crew_send_fds(s->sync, &mapped, sizeof(mapped), NULL, 0);
         return n < 0 ? crew_fail(err, (int)-n, "the child is gone") : 0;
 }
 
 static int child_gone(struct spawn *s, int r, struct crew_err *err) {
+        struct pollfd p = {.fd = s->sync, .events = POLLIN};
         struct jail_msg m;
+
+        /* A child that is just dying has lost its memory, and so its /proc files, before its end of the socket. */
+        (void)poll(&p, 1, LAST_WORD_MS);
         ssize_t n = recv(s->sync, &m, sizeof(m), MSG_DONTWAIT);
         if (n == (ssize_t)sizeof(m) && m.kind == JAIL_FAILED)
                 return child_failed(s, &m, err);
-        return n == 0 ? child_died(s, err) : r;
+        return n == 0 || (n < 0 && errno == ECONNRESET) ? child_died(s, err) : r;
 }
 
 static int map_ids(struct spawn *s, struct crew_err *err) {
         int r = write_maps(s, err);
 
         return r < 0 ? child_gone(s, r, err) : 0;
+}
+
+static int send_groups(struct spawn *s, struct crew_err *err) {
+        const struct jail_msg m = {.kind = JAIL_GROUPS, .limits_by = s->birth.group.limits_by};
+        int fds[CGROUP_V1_N];
+        size_t n = 0;
+
+        for (size_t i = 0; i < CGROUP_V1_N; i++)
+                if (s->birth.group.join[i] >= 0)
+                        fds[n++] = s->birth.group.join[i];
+        ssize_t sent = crew_send_fds(s->sync, &m, sizeof(m), fds, n);
+        return sent < 0 ? child_gone(s, crew_fail(err, (int)-sent, "the child is gone"), err) : 0;
+}
+
+/* The child builds its view meanwhile. */
+static int complete_group(struct spawn *s, struct crew_err *err) {
+        int r = cgroup_complete(&s->birth.group, s->birth.plan, err);
+
+        s->out->att.limits_by = s->birth.group.limits_by;
+        s->out->att.degraded |= missing_limits(s->birth.plan, s->birth.group.limits_by);
+        return r < 0 ? r : send_groups(s, err);
 }
 
 /* While the child works: what it has now is not ours any more. */
@@ -357,19 +423,16 @@ static int let_go(struct spawn *s, struct crew_err *err) {
 static const struct {
         const char *name;
         int (*run)(struct spawn *s, struct crew_err *err);
+        enum { ALWAYS, AHEAD_DONE /* jail_ahead_open() has done it, or it comes later */, AHEAD_ONLY } when;
 } steps[] = {
-        {"plan", check_plan},
-        {"directories", make_directories},
-        {"group", begin_group},
-        {"channel", make_channel},
-        {"clone", clone_child},
-        {"groups", complete_group},
-        {"sources", make_sources},
-        {"id-maps", map_ids},
-        {"handed-over", close_handed_over},
-        {"sealing", wait_sealed},
-        {"attestation", attest},
-        {"release", let_go},
+        {"plan", check_plan, ALWAYS},       {"directories", make_directories, ALWAYS},
+        {"group", begin_group, AHEAD_DONE}, {"channel", make_channel, AHEAD_DONE},
+        {"clone", clone_child, AHEAD_DONE}, {"plan-over", send_plan, AHEAD_ONLY},
+        {"sources", make_sources, ALWAYS},  {"id-maps", map_ids, ALWAYS},
+        {"group", begin_group, AHEAD_ONLY}, /* without a unified tree the child need not be born into it */
+        {"groups", complete_group, ALWAYS}, {"handed-over", close_handed_over, ALWAYS},
+        {"sealing", wait_sealed, ALWAYS},   {"attestation", attest, ALWAYS},
+        {"release", let_go, ALWAYS},
 };
 
 static void undo(struct spawn *s) {
@@ -382,32 +445,85 @@ static void undo(struct spawn *s) {
         jail_fini(j);
 }
 
-int jail_spawn(const struct jail_spawn_args *args, struct jail *out, struct crew_err *err) {
-        struct crew_err local;
-        struct spawn s = {
+static void spawn_fini(struct spawn *s) {
+        if (s->birth.view.sources)
+                view_fini(&s->birth.view);
+        if (s->birth.progress)
+                munmap((void *)s->birth.progress, 4096);
+        crew_close(&s->birth.sync);
+        crew_close(&s->sync);
+        crew_close(&s->proc_dir);
+        cgroup_close(&s->birth.group);
+}
+
+static void spawn_init(struct spawn *s, const struct jail_spawn_args *args, struct jail *out) {
+        *s = (struct spawn){
                 .birth = {.args = args, .plan = args->plan, .sync = -1, .group = CGROUP_NULL, .view = VIEW_NULL},
                 .out = out,
                 .sync = -1,
                 .proc_dir = -1,
         };
+        *out = JAIL_NULL;
+}
+
+int jail_ahead_open(jail_main_fn main, void *user, struct jail_ahead **out, struct crew_err *err) {
+        struct jail_ahead *a;
+        int r;
+
+        *out = NULL;
+        if (cgroup_unified())
+                return 0; /* its group, and so its limits, would have to be known already */
+        if (!(a = calloc(1, sizeof(*a))))
+                return crew_fail(err, ENOMEM, "out of memory");
+        a->args = (struct jail_spawn_args){.main = main, .user = user, .stdio = {-1, -1, -1}};
+        spawn_init(&a->s, &a->args, &a->jail);
+        a->s.ahead = true;
+        if ((r = make_channel(&a->s, err)) < 0 || (r = clone_child(&a->s, err)) < 0) {
+                crew_err_add(err, "clone");
+                jail_ahead_close(a);
+                return r;
+        }
+        *out = a;
+        return 0;
+}
+
+void jail_ahead_close(struct jail_ahead *a) {
+        if (!a)
+                return;
+        spawn_fini(&a->s);
+        undo(&a->s);
+        free(a);
+}
+
+/* What was opened belongs to s and out from here on. */
+static void take_ahead(struct jail_ahead *a, const struct jail_spawn_args *args, struct spawn *s, struct jail *out) {
+        *s = a->s;
+        *out = a->jail;
+        s->out = out;
+        s->birth.args = args;
+        s->birth.plan = args->plan;
+        free(a);
+}
+
+int jail_spawn(const struct jail_spawn_args *args, struct jail *out, struct crew_err *err) {
+        struct crew_err local;
+        struct spawn s;
         int r = 0;
 
         err = err ? err : &local;
-        *out = JAIL_NULL;
+        if (args->ahead)
+                take_ahead(args->ahead, args, &s, out);
+        else
+                spawn_init(&s, args, out);
         for (size_t i = 0; r == 0 && i < ELEMENTSOF(steps); i++) {
+                if (steps[i].when == (s.ahead ? AHEAD_DONE : AHEAD_ONLY))
+                        continue;
                 snprintf(out->step, sizeof(out->step), "%s", steps[i].name);
                 r = jail_test_fail_step && strcmp(jail_test_fail_step, steps[i].name) == 0
                             ? crew_fail(err, EIO, "test fault")
                             : steps[i].run(&s, err);
         }
-        if (s.birth.view.sources)
-                view_fini(&s.birth.view);
-        if (s.birth.progress)
-                munmap((void *)s.birth.progress, 4096);
-        crew_close(&s.birth.sync);
-        crew_close(&s.sync);
-        crew_close(&s.proc_dir);
-        cgroup_close(&s.birth.group);
+        spawn_fini(&s);
         if (r < 0) {
                 undo(&s);
                 crew_err_add(err, "%s", out->step);

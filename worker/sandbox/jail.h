@@ -22,6 +22,16 @@ struct jail_child {
 };
 typedef void (*jail_main_fn)(const struct jail_child *c, void *user);
 
+/*
+ * For a process that makes one jail and dies: a child that is already there, and makes its network namespace, while the
+ * caller still reads policies and plans.  Only for plans with PLAN_SANDBOX.
+ */
+struct jail_ahead;
+/* 0, or negative with nothing left.  Signals meant for the command must be blocked before. */
+int jail_ahead_open(jail_main_fn main, void *user, struct jail_ahead **out, struct crew_err *err);
+/* Kills and reaps a child that no jail_spawn() took over.  NULL is fine. */
+void jail_ahead_close(struct jail_ahead *a);
+
 struct jail_spawn_args {
         const struct plan *plan;
         const char *link_path; /* NULL: no link */
@@ -32,6 +42,8 @@ struct jail_spawn_args {
          * listeners out of it; the namespace stays the caller's to close. */
         struct netpool_entry *net;
         int own_net_ns; /* with net: where to come back to */
+        /* Consumed, whatever the outcome; main and user are those it was opened with.  NULL: the child is made now. */
+        struct jail_ahead *ahead;
 };
 
 struct jail { /* owned by the caller; JAIL_NULL */

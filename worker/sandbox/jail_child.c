@@ -35,7 +35,8 @@
 
 struct child {
         struct jail_birth *b;
-        const struct plan *plan;
+        const struct plan *plan; /* NULL before step_plan, when we were made ahead of it */
+        int given[3];            /* standard streams that came with it, -1 */
         int link;
         int listeners[4];
         int stdio[3];
@@ -91,9 +92,8 @@ static int step_link(struct child *c, struct crew_err *err) {
         return 0;
 }
 
-/* What the spawner made meanwhile: mounts, groups, the maps of our ids. */
-static int take_over(struct child *c, uint32_t *limits_by, struct crew_err *err) {
-        struct cgroup late = CGROUP_NULL;
+/* What the spawner made meanwhile: mounts, and the maps of our ids. */
+static int take_over(struct child *c, struct crew_err *err) {
         int fds[CREW_FDS_MAX], r = 0;
         struct jail_msg m;
 
@@ -101,30 +101,46 @@ static int take_over(struct child *c, uint32_t *limits_by, struct crew_err *err)
                 size_t n = ELEMENTSOF(fds);
                 ssize_t got = crew_recv_fds(c->b->sync, &m, sizeof(m), fds, &n, 0);
                 bool sources = got == (ssize_t)sizeof(m) && m.kind == JAIL_SOURCES;
-                if (got != (ssize_t)sizeof(m) || (!sources && (m.kind != JAIL_MAPPED || n > CGROUP_V1_N)))
+                if (got != (ssize_t)sizeof(m) || (!sources && (m.kind != JAIL_MAPPED || n > 0)))
                         return crew_fail(err, EPIPE, "the spawner is gone");
                 for (size_t i = 0; i < n; i++) {
-                        if (!sources)
-                                late.join[i] = fds[i];
-                        else if ((r = view_adopt(&c->b->view, m.numbers[i], fds[i])) < 0)
+                        if ((r = view_adopt(&c->b->view, m.numbers[i], fds[i])) < 0)
                                 return crew_fail(err, -r, "mount %u was not asked for", m.numbers[i]);
                 }
         } while (m.kind != JAIL_MAPPED);
-        *limits_by = m.limits_by;
-        r = cgroup_join(&late, err);
-        cgroup_close(&late);
-        return r;
+        return 0;
+}
+
+/* Made ahead, we waited for it here, with nothing but namespaces of our own. */
+static int step_plan(struct child *c, struct crew_err *err) {
+        int fds[1 + ELEMENTSOF(c->given)], why;
+        size_t n = ELEMENTSOF(fds), at = 1;
+        struct jail_msg m;
+
+        if (c->plan)
+                return 0;
+        int r = wait_for(c, JAIL_PLAN, &m, fds, &n, err);
+        if (r < 0)
+                return r;
+        if (c->b->spread && sched_setaffinity(0, sizeof(c->b->cpus), &c->b->cpus) < 0)
+                return crew_fail_errno(err, "cannot take all CPUs back");
+        if (n != 1 + (size_t)__builtin_popcount(m.stdio & 7u))
+                return crew_fail(err, EPROTO, "%zu descriptors with the plan", n);
+        if ((r = plan_open(fds[0], &c->plan, err)) < 0)
+                return r;
+        close(fds[0]);
+        for (unsigned i = 0; i < ELEMENTSOF(c->given); i++)
+                c->given[i] = m.stdio & 1u << i ? fds[at++] : -1;
+        c->b->plan = c->plan;
+        c->b->landlock_abi = landlock_abi(&why);
+        return view_init(&c->b->view, c->plan, err);
 }
 
 static int step_identity(struct child *c, struct crew_err *err) {
         uid_t uid = c->plan->inner_uid;
         gid_t gid = c->plan->inner_gid;
-        uint32_t limits_by = 0;
-        int r = take_over(c, &limits_by, err);
+        int r = take_over(c, err);
 
-        if (r < 0)
-                return r;
-        c->b->group.limits_by = limits_by;
         if (r < 0)
                 return r;
         if ((c->plan->flags & PLAN_ROOT_MODE) && setgroups(0, NULL) < 0)
@@ -163,7 +179,7 @@ static int step_netns(struct child *c, struct crew_err *err) {
 static int step_network(struct child *c, struct crew_err *err) {
         if (net_is_ready(c))
                 return 0;
-        if (!(c->plan->flags & PLAN_NETRULES))
+        if (!c->plan || !(c->plan->flags & PLAN_NETRULES))
                 return netns_lo_up(err);
         return netns_apply(plan_str(c->plan, c->plan->netrules), c->plan->netrules_bytes, err);
 }
@@ -188,7 +204,7 @@ static int step_stdio(struct child *c, struct crew_err *err) {
         if (null < 0)
                 return crew_fail_errno(err, "/dev/null of the view");
         for (int i = 0; i < 3; i++) { /* out of the way of each other first */
-                int from = c->b->args->stdio[i] >= 0 && (c->plan->flags & PLAN_SANDBOX) ? c->b->args->stdio[i] : null;
+                int from = c->given[i] >= 0 && (c->plan->flags & PLAN_SANDBOX) ? c->given[i] : null;
                 c->stdio[i] = fcntl(from, F_DUPFD_CLOEXEC, 3);
                 if (c->stdio[i] < 0)
                         return crew_fail_errno(err, "cannot duplicate descriptor %d", from);
@@ -214,6 +230,25 @@ static int step_session(struct child *c, struct crew_err *err) {
 static int step_descriptors(struct child *c, struct crew_err *err) {
         int keep[] = {c->b->sync, c->link, c->listeners[0], c->listeners[1], c->listeners[2], c->listeners[3]};
         return privs_close_others(keep, ELEMENTSOF(keep), err);
+}
+
+/* Made while we built the view: its few small files are charged to the spawner's group, all else to ours. */
+static int step_groups(struct child *c, struct crew_err *err) {
+        struct cgroup late = CGROUP_NULL;
+        int fds[CREW_FDS_MAX];
+        size_t n = ELEMENTSOF(fds);
+        struct jail_msg m;
+        int r = wait_for(c, JAIL_GROUPS, &m, fds, &n, err);
+
+        if (r < 0)
+                return r;
+        if (n > CGROUP_V1_N)
+                return crew_fail(err, EPROTO, "%zu groups to join", n);
+        memcpy(late.join, fds, n * sizeof(*fds));
+        c->b->group.limits_by = m.limits_by;
+        r = cgroup_join(&late, err);
+        cgroup_close(&late);
+        return r;
 }
 
 static int step_limits(struct child *c, struct crew_err *err) {
@@ -286,10 +321,11 @@ static const struct step {
         int (*run)(struct child *c, struct crew_err *err);
 } steps[] = {
         {"priority", step_priority},
-        {"link", step_link},                 /* needs the old root */
-        {"netns", step_netns},               /* while the spawner maps our ids */
-        {"network", step_network},           /* needs capabilities over the network namespace */
-        {"identity", step_identity},         /* joins the groups; needs the maps; before any file is made */
+        {"link", step_link},       /* needs the old root */
+        {"netns", step_netns},     /* while the spawner maps our ids */
+        {"network", step_network}, /* needs capabilities over the network namespace */
+        {"plan-taken", step_plan},
+        {"identity", step_identity},         /* needs the maps; before any file is made */
         {"parent-death", step_parent_death}, /* as early as it sticks */
         {"keyring", step_keyring},
         {"names", step_names},
@@ -298,6 +334,7 @@ static const struct step {
         {"stdio", step_stdio},
         {"session", step_session},
         {"descriptors", step_descriptors}, /* after the last open that is not ours to keep */
+        {"groups-joined", step_groups},
         {"limits", step_limits},
         {"capabilities", step_capabilities},
         {"no-new-privs", step_no_new_privs}, /* Landlock and seccomp require it */
@@ -328,12 +365,17 @@ static int test_fault(const char *step, struct crew_err *err) {
 }
 
 _Noreturn void jail_child_run(struct jail_birth *b) {
-        struct child c = {.b = b, .plan = b->plan, .link = -1, .listeners = {-1, -1, -1, -1}};
+        const int *given = b->args->stdio;
+        struct child c = {.b = b,
+                          .plan = b->plan,
+                          .given = {given[0], given[1], given[2]},
+                          .link = -1,
+                          .listeners = {-1, -1, -1, -1}};
         struct crew_err err = CREW_ERR_NULL;
         sigset_t mask;
 
         /* The command of crewctl sandbox gets what was sent to it from the first moment on; see jail_main there. */
-        (c.plan->flags & PLAN_SANDBOX ? sigfillset : sigemptyset)(&mask);
+        (!c.plan || (c.plan->flags & PLAN_SANDBOX) ? sigfillset : sigemptyset)(&mask);
         sigprocmask(SIG_SETMASK, &mask, NULL);
         for (uint32_t i = 0; i < ELEMENTSOF(steps); i++) {
                 *b->progress = i;

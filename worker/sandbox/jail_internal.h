@@ -8,14 +8,18 @@
 
 #include "common/util.h"
 
+#include <sched.h>
+
 enum jail_msg_kind {
         /* child -> spawner */
         JAIL_FAILED = 1, /* .errno_, .step, .text */
         JAIL_LISTENER,   /* fd: the seccomp listener; its calls must be passed on until JAIL_SEALED */
         JAIL_SEALED,     /* fds: the capture listeners; .selftests, .tripwires */
         /* spawner -> child */
+        JAIL_PLAN, /* to a child made ahead; fds: the plan's memfd, then the standard streams it has (.stdio: bits 0-2) */
         JAIL_SOURCES, /* root mode; fds: prepared mounts, .numbers says which; any number of these before JAIL_MAPPED */
-        JAIL_MAPPED,  /* ids are mapped; .limits_by; fds: the version 1 groups to join */
+        JAIL_MAPPED,  /* ids are mapped */
+        JAIL_GROUPS,  /* .limits_by; fds: the version 1 groups to join */
         JAIL_GO,      /* attested: nothing of the agent's runs before */
 };
 
@@ -24,6 +28,7 @@ struct jail_msg {
         int32_t errno_;
         uint32_t selftests, tripwires;
         uint32_t limits_by;
+        uint32_t stdio;
         char step[32];
         union {
                 char text[512];
@@ -34,11 +39,13 @@ struct jail_msg {
 /* What the child inherits; lives on the spawner's stack, copied by the clone. */
 struct jail_birth {
         const struct jail_spawn_args *args;
-        const struct plan *plan;
-        int sync; /* the child's end */
+        const struct plan *plan; /* NULL in a child made ahead, until it is told */
+        int sync;                /* the child's end */
         unsigned landlock_abi;
         struct cgroup group;
-        struct view view;            /* root mode: prepared by the spawner while the child makes its network */
+        struct view view; /* root mode: prepared by the spawner while the child makes its network */
+        bool spread;      /* .cpus is what the child gives itself back once both sides have met */
+        cpu_set_t cpus;
         volatile uint32_t *progress; /* shared: the child's current step, for when it dies without a word */
 };
 

@@ -126,6 +126,15 @@ int fixture_spawn(const struct plan *plan, fixture_fn fn, struct jail *j, struct
         return jail_spawn(&args, j, err);
 }
 
+int fixture_spawn_ahead(const struct plan *plan, fixture_fn fn, struct jail *j, struct crew_err *err) {
+        struct jail_spawn_args args = {.plan = plan, .stdio = {-1, 2, 2}};
+        int r = jail_ahead_open(call, &fn, &args.ahead, err);
+
+        args.main = call; /* on a unified tree there is nobody ahead, and these count */
+        args.user = &fn;
+        return r < 0 ? r : jail_spawn(&args, j, err);
+}
+
 int fixture_run(const struct plan *plan, fixture_fn fn) {
         struct crew_err err = CREW_ERR_NULL;
         struct spawn_exit ex;

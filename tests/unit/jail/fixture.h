@@ -32,6 +32,8 @@ const struct plan *fixture_standard(uint32_t flags);
 typedef int (*fixture_fn)(const struct jail_child *c);
 int fixture_run(const struct plan *plan, fixture_fn fn);
 int fixture_spawn(const struct plan *plan, fixture_fn fn, struct jail *j, struct crew_err *err);
+/* From a child made ahead of the plan; wants PLAN_SANDBOX. */
+int fixture_spawn_ahead(const struct plan *plan, fixture_fn fn, struct jail *j, struct crew_err *err);
 
 /* In a jail: starts argv in the agent layer and waits.  Exit status, or 128+signal, or -errno of the start. */
 int fixture_exec(const struct jail_child *c, const char *const *argv);

@@ -12,9 +12,11 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/wait.h>
 
 static int nothing(const struct jail_child *c) {
@@ -249,13 +251,15 @@ static struct traces traces_now(void) {
         };
 }
 
-static void fails_at(const struct plan *plan, const char *step, const char *name) {
+typedef int (*spawn_fn)(const struct plan *plan, fixture_fn fn, struct jail *j, struct crew_err *err);
+
+static void fails_at(spawn_fn spawn, const struct plan *plan, const char *step, const char *name) {
         struct traces before = traces_now();
         struct crew_err err = CREW_ERR_NULL;
         struct jail j;
 
         jail_test_fail_step = step;
-        int r = fixture_spawn(plan, nothing, &j, &err);
+        int r = spawn(plan, nothing, &j, &err);
         jail_test_fail_step = NULL;
         if (r >= 0 || strncmp(err.msg, name, strlen(name)) != 0)
                 fail_msg("fault at %s: %d, %s", step, r, err.msg);
@@ -268,21 +272,75 @@ static void fails_at(const struct plan *plan, const char *step, const char *name
                          before.mounts, after.mounts, before.groups, after.groups);
 }
 
+static void fails_everywhere(spawn_fn spawn, const struct plan *plan, const char *const *outer, size_t n) {
+        assert_int_equal(fixture_run(plan, nothing), 0); /* fills the caches that keep descriptors */
+        for (size_t i = 0; i < n; i++)
+                fails_at(spawn, plan, outer[i], outer[i]);
+        /* The last one comes after "go": its failure is the main function's not being called, tested below. */
+        for (uint32_t i = 0; i + 1 < jail_child_steps(); i++) {
+                char death[40];
+                fails_at(spawn, plan, jail_child_step_name(i), jail_child_step_name(i));
+                snprintf(death, sizeof(death), "!%s", jail_child_step_name(i));
+                fails_at(spawn, plan, death, jail_child_step_name(i));
+        }
+}
+
 static void a_fault_at_any_step_leaves_nothing(void **state) {
         static const char *const outer[] = {"plan",    "directories", "group",       "channel", "clone",       "groups",
                                             "sources", "id-maps",     "handed-over", "sealing", "attestation", "release"};
         const struct plan *plan = fixture_standard(0);
 
-        assert_int_equal(fixture_run(plan, nothing), 0); /* fills the caches that keep descriptors */
-        for (size_t i = 0; i < ELEMENTSOF(outer); i++)
-                fails_at(plan, outer[i], outer[i]);
-        /* The last one comes after "go": its failure is the main function's not being called, tested below. */
-        for (uint32_t i = 0; i + 1 < jail_child_steps(); i++) {
-                char death[40];
-                fails_at(plan, jail_child_step_name(i), jail_child_step_name(i));
-                snprintf(death, sizeof(death), "!%s", jail_child_step_name(i));
-                fails_at(plan, death, jail_child_step_name(i));
-        }
+        fails_everywhere(fixture_spawn, plan, outer, ELEMENTSOF(outer));
+        plan_close(plan);
+}
+
+static void a_fault_in_a_jail_made_ahead_leaves_nothing(void **state) {
+        static const char *const outer[] = {"plan",        "directories", "sources",     "id-maps", "groups",
+                                            "handed-over", "sealing",     "attestation", "release"};
+        const struct plan *plan = fixture_standard(PLAN_SANDBOX);
+
+        fails_everywhere(fixture_spawn_ahead, plan, outer, ELEMENTSOF(outer));
+        plan_close(plan);
+}
+
+static int every_cpu(const struct jail_child *c) {
+        cpu_set_t mine;
+
+        return sched_getaffinity(0, sizeof(mine), &mine) == 0 && CPU_COUNT(&mine) == get_nprocs() && getpid() == 1 ? 0 : 1;
+}
+
+static void a_jail_made_ahead_is_like_any_other(void **state) {
+        const struct plan *plan = fixture_standard(PLAN_SANDBOX);
+        struct crew_err err = CREW_ERR_NULL;
+        struct spawn_exit ex;
+        struct jail j;
+
+        if (fixture_spawn_ahead(plan, every_cpu, &j, &err) < 0)
+                fail_msg("%s", err.msg);
+        assert_int_equal(jail_reap(&j, true, &ex), 0);
+        assert_int_equal(ex.code, 0);
+        plan_close(plan);
+}
+
+/* The policy turned out to be wrong, say. */
+static void a_jail_made_ahead_and_not_wanted_leaves_nothing(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct jail_ahead *ahead;
+        struct traces before = traces_now();
+
+        assert_int_equal(jail_ahead_open(NULL, NULL, &ahead, &err), 0);
+        jail_ahead_close(ahead);
+        struct traces after = traces_now();
+        assert_memory_equal(&before, &after, sizeof(before));
+        assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+}
+
+static void a_jail_made_ahead_takes_no_plan_with_a_network(void **state) {
+        const struct plan *plan = fixture_standard(0);
+        struct crew_err err = CREW_ERR_NULL;
+        struct jail j;
+
+        assert_int_equal(fixture_spawn_ahead(plan, nothing, &j, &err), -EINVAL);
         plan_close(plan);
 }
 
@@ -310,6 +368,10 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(an_old_landlock_is_named_and_refused_unless_allowed),
                 cmocka_unit_test(a_fault_at_any_step_leaves_nothing),
                 cmocka_unit_test(a_fault_after_release_never_reaches_the_program),
+                cmocka_unit_test(a_fault_in_a_jail_made_ahead_leaves_nothing),
+                cmocka_unit_test(a_jail_made_ahead_is_like_any_other),
+                cmocka_unit_test(a_jail_made_ahead_and_not_wanted_leaves_nothing),
+                cmocka_unit_test(a_jail_made_ahead_takes_no_plan_with_a_network),
         };
         return fixture_main("jail", tests, ELEMENTSOF(tests), argc, argv);
 }
