@@ -413,6 +413,8 @@ static int attest(struct spawn *s, struct crew_err *err) {
 }
 
 static int let_go(struct spawn *s, struct crew_err *err) {
+        if (s->birth.plan->flags & PLAN_SANDBOX)
+                return 0;
         const struct jail_msg go = {.kind = JAIL_GO};
         ssize_t n = crew_send_fds(s->sync, &go, sizeof(go), NULL, 0);
 

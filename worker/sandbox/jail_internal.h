@@ -20,7 +20,7 @@ enum jail_msg_kind {
         JAIL_SOURCES, /* root mode; fds: prepared mounts, .numbers says which; any number of these before JAIL_MAPPED */
         JAIL_MAPPED,  /* ids are mapped */
         JAIL_GROUPS,  /* .limits_by; fds: the version 1 groups to join */
-        JAIL_GO,      /* attested: nothing of the agent's runs before */
+        JAIL_GO,      /* attested: nothing of the agent's runs before; crewctl sandbox does without */
 };
 
 struct jail_msg {
