@@ -88,6 +88,7 @@ static int read_scalar(struct reader *rd, const yaml_event_t *ev, struct node **
                 return r;
         (*out)->plain = ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
         (*out)->len = len;
+        (*out)->end = mark_of(&ev->end_mark);
         (*out)->text = arena_strndup(rd->arena, text, len);
         return (*out)->text ? 0 : -ENOMEM;
 }
@@ -117,6 +118,8 @@ static int read_entry(struct reader *rd, struct node *parent, unsigned depth, st
         if (r != 0)
                 return r;
         *end = ev.type == YAML_MAPPING_END_EVENT || ev.type == YAML_SEQUENCE_END_EVENT;
+        if (*end && parent->end.line)
+                parent->end = mark_of(&ev.end_mark);
         if (!*end && parent->kind == NODE_MAP) {
                 r = read_value(rd, &ev, depth + 1, &key);
                 if (r == 0)
@@ -145,6 +148,9 @@ static int read_collection(struct reader *rd, const yaml_event_t *ev, unsigned d
                 r = node_new(rd, ev, map ? NODE_MAP : NODE_LIST, out);
         if (r != 0)
                 return r;
+        if (map ? ev->data.mapping_start.style == YAML_FLOW_MAPPING_STYLE
+                : ev->data.sequence_start.style == YAML_FLOW_SEQUENCE_STYLE)
+                (*out)->end = (*out)->mark; /* the closing event says where */
         tail = &(*out)->first;
         for (;;) {
                 struct node *entry = NULL;
