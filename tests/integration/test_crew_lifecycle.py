@@ -152,24 +152,6 @@ def test_a_helper_that_dies_takes_the_unguarded_with_it(runner, helper):
             eventually(lambda: state_of(client, "a") == crewd.AgentState.TERMINATED)
 
 
-def test_a_gateway_that_dies_leaves_no_network_and_says_so(runner):
-    crew = Crew(runner).agent("a")
-    with crew.start() as running:
-        client = running.client()
-        pids = [p for p, comm in outside(running.proc.pid).items() if comm.startswith("crew-gateway")]
-        assert len(pids) == 1
-        os.kill(pids[0], signal.SIGKILL)
-        eventually(lambda: "no gateway" in agent_status(client, "a").walls)
-        code = """
-import socket
-try:
-    socket.create_connection(("192.0.2.1", 80), timeout=2); out("connected")
-except OSError as e:
-    out(str(e))"""
-        assert client.submit(agent="a", description=code).result(20) != "connected"
-    assert [r for r in crew.records("a", "evidence.lost") if r["source"] == "gateway"]
-
-
 @pytest.mark.parametrize("mode", ["root"])
 def test_an_audit_that_cannot_be_written_freezes_the_agent(runner):
     if os.geteuid() != 0:

@@ -219,6 +219,42 @@ static void text_reads_as_documented(void **state) {
         assert_string_equal(rendered(), "[2025-11-20 09:15:01] AGENT: READY");
 }
 
+static void connections_read_as_documented(void **state) {
+        static const struct {
+                int64_t bytes;
+                const char *text;
+        } sizes[] = {
+                {0, "0 B"},       {999, "999 B"},     {1000, "1.0 KB"},    {1204, "1.2 KB"},       {9999, "9.9 KB"},
+                {88121, "88 KB"}, {999999, "999 KB"}, {1000000, "1.0 MB"}, {3500000000, "3.5 GB"}, {INT64_MAX, "9.2 EB"}};
+        char want[128];
+
+        record_init(&rec, RECORD_NETWORK_ALLOWED, "gateway");
+        record_str(&rec, "host", "api.marketdata.com");
+        record_int(&rec, "port", 443);
+        record_str(&rec, "rule", "x.yaml:5");
+        record_str(&rec, "peer", "203.0.113.7:443");
+        assert_string_equal(rendered(), "[2025-11-20 09:15:01] NETWORK: ALLOWED -> api.marketdata.com:443");
+        record_str(&rec, "verdict", "would deny");
+        assert_string_equal(rendered(), "[2025-11-20 09:15:01] NETWORK: WOULD DENY -> api.marketdata.com:443");
+        for (size_t i = 0; i < ELEMENTSOF(sizes); i++) {
+                record_init(&rec, RECORD_NETWORK_CLOSED, "gateway");
+                record_str(&rec, "host", "x");
+                record_int(&rec, "bytes_out", sizes[i].bytes);
+                record_int(&rec, "bytes_in", 1);
+                record_int(&rec, "ms", 312);
+                snprintf(want, sizeof(want), "[2025-11-20 09:15:01] NETWORK: CLOSED -> x (%s out, 1 B in, 312 ms)",
+                         sizes[i].text);
+                assert_string_equal(rendered(), want);
+        }
+        record_init(&rec, RECORD_NETWORK_HTTP, "gateway");
+        record_str(&rec, "host", "api.x.com");
+        record_str(&rec, "method", "DELETE");
+        record_str(&rec, "path", "/v1/y");
+        record_str(&rec, "verdict", "denied");
+        record_str(&rec, "reason", "path is not listed");
+        assert_string_equal(rendered(), "[2025-11-20 09:15:01] HTTP: DENIED -> DELETE api.x.com/v1/y (path is not listed)");
+}
+
 static void every_kind_has_a_name_and_a_text(void **state) {
         for (int k = 0; k < RECORD_KIND_N; k++) {
                 assert_non_null(record_kind_names[k]);
@@ -412,6 +448,7 @@ int main(void) {
                 cmocka_unit_test(oversize_values_are_cut_and_say_so),
                 cmocka_unit_test(a_cut_keeps_characters_whole),
                 cmocka_unit_test(text_reads_as_documented),
+                cmocka_unit_test(connections_read_as_documented),
                 cmocka_unit_test(every_kind_has_a_name_and_a_text),
                 cmocka_unit_test(filters_select_by_kind_and_verdict),
                 cmocka_unit_test(what_is_no_record_is_not_rendered),

@@ -101,6 +101,22 @@ static uint64_t counted(const char *kind, uint64_t *lines) {
         return sum;
 }
 
+static uint64_t summed(const char *key) {
+        static char line[RECORD_LINE_MAX];
+        uint64_t sum = 0, v;
+        FILE *f = fopen(log_path(), "r");
+
+        assert_non_null(f);
+        while (fgets(line, sizeof(line), f)) {
+                struct record_line l;
+                assert_int_equal(record_line_parse(line, strlen(line) - 1, &l), 0);
+                if (record_line_u64(&l, key, &v))
+                        sum += v;
+        }
+        fclose(f);
+        return sum;
+}
+
 static void a_stream_verifies_and_continues(void **state) {
         struct audit_stream *s = opened();
         uint64_t seq = 0;
@@ -385,6 +401,26 @@ static void the_name_of_the_process_does_not_defeat_folding(void **state) {
         assert_int_equal(lines, 2);
 }
 
+static void ports_tell_connections_apart_and_bytes_of_equal_ones_add_up(void **state) {
+        struct audit_stream *s = opened();
+        uint64_t lines;
+
+        for (int i = 0; i < 300; i++) {
+                record_init(&rec, RECORD_NETWORK_CLOSED, "gateway");
+                record_str(&rec, "host", "x.test");
+                record_int(&rec, "port", i % 3 == 0 ? 80 : 443);
+                record_int(&rec, "conn", i);
+                record_int(&rec, "bytes_out", 1000 + i);
+                record_int(&rec, "bytes_in", 7);
+                assert_int_equal(audit_observe(s, &rec, 1), 0);
+        }
+        audit_close(s);
+        assert_int_equal(counted("network.closed", &lines), 300);
+        assert_int_equal(lines, 4);
+        assert_int_equal(summed("bytes_in"), 2100);
+        assert_int_equal(summed("bytes_out"), 300 * 1000 + 299 * 300 / 2);
+}
+
 static void closing_and_flushing_write_what_is_pending(void **state) {
         struct audit_stream *s = opened();
         uint64_t lines;
@@ -467,6 +503,7 @@ int main(void) {
                 STREAM_TEST(a_full_disk_refuses_lines_and_loses_none),
                 STREAM_TEST(repetitions_become_one_line_with_the_count),
                 STREAM_TEST(the_name_of_the_process_does_not_defeat_folding),
+                STREAM_TEST(ports_tell_connections_apart_and_bytes_of_equal_ones_add_up),
                 STREAM_TEST(closing_and_flushing_write_what_is_pending),
                 STREAM_TEST(a_flood_of_different_paths_is_counted_exactly),
                 STREAM_TEST(the_budget_comes_back_with_time),

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""crewd's side of egress: what the gateway is given, what of its reports is on record, and what happens when it dies."""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+import crewd
+import fake_gateway as fg
+from crewlib import Crew, agent_status, eventually, outside
+
+DIAL = """
+import socket, time
+began = time.monotonic()
+try:
+    s = socket.create_connection(({host!r}, {port}), timeout=8)
+    said = s.recv(100)
+    out(["connected", said.decode("latin-1"), time.monotonic() - began])
+except OSError as e:
+    out([type(e).__name__, str(e), time.monotonic() - began])
+"""
+
+
+def dial(client, agent, host="192.0.2.1", port=80):
+    return client.submit(agent=agent, description=DIAL.format(host=host, port=port)).result(30)
+
+
+def network(crew, agent, text):
+    """Replaces the network section of an agent's policy."""
+    name = f"{agent}.yaml"
+    assert "network: {deny_all: true}" in crew.files[name]
+    crew.files[name] = crew.files[name].replace("network: {deny_all: true}", "network: " + text)
+
+
+def gateway_of(running):
+    pids = [p for p, comm in outside(running.proc.pid).items() if comm == "crew-gateway"]
+    return pids[0] if len(pids) == 1 else None
+
+
+class Fake:
+    """The programs with fake_gateway.py in the place of crew-gateway."""
+
+    def __init__(self, runner, monkeypatch, **play):
+        self.runner, self.top = runner, runner.tree({"play.json": json.dumps(play)}, name="fake")
+        stage = runner.home / "stage"
+        shutil.copytree(runner.stage, stage, symlinks=True)
+        shutil.copy(Path(__file__).with_name("fake_gateway.py"), stage / "bin" / "crew-gateway")
+        (stage / "bin" / "crew-gateway").chmod(0o755)
+        monkeypatch.setattr(runner, "stage", stage)
+        env = runner.env
+        monkeypatch.setattr(runner, "env", lambda extra=None: env(
+            {"FAKE_GATEWAY": str(self.top), "SECRET_TOKEN": "s3cr3t-value", **(extra or {})}))
+
+    def heard(self):
+        path = self.top / "heard.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def fake(runner, monkeypatch):
+    return lambda **play: Fake(runner, monkeypatch, **play)
+
+
+def memory_holds(pid, needle):
+    """Whether a process has these bytes in memory it can write."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", buffering=0) as mem:
+        for line in maps:
+            where, perms = line.split()[:2]
+            start, end = (int(x, 16) for x in where.split("-"))
+            if not perms.startswith("rw"):
+                continue
+            try:
+                mem.seek(start)
+                if needle in mem.read(end - start):
+                    return True
+            except (OSError, ValueError, OverflowError):
+                continue
+    return False
+
+
+# --- what it is given ---
+
+def test_the_gateway_gets_four_listeners_and_a_policy_with_its_digest_on_record(runner, fake):
+    f = fake()
+    crew = Crew(runner).agent("a")
+    with crew.start():
+        add = eventually(lambda: [m for m in f.heard() if m.get("op") == fg.ADD])[0]
+        assert (add["fds"], add["magic"]) == (5, "CNPL")
+    assert [m for m in f.heard() if m.get("op") == fg.REMOVE and m["id"] == add["id"]]
+    assert len(crew.records("a", "agent.policy")[0]["network_sha256"]) == 64
+
+
+def test_only_the_gateway_has_the_operators_environment(runner, fake):
+    f = fake()
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        eventually(f.heard)
+        tree = {running.client().pid: "crewd", **outside(running.proc.pid)}
+        if os.geteuid() == 0:
+            readable = [p for p, comm in tree.items() if comm in ("crewd", "crew-worker", "crew-evidence")]
+            assert len(readable) >= 3
+            for pid in readable:
+                assert b"s3cr3t" not in Path(f"/proc/{pid}/environ").read_bytes(), tree[pid]
+                assert not memory_holds(pid, b"s3cr3t-value"), tree[pid]
+            launcher = next(p for p, comm in tree.items() if comm == "crewd-launcher")
+            assert memory_holds(launcher, b"s3cr3t-value")
+        assert running.client().submit(agent="a", description="out(dict(os.environ))").result(20).get("SECRET_TOKEN") is None
+    assert f.heard()[0]["secret"] == "s3cr3t-value"
+
+
+def test_credentials_are_named_to_the_gateway_and_never_read_by_crewd(runner, fake):
+    f = fake()
+    crew = Crew(runner).agent("a")
+    crew.files["credentials.yaml"] = "market: {value: hunter2}\n"
+    crew.extra = "credentials: credentials.yaml\n"
+    path = crew.write()
+    r = runner.run(runner.program("crewd"), path)
+    assert r.returncode == 2 and "can be read or written by others" in r.stderr and "chmod 600 it" in r.stderr
+    (crew.top / "credentials.yaml").chmod(0o600)
+    with crew.start() as running:
+        if os.geteuid() == 0:
+            assert not memory_holds(running.client().pid, b"hunter2")
+    assert f.heard()[0]["args"] == ["--fd", "--credentials", str(crew.top / "credentials.yaml")]
+
+
+def test_a_gateway_that_refuses_to_start_stops_the_start_with_its_words(runner, fake):
+    fake(refuse="credentials.yaml:3: no such variable")
+    crew = Crew(runner).agent("a")
+    crew.files["credentials.yaml"] = "x"
+    crew.extra = "credentials: credentials.yaml\n"
+    path = crew.write()
+    (crew.top / "credentials.yaml").chmod(0o600)
+    r = runner.run(runner.program("crewd"), path)
+    assert r.returncode == 1
+    assert "crew-gateway did not start: credentials.yaml:3: no such variable" in r.stderr
+
+
+# --- what it reports ---
+
+def test_reports_become_records_and_text(runner, fake):
+    conn = {"conn": 7, "name": "api.marketdata.com", "port": 443, "where": "a.yaml:5"}
+    fake(on_add=[
+        {"op": fg.ALLOWED, **conn, "proto": 6, "peer": "203.0.113.7:443"},
+        {"op": fg.HTTP, **conn, "verdict": 0, "text": "DELETE /v1/quotes", "why": "method DELETE is not listed", "status": 403},
+        {"op": fg.CLOSED, **conn, "up": 1204, "down": 88121, "duration_us": 312400},
+        {"op": fg.DENIED, "proto": 6, "name": "exfil.attacker.com", "port": 443, "text": "not in allowed_endpoints", "count": 1},
+        {"op": fg.ALLOWED, "conn": 8, "name": "x.test", "port": 80, "verdict": 2, "text": "not in allowed_endpoints"},
+    ])
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        eventually(lambda: len([r for r in crew.records("a") if r["src"] == "gateway"]) == 5)
+        assert agent_status(running.client(), "a").denied == 2
+        text = runner.crewctl("logs", "--agent", "a").stdout
+        denied = runner.crewctl("logs", "--agent", "a", "--filter", "denied").stdout
+    lines = [line.split("] ", 1)[1] for line in text.splitlines() if "NETWORK:" in line or "HTTP:" in line]
+    assert lines == [
+        "NETWORK: ALLOWED -> api.marketdata.com:443",
+        "HTTP: DENIED -> DELETE api.marketdata.com/v1/quotes (method DELETE is not listed, status 403)",
+        "NETWORK: CLOSED -> api.marketdata.com:443 (1.2 KB out, 88 KB in, 312 ms)",
+        "NETWORK: DENIED -> exfil.attacker.com:443 (not in allowed_endpoints)",
+        "NETWORK: WOULD DENY -> x.test:80 (not in allowed_endpoints)",
+    ]
+    assert [line.split("] ", 1)[1][:13] for line in denied.splitlines()] == ["HTTP: DENIED ", "NETWORK: DENI"]
+    allowed = crew.records("a", "network.allowed")[0]
+    assert (allowed["host"], allowed["port"], allowed["peer"], allowed["rule"], allowed["conn"], allowed["proto"]) == (
+        "api.marketdata.com", 443, "203.0.113.7:443", "a.yaml:5", 7, "tcp")
+
+
+def test_a_flood_of_closed_connections_is_one_record_with_sums(runner, fake):
+    one = {"op": fg.CLOSED, "name": "x.test", "port": 443, "up": 10, "down": 100, "duration_us": 2000}
+    fake(on_add=[one] * 1000 + [{**one, "port": 444}])
+    crew = Crew(runner).agent("a")
+    with crew.start():
+        eventually(lambda: sum(r.get("count", 1) for r in crew.records("a", "network.closed")) == 1001, timeout=5)
+    records = crew.records("a", "network.closed")
+    assert len(records) <= 10
+    for port, n in ((443, 1000), (444, 1)):
+        those = [r for r in records if r["port"] == port]
+        assert sum(r["bytes_out"] for r in those) == 10 * n
+        assert sum(r["bytes_in"] for r in those) == 100 * n
+        assert sum(r["ms"] for r in those) == 2 * n
+
+
+def test_the_last_reports_of_an_instance_are_waited_for_at_the_end(runner, fake):
+    f = fake(on_remove=[{"op": fg.CLOSED, "name": "x.test", "port": 443, "up": 1, "down": 2}])
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        eventually(lambda: [m for m in f.heard() if m.get("op") == fg.ADD])
+        running.client().kill("a", "test")
+        eventually(lambda: crew.records("a", "network.closed"))
+    crew = Crew(runner, "u").agent("a")
+    with crew.start():
+        eventually(lambda: len([m for m in f.heard() if m.get("op") == fg.ADD]) == 2)
+    assert len(crew.records("a", "network.closed")) == 1
+
+
+# --- when it dies ---
+
+def test_a_gateway_that_dies_is_restarted_and_that_is_on_record(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        first = gateway_of(running)
+        assert dial(client, "a")[0] in ("ConnectionResetError", "ConnectionRefusedError")
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: gateway_of(running) not in (None, first))
+        eventually(lambda: crew.records("a", "gateway.restarted"))
+        assert dial(client, "a", "192.0.2.77")[0] in ("ConnectionResetError", "ConnectionRefusedError")
+        eventually(lambda: [r for r in crew.records("a", "network.denied") if r["host"] == "192.0.2.77"])
+        assert agent_status(client, "a").walls.startswith("full") or "gateway" not in agent_status(client, "a").walls
+        assert "crew-gateway is gone" in running.log() and "crew-gateway is up again" in running.log()
+    lost = [r for r in crew.records("a", "evidence.lost") if r["source"] == "gateway"]
+    assert len(lost) == 1
+    again = crew.records("a", "gateway.restarted")
+    assert len(again) == 1 and again[0]["cause"] == "signal 9" and again[0]["after_ms"] < 2000
+
+
+def test_while_there_is_no_gateway_dials_are_refused_at_once(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        first = gateway_of(running)
+        os.kill(first, signal.SIGKILL)
+        second = eventually(lambda: gateway_of(running) if gateway_of(running) != first else None)
+        eventually(lambda: crew.records("a", "gateway.restarted"))
+        os.kill(second, signal.SIGKILL)  # now it waits a second
+        walls = eventually(lambda: [w for w in [agent_status(client, "a").walls] if "gateway" in w])
+        assert "gateway restarting: every connection refused" in walls[0]
+        error, _, seconds = dial(client, "a")
+        assert error == "ConnectionRefusedError" and seconds < 0.5
+        eventually(lambda: len(crew.records("a", "gateway.restarted")) == 2)
+        assert crew.records("a", "gateway.restarted")[1]["after_ms"] >= 900
+        assert "gateway" not in agent_status(client, "a").walls
+
+
+def test_an_agent_started_while_there_is_no_gateway_gets_its_network_with_the_next(runner):
+    crew = Crew(runner).agent("a", restart={"max": 3, "within": "60s"})
+    with crew.start() as running:
+        client = running.client()
+        first = gateway_of(running)
+        os.kill(first, signal.SIGKILL)
+        second = eventually(lambda: gateway_of(running) if gateway_of(running) != first else None)
+        eventually(lambda: crew.records("a", "gateway.restarted"))
+        os.kill(second, signal.SIGKILL)
+        pid = agent_status(client, "a").pid
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: agent_status(client, "a").incarnation == 2
+                   and agent_status(client, "a").state == crewd.AgentState.READY)
+        eventually(lambda: gateway_of(running) not in (None, second))
+        eventually(lambda: "gateway" not in agent_status(client, "a").walls)
+        dial(client, "a", "192.0.2.99")
+        eventually(lambda: [r for r in crew.records("a", "network.denied") if r["host"] == "192.0.2.99"])
+
+
+def test_a_gateway_that_never_comes_up_leaves_everything_refused(runner, fake):
+    fake(refuse="no")
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        eventually(lambda: "every connection refused" in agent_status(client, "a").walls)
+        assert dial(client, "a")[0] == "ConnectionRefusedError"
+
+
+def test_one_that_dies_before_it_is_ready_is_tried_again(runner, fake):
+    f = fake(first_dies=True)
+    crew = Crew(runner).agent("a")
+    with crew.start():
+        eventually(lambda: [m for m in f.heard() if m.get("op") == fg.ADD])
+    assert len([m for m in f.heard() if "args" in m]) == 2
+
+
+def test_without_crewd_no_gateway_stays(runner):
+    crew = Crew(runner).agent("a")
+    running = crew.start()
+    gateway = gateway_of(running)
+    launcher = next(p for p, comm in outside(running.proc.pid).items() if comm == "crewd-launcher")
+    running.proc.kill()
+    running.proc.wait()
+    eventually(lambda: not Path(f"/proc/{gateway}").exists() and not Path(f"/proc/{launcher}").exists(), timeout=5)
