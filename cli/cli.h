@@ -43,7 +43,7 @@ enum cli_complete {
         CLI_COMPLETE_AGENT,
         CLI_COMPLETE_CREW,
         CLI_COMPLETE_FILTER,
-        CLI_COMPLETE_ACTION,  /* read write exec tool send connect */
+        CLI_COMPLETE_ACTION,  /* read write exec tool send connect http */
         CLI_COMPLETE_COMMAND, /* a program of the host */
 };
 

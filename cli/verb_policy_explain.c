@@ -8,6 +8,7 @@
 #include "client.h"
 #include "common/util.h"
 #include "crews.h"
+#include "explain_network.h"
 #include "jsonout.h"
 #include "supervisor/policy/crew_file.h"
 #include "supervisor/policy/policy.h"
@@ -18,7 +19,7 @@
 
 struct options {
         const char *agent, *crew, *policy, *crew_dir;
-        bool json;
+        bool json, presets;
 };
 
 static const struct cli_option option_rows[] = {
@@ -28,6 +29,8 @@ static const struct cli_option option_rows[] = {
         {"policy", 0, CLI_STRING, offsetof(struct options, policy), "FILE", "a role file alone", CLI_COMPLETE_FILE},
         {"crew-dir", 0, CLI_STRING, offsetof(struct options, crew_dir), "DIR",
          "with --policy: what ${CREW_DIR} means (default: here)", CLI_COMPLETE_FILE},
+        {"presets", 0, CLI_FLAG, offsetof(struct options, presets), NULL, "show the presets, or what each named one adds",
+         CLI_COMPLETE_NONE},
         CLI_OPTION_JSON(struct options),
 };
 
@@ -37,7 +40,8 @@ struct explain {
         struct policy_image *alone;       /* owned; with --policy */
         const struct policy_image *image; /* the one asked about */
         enum policy_verb action;
-        const char *object;
+        char object[4096];
+        bool network; /* all that is allowed is listed, and nothing decided */
 };
 
 /* Problems in the files are shown as `policy check` shows them. */
@@ -145,6 +149,8 @@ static void explain_json(const struct explain *x, const struct policy_verdict *v
                 json_object_set_new(o, "rule", jsonout_text(v->rule));
         if (v->detail[0])
                 json_object_set_new(o, "detail", jsonout_text(v->detail));
+        if (v->asks)
+                json_object_set_new(o, "asks", json_true());
         if (owner)
                 json_object_set_new(o, "tripwire_of", jsonout_text(owner));
         if (!v->allowed && v->next_step[0])
@@ -158,7 +164,8 @@ static void explain_text(const struct explain *x, const struct policy_verdict *v
         term_init(&t, stdout);
         enum term_style style = v->allowed ? TERM_GREEN : TERM_RED;
         /* With a detail nothing matched: the default decided, and the detail says what is listed instead. */
-        const char *text = !v->allowed && v->detail[0] ? "no rule allows it" : v->text;
+        bool by_default = !v->allowed && v->detail[0] && strncmp(v->text, "not in ", 7) == 0;
+        const char *text = by_default ? "no rule allows it" : v->text;
         if (v->allowed && strncmp(text, "allowed by ", 11) == 0)
                 text += 8;
         printf("%s%s%s%s", term_on(&t, style), v->allowed ? "allowed" : "denied", term_off(&t, style),
@@ -176,6 +183,8 @@ static void explain_text(const struct explain *x, const struct policy_verdict *v
         }
         if (v->allowed)
                 return;
+        if (v->asks)
+                puts("  the connection is held until the operator answers (network.on_unlisted: ask)");
         if (owner)
                 printf("  a tripwire: the path belongs to %s, so an attempt is recorded\n", owner);
         if (v->next_step[0]) {
@@ -185,17 +194,32 @@ static void explain_text(const struct explain *x, const struct policy_verdict *v
         }
 }
 
+/* `http GET https://host/path` may be one word or two. */
+static bool join_object(struct explain *x, const struct cli_operands *rest) {
+        bool two = x->action == POLICY_DO_HTTP && rest->n == 3;
+        int n = snprintf(x->object, sizeof(x->object), "%s%s%s", rest->items[1], two ? " " : "", two ? rest->items[2] : "");
+
+        return (rest->n == 2 || two) && n >= 0 && (size_t)n < sizeof(x->object);
+}
+
+static int need_object(struct cli_problem *p) {
+        cli_problem_set(p, CLI_USAGE, "usage", "an action and an object are needed");
+        cli_problem_hint(p, "such as: read /etc/shadow, tool csv_parser_tool, send report-writer, connect host:443,\n"
+                            "http GET https://host/path; or network alone, for all that can be reached");
+        return -1;
+}
+
 static int parse_request(struct explain *x, const struct cli_operands *rest, struct cli_problem *p) {
-        if (rest->n != 2) {
-                cli_problem_set(p, CLI_USAGE, "usage", "an action and an object are needed");
-                cli_problem_hint(p,
-                                 "such as: read /etc/shadow, tool csv_parser_tool, send report-writer, connect host:443");
-                return -1;
-        }
-        x->object = rest->items[1];
+        x->network = rest->n == 1 && strcmp(rest->items[0], "network") == 0;
+        if (x->network)
+                return 0;
+        if (rest->n < 2)
+                return need_object(p);
         for (size_t i = 0; i < POLICY_VERB_N; i++) {
                 if (strcmp(rest->items[0], policy_verb_names[i]) == 0) {
                         x->action = (enum policy_verb)i;
+                        if (!join_object(x, rest))
+                                return need_object(p);
                         if (is_file_action(x->action) && x->object[0] != '/')
                                 return cli_problem_set(p, CLI_USAGE, "usage", "'%s' is not an absolute path", x->object);
                         return 0;
@@ -203,9 +227,27 @@ static int parse_request(struct explain *x, const struct cli_operands *rest, str
         }
         const char *near = crew_nearest(rest->items[0], policy_verb_names, POLICY_VERB_N);
         cli_problem_set(p, CLI_USAGE, "usage", "unknown action '%s'", rest->items[0]);
-        cli_problem_hint(p, "actions: read, write, exec, tool, send, connect%s%s%s", near ? "   (did you mean " : "",
-                         near ? near : "", near ? "?)" : "");
+        cli_problem_hint(p, "actions: read, write, exec, tool, send, connect, http, network%s%s%s",
+                         near ? "   (did you mean " : "", near ? near : "", near ? "?)" : "");
         return -1;
+}
+
+static int show_presets(const struct options *o, const struct cli_operands *rest) {
+        struct cli_problem problem = CLI_PROBLEM_NULL;
+        int r;
+
+        if (o->agent || o->crew || o->policy)
+                return cli_fail(o->json, CLI_USAGE, "usage", "--presets stands alone, with the names of presets");
+        r = explain_presets((const char *const *)rest->items, rest->n, o->json, &problem);
+        return r < 0 ? cli_report(&problem, o->json) : r;
+}
+
+static int decide(const struct explain *x) {
+        struct policy_verdict v = policy_decide(x->image, x->action, x->object);
+        const char *owner = v.allowed ? NULL : owner_of(x);
+
+        (x->o->json ? explain_json : explain_text)(x, &v, owner);
+        return v.allowed ? CLI_OK : CLI_REFUSED;
 }
 
 static int run(const struct cli_verb *self, int argc, char **argv) {
@@ -217,15 +259,17 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 
         if (!cli_parse(self, argc, argv, &o, &rest, &status))
                 return status;
+        if (o.presets)
+                return show_presets(&o, &rest);
         if (o.policy && o.crew)
                 return cli_fail(o.json, CLI_USAGE, "usage", "--policy and --crew exclude each other");
         if (parse_request(&x, &rest, &problem) < 0 || (o.policy ? load_alone(&x, &problem) : load_crew(&x, &problem)) < 0) {
                 status = cli_report(&problem, o.json);
+        } else if (x.network) {
+                explain_network(x.image, o.json);
+                status = CLI_OK;
         } else {
-                struct policy_verdict v = policy_decide(x.image, x.action, x.object);
-                const char *owner = v.allowed ? NULL : owner_of(&x);
-                (o.json ? explain_json : explain_text)(&x, &v, owner);
-                status = v.allowed ? CLI_OK : CLI_REFUSED;
+                status = decide(&x);
         }
         policy_image_free(x.alone);
         crew_file_free(x.crew);
@@ -238,11 +282,15 @@ const struct cli_verb verb_policy_explain = {
         .synopsis = "--agent AGENT [--crew FILE | --policy FILE] [--json] ACTION OBJECT",
         .summary = "say whether an agent may do something, and which rule decides",
         .details = "ACTION is read, write or exec with an absolute path, tool with a tool, send with an agent, connect\n"
-                   "with host:port.  Reads the files as they are now; a running crew keeps the policies it started with.\n"
+                   "with host:port, or http with a method and a URL.  network, alone, lists all that the agent can reach.\n"
+                   "Reads the files as they are now; a running crew keeps the policies it started with.\n"
                    "Exit 0: allowed, 4: denied.\n"
                    "\n"
                    "  crewctl policy explain --agent data-collector read /data/client-portfolios/acme.csv\n"
-                   "  crewctl policy explain --policy policies/roles/researcher.yaml connect example.org:443\n",
+                   "  crewctl policy explain --policy policies/roles/researcher.yaml connect example.org:443\n"
+                   "  crewctl policy explain --agent data-collector http GET https://api.marketdata.com/v1/quotes\n"
+                   "  crewctl policy explain --agent data-collector network\n"
+                   "  crewctl policy explain --presets pypi github\n",
         .options = option_rows,
         .n_options = ELEMENTSOF(option_rows),
         .operands = CLI_COMPLETE_ACTION,

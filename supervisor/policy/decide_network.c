@@ -14,14 +14,36 @@
 
 /* --- connections --- */
 
+/* What stands for endpoint i in a list of all: itself once, and a preset's by the preset's name, once. */
+static bool entry_text(const struct policy_image *p, size_t i, char *buf, size_t size) {
+        struct policy_endpoint e = policy_endpoint_at(p, i);
+
+        for (size_t k = 0; k < i; k++) {
+                struct policy_endpoint q = policy_endpoint_at(p, k);
+                if (e.preset ? q.preset && strcmp(e.preset, q.preset) == 0
+                             : q.port == e.port && strcmp(q.host, e.host) == 0)
+                        return false;
+        }
+        if (e.preset)
+                snprintf(buf, size, "preset %s", e.preset);
+        else
+                policy_endpoint_text(&e, buf, size);
+        return true;
+}
+
 static void list_endpoints(const struct policy_image *p, char *buf, size_t size) {
         char text[ENDPOINT_HOST_MAX + 16];
-        size_t n = policy_n_endpoints(p);
+        size_t n = policy_n_endpoints(p), shown = 0;
 
         verdict_append(buf, size, "network.allowed_endpoints lists %s", n ? "only " : "nothing");
         for (size_t i = 0; i < n; i++) {
-                struct policy_endpoint e = policy_endpoint_at(p, i);
-                verdict_append(buf, size, "%s%s", i ? ", " : "", policy_endpoint_text(&e, text, sizeof(text)));
+                if (!entry_text(p, i, text, sizeof(text)))
+                        continue;
+                if (strlen(buf) + strlen(text) + sizeof(", ...") > size) {
+                        verdict_append(buf, size, "%s", ", ...");
+                        return;
+                }
+                verdict_append(buf, size, "%s%s", shown++ ? ", " : "", text);
         }
 }
 

@@ -9,6 +9,7 @@
 #include "common/util.h"
 #include "data_file.h"
 #include "load.h"
+#include "path.h"
 
 #include <errno.h>
 #include <string.h>
@@ -66,13 +67,15 @@ static int add_preset(struct bind *b, struct draft *d, const struct node *at, co
                       const char **file) {
         struct bind in = *b;
         struct preset s = {.name = name};
-        char path[PATH_MAX];
+        char path[PATH_MAX], shown[PATH_MAX];
 
         if (!data_file(&data_presets, name, path)) {
                 data_unknown(b, at, &data_presets, name);
                 return 0;
         }
-        in.file = *file = arena_strndup(b->arena, path, strlen(path));
+        if (!path_normalise(path, shown, sizeof(shown))) /* a relative build directory stays as it is */
+                strcpy(shown, path);
+        in.file = *file = arena_strndup(b->arena, shown, strlen(shown));
         if (!in.file)
                 return -ENOMEM;
         in.crew_dir = NULL;
