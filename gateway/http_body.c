@@ -25,6 +25,12 @@ bool http_body_done(const struct http_body *b) {
         return b->state == HTTP_BODY_DONE;
 }
 
+uint64_t http_body_run(const struct http_body *b) {
+        if (b->state != HTTP_BODY_DATA)
+                return 0;
+        return b->framing == HTTP_UNTIL_CLOSE ? UINT64_MAX : b->left;
+}
+
 static int hex(char c) {
         if (c >= '0' && c <= '9')
                 return c - '0';
@@ -93,10 +99,8 @@ static const char *on_expected(struct http_body *b, char c) {
                 char want;
                 enum http_body_state next;
         } rows[HTTP_BODY_DONE] = {
-                [HTTP_BODY_DATA_CR] = {'\r', HTTP_BODY_DATA_LF},
-                [HTTP_BODY_DATA_LF] = {'\n', HTTP_BODY_SIZE},
-                [HTTP_BODY_TRAILER_LF] = {'\n', HTTP_BODY_TRAILER},
-                [HTTP_BODY_END_LF] = {'\n', HTTP_BODY_DONE},
+                [HTTP_BODY_DATA_CR] = {'\r', HTTP_BODY_DATA_LF},    [HTTP_BODY_DATA_LF] = {'\n', HTTP_BODY_SIZE},
+                [HTTP_BODY_TRAILER_LF] = {'\n', HTTP_BODY_TRAILER}, [HTTP_BODY_END_LF] = {'\n', HTTP_BODY_DONE},
                 [HTTP_BODY_SIZE_LF] = {'\n', HTTP_BODY_DATA},
         };
 

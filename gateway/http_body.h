@@ -13,8 +13,8 @@
 #define HTTP_CHUNK_LINE_MAX 256
 
 enum http_body_state {
-        HTTP_BODY_SIZE,     /* the digits of a chunk's size */
-        HTTP_BODY_EXT,      /* what may follow them, up to the line's end */
+        HTTP_BODY_SIZE, /* the digits of a chunk's size */
+        HTTP_BODY_EXT,  /* what may follow them, up to the line's end */
         HTTP_BODY_SIZE_LF,
         HTTP_BODY_DATA,
         HTTP_BODY_DATA_CR, /* the line end behind a chunk's data */
@@ -37,6 +37,8 @@ struct http_body {
 
 void http_body_init(struct http_body *b, const struct http_head *h, bool request);
 bool http_body_done(const struct http_body *b);
+/* Bytes of data before the next framing; UINT64_MAX when only the end of the stream ends them; 0 in framing. */
+uint64_t http_body_run(const struct http_body *b);
 /* How many of the n bytes at p go on as they are, all of them framing or all of them data (*data).  0: done, or n is 0.
  * -EPROTO with *why (static): broken framing. */
 ssize_t http_body_take(struct http_body *b, const char *p, size_t n, bool *data, const char **why);

@@ -229,9 +229,12 @@ static const struct known_field {
         enum http_parse (*take)(struct http_head *h, const struct http_field *f, const char **why);
         bool request_only;
 } known_fields[] = {
-        {"content-length", take_length, false}, {"transfer-encoding", take_coding, false},
-        {"connection", take_connection, false}, {"upgrade", take_upgrade, true},
-        {"host", take_host, true},              {"expect", take_expect, true},
+        {"content-length", take_length, false},
+        {"transfer-encoding", take_coding, false},
+        {"connection", take_connection, false},
+        {"upgrade", take_upgrade, true},
+        {"host", take_host, true},
+        {"expect", take_expect, true},
 };
 
 static enum http_parse take_known(struct http_head *h, bool request, const char **why) {

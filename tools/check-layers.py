@@ -38,7 +38,7 @@ HOMES = {
     r"sodium(/.*)?\.h": ["common/digest.c"],
     r"nng/.*": ["supervisor/link.c"],
     r"uv\.h": ["supervisor", "gateway", "bench"],
-    r"curl/.*": ["gateway"],
+    r"openssl/.*": ["gateway"],
     r"linux/landlock\.h": ["common/landlock.h", "bench"],  # the yardstick names its own rights
     r"libnftnl/.*|libmnl/.*|nftables/.*": ["gateway"],
     r"protobuf-c/.*": ["ipc-schema"],
