@@ -472,6 +472,7 @@ static int bind_credentials(struct bind *b, const struct node *v, const struct b
         if (r < 0 || !text || (r = crew_path(b, v, text, &d->c->credentials)) != 0)
                 return MIN_OF(r, 0);
         const char *path = d->c->credentials;
+        d->credentials = v;
         if (lstat(path, &st) < 0)
                 bind_error(b, v, "", "'credentials': %.300s: %s", path, strerror(errno));
         else if (!S_ISREG(st.st_mode))

@@ -91,6 +91,8 @@ static int guard_all(struct crew_check *k) {
         const struct crew_file *c = k->c;
         int r = guard(k, c->path, "the crew file", c->name, 0);
 
+        if (r == 0 && k->d->credentials)
+                r = guard(k, c->credentials, "the credentials of crew", c->name, k->d->credentials->mark.line);
         for (size_t i = 0; r == 0 && i < c->n_tools; i++) {
                 const struct crew_tool *t = &c->tools[i];
                 r = guard_words(k, (const char *const *)t->command, t->n_command, "a file of tool", t->name, t->mark.line);
@@ -368,6 +370,41 @@ static void check_endpoints(struct crew_check *k) {
 
 /* --- all of it --- */
 
+/* --- credentials --- */
+
+static bool names_file(const struct crew_check *k, const char *const *words, size_t n, const char *real) {
+        char path[PATH_MAX], other[PATH_MAX];
+
+        for (size_t i = 0; i < n; i++)
+                if (crew_own_file(k->c, words[i], path) && realpath(path, other) && strcmp(other, real) == 0)
+                        return true;
+        return false;
+}
+
+/* What crew-gateway alone may read must be in no view. */
+static void check_credentials(struct crew_check *k) {
+        const char *hint = "move it to where no policy reaches, or list it in filesystem.deny";
+        const struct crew_file *c = k->c;
+        char real[PATH_MAX];
+
+        if (!c->credentials || !realpath(c->credentials, real))
+                return;
+        for (size_t i = 0; i < c->n_agents; i++) {
+                const struct crew_agent *a = &c->agents[i];
+                struct policy_verdict v = policy_decide(a->policy, POLICY_DO_READ, real);
+                if (v.allowed)
+                        bind_error(&k->d->b, k->d->credentials, hint, "'credentials': agent '%s' could read %.200s (%s)",
+                                   a->name, real, v.rule[0] ? v.rule : "its runtime");
+                if (names_file(k, (const char *const *)a->command, a->n_command, real))
+                        bind_error(&k->d->b, k->d->credentials, "", "'credentials': it is in the command of agent '%s'",
+                                   a->name);
+        }
+        for (size_t i = 0; i < c->n_tools; i++)
+                if (names_file(k, (const char *const *)c->tools[i].command, c->tools[i].n_command, real))
+                        bind_error(&k->d->b, k->d->credentials, "", "'credentials': it is in the command of tool '%s'",
+                                   c->tools[i].name);
+}
+
 static bool made_by_a_member(const void *user, const char *path) {
         const struct crew_check *k = user;
 
@@ -431,7 +468,9 @@ int crew_check(struct crew_draft *d, struct crew_err *err) {
                 r = check_agent(&k, i);
         for (size_t t = 0; r == 0 && t < k.c->n_tools; t++)
                 check_tool_command(&k, t);
-        if (r == 0)
+        if (r == 0) {
                 check_endpoints(&k);
+                check_credentials(&k);
+        }
         return r < 0 ? crew_fail(err, -r, "%s: out of memory", d->c->path) : 0;
 }

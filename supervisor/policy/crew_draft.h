@@ -34,7 +34,7 @@ struct crew_draft {
         struct agent_draft *agents;
         struct task_draft *tasks;
         struct tool_draft *tools;
-        const struct node *hook_command;
+        const struct node *hook_command, *credentials;
         uint32_t process;
         uint32_t *order; /* of the tasks: each after those of its context; set by crew_resolve() */
 };

@@ -6,8 +6,10 @@
 #include "common/util.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #define ROLE(agent, body) "agent: " agent "\nsandbox:\n  mode: deny-by-default\n" body
+#define CA "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
 #define HEAD "crew: demo\npolicies: roles\n"
 
 /* A crew that loads: one tool, two agents and an orchestrator, two tasks. */
@@ -66,7 +68,9 @@ static int setup(void **state) {
         scratch_file(&s, "hooks/page.sh", "#!/bin/sh\n");
         scratch_file(&s, "schemas/any.json", "{\"type\": \"object\"}");
         scratch_file(&s, "schemas/bad.json", "{\"tpye\": \"object\"}");
-        scratch_file(&s, "certs/ca.pem", "pem");
+        scratch_file(&s, "certs/ca.pem", CA);
+        scratch_file(&s, "certs/key.pem", CA "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n");
+        scratch_file(&s, "certs/none.pem", "pem\n");
         return 0;
 }
 
@@ -135,6 +139,8 @@ static void a_crew_means_what_it_says(void **state) {
         assert_string_equal(c->endpoints[0].host, "api.example.com");
         assert_int_equal(c->endpoints[0].to_port, 18443);
         assert_string_equal(c->endpoints[0].ca_file, scratch_path(&s, "certs/ca.pem"));
+        assert_string_equal(c->endpoints[0].ca, CA);
+        assert_int_equal(c->endpoints[0].ca_bytes, strlen(CA));
         assert_string_equal(c->hook_terminated[0], scratch_path(&s, "hooks/page.sh"));
         loaded_fini(&l);
 }
@@ -385,6 +391,41 @@ static void a_tool_must_be_out_of_an_agents_sight(void **state) {
                   false, "/roles/r.yaml", 4, 23, "could read tool 'quote_tool' (", "list narrower paths");
 }
 
+static void credentials_are_for_the_gateway_alone(void **state) {
+        static const struct {
+                const char *body, *command, *text;
+        } rows[] = {
+                {"  filesystem: {read: [\"${CREW_DIR}/keys/\"]}\n", "[cat]", "agent 'a2' could read "},
+                {"  filesystem: {write: [\"${CREW_DIR}/keys/\"]}\n", "[cat]", "agent 'a2' could read "},
+                {"", "[cat, \"${CREW_DIR}/keys/k.yaml\"]", "it is in the command of agent 'a2'"},
+        };
+        const char *path = scratch_file(&s, "keys/k.yaml", "k: {value: x}\n");
+        char yaml[512], full[PATH_MAX];
+        struct loaded l;
+
+        snprintf(full, sizeof(full), "%s", path);
+        assert_int_equal(chmod(full, 0644), 0);
+        error_in_crew(HEAD "credentials: keys/k.yaml\nagents: {a: {policy: a.yaml}}\n", 3, 14,
+                      "can be read or written by others (mode 0644)", "chmod 600 it");
+        error_in_crew(HEAD "credentials: keys/none.yaml\nagents: {a: {policy: a.yaml}}\n", 3, 14, "No such file", "");
+        error_in_crew(HEAD "credentials: keys\nagents: {a: {policy: a.yaml}}\n", 3, 14, "is not a regular file", "");
+        assert_int_equal(chmod(full, 0600), 0);
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                char body[400];
+                snprintf(body, sizeof(body), ROLE("a2", "%s"), rows[i].body);
+                scratch_file(&s, "roles/a2.yaml", body);
+                snprintf(yaml, sizeof(yaml),
+                         HEAD "credentials: keys/k.yaml\nagents: {a2: {policy: a2.yaml, command: %s}}\n", rows[i].command);
+                error_in_crew(yaml, 3, 14, rows[i].text, "");
+        }
+        scratch_file(&s, "roles/a2.yaml",
+                     ROLE("a2", "  filesystem: {read: [\"${CREW_DIR}/keys/\"], deny: [\"${CREW_DIR}/keys/k.yaml\"]}\n"));
+        load(&l, HEAD "credentials: keys/k.yaml\nagents: {a2: {policy: a2.yaml, command: [cat]}}\n");
+        assert_int_equal(l.r, 0);
+        assert_string_equal(l.crew->credentials, full);
+        loaded_fini(&l);
+}
+
 static void overlaps_between_agents_name_both_places(void **state) {
         const char *crew =
                 HEAD "agents:\n  one: {policy: one.yaml, command: [cat]}\n  two: {policy: two.yaml, command: [cat]}\n";
@@ -501,6 +542,7 @@ int main(void) {
                 cmocka_unit_test(a_missing_read_path_is_an_error_in_a_crew),
                 cmocka_unit_test(what_judges_an_agent_it_cannot_write),
                 cmocka_unit_test(a_tool_must_be_out_of_an_agents_sight),
+                cmocka_unit_test(credentials_are_for_the_gateway_alone),
                 cmocka_unit_test(overlaps_between_agents_name_both_places),
                 cmocka_unit_test(a_reader_in_the_pipeline_is_fine),
                 cmocka_unit_test(a_hole_must_not_hide_the_agents_program),
