@@ -37,8 +37,10 @@ def network(crew, agent, text):
 
 
 def gateway_of(running):
-    pids = [p for p, comm in outside(running.proc.pid).items() if comm == "crew-gateway"]
-    return pids[0] if len(pids) == 1 else None
+    """The child of the launcher; None while there is none."""
+    launcher = [p for p, comm in outside(running.proc.pid).items() if comm == "crewd-launcher"]
+    pids = [p for p, comm in outside(launcher[0]).items() if comm == "crew-gateway"] if len(launcher) == 1 else []
+    return pids[0] if pids else None
 
 
 class Fake:
@@ -54,6 +56,9 @@ class Fake:
         env = runner.env
         monkeypatch.setattr(runner, "env", lambda extra=None: env(
             {"FAKE_GATEWAY": str(self.top), "SECRET_TOKEN": "s3cr3t-value", **(extra or {})}))
+
+    def play(self, **play):
+        (self.top / "play.json").write_text(json.dumps(play))
 
     def heard(self):
         path = self.top / "heard.jsonl"
@@ -137,6 +142,56 @@ def test_a_gateway_that_refuses_to_start_stops_the_start_with_its_words(runner, 
     r = runner.run(runner.program("crewd"), path)
     assert r.returncode == 1
     assert "crew-gateway did not start: credentials.yaml:3: no such variable" in r.stderr
+
+
+INSPECT = "{allowed_endpoints: [{host: api.test, port: 443, methods: [GET], tls: inspect}]}"
+CERT = "-----BEGIN CERTIFICATE-----\nTHECREWSOWN\n-----END CERTIFICATE-----\n"
+LOOK = """
+names = ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "PIP_CERT"]
+def read(path):
+    try: return open(path).read()
+    except OSError as e: return str(e)
+def change(path):
+    try: open(path, "a"); return "changed"
+    except OSError as e: return e.errno
+paths = [os.environ.get(n, "") for n in names]
+system = "/etc/ssl/certs/ca-certificates.crt"
+text = read(system)
+out({"same": len(set(paths)) == 1, "path": paths[0], "set": "THECREWSOWN" in read(paths[0] or "/none"),
+     "system": "THECREWSOWN" in text, "host": text.count("BEGIN CERT") > 10, "change": [change(system), change(paths[0] or system)]})
+"""
+
+
+def test_an_inspected_agent_and_no_other_trusts_the_crews_ca(runner, fake):
+    f = fake(ca=CERT)
+    crew = Crew(runner).agent("a").agent("b")
+    network(crew, "a", INSPECT)
+    with crew.start() as running:
+        client = running.client()
+        bundle = Path("/etc/ssl/certs/ca-certificates.crt").exists()
+        seen = client.submit(agent="a", description=LOOK).result(20)
+        assert (seen["same"], seen["set"], seen["system"], seen["host"]) == (True, True, bundle, bundle)
+        assert seen["path"] == "/run/crew/ca-bundle.pem" and "changed" not in seen["change"]
+        other = client.submit(agent="b", description=LOOK).result(20)
+        assert (other["path"], other["system"], other["host"]) == ("", False, bundle)
+        # A new gateway has a new CA: who looks again finds it in the same place.
+        f.play(ca=CERT.replace("CREWSOWN", "NEXTCREWSOWN"))
+        os.kill(gateway_of(running), signal.SIGKILL)
+        eventually(lambda: crew.records("a", "gateway.restarted"))
+        code = "out('THENEXTCREWSOWN' in open(os.environ['SSL_CERT_FILE']).read())"
+        assert client.submit(agent="a", description=code).result(20) is True
+    assert f.heard()[0]["args"] == ["--fd", "--inspect"]
+    assert not (crew.run_dir / "ca-bundle.pem").exists()
+
+
+@pytest.mark.parametrize("ca", [None, "-----BEGIN CERTIFICATE-----\nx\n-----BEGIN PRIVATE KEY-----\n"])
+def test_a_crew_that_inspects_does_not_start_without_a_ca(runner, fake, ca):
+    fake(ca=ca)
+    crew = Crew(runner).agent("a")
+    network(crew, "a", INSPECT)
+    r = runner.run(runner.program("crewd"), crew.write())
+    assert r.returncode == 1
+    assert "crew-gateway did not start: " in r.stderr and ("it gives no CA" in r.stderr or "is no certificate" in r.stderr)
 
 
 # --- what it reports ---
