@@ -43,6 +43,7 @@ enum cli_complete {
         CLI_COMPLETE_AGENT,
         CLI_COMPLETE_CREW,
         CLI_COMPLETE_FILTER,
+        CLI_COMPLETE_APPROVAL,
         CLI_COMPLETE_ACTION,  /* read write exec tool send connect http */
         CLI_COMPLETE_COMMAND, /* a program of the host */
 };
@@ -121,5 +122,6 @@ int cli_fail(bool json, int status, const char *code, const char *fmt, ...) __at
 extern const struct cli_verb *const cli_verbs[];
 extern const size_t cli_n_verbs;
 
-extern const struct cli_verb verb_run, verb_up, verb_down, verb_status, verb_logs, verb_kill, verb_exec, verb_sandbox,
-        verb_policy_check, verb_policy_explain, verb_audit_verify, verb_doctor, verb_complete;
+extern const struct cli_verb verb_run, verb_up, verb_down, verb_status, verb_logs, verb_kill, verb_approvals, verb_approve,
+        verb_deny, verb_exec, verb_sandbox, verb_policy_check, verb_policy_reload, verb_policy_explain, verb_audit_verify,
+        verb_doctor, verb_complete;

@@ -207,6 +207,7 @@ int client_refused(const Crew__Refused *r, struct cli_problem *p) {
                 int status;
         } statuses[] = {{"unknown-agent", CLI_ABSENT},
                         {"unknown-task", CLI_ABSENT},
+                        {"unknown-approval", CLI_ABSENT},
                         {"not-running", CLI_ABSENT},
                         {"denied", CLI_REFUSED},
                         {"usage", CLI_USAGE}};

@@ -1,16 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * crewctl __complete: what the shells ask.  From the verb table and the files; no daemon is asked.
+ * crewctl __complete: what the shells ask.  From the verb table and the files; no daemon is asked, except for
+ * what only it knows: the approvals that wait.
  *
  * `crewctl __complete WORD... LAST` prints the candidates for LAST, one a line, as "word<TAB>what it is".  A line
  * ":files" or ":commands" asks the shell for its own.
  */
 #include "cli.h"
 
+#include "approval.h"
 #include "common/record.h"
 #include "common/util.h"
 #include "crews.h"
 #include "supervisor/policy/policy.h"
+#include "text.h"
 
 #include <string.h>
 
@@ -68,6 +71,23 @@ static void offer_crews(const char *last) {
         }
 }
 
+/* Only crewd knows them. */
+static void offer_approvals(const char *last, const char *crew) {
+        struct cli_problem problem = CLI_PROBLEM_NULL;
+        _cleanup_client_ struct client *c = NULL;
+        const Crew__ApprovalList *list = NULL;
+        char place[APPROVAL_PLACE_MAX], what[512];
+
+        if (client_open(crew, &c, &problem) < 0 || approvals_get(c, false, &list, NULL, &problem) < 0)
+                return;
+        for (size_t i = 0; i < list->n_items; i++) {
+                const Crew__Approval *a = list->items[i];
+                snprintf(what, sizeof(what), "%s -> %s", a->agent, approval_place(a->host, a->port, place));
+                _cleanup_free_ char *safe = text_safe_dup(what, strlen(what), true);
+                offer(last, a->id, safe ? safe : "");
+        }
+}
+
 static void offer_kind(enum cli_complete kind, const char *last, const char *crew) {
         switch (kind) {
         case CLI_COMPLETE_NONE:
@@ -83,6 +103,9 @@ static void offer_kind(enum cli_complete kind, const char *last, const char *cre
                 break;
         case CLI_COMPLETE_CREW:
                 offer_crews(last);
+                break;
+        case CLI_COMPLETE_APPROVAL:
+                offer_approvals(last, crew);
                 break;
         case CLI_COMPLETE_FILTER:
                 offer_list(last, record_filters, SIZE_MAX);
