@@ -7,6 +7,7 @@
 
 #include "check.h"
 #include "common/util.h"
+#include "netpolicy_make.h"
 #include "path.h"
 
 #include <errno.h>
@@ -368,6 +369,21 @@ static void check_endpoints(struct crew_check *k) {
         }
 }
 
+/* What the gateway would get must be within its bounds, with all certificates: said now, not when the agent starts. */
+static int check_network(struct crew_check *k, const struct crew_agent *a) {
+        struct crew_err why = CREW_ERR_NULL;
+        int fd = netpolicy_make(a->policy, k->c, 1, &why);
+
+        if (fd >= 0)
+                close(fd);
+        else if (fd == -E2BIG || fd == -EFBIG)
+                policy_report_add(k->d->b.report, false, k->c->path, (int)a->mark.line, (int)a->mark.column, "",
+                                  "agent '%s': %s", a->name, why.msg);
+        else
+                return fd;
+        return 0;
+}
+
 /* --- all of it --- */
 
 /* --- credentials --- */
@@ -472,5 +488,7 @@ int crew_check(struct crew_draft *d, struct crew_err *err) {
                 check_endpoints(&k);
                 check_credentials(&k);
         }
+        for (size_t i = 0; r == 0 && i < k.c->n_agents; i++)
+                r = check_network(&k, &k.c->agents[i]);
         return r < 0 ? crew_fail(err, -r, "%s: out of memory", d->c->path) : 0;
 }

@@ -15,13 +15,13 @@ const struct data_kind data_profiles = {"seccomp profile", "seccomp", ".profile"
 
 /* The directory number i (0: configuration, 1: installation) of that kind; false when there is none. */
 static bool data_dir(const struct data_kind *k, unsigned i, char out[PATH_MAX]) {
-        struct crew_paths *paths = calloc(1, sizeof(*paths));
-        bool found = paths && (i == 0 ? crew_paths_init(paths, NULL) == 0 : crew_data_dir(out, NULL) == 0);
+        struct crew_paths paths;
 
-        if (found && i == 0)
-                memcpy(out, paths->config, PATH_MAX);
-        free(paths);
-        if (!found || strlen(out) + strlen(k->dir) + 2 > PATH_MAX)
+        if (i == 0 ? crew_paths_init(&paths, NULL) < 0 : crew_data_dir(out, NULL) < 0)
+                return false;
+        if (i == 0)
+                memcpy(out, paths.config, PATH_MAX);
+        if (strlen(out) + strlen(k->dir) + 2 > PATH_MAX)
                 return false;
         strcat(strcat(out, "/"), k->dir);
         return true;

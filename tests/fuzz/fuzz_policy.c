@@ -3,6 +3,8 @@
 #include "supervisor/policy/policy.h"
 
 #include "common/err.h"
+#include "common/util.h"
+#include "supervisor/policy/netpolicy_make.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +34,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         int r = policy_load_bytes("fuzz.yaml", (const char *)data, n, NULL, "/usr", &p, &report, &err);
         crew_assert((r == 0) == (p != NULL));
         crew_assert((r == 0) == (report.errors == 0));
-        if (p)
+        if (p) {
                 decide_all(p, data, n);
+                /* What loads is compiled for the gateway, whatever it says. */
+                _cleanup_close_ int fd = netpolicy_make(p, NULL, 1, &err);
+                crew_assert(fd >= 0);
+        }
         policy_image_free(p);
         policy_report_fini(&report);
         return 0;

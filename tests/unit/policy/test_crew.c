@@ -290,6 +290,15 @@ static void bad_values_say_what_was_expected(void **state) {
                  ""},
                 {"crew: x\nendpoints: {\"a.example.com:1\": {connect_to: \"127.0.0.1:1\", ca: no.pem}}\n", 2, 64,
                  "No such file", ""},
+                {"crew: x\nendpoints: {\"a.example.com:1\": {connect_to: \"127.0.0.1:1\", ca: certs}}\n", 2, 64,
+                 "not a regular file", ""},
+                {"crew: x\nendpoints: {\"a.example.com:1\": {connect_to: \"127.0.0.1:1\", ca: certs/none.pem}}\n", 2, 64,
+                 "certs/none.pem holds no certificate in PEM", ""},
+                {"crew: x\nendpoints: {\"a.example.com:1\": {connect_to: \"127.0.0.1:1\", ca: certs/key.pem}}\n", 2, 64,
+                 "certs/key.pem holds a private key: only certificates belong there", ""},
+                {"crew: x\nendpoints: {\"a.example.com:1\": {connect_to: \"127.0.0.1:1\"}, \"A.example.com:1\": "
+                 "{connect_to: \"127.0.0.1:2\"}}\n",
+                 2, 61, "endpoint 'A.example.com:1' is listed twice (first on line 2)", ""},
                 {"crew: x\nendpoints: {\"a.example.com:1\": {}}\n", 2, 13, "missing key 'connect_to' in an endpoint", ""},
         };
 

@@ -35,10 +35,12 @@ static struct scratch s;
 static int setup(void **state) {
         scratch_init(&s);
         scratch_file(&s, "roles/a.yaml", "agent: a\nsandbox:\n  mode: deny-by-default\n  tools: {allowed: [t, u, v]}\n");
+        scratch_file(&s, "ca.pem", "-----BEGIN CERTIFICATE-----\n");
         scratch_file(&s, "any.json",
                      "{\"type\": \"object\", \"properties\": {\"a\": {\"type\": \"string\", \"pattern\": \"^a+$\"}}}");
         scratch_file(&s, "crew.yaml",
-                     "crew: x\npolicies: roles\ntools: {t: {command: [cat], input: any.json}}\nagents: {a: {policy: "
+                     "crew: x\npolicies: roles\nendpoints: {\"a.example.com:443\": {connect_to: \"127.0.0.1:1\", ca: "
+                     "ca.pem}}\ntools: {t: {command: [cat], input: any.json}}\nagents: {a: {policy: "
                      "a.yaml, command: [cat]}}\n"
                      "tasks: {one: {agent: a, input: {k: [1, x]}}, two: {agent: a, context: [one]}}\n");
         return 0;
@@ -49,9 +51,11 @@ static int teardown(void **state) {
 }
 
 static void a_policy_is_whole_or_not_there(void **state) {
-        const char *yaml = role("  filesystem: {read: [\"/usr/share/\"], write: [\"/srv/crew-none/\"]}\n"
-                                "  tools: {allowed: [t, u, v], denied: [\"*\"]}\n"
-                                "  network: {allowed_endpoints: [\"a.example.com:443\"]}\n");
+        const char *yaml = role(
+                "  filesystem: {read: [\"/usr/share/\"], write: [\"/srv/crew-none/\"]}\n"
+                "  tools: {allowed: [t, u, v], denied: [\"*\"]}\n"
+                "  network:\n    presets: [pypi]\n    allowed_endpoints: [\"a.example.com:443\", {host: b.example.com, "
+                "port: 80,\n        methods: [GET], paths: [/a, /b], credential: k}]\n");
         struct loaded whole, l;
         unsigned failed = 0;
 
