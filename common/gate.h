@@ -22,7 +22,7 @@ enum gate_op {
         GATE_ADD = 1, /* fds: the capture listeners tcp4, tcp6, udp4, udp6 of instance .id, then its netpolicy memfd */
         GATE_REMOVE,  /* everything of .id is closed at once; answered by its GATE_CLOSEDs, then GATE_REMOVED */
         GATE_POLICY,  /* fd: a new netpolicy memfd for .id.  All or nothing; answered by GATE_APPLIED or GATE_REJECTED */
-        GATE_ANSWER,  /* to GATE_ASK: .ask, .verdict (GATE_LET or GATE_REFUSE), .scope */
+        GATE_ANSWER,  /* to GATE_ASK of .id: .ask, .verdict (GATE_LET or GATE_REFUSE), .scope, .text: why it is refused */
         /* gateway -> crewd */
         /* Ready for GATE_ADD.  fd, when the crew inspects TLS: a memfd with the crew's CA certificate, PEM.  With .text: it
          * cannot be, why (a credentials file that others may read), and it ends. */
@@ -32,7 +32,8 @@ enum gate_op {
         GATE_CLOSED,  /* .conn: .up .down bytes, .duration_us, .text when it failed (why) */
         GATE_HTTP, /* one request under HTTP rules: .conn .verdict .text "GET /v1/quotes", .status; .count like a denial */
         GATE_ASK,  /* .ask .proto .port .name: a connection that waits for an answer; .count: how many wait for the same */
-        GATE_ASK_GONE, /* .ask: nobody waits any more (expired, the client gave up, or the instance is gone: .text) */
+        GATE_ASK_GONE, /* .ask: nobody waits any more (expired, the client gave up, or the instance is gone: .text); .verdict
+                          GATE_LET: a new policy lists it, and those that waited were let go */
         GATE_APPLIED,  /* .generation, .count: connections closed because it forbids them */
         GATE_REJECTED, /* .generation, .text: the former policy stays */
         GATE_REMOVED,

@@ -7,7 +7,9 @@
 #include "crewd.h"
 #include "events.h"
 #include "gateway_client.h"
+#include "instance.h"
 #include "journal.h"
+#include "reload.h"
 #include "text.h"
 
 #include <assert.h>
@@ -110,11 +112,27 @@ static void end(struct crewd *c, struct ask *k, enum ask_state state, const char
         tell(c, asks_end(c->approvals->asks, k, state, ASK_NO_SCOPE, "", crew_now_ns()));
 }
 
+/* A reload lists it: whoever had it done has approved it. */
+static void end_listed(struct crewd *c, struct ask *k) {
+        struct agent *a = &c->agents[k->agent];
+        const char *by = reload_initiator(c->reload);
+        struct record r;
+
+        begin_record(&r, RECORD_APPROVAL_GRANTED, k);
+        record_str(&r, "scope", ask_scope_names[ASK_ALWAYS]);
+        record_str(&r, "initiator", by);
+        record_str(&r, "reason", "the policy lists it now");
+        journal_write(a, &r, false); /* the decision is on disk: policy.reloaded */
+        tell(c, asks_end(c->approvals->asks, k, ASK_GRANTED, ASK_ALWAYS, by, crew_now_ns()));
+}
+
 void approvals_on_gone(struct crewd *c, struct agent *a, const struct gate_msg *m) {
         struct ask *k = asks_by_number(c->approvals->asks, a->index, a->incarnation, m->ask);
 
         if (!k)
                 return; /* decided: the gateway has let go of it by our word */
+        if (m->verdict == GATE_LET)
+                return end_listed(c, k);
         bool late = crew_now_ns() + 100000000u >= k->expires_ns;
         end(c, k, late ? ASK_EXPIRED : ASK_GONE, late ? "nobody answered in time" : m->text);
 }
@@ -166,7 +184,7 @@ static void refuse_at_once(struct crewd *c, struct agent *a, const struct ask *k
         record_str(&r, "initiator", "crewd");
         record_str(&r, "reason", why);
         journal_observe(a, &r, MAX_OF(k->waiting, 1u), false);
-        gateway_answer(c->gateway, k->number, GATE_REFUSE, GATE_ONCE);
+        gateway_answer(c->gateway, instance_id(k->agent, k->incarnation), k->number, GATE_REFUSE, GATE_ONCE, why);
 }
 
 static uint64_t patience_ns(const struct agent *a) {
@@ -243,30 +261,35 @@ static int record_answer(struct agent *a, const struct ask *k, bool grant, enum 
         return journal_write(a, &r, grant);
 }
 
-static void decide(struct crewd *c, uint64_t client, uint64_t corr, struct ask *k, bool grant, enum ask_scope scope) {
-        struct agent *a = &c->agents[k->agent];
-        const char *by = control_client_name(c->control, client);
+static void send_answered(struct crewd *c, uint64_t client, uint64_t corr, const struct ask *k) {
         Crew__ApprovalAnswered body = CREW__APPROVAL_ANSWERED__INIT;
         Crew__Envelope out = CREW__ENVELOPE__INIT;
         char file[PATH_MAX];
         Crew__Approval pb;
 
-        if (record_answer(a, k, grant, scope, by) < 0)
-                return control_refuse(c->control, client, corr, "failed", "", "the audit stream of %s cannot be written",
-                                      agent_name(a));
-        if (gateway_answer(c->gateway, k->number, grant ? GATE_LET : GATE_REFUSE,
-                           scope == ASK_SESSION ? GATE_SESSION : GATE_ONCE) < 0) {
-                end(c, k, ASK_GONE, "crew-gateway does not take the answer");
-                return control_refuse(c->control, client, corr, "failed", "", "crew-gateway does not take the answer");
-        }
-        const struct ask *ended =
-                asks_end(c->approvals->asks, k, grant ? ASK_GRANTED : ASK_REFUSED, scope, by, crew_now_ns());
-        fill(c, ended, file, &pb);
+        fill(c, k, file, &pb);
         body.approval = &pb;
         out.corr = corr;
         out.body_case = CREW__ENVELOPE__BODY_APPROVAL_ANSWERED;
         out.approval_answered = &body;
         control_send(c->control, client, &out);
+}
+
+static void decide(struct crewd *c, uint64_t client, uint64_t corr, struct ask *k, bool grant, enum ask_scope scope) {
+        struct agent *a = &c->agents[k->agent];
+        const char *by = control_client_name(c->control, client);
+
+        if (record_answer(a, k, grant, scope, by) < 0)
+                return control_refuse(c->control, client, corr, "failed", "", "the audit stream of %s cannot be written",
+                                      agent_name(a));
+        if (gateway_answer(c->gateway, instance_id(k->agent, k->incarnation), k->number, grant ? GATE_LET : GATE_REFUSE,
+                           scope == ASK_SESSION ? GATE_SESSION : GATE_ONCE, "") < 0) {
+                end(c, k, ASK_GONE, "crew-gateway does not take the answer");
+                return control_refuse(c->control, client, corr, "failed", "", "crew-gateway does not take the answer");
+        }
+        const struct ask *ended =
+                asks_end(c->approvals->asks, k, grant ? ASK_GRANTED : ASK_REFUSED, scope, by, crew_now_ns());
+        send_answered(c, client, corr, ended);
         tell(c, ended);
 }
 
@@ -276,8 +299,12 @@ void approvals_answer(struct crewd *c, uint64_t client, const Crew__Envelope *e)
         enum ask_scope scope = scopes[b->scope];
         struct ask *k;
 
-        if (asks_find(c->approvals->asks, b->id, &k) != ASKS_WAITS)
+        if (asks_find(c->approvals->asks, b->id, &k) != ASKS_WAITS) {
+                /* The rule that the client has had loaded has decided it: this is that same answer. */
+                if (k && grant && scope == ASK_ALWAYS && k->state == ASK_GRANTED && k->scope == ASK_ALWAYS)
+                        return send_answered(c, client, e->seq, k);
                 return refuse_unknown(c, client, e, k);
+        }
         if (!grant && scope == ASK_ALWAYS)
                 return control_refuse(c->control, client, e->seq, "bad-request", "",
                                       "a refusal is for once or for the session: what no rule lists is denied anyway");

@@ -102,15 +102,11 @@ static uint32_t count_of(const struct asks *t, uint32_t agent) {
         return n;
 }
 
-static uint32_t add_up(uint32_t a, uint32_t b) {
-        return a > UINT32_MAX - b ? UINT32_MAX : a + b;
-}
-
 enum asks_added asks_add(struct asks *t, const struct ask *want, uint64_t now_ns, struct ask **out) {
         struct ask *old = asks_by_number(t, want->agent, want->incarnation, want->number), *ignored;
 
         if (old) {
-                old->waiting = add_up(old->waiting, want->waiting);
+                old->waiting = want->waiting;
                 *out = old;
                 return ASKS_MORE;
         }

@@ -40,7 +40,7 @@ struct asks *asks_free(struct asks *t);
 
 enum asks_added {
         ASKS_NEW,
-        ASKS_MORE, /* the same number: more connections wait for it */
+        ASKS_MORE, /* the same number: as many wait for it now */
         ASKS_FULL, /* the agent has as many as it may, or out of memory */
 };
 /* want: agent, incarnation, number, host, port, waiting, expires_ns.  *out: the one in the table, unless full. */

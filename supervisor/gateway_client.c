@@ -143,9 +143,11 @@ static void on_ask(struct gateway *g, const struct gate_msg *m) {
                 approvals_on_gone(g->crewd, a, m);
 }
 
-int gateway_answer(struct gateway *g, uint32_t ask, enum gate_verdict verdict, enum gate_scope scope) {
-        const struct gate_msg m = {.op = GATE_ANSWER, .ask = ask, .verdict = verdict, .scope = scope};
+int gateway_answer(struct gateway *g, uint32_t id, uint32_t ask, enum gate_verdict verdict, enum gate_scope scope,
+                   const char *why) {
+        struct gate_msg m = {.op = GATE_ANSWER, .id = id, .ask = ask, .verdict = verdict, .scope = scope};
 
+        text_copy(m.text, sizeof(m.text), why, SIZE_MAX);
         return g && g->up ? channel_send(g->channel, &m, NULL, 0) : -EPIPE;
 }
 
@@ -168,9 +170,12 @@ static void add_all(struct gateway *g) {
 
                 if (s->listed && r == 0)
                         r = add(g, s);
-                if (r < 0)
+                if (r < 0) {
+                        crewd_log(g->crewd, "crew-gateway cannot have the listeners of agent %s: %s",
+                                  agent_name(&g->crewd->agents[i]), strerror(-r));
                         journal_evidence_lost(&g->crewd->agents[i], "gateway", 0,
                                               "the new crew-gateway does not have its listeners");
+                }
                 if (s->listed && g->restarts > 0)
                         journal_gateway_restarted(&g->crewd->agents[i], g->cause, g->failures, crew_now_ns() - g->down_ns);
         }

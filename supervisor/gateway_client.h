@@ -62,5 +62,7 @@ typedef void (*gateway_policy_cb)(struct crewd *c, uint32_t id, const struct gat
  */
 int gateway_policy(struct gateway *g, uint32_t id, int memfd, uint32_t generation, gateway_policy_cb cb, void *user);
 
-/* GATE_ANSWER to a pending ask: verdict GATE_LET or GATE_REFUSE, scope GATE_ONCE or GATE_SESSION.  -EPIPE: no gateway. */
-int gateway_answer(struct gateway *g, uint32_t ask, enum gate_verdict verdict, enum gate_scope scope);
+/* GATE_ANSWER to a pending ask of instance id: verdict GATE_LET or GATE_REFUSE, scope GATE_ONCE or GATE_SESSION; why: for
+ * the record of a refusal, "" when an operator said so.  -EPIPE: no gateway. */
+int gateway_answer(struct gateway *g, uint32_t id, uint32_t ask, enum gate_verdict verdict, enum gate_scope scope,
+                   const char *why);

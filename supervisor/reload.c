@@ -51,7 +51,9 @@ static void clear(struct reload *r) {
         free(r->agents);
         r->fresh = crew_file_free(r->fresh);
         policy_report_fini(&r->report);
-        *r = (struct reload){.crewd = r->crewd, .inspects = r->inspects};
+        struct reload none = {.crewd = r->crewd, .inspects = r->inspects};
+        memcpy(none.by, r->by, sizeof(none.by));
+        *r = none;
 }
 
 struct reload *reload_free(struct reload *r) {
@@ -59,6 +61,10 @@ struct reload *reload_free(struct reload *r) {
                 clear(r);
         free(r);
         return NULL;
+}
+
+const char *reload_initiator(const struct reload *r) {
+        return r->by[0] ? r->by : "crewd";
 }
 
 /* --- what differs --- */
