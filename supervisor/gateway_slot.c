@@ -33,6 +33,9 @@ int gateway_slot_take(struct gateway_slot *s, const int fds[GATE_LISTENERS]) {
                         crew_close(&s->fds[--i]);
                 return r;
         }
+        /* Inherited by the connections it takes, whose remains (TIME_WAIT) would else keep it from listening again. */
+        for (size_t i = 0; i < TCP_LISTENERS; i++)
+                setsockopt(s->fds[i], SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
         s->listed = true;
         return 0;
 }

@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """crewd's side of egress: what the gateway is given, what of its reports is on record, and what happens when it dies."""
 
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -251,6 +256,126 @@ def test_the_last_reports_of_an_instance_are_waited_for_at_the_end(runner, fake)
     with crew.start():
         eventually(lambda: len([m for m in f.heard() if m.get("op") == fg.ADD]) == 2)
     assert len(crew.records("a", "network.closed")) == 1
+
+
+# --- with the real one ---
+
+@contextlib.contextmanager
+def server(greeting=b"", answer=b"pong\n"):
+    """A TCP server on this host's loopback: greets, reads one line, answers, closes.  Gives its port and its peers."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+    peers = []
+
+    def serve(conn):
+        with contextlib.suppress(OSError), conn:
+            conn.sendall(greeting)
+            if conn.recv(4096):
+                conn.sendall(answer)
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                conn, peer = listener.accept()
+                peers.append(peer)
+                threading.Thread(target=serve, args=(conn,), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1], peers
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(5)
+
+
+TALK = """
+import socket
+try:
+    with socket.create_connection(({host!r}, {port}), timeout=8) as s:
+        s.sendall(b"ping\\n")
+        got = b""
+        while chunk := s.recv(4096):
+            got += chunk
+    out(["ok", got.decode()])
+except OSError as e:
+    out([type(e).__name__, str(e)])
+"""
+
+
+def talk(client, agent, host, port):
+    return client.submit(agent=agent, description=TALK.format(host=host, port=port)).result(30)
+
+
+def listed_crew(runner, port, endpoints='["api.test:7000"]', extra=""):
+    crew = Crew(runner).agent("a").agent("b")
+    network(crew, "a", f"{{allowed_endpoints: {endpoints}}}")
+    crew.extra = f'endpoints: {{"api.test:7000": {{connect_to: "127.0.0.1:{port}"}}}}\n' + extra
+    return crew
+
+
+def test_a_listed_endpoint_is_reached_and_every_step_is_on_record(runner):
+    with server(greeting=b"hello ") as (port, peers):
+        crew = listed_crew(runner, port)
+        with crew.start() as running:
+            client = running.client()
+            assert talk(client, "a", "api.test", 7000) == ["ok", "hello pong\n"]
+            assert talk(client, "b", "api.test", 7000)[0] == "gaierror"
+            assert talk(client, "a", "api.test", 7001)[0] in ("ConnectionResetError", "ConnectionRefusedError")
+            assert talk(client, "a", "other.test", 7000)[0] == "gaierror"
+            eventually(lambda: crew.records("a", "network.closed"))
+            eventually(lambda: len(crew.records("a", "network.denied")) >= 2)
+            status = {s.name: s.denied for s in client.status().agents}
+            text = runner.crewctl("logs", "--agent", "a", "--filter", "network").stdout
+        assert len(peers) == 1
+    allowed = crew.records("a", "network.allowed")
+    assert [(r["host"], r["port"], r["peer"], r["src"]) for r in allowed] == [
+        ("api.test", 7000, f"127.0.0.1:{port}", "gateway")]
+    assert allowed[0]["rule"].startswith(str(crew.top / "a.yaml") + ":") or "a.yaml:" in allowed[0]["rule"]
+    closed = crew.records("a", "network.closed")
+    assert [(r["conn"], r["bytes_out"], r["bytes_in"]) for r in closed] == [(allowed[0]["conn"], 5, 11)]
+    assert allowed[0]["seq"] < closed[0]["seq"]
+    denied = {(r["host"], r.get("port"), r["reason"]) for r in crew.records("a", "network.denied")}
+    assert ("api.test", 7001, "not in allowed_endpoints") in denied
+    assert ("other.test", None, "not in allowed_endpoints") in denied
+    assert status["a"] >= 2 and status["b"] >= 1
+    lines = [line.split("] ", 1)[1] for line in text.splitlines()]
+    assert "NETWORK: ALLOWED -> api.test:7000" in lines
+    assert any(re.fullmatch(r"NETWORK: CLOSED -> api\.test:7000 \(5 B out, 11 B in, \d+ ms\)", line) for line in lines)
+    assert any(line.startswith("NETWORK: DENIED -> api.test:7001 (not in allowed_endpoints") for line in lines)
+
+
+def test_after_a_restart_the_same_agent_reaches_its_endpoint_again(runner):
+    with server() as (port, peers):
+        crew = listed_crew(runner, port)
+        with crew.start() as running:
+            client = running.client()
+            assert talk(client, "a", "api.test", 7000)[0] == "ok"
+            os.kill(gateway_of(running), signal.SIGKILL)
+            eventually(lambda: crew.records("a", "gateway.restarted"))
+            assert talk(client, "a", "api.test", 7000)[0] == "ok"
+        assert len(peers) == 2
+    assert len(crew.records("a", "network.allowed")) == 2
+
+
+def test_a_connection_that_lives_when_the_gateway_dies_is_reset(runner):
+    with server(greeting=b"hello") as (port, peers):
+        crew = listed_crew(runner, port)
+        code = """
+import socket
+s = socket.create_connection(("api.test", 7000), timeout=8)
+s.recv(5)
+open("/tmp/up", "w").close()
+try: out(repr(s.recv(5)))
+except OSError as e: out(type(e).__name__)
+"""
+        with crew.start() as running:
+            client = running.client()
+            job = client.submit(agent="a", description=code)
+            eventually(lambda: peers)
+            eventually(lambda: crew.records("a", "network.allowed") or time.sleep(0.3) or True)
+            os.kill(gateway_of(running), signal.SIGKILL)
+            assert job.result(10) in ("ConnectionResetError", "b''")
 
 
 # --- when it dies ---

@@ -48,6 +48,12 @@ static void a_shut_listener_refuses_resets_who_waits_and_listens_again_on_its_po
         assert_int_equal(gateway_slot_take(&s, fds), 0);
         for (size_t i = 0; i < GATE_LISTENERS; i++)
                 close(fds[i]);
+        /* One that was served, and whose server end is in TIME_WAIT. */
+        int served = dial(&at), server = accept(s.fds[0], NULL, NULL);
+        assert_true(served >= 0 && server >= 0);
+        close(server);
+        assert_int_equal(recv(served, &byte, 1, 0), 0);
+        close(served);
         int waiting = dial(&at);
         assert_true(waiting >= 0);
         gateway_slot_shut(&s);
