@@ -161,9 +161,139 @@ def test_explain_refuses_what_it_cannot_judge(ctl, crew):
     r = explain(ctl, crew, "raed", "/x")
     assert r.returncode == 2
     assert r.stderr == ("crewctl: unknown action 'raed'\n"
-                        "  actions: read, write, exec, tool, send, connect   (did you mean read?)\n")
+                        "  actions: read, write, exec, tool, send, connect, http, network   (did you mean read?)\n")
     r = explain(ctl, crew, "read", "data/x")
     assert (r.returncode, r.stderr) == (2, "crewctl: 'data/x' is not an absolute path\n")
     r = ctl.crewctl("policy", "explain", "--agent", "raeder", "--crew", crew / "crew.yaml", "read", "/x")
     assert r.returncode == 3
     assert r.stderr == "crewctl: no agent 'raeder' in crew pair\n  agents: reader, writer   (did you mean reader?)\n"
+
+
+NET = """\
+agent: "net"
+sandbox:
+  mode: deny-by-default
+  network:
+    allowed_endpoints:
+      - "plain.example.com:443"
+      - {host: api.example.com, port: 443, tls: inspect, methods: [GET], paths: ["/v1/**"], credential: market-key}
+      - {host: api.example.com, port: 443, tls: inspect, methods: [POST], paths: [/v1/chat]}
+      - {host: old.example.com, port: 80, paths: ["/a/*"], enforcement: audit}
+      - {host: github.com, port: 443, tls: inspect, methods: [GET]}
+    presets: [pypi, github]
+"""
+
+
+@pytest.fixture
+def net(ctl):
+    return ctl.tree({"net.yaml": NET})
+
+
+def explain_net(ctl, net, *words):
+    return ctl.crewctl("policy", "explain", "--policy", "net.yaml", *words, cwd=net)
+
+
+@pytest.mark.parametrize("request_,status,first,line", [
+    ("GET https://api.example.com/v1/quotes?x=1", 0, "allowed by network.allowed_endpoints", "net.yaml:7  with credential market-key"),
+    ("POST https://api.example.com/v1/chat", 0, "allowed by network.allowed_endpoints", "net.yaml:8  network.allowed_endpoints"),
+    ("POST https://api.example.com/v1/quotes", 4, "denied: method POST is not in methods", "net.yaml:7  network.allowed_endpoints"),
+    ("GET https://api.example.com/admin", 4, "denied: path /admin is not in paths", "net.yaml:7  network.allowed_endpoints"),
+    ("GET http://old.example.com/b", 0, "allowed: path /b is not in paths, but 'enforcement: audit' lets it through",
+     "net.yaml:9  network.allowed_endpoints"),
+    ("GET https://old.example.com:80/a/b", 4, "denied: TLS on an endpoint that must be plain HTTP", "net.yaml:9  network.allowed_endpoints"),
+    ("PUT https://plain.example.com/", 0, "allowed by network.allowed_endpoints",
+     "net.yaml:6  any request: the endpoint has no rules about requests"),
+    ("GET https://evil.example.com/", 4, "denied: no rule allows it", "net.yaml:5  network.allowed_endpoints lists only "
+     "plain.example.com:443, api.example.com:443, old.example.com:80, github.com:443, preset pypi, preset github"),
+    ("GET https://api.example.com/v1/../admin", 4, "denied: write the path decoded, without '//', '.' and '..'", None),
+    ("GET https://api.example.com/v1/%2e%2e/admin", 4, "denied: write the path decoded, without '//', '.' and '..'", None),
+    ("GET", 4, 'denied: a request is written "GET https://host/path"', None),
+    ("GET ftp://api.example.com/", 4, 'denied: a request is written "GET https://host/path"', None),
+    ("GET https://user@api.example.com/", 4, 'denied: a request is written "GET https://host/path"', None),
+])
+def test_explain_decides_requests(ctl, net, request_, status, first, line):
+    r = explain_net(ctl, net, "http", request_)
+    assert r.returncode == status, r.stdout + r.stderr
+    lines = r.stdout.splitlines()
+    assert lines[0] == first
+    if line:
+        assert lines[1] == "  " + line
+    if " " in request_:
+        assert explain_net(ctl, net, "http", *request_.split(" ")).stdout == r.stdout
+
+
+def test_explain_names_the_preset(ctl, net):
+    r = explain_net(ctl, net, "connect", "pypi.org:443")
+    assert r.returncode == 0
+    lines = r.stdout.splitlines()
+    assert lines[0] == "allowed by network.presets"
+    rule, _, detail = lines[1].strip().partition("  ")
+    assert detail == "preset pypi, listed in net.yaml:11"
+    assert rule.rpartition(":")[0].endswith("/policies/presets/pypi.yaml")
+    # what the policy lists itself is not the preset's
+    assert explain_net(ctl, net, "connect", "github.com:443").stdout.startswith("allowed by network.allowed_endpoints\n  net.yaml:10")
+
+
+def test_explain_lists_all_that_can_be_reached(ctl, net):
+    said = json.loads(explain_net(ctl, net, "network", "--json").stdout)
+    assert (said["agent"], said["others"]) == ("net", "deny")
+    by_name = {}
+    for e in said["endpoints"]:
+        by_name.setdefault(f"{e['host']}:{e['port']}", []).append(e)
+    assert [e["methods"] for e in by_name["api.example.com:443"]] == [["GET"], ["POST"]]
+    assert by_name["api.example.com:443"][0]["credential"] == "market-key"
+    assert by_name["old.example.com:80"][0]["enforcement"] == "audit"
+    assert "preset" not in by_name["github.com:443"][0] and len(by_name["github.com:443"]) == 1
+    assert by_name["files.pythonhosted.org:443"][0]["preset"] == "pypi"
+    text = explain_net(ctl, net, "network")
+    assert text.returncode == 0
+    lines = text.stdout.splitlines()
+    assert len(lines) == len(said["endpoints"]) + 1
+    assert lines[1].split() == ["api.example.com:443", "GET", "/v1/**", "inspected", "credential", "market-key", "net.yaml:7"]
+    assert lines[-1] == "all others are denied"
+
+
+def test_explain_says_who_is_asked(ctl):
+    top = ctl.tree({"ask.yaml": "agent: a\nsandbox:\n  mode: deny-by-default\n  network: {on_unlisted: ask, ask_timeout: 5s}\n"})
+    r = ctl.crewctl("policy", "explain", "--policy", "ask.yaml", "connect", "x.example.com:443", cwd=top)
+    assert r.returncode == 4
+    assert "held until the operator answers (network.on_unlisted: ask)" in r.stdout
+    r = ctl.crewctl("policy", "explain", "--policy", "ask.yaml", "network", cwd=top)
+    assert r.stdout == ("no endpoint is allowed\n"
+                        "all others are held for the operator, 5 s at most (on_unlisted: ask)\n")
+
+
+def test_presets_are_listed_and_shown(ctl, crew_home):
+    r = ctl.crewctl("policy", "explain", "--presets")
+    assert r.returncode == 0
+    names = [line.split()[0] for line in r.stdout.splitlines()]
+    assert names == sorted(names) and {"pypi", "npm", "github", "slack", "telegram", "openai", "anthropic", "nvidia"} <= set(names)
+    r = ctl.crewctl("policy", "explain", "--presets", "pypi", "npm")
+    assert r.returncode == 0
+    assert r.stdout.startswith("pypi   Python packages")
+    assert "  pypi.org:443" in r.stdout and "  registry.npmjs.org:443" in r.stdout
+    said = json.loads(ctl.crewctl("policy", "explain", "--presets", "--json", "pypi").stdout)
+    assert [e["host"] for e in said["presets"][0]["endpoints"]] == ["pypi.org", "files.pythonhosted.org"]
+    r = ctl.crewctl("policy", "explain", "--presets", "pipy")
+    assert (r.returncode, r.stderr) == (3, "crewctl: there is no preset 'pipy'\n  did you mean pypi?\n")
+    r = ctl.crewctl("policy", "explain", "--presets", "--agent", "x")
+    assert (r.returncode, r.stderr) == (2, "crewctl: --presets stands alone, with the names of presets\n")
+
+
+def test_check_shows_what_is_let_through(ctl):
+    top = ctl.tree({"audit.yaml": "agent: a\nsandbox:\n  mode: deny-by-default\n  network: {enforcement: audit}\n"})
+    r = ctl.crewctl("policy", "check", "audit.yaml", cwd=top)
+    assert r.returncode == 0
+    assert ("audit.yaml:4:26: warning: 'enforcement: audit': connections that are not listed are recorded and let through\n"
+            in r.stdout)
+    assert ctl.crewctl("policy", "check", "--strict", "audit.yaml", cwd=top).returncode == 2
+
+
+def test_check_says_what_to_do_about_https(ctl):
+    top = ctl.tree({"x.yaml": "agent: a\nsandbox:\n  mode: deny-by-default\n  network:\n    allowed_endpoints:\n"
+                              "      - {host: api.example.com, port: 443, methods: [GET]}\n"})
+    r = ctl.crewctl("policy", "check", "x.yaml", cwd=top)
+    assert r.returncode == 2
+    assert r.stdout.splitlines()[0] == ("x.yaml:6:53: 'methods' cannot be enforced on port 443 without 'tls: inspect': "
+                                        "requests are inside TLS")
+    assert r.stdout.splitlines()[2].endswith("add 'tls: inspect', or leave the key out")
