@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Accepts what a jail dials, reads the destination the kernel kept (SO_ORIGINAL_DST), reports it and resets the
- * connection at once, so that an agent sees a refusal and not a time-out.  DNS questions get REFUSED.
+ * Accepts what a jail dials and reads the destination that the kernel kept (SO_ORIGINAL_DST); answers what it asks a name
+ * server.  Out of descriptors it stops accepting for a while: the jail's dials wait in the backlog, the loop does not spin.
  */
 #include "capture.h"
 
+#include "addr.h"
+#include "conn.h"
 #include "dns.h"
 
 #include "common/util.h"
 
-#include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netfilter_ipv4.h>
@@ -18,183 +20,220 @@
 #include <sys/socket.h>
 
 #define BUDGET 64 /* connections or datagrams a wake-up, so that one jail cannot starve the others */
+#define PAUSE_MS 100
 #ifndef IP6T_SO_ORIGINAL_DST
 #define IP6T_SO_ORIGINAL_DST 80 /* linux/netfilter_ipv6/ip6_tables.h, which does not compile beside netinet/in.h */
 #endif
 
-struct capture_handle {
+enum { TCP4, TCP6, UDP4, UDP6, SOCKET_N };
+static_assert(SOCKET_N == GATE_LISTENERS, "the listeners of GATE_ADD");
+
+struct handle {
         struct capture *capture;
         uv_poll_t poll;
         int fd;
-        bool open;
+        bool open, paused;
 };
 
 struct capture {
-        uint32_t id;
-        struct report *report;
-        struct capture_handle handles[CAPTURE_SOCKET_N];
+        struct agent *agent;
+        struct handle handles[SOCKET_N];
+        struct hub_deadline resume;
         unsigned n_open;
         bool closing;
 };
 
 static void on_handle_closed(uv_handle_t *h) {
-        struct capture_handle *x = h->data;
+        struct handle *x = h->data;
         struct capture *c = x->capture;
+        struct agent *a = c->agent;
 
         crew_close(&x->fd);
-        if (--c->n_open == 0)
-                free(c);
+        if (--c->n_open > 0)
+                return;
+        free(c);
+        agent_unref(a);
 }
 
 void capture_close(struct capture *c) {
         if (!c || c->closing)
                 return;
         c->closing = true;
-        for (size_t i = 0; i < CAPTURE_SOCKET_N; i++) {
-                if (c->handles[i].open)
-                        uv_close((uv_handle_t *)&c->handles[i].poll, on_handle_closed);
+        hub_deadline_clear(&c->resume);
+        for (size_t i = 0; i < SOCKET_N; i++) {
+                struct handle *x = &c->handles[i];
+                if (!x->open)
+                        continue;
+                /* Not one more connection is taken from here on, whenever the handle is closed: the kernel resets those
+                 * in the backlog, and refuses new ones. */
+                if (i <= TCP6)
+                        shutdown(x->fd, SHUT_RD);
+                uv_close((uv_handle_t *)&x->poll, on_handle_closed);
         }
 }
 
-uint32_t capture_id(const struct capture *c) {
-        return c->id;
-}
+/* --- TCP --- */
 
 /* Where the peer wanted to go; the socket's own address when the kernel has no translation (a dial to 127.0.0.1:1). */
-static void original_destination(int fd, char name[GATE_NAME_MAX], uint32_t *port) {
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-        socklen_t n = sizeof(v4);
+static void original_destination(int fd, struct sockaddr_storage *to) {
+        socklen_t n = sizeof(struct sockaddr_in);
 
-        snprintf(name, GATE_NAME_MAX, "unknown");
-        *port = 0;
-        if (getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, &v4, &n) == 0 && n == sizeof(v4)) {
-                inet_ntop(AF_INET, &v4.sin_addr, name, GATE_NAME_MAX);
-                *port = ntohs(v4.sin_port);
+        memset(to, 0, sizeof(*to));
+        if (getsockopt(fd, SOL_IP, SO_ORIGINAL_DST, to, &n) == 0 && to->ss_family == AF_INET)
                 return;
+        n = sizeof(struct sockaddr_in6);
+        if (getsockopt(fd, SOL_IPV6, IP6T_SO_ORIGINAL_DST, to, &n) == 0 && to->ss_family == AF_INET6)
+                return addr_unmap(to);
+        n = sizeof(*to);
+        if (getsockname(fd, (struct sockaddr *)to, &n) < 0 || (to->ss_family != AF_INET && to->ss_family != AF_INET6)) {
+                memset(to, 0, sizeof(*to));
+                to->ss_family = AF_INET; /* 0.0.0.0:0, which no policy lists */
         }
-        n = sizeof(v6);
-        if (getsockopt(fd, SOL_IPV6, IP6T_SO_ORIGINAL_DST, &v6, &n) == 0 && n == sizeof(v6)) {
-                inet_ntop(AF_INET6, &v6.sin6_addr, name, GATE_NAME_MAX);
-                *port = ntohs(v6.sin6_port);
-                return;
-        }
-        n = sizeof(v6);
-        if (getsockname(fd, (struct sockaddr *)&v6, &n) < 0)
-                return;
-        if (v6.sin6_family == AF_INET6) {
-                inet_ntop(AF_INET6, &v6.sin6_addr, name, GATE_NAME_MAX);
-                *port = ntohs(v6.sin6_port);
-        } else if (v6.sin6_family == AF_INET) {
-                memcpy(&v4, &v6, sizeof(v4));
-                inet_ntop(AF_INET, &v4.sin_addr, name, GATE_NAME_MAX);
-                *port = ntohs(v4.sin_port);
+        addr_unmap(to);
+}
+
+static void on_tcp(uv_poll_t *p, int status, int events);
+static void on_udp(uv_poll_t *p, int status, int events);
+
+static void on_resume(struct hub_deadline *d) {
+        struct capture *c = (struct capture *)((char *)d - offsetof(struct capture, resume));
+
+        for (size_t i = 0; i <= TCP6; i++) {
+                struct handle *x = &c->handles[i];
+                if (x->paused && uv_poll_start(&x->poll, UV_READABLE, on_tcp) == 0)
+                        x->paused = false;
         }
 }
 
-static void reset(int fd) {
-        const struct linger now = {.l_onoff = 1, .l_linger = 0};
+static void pause_accepting(struct handle *x) {
+        x->paused = true;
+        uv_poll_stop(&x->poll);
+        hub_deadline_set(x->capture->agent->hub, &x->capture->resume, PAUSE_MS);
+}
 
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-        close(fd);
+static bool exhausted(int error) {
+        return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
 static void on_tcp(uv_poll_t *p, int status, int events) {
-        struct capture_handle *x = p->data;
-        struct capture *c = x->capture;
+        struct handle *x = p->data;
 
-        if (c->closing || status < 0)
-                return;
-        for (int i = 0; i < BUDGET; i++) {
-                char name[GATE_NAME_MAX];
-                uint32_t port;
+        for (int i = 0; i < BUDGET && !x->capture->closing; i++) {
+                struct sockaddr_storage to;
                 int fd = accept4(x->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
                 if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
                         return;
+                if (fd < 0 && exhausted(errno))
+                        return pause_accepting(x);
                 if (fd < 0)
                         continue; /* ECONNABORTED and the like: the next one */
-                original_destination(fd, name, &port);
-                reset(fd);
-                if (report_denied(c->report, c->id, GATE_TCP, port, name) < 0)
-                        uv_stop(p->loop);
+                original_destination(fd, &to);
+                conn_start(x->capture->agent, fd, (const struct sockaddr *)&to);
         }
 }
 
-static void answer_dns(struct capture_handle *x, const uint8_t *msg, size_t n, const struct sockaddr *peer, socklen_t len) {
-        struct capture *c = x->capture;
-        uint8_t out[DNS_MESSAGE_MAX];
-        struct dns_question q;
-        enum dns_parse what = dns_parse_query(msg, n, &q);
+/* --- DNS --- */
 
-        if (what == DNS_IGNORE)
-                return;
-        size_t k = dns_answer_error(msg, &q, what == DNS_OK ? DNS_RCODE_REFUSED : DNS_RCODE_FORMERR, out);
-        /* A full socket buffer drops the answer, as any resolver would; the report does not depend on it. */
-        sendto(x->fd, out, k, MSG_DONTWAIT | MSG_NOSIGNAL, peer, len);
-        if (report_denied(c->report, c->id, GATE_DNS, 0, what == DNS_OK ? q.name : "(malformed query)") < 0)
-                uv_stop(x->poll.loop);
+/* Is there an address for this name?  Reports it when there is none. */
+static bool name_address(struct agent *a, const struct dns_question *q, struct in_addr *out) {
+        char canonical[NETPOLICY_NAME_MAX];
+        const uint32_t all = NETPOLICY_ASK | NETPOLICY_AUDIT_ALL;
+        const char *why = "not in allowed_endpoints";
+
+        netpolicy_canonical(q->name, canonical);
+        if (q->class_ == DNS_CLASS_IN && a->policy && canonical[0] &&
+            (a->policy->flags & all || netpolicy_knows_name(a->policy, canonical))) {
+                if (names_address(a->names, canonical, out) == 0)
+                        return true;
+                why = "too many names";
+        }
+        agent_denied(a, GATE_DNS, q->name, 0, GATE_REFUSE, why);
+        return false;
+}
+
+static size_t answer(struct agent *a, const uint8_t *msg, size_t n, uint8_t out[DNS_MESSAGE_MAX]) {
+        struct dns_question q;
+        struct in_addr addr;
+
+        switch (dns_parse_query(msg, n, &q)) {
+        case DNS_IGNORE:
+                return 0;
+        case DNS_FORMAT_ERROR:
+                agent_denied(a, GATE_DNS, "(malformed query)", 0, GATE_REFUSE, "not a plain question");
+                return dns_answer_error(msg, &q, DNS_RCODE_FORMERR, out);
+        case DNS_OK:
+                break;
+        }
+        if (bucket_level(&a->dns, crew_now_ns()) == 0) {
+                agent_denied(a, GATE_DNS, q.name, 0, GATE_REFUSE, "limits.dns");
+                return dns_answer_error(msg, &q, DNS_RCODE_REFUSED, out);
+        }
+        bucket_take(&a->dns, 1);
+        if (!name_address(a, &q, &addr))
+                return dns_answer_error(msg, &q, DNS_RCODE_REFUSED, out);
+        if (q.type != DNS_TYPE_A && q.type != DNS_TYPE_ANY)
+                return dns_answer_error(msg, &q, DNS_RCODE_OK, out); /* no record of that type */
+        return dns_answer_a(msg, &q, &addr, out);
 }
 
 static void on_udp(uv_poll_t *p, int status, int events) {
-        struct capture_handle *x = p->data;
+        struct handle *x = p->data;
 
-        if (x->capture->closing || status < 0)
-                return;
-        for (int i = 0; i < BUDGET; i++) {
-                uint8_t msg[DNS_MESSAGE_MAX + 1]; /* one more shows that it is too long */
+        for (int i = 0; i < BUDGET && !x->capture->closing; i++) {
+                uint8_t msg[DNS_MESSAGE_MAX + 1], out[DNS_MESSAGE_MAX]; /* one more shows that it is too long */
                 struct sockaddr_storage peer;
                 socklen_t len = sizeof(peer);
                 ssize_t n = recvfrom(x->fd, msg, sizeof(msg), MSG_DONTWAIT, (struct sockaddr *)&peer, &len);
                 if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
                         return;
-                if (n >= 0)
-                        answer_dns(x, msg, (size_t)n, (struct sockaddr *)&peer, len);
+                if (n < 0)
+                        continue;
+                size_t k = answer(x->capture->agent, msg, (size_t)n, out);
+                /* A full socket buffer drops the answer, as any resolver would; the report does not depend on it. */
+                if (k > 0)
+                        sendto(x->fd, out, k, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&peer, len);
         }
 }
 
-static int open_handle(uv_loop_t *loop, struct capture *c, size_t i, struct crew_err *err) {
-        struct capture_handle *x = &c->handles[i];
+/* --- life --- */
+
+static int open_handle(uv_loop_t *loop, struct capture *c, size_t i, int *fd, struct crew_err *err) {
+        struct handle *x = &c->handles[i];
         int r;
 
-        if (fcntl(x->fd, F_SETFL, O_NONBLOCK) < 0)
-                return crew_fail_errno(err, "cannot make listener %zu non-blocking", i);
-        if ((r = uv_poll_init(loop, &x->poll, x->fd)) < 0)
+        if ((r = uv_poll_init(loop, &x->poll, *fd)) < 0)
                 return crew_fail(err, -r, "cannot watch listener %zu: %s", i, uv_strerror(r));
         x->poll.data = x;
+        x->fd = crew_steal_fd(fd);
         x->open = true;
         c->n_open++;
-        if ((r = uv_poll_start(&x->poll, UV_READABLE, i <= CAPTURE_TCP6 ? on_tcp : on_udp)) < 0)
+        if ((r = uv_poll_start(&x->poll, UV_READABLE, i <= TCP6 ? on_tcp : on_udp)) < 0)
                 return crew_fail(err, -r, "cannot watch listener %zu: %s", i, uv_strerror(r));
         return 0;
 }
 
-int capture_open(uv_loop_t *loop, struct report *report, uint32_t id, const int fds[CAPTURE_SOCKET_N], struct capture **out,
-                 struct crew_err *err) {
+int capture_open(uv_loop_t *loop, struct agent *a, int *fds, struct capture **out, struct crew_err *err) {
         struct capture *c = calloc(1, sizeof(*c));
         int r = 0;
 
-        for (size_t i = 0; c && i < CAPTURE_SOCKET_N; i++)
-                c->handles[i] = (struct capture_handle){.capture = c, .fd = fds[i]};
-        if (!c) {
-                for (size_t i = 0; i < CAPTURE_SOCKET_N; i++)
-                        close(fds[i]);
-                return crew_fail(err, ENOMEM, "out of memory for the listeners of instance %u", id);
-        }
-        c->id = id;
-        c->report = report;
-        for (size_t i = 0; i < CAPTURE_SOCKET_N && r == 0; i++)
-                r = open_handle(loop, c, i, err);
+        if (!c)
+                return crew_fail(err, ENOMEM, "out of memory for the listeners of instance %u", a->id);
+        c->agent = a;
+        c->resume.on_deadline = on_resume;
+        agent_ref(a);
+        for (size_t i = 0; i < SOCKET_N; i++)
+                c->handles[i] = (struct handle){.capture = c, .fd = -1};
+        for (size_t i = 0; i < SOCKET_N && r == 0; i++)
+                r = open_handle(loop, c, i, &fds[i], err);
         if (r == 0) {
                 *out = c;
                 return 0;
         }
-        for (size_t i = 0; i < CAPTURE_SOCKET_N; i++) {
-                if (!c->handles[i].open)
-                        crew_close(&c->handles[i].fd);
-        }
-        if (c->n_open)
+        if (c->n_open) {
                 capture_close(c);
-        else
-                free(c);
+                return r;
+        }
+        free(c);
+        agent_unref(a);
         return r;
 }

@@ -36,8 +36,9 @@ void conn_start(struct agent *a, int fd, const struct sockaddr *to);
 void conn_abort(struct conn *c, const char *why);
 /* Held: the answer is there, or nobody gives one. */
 void conn_answered(struct conn *c, bool let, const char *why);
-/* The agent has a new policy.  False: that forbids this connection, the caller aborts it. */
-bool conn_still_allowed(struct conn *c);
+/* The agent has a new policy, the former is not unmapped yet.  False: the new one forbids this connection, the caller
+ * aborts it. */
+bool conn_still_allowed(struct conn *c, const struct netpolicy_head *former);
 
 /* --- the seam: who speaks for a connection under HTTP rules --- */
 

@@ -1,2 +1,83 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What all connections share: one edge-triggered epoll set of their sockets (a socket is registered once and never
+ * changed), work that is to go on after others had their turn, deadlines, retirement, the pool of pipes, the reports.
+ *
+ * One loop thread.  Whatever a callback ends is retired, not freed: it is freed when no event that was already fetched
+ * can name it any more.
+ */
 #pragma once
+
+#include "report.h"
+
+#include "common/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct hub;
+struct resolver;
+
+struct hub_source {
+        void (*on_event)(struct hub_source *s, uint32_t epoll_events);
+        bool dead; /* events that were fetched before are dropped */
+};
+
+struct hub_task {
+        void (*run)(struct hub_task *t);
+        struct hub_task *next, **prev; /* prev: queued */
+};
+
+struct hub_deadline {
+        void (*on_deadline)(struct hub_deadline *d);
+        struct hub_deadline *next, **prev;
+        uint64_t at_ms;
+};
+
+struct hub_grave {
+        struct hub_grave *next;
+        void (*bury)(struct hub_grave *g);
+};
+
+#define HUB_PIPES_KEPT 64u
+struct hub {
+        uv_loop_t *loop;
+        struct report report;
+        struct resolver *resolver;
+        uint64_t last_conn;
+        uint32_t last_ask;
+
+        int epoll_fd;
+        uv_poll_t poll;
+        uv_idle_t idle;
+        uv_timer_t tick;
+        struct hub_task *first_task, **last_task;
+        struct hub_deadline *deadlines;
+        struct hub_grave *graves;
+        bool dispatching;
+        bool stopped;
+        int pipes[HUB_PIPES_KEPT][2];
+        unsigned n_pipes;
+};
+
+int hub_open(struct hub *h, uv_loop_t *loop, int control_fd, struct crew_err *err);
+/* After the loop has ended. */
+void hub_fini(struct hub *h);
+/* Something that cannot be repaired: the gateway ends, and with it every listener. */
+void hub_stop(struct hub *h, const char *why);
+
+/* fd is watched for everything, edge-triggered, until it is closed.  0 or -errno. */
+int hub_watch(struct hub *h, int fd, struct hub_source *s);
+/* Runs once, after the events at hand; calling it again before that changes nothing. */
+void hub_later(struct hub *h, struct hub_task *t);
+void hub_not_later(struct hub *h, struct hub_task *t);
+/* In ms from now, to about 100 ms; replaces the one before. */
+void hub_deadline_set(struct hub *h, struct hub_deadline *d, uint64_t ms);
+void hub_deadline_clear(struct hub_deadline *d);
+void hub_retire(struct hub *h, struct hub_grave *g, void (*bury)(struct hub_grave *g));
+
+/* An empty pipe from the pool or a new one; -errno.  The pool takes back what is empty and closes what it has no room
+ * for. */
+int hub_pipe_get(struct hub *h, int pipe[2]);
+void hub_pipe_put(struct hub *h, int pipe[2], bool empty);

@@ -1,14 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * crew-gateway: the only process that meets the agents' network traffic.  It runs without privilege, without a file
- * system and under its own system-call list; crewd hands it each jail's capture listeners and is told what was dialled.
+ * system and under its own system-call list.  crewd hands it each jail's capture listeners and network policy; it lets
+ * through what the policy lists and tells crewd what was dialled.
  *
  * usage: crew-gateway --fd N      (N: the SOCK_SEQPACKET to crewd; started by crewd only)
  *
- * Trusts crewd.  Trusts nothing that arrives on a listener.  When crewd goes away it exits, and with it every listener:
- * what is dialled then is refused by the kernel.
+ * Beside it run the resolver and its keeper (resolver.h), forked before anything is read.
+ *
+ * Trusts crewd.  Trusts nothing that arrives on a listener or from a server.  When crewd goes away it exits, and with it
+ * every listener and connection: what is dialled then is refused by the kernel.
  */
-#include "capture.h"
+#include "agent.h"
+#include "conn.h"
+#include "held.h"
+#include "hub.h"
+#include "resolver.h"
 
 #include "common/confine.h"
 #include "common/gate.h"
@@ -24,36 +31,45 @@
 #include <sys/syscall.h>
 
 #define NOBODY 65534
-#define CAPTURES_MAX 4096
+#define AGENTS_MAX 4096
+#define CONTROL_BUDGET 64
 
 struct gateway {
         uv_loop_t loop;
         uv_poll_t control;
         uv_prepare_t prepare;
         uv_timer_t window; /* runs only while something is pending: an idle gateway never wakes */
+        struct hub hub;
         int fd;
-        struct report report;
-        struct capture *captures[CAPTURES_MAX];
-        size_t n_captures;
+        int control_events;
+        struct agent *agents[AGENTS_MAX];
+        size_t n_agents;
 };
 
-/* What libuv's loop, the listeners and the C library need after start-up. */
+/* What libuv's loop, the listeners, the connections and the C library need after start-up. */
 static const int allowed_calls[] = {
-        SYS_read,
-        SYS_write,
-        SYS_close,
+        SYS_splice,
+        SYS_recvfrom,
+        SYS_sendto,
         SYS_epoll_wait,
         SYS_epoll_pwait,
         SYS_epoll_ctl,
+        SYS_read,
+        SYS_write,
+        SYS_close,
         SYS_accept4,
+        SYS_socket, /* AF_INET and AF_INET6 only */
+        SYS_connect,
+        SYS_shutdown,
+        SYS_pipe2,
         SYS_recvmsg,
         SYS_sendmsg,
-        SYS_recvfrom,
-        SYS_sendto,
         SYS_getsockopt,
         SYS_setsockopt,
         SYS_getsockname,
         SYS_fcntl,
+        SYS_fstat, /* of a policy, and of stderr */
+        SYS_newfstatat,
         SYS_mmap,
         SYS_munmap,
         SYS_mremap,
@@ -72,87 +88,157 @@ static const int allowed_calls[] = {
         SYS_tgkill,
         SYS_restart_syscall,
         SYS_sigaltstack,
-        SYS_ioctl /* FIONBIO, by uv_poll_init */,
+        SYS_ioctl, /* FIONBIO, by uv_poll_init */
 };
+
+/* --- reports --- */
 
 static void on_window(uv_timer_t *t) {
         struct gateway *g = t->data;
 
-        if (report_flush(&g->report) < 0)
-                uv_stop(&g->loop);
+        if (report_flush(&g->hub.report) < 0)
+                hub_stop(&g->hub, "crewd does not take its reports any more");
 }
 
+static void on_control(uv_poll_t *p, int status, int events);
+
+/* Before each sleep: what is pending gets its window, and what crewd has no room for is written when it has. */
 static void on_prepare(uv_prepare_t *p) {
         struct gateway *g = p->data;
+        int events = UV_READABLE | (report_behind(&g->hub.report) ? UV_WRITABLE : 0);
 
-        if (report_pending(&g->report) && !uv_is_active((uv_handle_t *)&g->window))
+        if (report_pending(&g->hub.report) && !uv_is_active((uv_handle_t *)&g->window))
                 uv_timer_start(&g->window, on_window, REPORT_WINDOW_MS, 0);
+        if (events != g->control_events && uv_poll_start(&g->control, events, on_control) < 0)
+                hub_stop(&g->hub, "cannot watch crewd");
+        g->control_events = events;
 }
 
-static void add_capture(struct gateway *g, uint32_t id, const int *fds, size_t n_fds) {
+static void report(struct gateway *g, const struct gate_msg *m) {
+        if (report_send(&g->hub.report, m, NULL, NULL) < 0)
+                hub_stop(&g->hub, "crewd does not take its reports any more");
+}
+
+/* --- what crewd says --- */
+
+static struct agent **find(struct gateway *g, uint32_t id) {
+        for (size_t i = 0; i < g->n_agents; i++) {
+                if (g->agents[i]->id == id)
+                        return &g->agents[i];
+        }
+        return NULL;
+}
+
+static void on_add(struct gateway *g, const struct gate_msg *m, int *fds, size_t n_fds) {
         struct crew_err err = CREW_ERR_NULL;
 
-        if (n_fds != CAPTURE_SOCKET_N || g->n_captures == CAPTURES_MAX) {
-                for (size_t i = 0; i < n_fds; i++)
-                        close(fds[i]);
-                fprintf(stderr, "crew-gateway: instance %u: %zu listeners, expected %d\n", id, n_fds, CAPTURE_SOCKET_N);
+        /* Without its listeners the jail's dials are refused by the kernel: closed, and said. */
+        if (g->n_agents == AGENTS_MAX || find(g, m->id)) {
+                fprintf(stderr, "crew-gateway: instance %u: %s\n", m->id, find(g, m->id) ? "is there already" : "too many");
                 return;
         }
-        /* Without its listeners the jail's dials are refused by the kernel: closed, and said. */
-        if (capture_open(&g->loop, &g->report, id, fds, &g->captures[g->n_captures], &err) < 0)
-                fprintf(stderr, "crew-gateway: instance %u: %s\n", id, err.msg);
+        if (agent_open(&g->hub, m->id, fds, n_fds, &g->agents[g->n_agents], &err) < 0)
+                fprintf(stderr, "crew-gateway: instance %u: %s\n", m->id, err.msg);
         else
-                g->n_captures++;
+                g->n_agents++;
 }
 
-static void remove_capture(struct gateway *g, uint32_t id) {
-        for (size_t i = 0; i < g->n_captures; i++) {
-                if (capture_id(g->captures[i]) != id)
-                        continue;
-                capture_close(g->captures[i]);
-                g->captures[i] = g->captures[--g->n_captures];
-                break;
+static void on_remove(struct gateway *g, const struct gate_msg *m, int *fds, size_t n_fds) {
+        const struct gate_msg removed = {.op = GATE_REMOVED, .id = m->id};
+        struct agent **at = find(g, m->id);
+
+        if (at) {
+                struct agent *a = *at;
+                *at = g->agents[--g->n_agents];
+                agent_close(a);
         }
-        if (report_flush(&g->report) < 0 || report_send(&g->report, GATE_REMOVED, id) < 0)
-                uv_stop(&g->loop);
+        report(g, &removed);
 }
 
-static void on_control(uv_poll_t *p, int status, int events) {
-        struct gateway *g = p->data;
-        int fds[CAPTURE_SOCKET_N];
-        size_t n_fds = CAPTURE_SOCKET_N;
+static void on_policy(struct gateway *g, const struct gate_msg *m, int *fds, size_t n_fds) {
+        struct gate_msg answer = {.op = GATE_APPLIED, .id = m->id, .generation = m->generation};
+        struct agent **at = find(g, m->id);
+        struct crew_err err = CREW_ERR_NULL;
+        int r;
+
+        if (!at)
+                r = crew_fail(&err, ENOENT, "no such instance");
+        else if (n_fds != 1)
+                r = crew_fail(&err, EPROTO, "%zu descriptors with a policy", n_fds);
+        else
+                r = agent_reload(*at, fds[0], &answer.count, &err);
+        if (r < 0) {
+                answer.op = GATE_REJECTED;
+                snprintf(answer.text, sizeof(answer.text), "%.*s", (int)sizeof(answer.text) - 1, err.msg);
+        } else {
+                answer.generation = (*at)->policy->generation;
+        }
+        report(g, &answer);
+}
+
+static void on_answer(struct gateway *g, const struct gate_msg *m, int *fds, size_t n_fds) {
+        struct agent **at = find(g, m->id);
+        char why[sizeof(m->text)];
+
+        snprintf(why, sizeof(why), "%.*s", (int)sizeof(m->text) - 1, m->text);
+        if (at)
+                held_answer(*at, m->ask, m->verdict, m->scope, why);
+}
+
+static void (*const handlers[])(struct gateway *g, const struct gate_msg *m, int *fds, size_t n_fds) = {
+        [GATE_ADD] = on_add,
+        [GATE_REMOVE] = on_remove,
+        [GATE_POLICY] = on_policy,
+        [GATE_ANSWER] = on_answer,
+};
+
+static bool take_one(struct gateway *g) {
+        int fds[GATE_LISTENERS + 1];
+        size_t n_fds = ELEMENTSOF(fds);
         struct gate_msg m;
         ssize_t n = crew_recv_fds(g->fd, &m, sizeof(m), fds, &n_fds, MSG_DONTWAIT);
 
         if (n == -EAGAIN || n == -EWOULDBLOCK)
-                return;
+                return false;
         if (n != (ssize_t)sizeof(m)) { /* crewd is gone, or we disagree about the format: stop, fail closed */
+                uv_stop(&g->loop);
+                return false;
+        }
+        if (m.op < ELEMENTSOF(handlers) && handlers[m.op])
+                handlers[m.op](g, &m, fds, n_fds);
+        for (size_t i = 0; i < n_fds; i++)
+                crew_close(&fds[i]);
+        return true;
+}
+
+static void on_control(uv_poll_t *p, int status, int events) {
+        struct gateway *g = p->data;
+
+        if (status < 0) {
                 uv_stop(&g->loop);
                 return;
         }
-        if (m.op == GATE_ADD) {
-                add_capture(g, m.id, fds, n_fds);
-                return;
-        }
-        for (size_t i = 0; i < n_fds; i++)
-                close(fds[i]);
-        if (m.op == GATE_REMOVE)
-                remove_capture(g, m.id);
+        if (events & UV_WRITABLE && report_write(&g->hub.report) < 0)
+                hub_stop(&g->hub, "crewd does not take its reports any more");
+        for (int i = 0; events & UV_READABLE && i < CONTROL_BUDGET && take_one(g); i++)
+                ;
 }
 
-static int gateway_start(struct gateway *g, int fd, struct crew_err *err) {
+/* --- start --- */
+
+static int gateway_start(struct gateway *g, int fd, int resolver_fd, struct crew_err *err) {
         int r;
 
         g->fd = fd;
-        report_init(&g->report, fd);
         if ((r = uv_loop_init(&g->loop)) < 0 || (r = uv_poll_init(&g->loop, &g->control, fd)) < 0 ||
             (r = uv_timer_init(&g->loop, &g->window)) < 0 || (r = uv_prepare_init(&g->loop, &g->prepare)) < 0)
                 return crew_fail(err, -r, "cannot start the event loop: %s", uv_strerror(r));
         g->control.data = g->window.data = g->prepare.data = g;
-        if ((r = uv_poll_start(&g->control, UV_READABLE, on_control)) < 0 ||
-            (r = uv_prepare_start(&g->prepare, on_prepare)) < 0)
+        if ((r = uv_prepare_start(&g->prepare, on_prepare)) < 0)
                 return crew_fail(err, -r, "cannot start the event loop: %s", uv_strerror(r));
-        return 0;
+        if ((r = hub_open(&g->hub, &g->loop, fd, err)) < 0)
+                return r;
+        return resolver_open(&g->loop, resolver_fd, &g->hub.resolver, err);
 }
 
 static int gateway_confine(struct crew_err *err) {
@@ -161,6 +247,7 @@ static int gateway_confine(struct crew_err *err) {
                 .uid = root ? NOBODY : 0,
                 .gid = root ? NOBODY : 0,
                 .no_files = true,
+                .inet_sockets_only = true,
                 .syscalls = allowed_calls,
                 .n_syscalls = ELEMENTSOF(allowed_calls),
         };
@@ -180,7 +267,7 @@ int main(int argc, char **argv) {
         static struct gateway g;
         struct crew_err err = CREW_ERR_NULL;
         struct rlimit files;
-        int fd;
+        int fd, resolver_fd;
 
         if (parse_args(argc, argv, &fd) < 0) {
                 fputs("crew-gateway is started by crewd: crew-gateway --fd N\n", stderr);
@@ -192,13 +279,16 @@ int main(int argc, char **argv) {
                 files.rlim_cur = files.rlim_max;
                 setrlimit(RLIMIT_NOFILE, &files);
         }
-        if (gateway_start(&g, fd, &err) < 0 || gateway_confine(&err) < 0) {
+        /* The resolver first: it gets nothing that is read or opened later. */
+        if (resolver_fork(&resolver_fd, &err) < 0 || gateway_start(&g, fd, resolver_fd, &err) < 0 ||
+            gateway_confine(&err) < 0) {
                 fprintf(stderr, "crew-gateway: %s\n", err.msg);
                 return 1;
         }
-        if (report_send(&g.report, GATE_HELLO, 0) < 0)
-                return 1;
-        uv_run(&g.loop, UV_RUN_DEFAULT);
-        report_flush(&g.report);
+        report(&g, &(struct gate_msg){.op = GATE_HELLO});
+        if (!g.hub.stopped)
+                uv_run(&g.loop, UV_RUN_DEFAULT);
+        report_flush(&g.hub.report);
+        hub_fini(&g.hub);
         return 0;
 }

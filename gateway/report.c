@@ -1,77 +1,165 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reports to crewd, folded.  The socket is blocking: crewd reads it, and a gateway that waits for crewd fails closed. */
 #include "report.h"
 
 #include "common/util.h"
 
+#include <errno.h>
 #include <string.h>
 
+/* One more for the others of each of tcp, udp and dns. */
+#define SLOTS (REPORT_DIFFERENT_MAX + 3)
+
+struct report_item {
+        struct report_item *next;
+        void (*sent)(void *user);
+        void *user;
+        struct gate_msg msg;
+};
+
+struct denial {
+        struct gate_msg msg; /* .count: not sent yet */
+};
+
 void report_init(struct report *r, int fd) {
-        r->fd = fd;
-        r->n = 0;
+        *r = (struct report){.fd = fd};
+        r->tail = &r->head;
 }
 
-static int send_msg(struct report *r, const struct gate_msg *m) {
+void report_fini(struct report *r) {
+        while (r->head) {
+                struct report_item *i = r->head;
+                r->head = i->next;
+                free(i);
+        }
+        r->tail = &r->head;
+        r->n_queued = 0;
+}
+
+/* 0: written; 1: the socket is full. */
+static int write_one(struct report *r, const struct gate_msg *m) {
         ssize_t n = crew_send_fds(r->fd, m, sizeof(*m), NULL, 0);
+
+        if (n == -EAGAIN || n == -ENOBUFS)
+                return 1;
         return n < 0 ? (int)n : 0;
 }
 
-int report_send(struct report *r, enum gate_op op, uint32_t id) {
-        struct gate_msg m = {.op = op, .id = id};
-        return send_msg(r, &m);
+int report_send(struct report *r, const struct gate_msg *m, void (*sent)(void *user), void *user) {
+        int rc = r->head ? 1 : write_one(r, m);
+
+        if (rc <= 0)
+                return rc;
+        struct report_item *i = malloc(sizeof(*i));
+        if (!i)
+                return -ENOMEM;
+        *i = (struct report_item){.sent = sent, .user = user, .msg = *m};
+        *r->tail = i;
+        r->tail = &i->next;
+        r->n_queued++;
+        return 1;
 }
 
-/* Also counts how many different ones this instance has in the window. */
-static struct gate_msg *find(struct report *r, const struct gate_msg *m, unsigned *different) {
-        *different = 0;
-        for (size_t i = 0; i < r->n; i++) {
-                struct gate_msg *p = &r->pending[i];
-                *different += p->id == m->id;
-                if (p->id == m->id && p->proto == m->proto && p->port == m->port && strcmp(p->name, m->name) == 0)
+int report_write(struct report *r) {
+        while (r->head) {
+                struct report_item *i = r->head;
+                int rc = write_one(r, &i->msg);
+                if (rc != 0)
+                        return rc < 0 ? rc : 0;
+                r->head = i->next;
+                if (!r->head)
+                        r->tail = &r->head;
+                r->n_queued--;
+                if (i->sent)
+                        i->sent(i->user);
+                free(i);
+        }
+        return 0;
+}
+
+static struct gate_msg *find(struct denials *d, const struct gate_msg *m) {
+        for (size_t i = 0; i < d->n; i++) {
+                struct gate_msg *p = &d->slot[i].msg;
+                if (p->proto == m->proto && p->port == m->port && p->verdict == m->verdict &&
+                    strcmp(p->name, m->name) == 0 && strcmp(p->text, m->text) == 0)
                         return p;
         }
         return NULL;
 }
 
-int report_denied(struct report *r, uint32_t id, enum gate_proto proto, uint32_t port, const char *name) {
-        struct gate_msg m = {.op = GATE_DENIED, .id = id, .proto = proto, .port = port, .count = 1};
-        struct gate_msg *same;
-        unsigned different;
-
-        snprintf(m.name, sizeof(m.name), "%s", name);
-        same = find(r, &m, &different);
-        /* A jail that makes names up may not keep crewd, and through the blocking socket every other jail, waiting. */
-        if (!same && different >= REPORT_DIFFERENT_MAX) {
-                m.port = 0;
-                snprintf(m.name, sizeof(m.name), "%s", REPORT_OTHERS);
-                same = find(r, &m, &different);
+static int note_first(struct report *r, struct denials *d, struct gate_msg *m) {
+        if (!d->slot && !(d->slot = calloc(SLOTS, sizeof(*d->slot))))
+                return -ENOMEM;
+        if (!d->listed) {
+                d->listed = true;
+                d->next = r->pending;
+                r->pending = d;
         }
-        if (same) {
-                same->count++;
-                return 0;
+        m->count = 1;
+        /* Behind, the first of its kind waits for its window too: a queue of denials would have no bound. */
+        if (!r->head) {
+                int rc = report_send(r, m, NULL, NULL);
+                if (rc < 0)
+                        return rc;
+                m->count = 0;
         }
-        int rc = send_msg(r, &m);
-        if (rc < 0)
-                return rc;
-        /* Too many different ones in a window: their counts go out early instead of growing the table. */
-        if (r->n == REPORT_SLOTS && (rc = report_flush(r)) < 0)
-                return rc;
-        m.count = 0;
-        r->pending[r->n++] = m;
+        d->slot[d->n++].msg = *m;
         return 0;
+}
+
+int report_denied(struct report *r, struct denials *d, const struct gate_msg *denial) {
+        struct gate_msg m = *denial;
+        struct gate_msg *same;
+
+        m.op = GATE_DENIED;
+        same = find(d, &m);
+        /* A jail that makes names up may not keep crewd, and with it every other jail, waiting. */
+        if (!same && d->n >= REPORT_DIFFERENT_MAX) {
+                m.port = 0;
+                m.verdict = GATE_REFUSE;
+                snprintf(m.name, sizeof(m.name), "%s", REPORT_OTHERS);
+                snprintf(m.text, sizeof(m.text), "more different ones than are listed");
+                same = find(d, &m);
+        }
+        if (!same)
+                return note_first(r, d, &m);
+        if (same->count < UINT32_MAX)
+                same->count++;
+        return 0;
+}
+
+static int send_counts(struct report *r, struct denials *d) {
+        int rc = 0;
+
+        for (size_t i = 0; i < d->n && rc >= 0; i++) {
+                if (d->slot[i].msg.count > 0)
+                        rc = report_send(r, &d->slot[i].msg, NULL, NULL);
+        }
+        d->n = 0;
+        free(crew_steal_ptr(&d->slot));
+        return rc < 0 ? rc : 0;
+}
+
+static void unlist(struct report *r, struct denials *d) {
+        for (struct denials **p = &r->pending; *p; p = &(*p)->next) {
+                if (*p == d) {
+                        *p = d->next;
+                        break;
+                }
+        }
+        d->next = NULL;
+        d->listed = false;
+}
+
+int report_flush_one(struct report *r, struct denials *d) {
+        if (d->listed)
+                unlist(r, d);
+        return send_counts(r, d);
 }
 
 int report_flush(struct report *r) {
         int rc = 0;
 
-        for (size_t i = 0; i < r->n && rc == 0; i++) {
-                if (r->pending[i].count > 0)
-                        rc = send_msg(r, &r->pending[i]);
-        }
-        r->n = 0;
+        while (r->pending && !r->head && rc == 0)
+                rc = report_flush_one(r, r->pending);
         return rc;
-}
-
-bool report_pending(const struct report *r) {
-        return r->n > 0;
 }

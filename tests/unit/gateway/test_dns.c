@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/dns.h"
 
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -39,10 +40,24 @@ static void a_refusal_echoes_id_and_question(void **state) {
         assert_int_equal(k, 12 + 7);
         assert_memory_equal(out, m, 2);
         assert_int_equal(out[2], 0x81);
-        assert_int_equal(out[3], DNS_RCODE_REFUSED);
+        assert_int_equal(out[3], 0x80 | DNS_RCODE_REFUSED);
         assert_int_equal(out[5], 1);
         assert_int_equal(out[11], 0);
         assert_memory_equal(out + 12, m + 12, 7);
+}
+
+static void an_answer_has_one_address_for_the_question(void **state) {
+        uint8_t m[512], out[DNS_MESSAGE_MAX];
+        struct dns_question q;
+        struct in_addr addr = {htonl(0xc6120001)};
+        size_t n = Q(m, "\1x\0\0\1\0\1");
+
+        assert_int_equal(dns_parse_query(m, n, &q), DNS_OK);
+        size_t k = dns_answer_a(m, &q, &addr, out);
+        assert_int_equal(k, n + 16);
+        assert_memory_equal(out + 12, m + 12, 7);
+        assert_memory_equal(out + 4, "\0\1\0\1\0\0\0\0", 8);
+        assert_memory_equal(out + n, "\xc0\x0c\0\1\0\1\0\0\0\x3c\0\4\xc6\x12\0\1", 16);
 }
 
 static void control_bytes_in_a_label_are_escaped(void **state) {
@@ -112,6 +127,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_plain_name_is_read_in_lower_case),
                 cmocka_unit_test(a_refusal_echoes_id_and_question),
+                cmocka_unit_test(an_answer_has_one_address_for_the_question),
                 cmocka_unit_test(control_bytes_in_a_label_are_escaped),
                 cmocka_unit_test(a_compression_pointer_in_the_question_is_refused),
                 cmocka_unit_test(every_truncation_is_refused_without_reading_past_the_end),

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gateway/report.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -13,6 +14,14 @@
 
 static int crewd, gateway;
 static struct report report;
+static struct denials of[3]; /* by instance */
+
+static int denied(uint32_t id, enum gate_proto proto, uint32_t port, const char *name) {
+        struct gate_msg m = {.id = id, .proto = proto, .port = port};
+
+        snprintf(m.name, sizeof(m.name), "%s", name);
+        return report_denied(&report, &of[id], &m);
+}
 
 static int open_pair(void **state) {
         int pair[2];
@@ -21,12 +30,17 @@ static int open_pair(void **state) {
                 return -1;
         crewd = pair[0];
         gateway = pair[1];
+        fcntl(gateway, F_SETFL, O_NONBLOCK);
         report_init(&report, gateway);
+        memset(of, 0, sizeof(of));
         return 0;
 }
 
 static int close_pair(void **state) {
         close(crewd);
+        for (size_t i = 0; i < 3; i++)
+                report_flush_one(&report, &of[i]);
+        report_fini(&report);
         close(gateway);
         return 0;
 }
@@ -45,21 +59,21 @@ static void the_first_is_sent_at_once_and_the_same_are_counted(void **state) {
         uint64_t denials = 0;
 
         for (int i = 0; i < 1000; i++)
-                assert_int_equal(report_denied(&report, 1, GATE_DNS, 0, "x.test"), 0);
+                assert_int_equal(denied(1, GATE_DNS, 0, "x.test"), 0);
         assert_int_equal(take(1, &denials), 1);
         assert_int_equal(report_flush(&report), 0);
         assert_int_equal(take(1, &denials), 1);
         assert_int_equal(denials, 1000);
 }
 
-/* The socket blocks, and it is the one of all jails: the socket pair of this test would be full after a few hundred. */
+/* It is the socket of all jails: the pair of this test is full after a few hundred. */
 static void names_without_end_are_few_messages_and_no_count_is_lost(void **state) {
         uint64_t denials = 0;
         char name[32];
 
         for (int i = 0; i < 20000; i++) {
                 snprintf(name, sizeof(name), "n%d.test", i);
-                assert_int_equal(report_denied(&report, 1, i % 2 ? GATE_DNS : GATE_TCP, (uint32_t)i % 2 * 443, name), 0);
+                assert_int_equal(denied(1, i % 2 ? GATE_DNS : GATE_TCP, (uint32_t)i % 2 * 443, name), 0);
         }
         assert_in_range(take(1, &denials), REPORT_DIFFERENT_MAX, REPORT_DIFFERENT_MAX + 2);
         assert_int_equal(report_flush(&report), 0);
@@ -73,12 +87,63 @@ static void one_that_floods_does_not_hide_another(void **state) {
 
         for (int i = 0; i < 1000; i++) {
                 snprintf(name, sizeof(name), "n%d.test", i);
-                assert_int_equal(report_denied(&report, 1, GATE_DNS, 0, name), 0);
+                assert_int_equal(denied(1, GATE_DNS, 0, name), 0);
         }
         take(2, &denials);
-        assert_int_equal(report_denied(&report, 2, GATE_DNS, 0, "quiet.test"), 0);
+        assert_int_equal(denied(2, GATE_DNS, 0, "quiet.test"), 0);
         assert_int_equal(take(2, &denials), 1);
         assert_int_equal(denials, 1);
+}
+
+static unsigned told;
+static void on_sent(void *user) {
+        told++;
+}
+
+static void a_crewd_that_does_not_read_gets_all_in_order_later(void **state) {
+        struct gate_msg m = {.op = GATE_CLOSED, .id = 1};
+        unsigned queued = 0, next = 0;
+
+        told = 0;
+        for (m.conn = 0; m.conn < 2000; m.conn++) {
+                int rc = report_send(&report, &m, on_sent, NULL);
+                assert_in_range(rc, 0, 1);
+                queued += (unsigned)rc;
+        }
+        assert_true(queued > 0);
+        assert_int_equal(told, 0);
+        while (next < 2000) {
+                assert_int_equal(recv(crewd, &m, sizeof(m), MSG_DONTWAIT), sizeof(m));
+                assert_int_equal(m.conn, next++);
+                assert_int_equal(report_write(&report), 0);
+        }
+        assert_int_equal(told, queued);
+        assert_false(report_behind(&report));
+}
+
+static void denials_do_not_lengthen_the_queue_and_are_counted(void **state) {
+        struct gate_msg m = {.op = GATE_CLOSED, .id = 2};
+        uint64_t denials = 0;
+
+        while (!report_behind(&report))
+                assert_in_range(report_send(&report, &m, NULL, NULL), 0, 1);
+        size_t before = report.n_queued;
+        for (int i = 0; i < 5000; i++)
+                assert_int_equal(denied(1, GATE_DNS, 0, "x.test"), 0);
+        assert_int_equal(report_flush(&report), 0);
+        assert_int_equal(report.n_queued, before);
+        take(1, &denials);
+        assert_int_equal(report_write(&report), 0);
+        assert_int_equal(report_flush(&report), 0);
+        take(1, &denials);
+        assert_int_equal(denials, 5000);
+}
+
+static void a_crewd_that_is_gone_is_an_error(void **state) {
+        struct gate_msg m = {.op = GATE_CLOSED};
+
+        shutdown(crewd, SHUT_RDWR);
+        assert_true(report_send(&report, &m, NULL, NULL) < 0);
 }
 
 int main(void) {
@@ -87,6 +152,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(names_without_end_are_few_messages_and_no_count_is_lost, open_pair,
                                                 close_pair),
                 cmocka_unit_test_setup_teardown(one_that_floods_does_not_hide_another, open_pair, close_pair),
+                cmocka_unit_test_setup_teardown(a_crewd_that_does_not_read_gets_all_in_order_later, open_pair, close_pair),
+                cmocka_unit_test_setup_teardown(denials_do_not_lengthen_the_queue_and_are_counted, open_pair, close_pair),
+                cmocka_unit_test_setup_teardown(a_crewd_that_is_gone_is_an_error, open_pair, close_pair),
         };
 
         cmocka_set_message_output(CM_OUTPUT_TAP);

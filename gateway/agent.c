@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent.h"
+
+#include "capture.h"
+#include "conn_internal.h"
+#include "held.h"
+
+#include "common/util.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define NOT_LIMITED_DNS 50u /* queries a second of an instance without a policy: all are refused */
+
+void agent_ref(struct agent *a) {
+        a->refs++;
+}
+
+void agent_unref(struct agent *a) {
+        if (--a->refs > 0)
+                return;
+        resolver_forget(a->hub->resolver, &a->lookups);
+        names_free(a->names);
+        netpolicy_close(a->policy);
+        free(a);
+}
+
+int agent_report(struct agent *a, struct gate_msg *m, void (*sent)(void *user), void *user) {
+        m->id = a->id;
+        int r = report_send(&a->hub->report, m, sent, user);
+        if (r < 0)
+                hub_stop(a->hub, "crewd does not take its reports any more");
+        return r;
+}
+
+void agent_denied(struct agent *a, enum gate_proto proto, const char *name, uint16_t port, enum gate_verdict verdict,
+                  const char *text) {
+        const char *where = a->policy ? netpolicy_text(a->policy, a->policy->where) : NULL;
+        struct gate_msg m = {.id = a->id, .proto = proto, .port = port, .verdict = verdict};
+
+        snprintf(m.name, sizeof(m.name), "%s", name);
+        snprintf(m.text, sizeof(m.text), "%s", text);
+        snprintf(m.where, sizeof(m.where), "%s", where ? where : "");
+        if (report_denied(&a->hub->report, &a->denials, &m) < 0)
+                hub_stop(a->hub, "crewd does not take its reports any more");
+}
+
+/* --- limits --- */
+
+static void set_rates(struct agent *a, bool first) {
+        const struct netpolicy_head *p = a->policy;
+        uint64_t now = crew_now_ns(), dns = p ? p->max_dns_per_s : NOT_LIMITED_DNS, bytes = p ? p->max_bytes_per_s : 0;
+
+        if (first) {
+                bucket_init(&a->dns, dns, 0, now);
+                bucket_init(&a->bytes, bytes, 0, now);
+                return;
+        }
+        bucket_change(&a->dns, dns, 0, now);
+        bucket_change(&a->bytes, bytes, 0, now);
+}
+
+/* Those that waited longest go first, and each gets its turn before one gets a second. */
+static void on_more_bandwidth(struct hub_deadline *d) {
+        struct agent *a = (struct agent *)((char *)d - offsetof(struct agent, more_bandwidth));
+        struct conn *oldest = NULL;
+
+        while (a->throttled) {
+                struct conn *c = a->throttled;
+                conn_throttle_clear(c);
+                c->throttled_next = oldest;
+                oldest = c;
+        }
+        while (oldest) {
+                struct conn *c = oldest;
+                oldest = c->throttled_next;
+                conn_step(c);
+        }
+}
+
+/* --- life --- */
+
+static int check_fds(const struct agent *a, size_t n_fds, struct crew_err *err) {
+        if (n_fds != GATE_LISTENERS && n_fds != GATE_LISTENERS + 1)
+                return crew_fail(err, EPROTO, "%zu descriptors for instance %u", n_fds, a->id);
+        return 0;
+}
+
+static struct agent *agent_new(struct hub *h, uint32_t id) {
+        struct agent *a = calloc(1, sizeof(*a));
+
+        if (!a)
+                return NULL;
+        a->hub = h;
+        a->id = id;
+        a->refs = 1;
+        a->more_bandwidth.on_deadline = on_more_bandwidth;
+        a->names = names_new();
+        if (!a->names) {
+                free(a);
+                return NULL;
+        }
+        return a;
+}
+
+int agent_open(struct hub *h, uint32_t id, int *fds, size_t n_fds, struct agent **out, struct crew_err *err) {
+        struct agent *a = agent_new(h, id);
+        int r = a ? check_fds(a, n_fds, err) : crew_fail(err, ENOMEM, "out of memory");
+
+        if (r == 0 && n_fds == GATE_LISTENERS + 1)
+                r = netpolicy_open(fds[GATE_LISTENERS], &a->policy, err);
+        if (r == 0) {
+                set_rates(a, true);
+                r = capture_open(h->loop, a, fds, &a->capture, err);
+        }
+        for (size_t i = 0; i < n_fds; i++)
+                crew_close(&fds[i]);
+        if (r == 0)
+                *out = a;
+        else if (a)
+                agent_unref(a);
+        return r;
+}
+
+void agent_close(struct agent *a) {
+        if (a->closing)
+                return;
+        a->closing = true;
+        capture_close(crew_steal_ptr(&a->capture));
+        for (struct conn *c = a->conns, *next; c; c = next) {
+                next = c->next;
+                conn_abort(c, "the instance is gone");
+        }
+        held_fini(a);
+        hub_deadline_clear(&a->more_bandwidth);
+        if (report_flush_one(&a->hub->report, &a->denials) < 0)
+                hub_stop(a->hub, "crewd does not take its reports any more");
+        agent_unref(a);
+}
+
+/* --- a new policy --- */
+
+static uint32_t close_forbidden(struct agent *a, const struct netpolicy_head *former) {
+        uint32_t closed = 0;
+
+        for (struct conn *c = a->conns, *next; c; c = next) {
+                next = c->next;
+                if (conn_still_allowed(c, former))
+                        continue;
+                conn_abort(c, "the policy does not allow it any more");
+                closed++;
+        }
+        return closed;
+}
+
+int agent_reload(struct agent *a, int fd, uint32_t *closed, struct crew_err *err) {
+        const struct netpolicy_head *p = NULL, *former = a->policy;
+        int r = netpolicy_open(fd, &p, err);
+
+        if (r < 0)
+                return r;
+        if (former && p->generation <= former->generation) {
+                r = crew_fail(err, ESTALE, "generation %u, and %u is in force", p->generation, former->generation);
+                netpolicy_close(p);
+                return r;
+        }
+        a->policy = p;
+        set_rates(a, false);
+        *closed = close_forbidden(a, former);
+        held_reload(a);
+        netpolicy_close(former);
+        return 0;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A connection as its own files see it: conn.c (its life), conn_dial.c, conn_taken.c (the seam), held.c (asks). */
+#pragma once
+
+#include "agent.h"
+#include "conn.h"
+#include "relay.h"
+
+enum conn_state {
+        CONN_HELD,
+        CONN_RESOLVING,
+        CONN_DIALLING,
+        CONN_CLASSIFYING, /* connected; the client has not spoken, or not enough */
+        CONN_ANNOUNCING,  /* judged; crewd is slow to take GATE_ALLOWED */
+        CONN_RELAYING,
+        CONN_TAKEN,
+        CONN_LINGERING, /* all is sent; waits for the client to close */
+        CONN_ENDED,
+};
+
+/* Why it is let through. */
+enum conn_grant { GRANT_NONE, GRANT_RULE, GRANT_APPROVED, GRANT_AUDIT };
+
+struct conn {
+        struct agent *agent;
+        struct conn *next, **prev;
+        uint64_t id, started_ns;
+        enum conn_state state;
+        enum conn_grant grant;
+        const struct netpolicy_rule *rule; /* with GRANT_RULE */
+        const char *name;                  /* of agent->names, or literal */
+        bool by_name;
+        bool half_open;
+        bool denied;
+        bool announced, announce_written;
+        uint16_t port;
+        char literal[46];
+        char peer[64];
+        struct sockaddr_storage to; /* what the jail dialled */
+
+        struct hub_source source[CONN_SIDE_N];
+        struct relay_end end[CONN_SIDE_N];
+        struct relay_way way[CONN_SIDE_N]; /* from that side */
+        struct hub_task again;
+        struct hub_deadline deadline;
+        struct hub_grave grave;
+
+        uint8_t *head; /* the client's first bytes, before anything else of its stream */
+        uint32_t head_n, head_sent;
+
+        struct dialling *dialling; /* while RESOLVING and DIALLING */
+        struct held *held;         /* while HELD */
+        struct conn *held_next, **held_prev;
+        struct conn *throttled_next, **throttled_prev;
+        void *taken; /* while TAKEN: the taker's state */
+};
+
+/* --- conn.c --- */
+/* Ends it and frees it when everything about it is written. why: NULL, or a reset and the text of GATE_CLOSED. */
+void conn_finish(struct conn *c, const char *why);
+/* Refused: reported and reset. */
+void conn_deny(struct conn *c, const char *text);
+/* Everything that can be done now. */
+void conn_step(struct conn *c);
+void conn_set_half_open(struct conn *c, bool half_open);
+/* Reading is over for now: the agent's bandwidth is used up. */
+void conn_throttle(struct conn *c);
+void conn_throttle_clear(struct conn *c);
+bool conn_needs_taker(const struct conn *c);
+/* The policy speaks: the rule, and with which grant. */
+const struct netpolicy_rule *conn_match(const struct conn *c);
+
+/* --- conn_dial.c --- */
+void conn_dial(struct conn *c);
+void conn_dial_ready(struct conn *c); /* the socket being dialled has news */
+void conn_dial_late(struct conn *c);
+void conn_dial_fini(struct conn *c);
+/* conn.c: it is connected */
+void conn_connected(struct conn *c);
+
+/* --- conn_taken.c --- */
+extern const struct conn_taker *conn_the_taker; /* NULL: none */
+void conn_take(struct conn *c);
+void conn_taken_ready(struct conn *c);
+void conn_taken_gone(struct conn *c);
+void conn_linger(struct conn *c);

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A reader that cannot leave its bytes: every get is checked, and one failed get fails all later ones.
+ *
+ * Strict where leniency would let the server see another name than we do: one server_name extension with exactly one
+ * entry of type host_name, no byte left over in any vector.
+ */
+#include "hello.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#define RECORD_HANDSHAKE 0x16
+#define RECORD_HEAD 5u
+#define RECORD_MAX (16u * 1024)
+#define CLIENT_HELLO 1
+#define EXT_SERVER_NAME 0
+#define NAME_HOST 0
+
+struct reader {
+        const uint8_t *p;
+        size_t n;
+        bool failed;
+};
+
+static struct reader take(struct reader *r, size_t n) {
+        struct reader part = {.p = r->p, .n = n};
+
+        if (r->failed || n > r->n) {
+                r->failed = true;
+                return (struct reader){.failed = true};
+        }
+        r->p += n;
+        r->n -= n;
+        return part;
+}
+
+static uint32_t number(struct reader *r, size_t bytes) {
+        struct reader part = take(r, bytes);
+        uint32_t v = 0;
+
+        for (size_t i = 0; i < part.n; i++)
+                v = v << 8 | part.p[i];
+        return v;
+}
+
+/* A vector with a length of so many bytes in front. */
+static struct reader vector(struct reader *r, size_t length_bytes) {
+        return take(r, number(r, length_bytes));
+}
+
+static bool read_server_name(struct reader ext, char name[HELLO_NAME_MAX]) {
+        struct reader list = vector(&ext, 2);
+        uint32_t type = number(&list, 1);
+        struct reader host = vector(&list, 2);
+
+        if (ext.failed || ext.n || list.failed || list.n || host.failed || type != NAME_HOST)
+                return false;
+        if (host.n == 0 || host.n >= HELLO_NAME_MAX)
+                return false;
+        for (size_t i = 0; i < host.n; i++) {
+                if (host.p[i] <= ' ' || host.p[i] >= 0x7f)
+                        return false;
+                name[i] = (char)host.p[i];
+        }
+        name[host.n] = '\0';
+        return true;
+}
+
+static enum hello read_extensions(struct reader exts, char name[HELLO_NAME_MAX]) {
+        enum hello what = HELLO_UNNAMED;
+
+        while (exts.n > 0 && !exts.failed) {
+                uint32_t type = number(&exts, 2);
+                struct reader ext = vector(&exts, 2);
+                if (exts.failed || type != EXT_SERVER_NAME)
+                        continue;
+                if (what == HELLO_NAMED || !read_server_name(ext, name))
+                        return HELLO_BAD;
+                what = HELLO_NAMED;
+        }
+        return exts.failed ? HELLO_BAD : what;
+}
+
+static enum hello read_client_hello(struct reader body, char name[HELLO_NAME_MAX]) {
+        take(&body, 2 + 32); /* legacy_version, random */
+        struct reader session = vector(&body, 1), suites = vector(&body, 2), compressions = vector(&body, 1);
+
+        if (body.failed || session.n > 32 || suites.n < 2 || suites.n % 2 || compressions.n < 1)
+                return HELLO_BAD;
+        if (body.n == 0)
+                return HELLO_UNNAMED; /* no extensions at all: before TLS 1.2 */
+        struct reader exts = vector(&body, 2);
+        return body.failed || body.n ? HELLO_BAD : read_extensions(exts, name);
+}
+
+/* The handshake message may be cut into several records: puts its bytes together, so far as they are there. */
+static enum hello gather(struct reader r, uint8_t *out, size_t *used) {
+        *used = 0;
+        while (r.n > 0) {
+                if (r.p[0] != RECORD_HANDSHAKE || (r.n > 1 && r.p[1] != 3))
+                        return HELLO_BAD;
+                if (r.n < RECORD_HEAD)
+                        return HELLO_MORE;
+                size_t length = (size_t)r.p[3] << 8 | r.p[4];
+                if (length == 0 || length > RECORD_MAX)
+                        return HELLO_BAD;
+                take(&r, RECORD_HEAD);
+                struct reader part = take(&r, length < r.n ? length : r.n);
+                memcpy(out + *used, part.p, part.n);
+                *used += part.n;
+                if (*used >= 1 && out[0] != CLIENT_HELLO)
+                        return HELLO_BAD;
+                /* Whole: what follows it (early data) is in records of its own and not our business. */
+                if (*used >= 4 && *used >= 4 + ((size_t)out[1] << 16 | (size_t)out[2] << 8 | out[3]))
+                        return HELLO_NAMED;
+                if (part.n < length)
+                        return HELLO_MORE;
+        }
+        return HELLO_MORE;
+}
+
+enum hello hello_parse(const uint8_t *bytes, size_t n, char name[HELLO_NAME_MAX]) {
+        uint8_t message[HELLO_MAX];
+        size_t used;
+
+        name[0] = '\0';
+        if (n == 0)
+                return HELLO_MORE;
+        if (bytes[0] != RECORD_HANDSHAKE || (n > 1 && bytes[1] != 3))
+                return HELLO_PLAIN;
+        enum hello what = n > HELLO_MAX ? HELLO_BAD : gather((struct reader){.p = bytes, .n = n}, message, &used);
+        if (what == HELLO_MORE)
+                return n == HELLO_MAX ? HELLO_BAD : HELLO_MORE;
+        if (what != HELLO_NAMED)
+                return what;
+        struct reader r = {.p = message, .n = used};
+        take(&r, 1);
+        struct reader body = vector(&r, 3);
+        /* Nothing may follow in the same record: a second message there would be read by the server, not by us. */
+        what = r.n ? HELLO_BAD : read_client_hello(body, name);
+        if (what != HELLO_NAMED)
+                name[0] = '\0';
+        return what;
+}
