@@ -133,7 +133,8 @@ static bool refuse(struct http_conn *c, unsigned status, const char *why, const 
 
 /* Instead of an answer that does not come, or not in a form that can go on. */
 static bool fail_answer(struct http_conn *c, const char *why) {
-        const struct refused f = {.status = 502,
+        const struct refused f = {.verdict = c->verdict,
+                                  .status = 502,
                                   .text = c->text,
                                   .why = why,
                                   .error = why,

@@ -1,0 +1,438 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gateway/http_conn.c over a seam of our own: what either side says is a string, at most `step` bytes of it at a time. */
+#include "test.h"
+
+#include "gateway/http_conn.h"
+#include "gateway/http_setup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define SECRET "sk-test-0123456789"
+#define HOST " HTTP/1.1\r\nHost: api.test\r\n"
+#define HOST_8080 " HTTP/1.1\r\nHost: api.test:8080\r\n"
+
+struct stream {
+        char bytes[1 << 17];
+        size_t n, at; /* at: read so far */
+        bool end;
+};
+
+struct conn {
+        const struct netpolicy_head *policy;
+        struct stream in[CONN_SIDE_N], out[CONN_SIDE_N];
+        size_t step;
+        bool blocked[CONN_SIDE_N], shut[CONN_SIDE_N], ended, again, crewd_slow;
+        char why[256];
+        char reports[4096];
+        void *state;
+        uint32_t deadline;
+};
+
+static struct conn c;
+
+const char *conn_name(const struct conn *x) {
+        return "api.test";
+}
+uint16_t conn_port(const struct conn *x) {
+        return x->policy ? netpolicy_rule_at(x->policy, 0)->port : 80;
+}
+const char *conn_peer(const struct conn *x) {
+        return "192.0.2.1:80";
+}
+uint64_t conn_id(const struct conn *x) {
+        return 1;
+}
+const struct netpolicy_head *conn_policy(const struct conn *x) {
+        return x->policy;
+}
+const struct netpolicy_rule *conn_rule(const struct conn *x) {
+        return netpolicy_rule_at(x->policy, 0);
+}
+ssize_t conn_recv(struct conn *x, enum conn_side from, void *buf, size_t n) {
+        struct stream *s = &x->in[from];
+        n = MIN_OF(MIN_OF(n, x->step), s->n - s->at);
+        memcpy(buf, s->bytes + s->at, n);
+        s->at += n;
+        return n ? (ssize_t)n : s->end ? 0 : -EAGAIN;
+}
+ssize_t conn_send(struct conn *x, enum conn_side to, const void *buf, size_t n) {
+        struct stream *s = &x->out[to];
+        assert_false(x->shut[to] || x->ended);
+        if (x->blocked[to])
+                return -EAGAIN;
+        n = MIN_OF(MIN_OF(n, x->step), sizeof(s->bytes) - 1 - s->n);
+        memcpy(s->bytes + s->n, buf, n);
+        s->n += n;
+        s->bytes[s->n] = '\0';
+        return (ssize_t)n;
+}
+void conn_shutdown(struct conn *x, enum conn_side to) {
+        x->shut[to] = true;
+}
+void conn_again(struct conn *x) {
+        x->again = true;
+}
+void conn_deadline(struct conn *x, uint32_t ms) {
+        x->deadline = ms;
+}
+int conn_report_http(struct conn *x, enum gate_verdict verdict, const char *text, const char *why, unsigned status) {
+        static const char *const names[] = {"refuse", "let", "would-refuse"};
+        size_t n = strlen(x->reports);
+        if (x->crewd_slow)
+                return -EAGAIN;
+        snprintf(x->reports + n, sizeof(x->reports) - n, "%s %s %u%s%s\n", names[verdict], text, status, why ? " " : "",
+                 why ? why : "");
+        assert_null(strstr(x->reports, SECRET));
+        return 0;
+}
+void conn_end(struct conn *x, const char *why) {
+        assert_false(x->ended);
+        x->ended = true;
+        snprintf(x->why, sizeof(x->why), "%s", why ? why : "");
+        assert_null(strstr(x->why, SECRET));
+        http_taker.gone(x->state);
+}
+
+static void run(void) {
+        do {
+                c.again = false;
+                if (!c.ended)
+                        http_taker.on_ready(c.state);
+        } while (c.again);
+}
+
+static void say(enum conn_side who, const char *text) {
+        struct stream *s = &c.in[who];
+
+        memcpy(s->bytes + s->n, text, strlen(text));
+        s->n += strlen(text);
+}
+
+static void start(const struct one_rule *rule, const char *first, size_t step) {
+        struct conn_first f = {.bytes = (const uint8_t *)first, .n = strlen(first)};
+        struct crew_err err = CREW_ERR_NULL;
+
+        memset(&c, 0, sizeof(c));
+        c.policy = one_rule_policy(rule);
+        c.step = step;
+        assert_int_equal(http_taker.take(&c, &f, &c.state, &err), 0);
+        run();
+}
+
+static void stop(void) {
+        if (!c.ended)
+                http_taker.gone(c.state);
+        netpolicy_close(c.policy);
+}
+
+/* From one to all bytes at once. */
+#define ANY_STEP(s) for (size_t s = 1; s < 1u << 17; s = s * 3 + 1)
+
+static const struct one_rule any = {.methods = {"GET", "HEAD", "POST"}, .paths = {"/v1/**"}};
+
+static void a_request_and_its_answer_pass(void **state) {
+        ANY_STEP(step) {
+                start(&any, "P", step);
+                say(CONN_JAIL, "OST /v1/x" HOST "Content-Length: 5\r\n\r\nhello");
+                run();
+                assert_string_equal(c.out[CONN_PEER].bytes, "POST /v1/x" HOST "Content-Length: 5\r\n\r\nhello");
+                assert_string_equal(c.reports, "let POST /v1/x 0\n");
+                say(CONN_PEER, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: y\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+                run();
+                assert_string_equal(c.out[CONN_JAIL].bytes,
+                                    "HTTP/1.1 200 OK\r\nX: y\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+                assert_string_equal(c.reports, "let POST /v1/x 0\nlet POST /v1/x 200\n");
+                assert_false(c.ended);
+                c.in[CONN_JAIL].end = true;
+                run();
+                assert_true(c.ended);
+                assert_string_equal(c.why, "");
+                stop();
+        }
+}
+
+static void pipelined_requests_go_one_by_one(void **state) {
+        ANY_STEP(step) {
+                start(&any, "GET /v1/1" HOST "\r\nGET /v1/2" HOST "\r\nGET /admin" HOST "\r\nGET /v1/3" HOST "\r\n", step);
+                assert_string_equal(c.out[CONN_PEER].bytes, "GET /v1/1" HOST "\r\n");
+                say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1");
+                run();
+                assert_non_null(strstr(c.out[CONN_PEER].bytes, "/v1/2"));
+                assert_null(strstr(c.out[CONN_PEER].bytes, "/v1/3"));
+                say(CONN_PEER, "HTTP/1.1 204 No\r\n\r\n");
+                run();
+                assert_null(strstr(c.out[CONN_PEER].bytes, "/admin"));
+                assert_non_null(strstr(c.out[CONN_PEER].bytes, "/v1/3"));
+                assert_non_null(strstr(c.out[CONN_JAIL].bytes, "HTTP/1.1 403 Forbidden\r\n"));
+                assert_string_equal(c.reports, "let GET /v1/1 0\nlet GET /v1/1 200\nlet GET /v1/2 0\nlet GET /v1/2 204\n"
+                                               "refuse GET /admin 403 the path is not in paths\nlet GET /v1/3 0\n");
+                stop();
+        }
+}
+
+static void a_refused_request_leaves_the_connection_but_its_body_does_not(void **state) {
+        ANY_STEP(step) {
+                start(&any, "DELETE /v1/x" HOST "\r\n", step);
+                assert_int_equal(c.out[CONN_PEER].n, 0);
+                assert_non_null(strstr(c.out[CONN_JAIL].bytes, "\"rule\": \"policies/x.yaml:14\""));
+                assert_null(strstr(c.out[CONN_JAIL].bytes, "Connection: close"));
+                assert_false(c.ended);
+                say(CONN_JAIL, "PUT /v1/x" HOST "Content-Length: 100\r\n\r\nGET /v1/smuggled" HOST "\r\n");
+                run();
+                assert_non_null(strstr(c.out[CONN_JAIL].bytes, "Connection: close"));
+                assert_true(c.shut[CONN_JAIL]);
+                assert_false(c.ended);
+                c.in[CONN_JAIL].end = true;
+                run();
+                assert_true(c.ended);
+                assert_int_equal(c.out[CONN_PEER].n, 0);
+                stop();
+        }
+}
+
+static void nothing_malformed_reaches_the_server(void **state) {
+        ANY_STEP(step) {
+                start(&any, "GET /v1/x HTTP/1.1\nHost: api.test\r\n\r\n", step);
+                assert_int_equal(c.out[CONN_PEER].n, 0);
+                assert_int_equal(strncmp(c.out[CONN_JAIL].bytes, "HTTP/1.1 400 ", 13), 0);
+                assert_true(c.shut[CONN_JAIL]);
+                assert_int_equal(strncmp(c.reports, "refuse - - 400 a line", 21), 0);
+                stop();
+        }
+}
+
+static void a_body_that_breaks_its_framing_ends_the_connection(void **state) {
+        start(&any, "POST /v1/x" HOST "Transfer-Encoding: chunked\r\n\r\n3\r\nabcGET /admin", 1000);
+        assert_true(c.ended);
+        assert_true(strlen(c.why) > 0);
+        assert_null(strstr(c.out[CONN_PEER].bytes, "admin"));
+        stop();
+}
+
+static void interim_answers_pass_and_switching_does_not(void **state) {
+        start(&any, "POST /v1/x" HOST "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n", 1000);
+        assert_non_null(strstr(c.out[CONN_PEER].bytes, "Expect: 100-continue"));
+        say(CONN_PEER, "HTTP/1.1 100 Continue\r\n\r\n");
+        run();
+        assert_string_equal(c.out[CONN_JAIL].bytes, "HTTP/1.1 100 Continue\r\n\r\n");
+        say(CONN_JAIL, "ab");
+        run();
+        say(CONN_PEER, "HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n");
+        run();
+        assert_non_null(strstr(c.out[CONN_JAIL].bytes, "HTTP/1.1 502 "));
+        assert_non_null(strstr(c.reports, "let POST /v1/x 502 the server's answer changes"));
+        stop();
+}
+
+static void an_answer_nobody_asked_for_ends_the_connection(void **state) {
+        start(&any, "GET /v1/x" HOST "\r\n", 1000);
+        say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged");
+        run();
+        assert_null(strstr(c.out[CONN_JAIL].bytes, "forged"));
+        assert_true(c.shut[CONN_JAIL]);
+        say(CONN_JAIL, "GET /v1/y" HOST "\r\n");
+        run();
+        assert_null(strstr(c.out[CONN_JAIL].bytes, "forged"));
+        stop();
+}
+
+static void a_broken_answer_becomes_a_502(void **state) {
+        start(&any, "GET /v1/x" HOST "\r\n", 1000);
+        say(CONN_PEER, "HTTP/1.1 200 OK\nX: y\r\n\r\n");
+        run();
+        assert_int_equal(strncmp(c.out[CONN_JAIL].bytes, "HTTP/1.1 502 ", 13), 0);
+        stop();
+        start(&any, "GET /v1/x" HOST "\r\n", 1000);
+        c.in[CONN_PEER].end = true;
+        run();
+        assert_non_null(strstr(c.out[CONN_JAIL].bytes, "without an answer"));
+        stop();
+}
+
+static void an_answer_that_stops_short_is_a_reset(void **state) {
+        start(&any, "GET /v1/x" HOST "\r\n", 1000);
+        say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345");
+        c.in[CONN_PEER].end = true;
+        run();
+        assert_true(c.ended);
+        assert_string_equal(c.why, "the server ended in the middle of an answer");
+        stop();
+}
+
+static void without_a_length_the_end_of_the_stream_ends_the_answer(void **state) {
+        start(&any, "GET /v1/x" HOST "\r\n", 7);
+        say(CONN_PEER, "HTTP/1.0 200 OK\r\n\r\nall of it");
+        run();
+        assert_false(c.shut[CONN_JAIL]);
+        c.in[CONN_PEER].end = true;
+        run();
+        assert_string_equal(c.out[CONN_JAIL].bytes, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it");
+        assert_true(c.shut[CONN_JAIL]);
+        stop();
+}
+
+static void an_early_answer_ends_the_connection_when_it_is_complete(void **state) {
+        start(&any, "POST /v1/x" HOST "Content-Length: 1000\r\n\r\npart", 1000);
+        say(CONN_PEER, "HTTP/1.1 413 Too Large\r\nContent-Length: 2\r\n\r\nno");
+        run();
+        assert_non_null(strstr(c.out[CONN_JAIL].bytes, "413"));
+        assert_true(c.shut[CONN_JAIL]);
+        say(CONN_JAIL, "GET /v1/y" HOST "\r\n");
+        run();
+        assert_null(strstr(c.out[CONN_PEER].bytes, "/v1/y"));
+        stop();
+}
+
+/* A body of any size goes through bounded memory: with a side that takes nothing, no more than the buffers is read. */
+static void a_slow_reader_holds_the_other_side_back(void **state) {
+        char *big = malloc(100001);
+
+        memset(big, 'x', 100000);
+        big[100000] = '\0';
+        start(&any, "POST /v1/x" HOST "Content-Length: 100000\r\n\r\n", 100000);
+        c.blocked[CONN_PEER] = true;
+        say(CONN_JAIL, big);
+        run();
+        assert_true(c.in[CONN_JAIL].at < 48000);
+        c.blocked[CONN_PEER] = false;
+        run();
+        assert_int_equal(c.in[CONN_JAIL].at, c.in[CONN_JAIL].n);
+        assert_memory_equal(c.out[CONN_PEER].bytes + c.out[CONN_PEER].n - 100000, big, 100000);
+        stop();
+        free(big);
+}
+
+static void nothing_goes_out_before_crewd_was_told(void **state) {
+        struct conn_first f = {.bytes = (const uint8_t *)"GET /v1/x" HOST "\r\n", .n = strlen("GET /v1/x" HOST "\r\n")};
+        struct crew_err err = CREW_ERR_NULL;
+
+        memset(&c, 0, sizeof(c));
+        c.policy = one_rule_policy(&any);
+        c.step = 1000;
+        c.crewd_slow = true;
+        assert_int_equal(http_taker.take(&c, &f, &c.state, &err), 0);
+        run();
+        assert_int_equal(c.out[CONN_PEER].n, 0);
+        c.crewd_slow = false;
+        run();
+        assert_true(c.out[CONN_PEER].n > 0);
+        stop();
+}
+
+static void tls_where_it_is_not_inspected_is_not_taken(void **state) {
+        const struct one_rule inspect = {.flags = NETPOLICY_INSPECT};
+        struct conn_first f = {.bytes = (const uint8_t *)"\x16\x03", .n = 2, .tls = true};
+        struct crew_err err = CREW_ERR_NULL;
+        void *s = NULL;
+
+        memset(&c, 0, sizeof(c));
+        c.policy = one_rule_policy(&any);
+        assert_int_equal(http_taker.take(&c, &f, &s, &err), -EPROTO);
+        netpolicy_close(c.policy);
+        c.policy = one_rule_policy(&inspect);
+        f.tls = false;
+        assert_int_equal(http_taker.take(&c, &f, &s, &err), -EPROTO);
+        netpolicy_close(c.policy);
+}
+
+static void a_half_request_is_not_waited_for_for_ever(void **state) {
+        start(&any, "GET /v1/x HTT", 1000);
+        assert_int_equal(c.deadline, 30000);
+        say(CONN_JAIL, "P/1.1\r\nHost: api.test\r\n\r\n");
+        run();
+        assert_int_equal(c.deadline, 0); /* the server may think as long as it likes */
+        say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        run();
+        assert_int_equal(c.deadline, 120000);
+        stop();
+}
+
+/* --- credentials --- */
+
+static const struct one_rule with_key = {.port = 8080, .paths = {"/**"}, .credential = "key"};
+
+static void a_credential_is_put_in_and_masked_on_the_way_back(void **state) {
+        ANY_STEP(step) {
+                start(&with_key, "GET /v1/x" HOST_8080 "Authorization: Bearer mine\r\nAccept-Encoding: gzip\r\n\r\n", step);
+                assert_string_equal(c.out[CONN_PEER].bytes,
+                                    "GET /v1/x" HOST_8080 "Accept-Encoding: identity\r\nAuthorization: Bearer " SECRET
+                                    "\r\n\r\n");
+                say(CONN_PEER, "HTTP/1.1 200 " SECRET "\r\nX-Echo: Bearer " SECRET "\r\nContent-Length: 64\r\n\r\n"
+                               "a " SECRET " b " SECRET " and sk-test-01234567xx");
+                run();
+                assert_null(strstr(c.out[CONN_JAIL].bytes, SECRET));
+                assert_non_null(strstr(c.out[CONN_JAIL].bytes, "X-Echo: Bearer ******************\r\n"));
+                assert_non_null(strstr(c.out[CONN_JAIL].bytes,
+                                       "\r\n\r\na ****************** b ****************** and sk-test-01234567xx"));
+                assert_false(c.ended);
+                stop();
+        }
+}
+
+static void a_credential_stays_where_it_is_bound(void **state) {
+        start(&with_key, "GET /v2/x" HOST_8080 "Authorization: Bearer mine\r\n\r\n", 1000);
+        assert_string_equal(c.out[CONN_PEER].bytes, "GET /v2/x" HOST_8080 "Accept-Encoding: identity\r\n\r\n");
+        stop();
+}
+
+static void a_credential_that_is_not_there_is_a_502(void **state) {
+        const struct one_rule unknown = {.port = 8080, .paths = {"/**"}, .credential = "nobody"};
+
+        start(&unknown, "GET /v1/x" HOST_8080 "\r\n", 1000);
+        assert_int_equal(c.out[CONN_PEER].n, 0);
+        assert_int_equal(strncmp(c.out[CONN_JAIL].bytes, "HTTP/1.1 502 ", 13), 0);
+        stop();
+}
+
+static int set_up(void **state) {
+        char dir[] = "/tmp/crewd-http-XXXXXX", path[64], token[64];
+        const struct http_options o = {.credentials = path};
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (!mkdtemp(dir))
+                return -1;
+        snprintf(path, sizeof(path), "%s/creds", dir);
+        snprintf(token, sizeof(token), "%s/token", dir);
+        const char text[] = "[key]\nhost = api.test\nport = 8080\npath = /v1/**\nplain_http = yes\nfile = token\n";
+        int r = crew_write_file_atomic(path, text, sizeof(text) - 1, 0600, &err);
+        if (r == 0)
+                r = crew_write_file_atomic(token, SECRET, strlen(SECRET), 0600, &err);
+        if (r == 0)
+                r = http_open(&o, &err);
+        unlink(path);
+        unlink(token);
+        rmdir(dir);
+        return r;
+}
+
+static int tear_down(void **state) {
+        http_close();
+        return 0;
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_request_and_its_answer_pass),
+                cmocka_unit_test(pipelined_requests_go_one_by_one),
+                cmocka_unit_test(a_refused_request_leaves_the_connection_but_its_body_does_not),
+                cmocka_unit_test(nothing_malformed_reaches_the_server),
+                cmocka_unit_test(a_body_that_breaks_its_framing_ends_the_connection),
+                cmocka_unit_test(interim_answers_pass_and_switching_does_not),
+                cmocka_unit_test(an_answer_nobody_asked_for_ends_the_connection),
+                cmocka_unit_test(a_broken_answer_becomes_a_502),
+                cmocka_unit_test(an_answer_that_stops_short_is_a_reset),
+                cmocka_unit_test(without_a_length_the_end_of_the_stream_ends_the_answer),
+                cmocka_unit_test(an_early_answer_ends_the_connection_when_it_is_complete),
+                cmocka_unit_test(a_slow_reader_holds_the_other_side_back),
+                cmocka_unit_test(nothing_goes_out_before_crewd_was_told),
+                cmocka_unit_test(tls_where_it_is_not_inspected_is_not_taken),
+                cmocka_unit_test(a_half_request_is_not_waited_for_for_ever),
+                cmocka_unit_test(a_credential_is_put_in_and_masked_on_the_way_back),
+                cmocka_unit_test(a_credential_stays_where_it_is_bound),
+                cmocka_unit_test(a_credential_that_is_not_there_is_a_502),
+        };
+        cmocka_set_message_output(CM_OUTPUT_TAP);
+        return cmocka_run_group_tests(tests, set_up, tear_down);
+}
