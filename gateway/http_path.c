@@ -44,9 +44,6 @@ static bool decode(const char *p, size_t n, size_t *used, unsigned char *out, co
                 return no(why, "an encoded slash or backslash in the path");
         if (*out < 0x20 || *out == 0x7f)
                 return no(why, "an encoded control character in the path");
-        /* A server that decodes twice would see something else than the rule did. */
-        if (*out == '%' && n >= 5 && hex(p[3]) >= 0 && hex(p[4]) >= 0)
-                return no(why, "a path that is percent-encoded twice");
         return true;
 }
 
@@ -75,6 +72,15 @@ static bool segments_ok(const char *path, const char **why) {
         }
 }
 
+/* A server that decodes twice would see something else than the rule did. */
+static bool decoded_ok(const char *path, const char **why) {
+        for (const char *p = path; (p = strchr(p, '%')); p++) {
+                if (hex(p[1]) >= 0 && hex(p[2]) >= 0)
+                        return no(why, "a path that is percent-encoded twice");
+        }
+        return segments_ok(path, why);
+}
+
 static bool parse_path(const char *p, size_t n, struct http_target *out, const char **why) {
         const char *query = memchr(p, '?', n);
         const size_t path_n = query ? (size_t)(query - p) : n;
@@ -95,7 +101,7 @@ static bool parse_path(const char *p, size_t n, struct http_target *out, const c
         out->path[d] = '\0';
         memcpy(out->wire + w, p + path_n, n - path_n);
         out->wire[w + n - path_n] = '\0';
-        return segments_ok(out->path, why);
+        return decoded_ok(out->path, why);
 }
 
 /* "http://authority/path": what follows goes on in origin-form. */

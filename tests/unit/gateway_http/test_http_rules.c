@@ -68,6 +68,7 @@ static void paths_that_servers_read_differently_are_refused(void **state) {
                 "/%7f",
                 "/a//",
                 "/%2e",
+                "/%25%32%65%25%32%65/a",
                 "http://api.test?x",
         };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
