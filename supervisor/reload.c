@@ -269,7 +269,7 @@ static int prepare_agent(struct reload *r, struct reload_agent *ra) {
         if (!ra->changed || !c->gateway || !agent_state_live(a->state) || ra->sections[RELOAD_NETWORK].restart)
                 return 0;
         ra->generation++;
-        ra->memfd = netpolicy_make(fresh, r->fresh, ra->generation, &err);
+        ra->memfd = netpolicy_make(fresh, c->file, ra->generation, &err);
         return ra->memfd < 0 ? problem(r, a->decl->policy_file, &err) : 0;
 }
 

@@ -298,6 +298,43 @@ class Client:
         finally:
             self._forget(seq)
 
+    # ---- the operator's part ----
+
+    def approvals(self):
+        """The Approval messages of connections that wait for an answer, oldest first."""
+        return list(self._call("list_approvals", Message("ListApprovals"), "approval_list").items)
+
+    def approve(self, id, scope="once"):
+        """Lets it through: "once" those that wait, "session" until the agent's instance ends, "always" when the caller has
+        written the rule and had it loaded.  Returns the Approval; an id that is decided already is Refused."""
+        return self._decide(id, "APPROVE", scope)
+
+    def deny(self, id, scope="once"):
+        """The opposite; scope is "once" or "session"."""
+        return self._decide(id, "DENY", scope)
+
+    def _decide(self, id, verdict, scope):
+        return self._call("answer_approval", Message("AnswerApproval", id=id, verdict=codec.ENUMS["ApprovalVerdict"][verdict],
+                                                     scope=codec.ENUMS["ApprovalScope"][scope.upper()]),
+                          "approval_answered").approval
+
+    def follow_approvals(self, timeout=None):
+        """Iterates over Approval messages: those that wait, then each as it is asked, decided or ends.  From the first on
+        until this client is closed crewd holds connections.  Ends after timeout seconds without one, or with crewd."""
+        seq = self._send("list_approvals", Message("ListApprovals", follow=True))
+        try:
+            yield from self._answer(seq, ("approval_list",), self.timeout)[1].items
+            while True:
+                yield self._answer(seq, ("approval_changed",), timeout)[1].approval
+        except (RequestTimeout, ConnectionClosed):
+            return
+        finally:
+            self._forget(seq)
+
+    def reload_policy(self, agent="", restart=False):
+        """Has policy files read again, for one agent or all: the PolicyReloaded message.  .ok False: nothing has changed."""
+        return self._call("reload_policy", Message("ReloadPolicy", agent=agent, restart=restart), "policy_reloaded")
+
     # ---- events ----
 
     def subscribe(self, since_seq=0):
