@@ -4,7 +4,7 @@
  * system and under its own system-call list.  crewd hands it each jail's capture listeners and network policy; it lets
  * through what the policy lists and tells crewd what was dialled.
  *
- * usage: crew-gateway --fd N      (N: the SOCK_SEQPACKET to crewd; started by crewd only)
+ * usage: crew-gateway --fd N [--inspect] [--credentials FILE]      (N: the SOCK_SEQPACKET to crewd; started by crewd only)
  *
  * Beside it run the resolver and its keeper (resolver.h), forked before anything is read.
  *
@@ -14,6 +14,8 @@
 #include "agent.h"
 #include "conn.h"
 #include "held.h"
+#include "http_conn.h"
+#include "http_setup.h"
 #include "hub.h"
 #include "resolver.h"
 
@@ -88,7 +90,8 @@ static const int allowed_calls[] = {
         SYS_tgkill,
         SYS_restart_syscall,
         SYS_sigaltstack,
-        SYS_ioctl, /* FIONBIO, by uv_poll_init */
+        SYS_ioctl,     /* FIONBIO, by uv_poll_init */
+        SYS_getrandom, /* OpenSSL */
 };
 
 /* --- reports --- */
@@ -254,41 +257,84 @@ static int gateway_confine(struct crew_err *err) {
         return confine_self(&c, err);
 }
 
-static int parse_args(int argc, char **argv, int *fd) {
+struct options {
+        int fd;
+        struct http_options http;
+};
+
+static int parse_args(int argc, char **argv, struct options *o) {
         uint64_t v;
 
-        if (argc != 3 || strcmp(argv[1], "--fd") != 0 || crew_parse_u64(argv[2], &v) < 0 || v > 1u << 20)
-                return -EINVAL;
-        *fd = (int)v;
-        return fcntl(*fd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
+        *o = (struct options){.fd = -1};
+        for (int i = 1; i < argc; i++) {
+                if (strcmp(argv[i], "--fd") == 0 && i + 1 < argc && crew_parse_u64(argv[i + 1], &v) == 0 && v <= 1u << 20)
+                        o->fd = (int)v, i++;
+                else if (strcmp(argv[i], "--credentials") == 0 && i + 1 < argc)
+                        o->http.credentials = argv[++i];
+                else if (strcmp(argv[i], "--inspect") == 0)
+                        o->http.inspect = true;
+                else
+                        return -EINVAL;
+        }
+        return o->fd < 0 || fcntl(o->fd, F_SETFD, FD_CLOEXEC) < 0 ? -EINVAL : 0;
+}
+
+static void raise_limits(void) {
+        struct rlimit files;
+
+        if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+                files.rlim_cur = files.rlim_max;
+                setrlimit(RLIMIT_NOFILE, &files);
+        }
+}
+
+/* The resolver first: it gets nothing that is read or opened later. */
+static int prepare(struct gateway *g, const struct options *o, int *ca, struct crew_err *err) {
+        int resolver_fd, r;
+
+        if ((r = resolver_fork(&resolver_fd, err)) < 0 || (r = gateway_start(g, o->fd, resolver_fd, err)) < 0 ||
+            (r = http_open(&o->http, err)) < 0)
+                return r;
+        *ca = http_ca_memfd(err);
+        if (o->http.inspect && *ca < 0)
+                return *ca;
+        conn_set_taker(&http_taker);
+        return gateway_confine(err);
+}
+
+/* Ready, or why not. */
+static int hello(int fd, int ca, const char *text) {
+        struct gate_msg m = {.op = GATE_HELLO};
+
+        snprintf(m.text, sizeof(m.text), "%s", text);
+        ssize_t n = crew_send_fds(fd, &m, sizeof(m), &ca, ca >= 0 ? 1 : 0);
+        return n < 0 ? (int)n : 0;
 }
 
 int main(int argc, char **argv) {
         static struct gateway g;
         struct crew_err err = CREW_ERR_NULL;
-        struct rlimit files;
-        int fd, resolver_fd;
+        struct options o;
+        int ca = -1;
 
-        if (parse_args(argc, argv, &fd) < 0) {
-                fputs("crew-gateway is started by crewd: crew-gateway --fd N\n", stderr);
+        if (parse_args(argc, argv, &o) < 0) {
+                fputs("crew-gateway is started by crewd: crew-gateway --fd N [--inspect] [--credentials FILE]\n", stderr);
                 return 2;
         }
         signal(SIGPIPE, SIG_IGN);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-                files.rlim_cur = files.rlim_max;
-                setrlimit(RLIMIT_NOFILE, &files);
-        }
-        /* The resolver first: it gets nothing that is read or opened later. */
-        if (resolver_fork(&resolver_fd, &err) < 0 || gateway_start(&g, fd, resolver_fd, &err) < 0 ||
-            gateway_confine(&err) < 0) {
+        raise_limits();
+        if (prepare(&g, &o, &ca, &err) < 0) {
                 fprintf(stderr, "crew-gateway: %s\n", err.msg);
+                hello(o.fd, -1, err.msg);
                 return 1;
         }
-        report(&g, &(struct gate_msg){.op = GATE_HELLO});
-        if (!g.hub.stopped)
-                uv_run(&g.loop, UV_RUN_DEFAULT);
+        if (hello(o.fd, ca, "") < 0)
+                return 1;
+        crew_close(&ca);
+        uv_run(&g.loop, UV_RUN_DEFAULT);
         report_flush(&g.hub.report);
         hub_fini(&g.hub);
+        http_close();
         return 0;
 }

@@ -127,11 +127,19 @@ static int confine(struct crew_err *err) {
         return confine_self(&c, err);
 }
 
+/* The operator's environment may hold secrets that are meant for the gateway alone. */
+static void wipe_environment(void) {
+        for (char **e = environ; e && *e; e++)
+                explicit_bzero(*e, strlen(*e));
+        clearenv();
+}
+
 static _Noreturn void keeper_main(int fd) {
         struct crew_err err = CREW_ERR_NULL;
         unsigned pause_ms = 0;
 
         prctl(PR_SET_NAME, "crew-keeper");
+        wipe_environment();
         if (confine(&err) < 0) {
                 fprintf(stderr, "crew-gateway: resolver: %s\n", err.msg);
                 _exit(1);
