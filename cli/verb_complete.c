@@ -112,6 +112,7 @@ static void offer_kind(enum cli_complete kind, const char *last, const char *cre
                 break;
         case CLI_COMPLETE_ACTION:
                 offer_list(last, policy_verb_names, POLICY_VERB_N);
+                offer(last, "network", "all that it can reach");
                 break;
         }
 }

@@ -11,6 +11,7 @@
 #include "explain_network.h"
 #include "jsonout.h"
 #include "supervisor/policy/crew_file.h"
+#include "supervisor/policy/endpoint.h"
 #include "supervisor/policy/policy.h"
 #include "term.h"
 
@@ -138,7 +139,31 @@ static const char *owner_of(const struct explain *x) {
         return NULL;
 }
 
+/* Where the crew file says that the host lives; NULL: where its name leads. */
+static const struct crew_endpoint *place_of(const struct explain *x) {
+        struct endpoint_text to;
+        const char *why, *hint;
+
+        if (!x->crew || x->action != POLICY_DO_CONNECT || endpoint_parse(x->object, &to, &why, &hint) < 0)
+                return NULL;
+        for (size_t i = 0; i < x->crew->n_endpoints; i++) {
+                const struct crew_endpoint *e = &x->crew->endpoints[i];
+                if (e->port == to.port && strcmp(e->host, to.host) == 0)
+                        return e;
+        }
+        return NULL;
+}
+
+static const char *place_text(const struct crew_endpoint *e, char *buf, size_t size) {
+        bool v6 = strchr(e->to_host, ':');
+
+        snprintf(buf, size, "%s%s%s:%u", v6 ? "[" : "", e->to_host, v6 ? "]" : "", e->to_port);
+        return buf;
+}
+
 static void explain_json(const struct explain *x, const struct policy_verdict *v, const char *owner) {
+        const struct crew_endpoint *place = place_of(x);
+        char to[300];
         json_t *o = json_pack("{s:o, s:s, s:o, s:b, s:o}", "agent", jsonout_text(policy_agent(x->image)), "action",
                               policy_verb_names[x->action], "object", jsonout_text(x->object), "allowed", (int)v->allowed,
                               "text", jsonout_text(v->text));
@@ -151,6 +176,8 @@ static void explain_json(const struct explain *x, const struct policy_verdict *v
                 json_object_set_new(o, "detail", jsonout_text(v->detail));
         if (v->asks)
                 json_object_set_new(o, "asks", json_true());
+        if (v->allowed && place)
+                json_object_set_new(o, "connect_to", jsonout_text(place_text(place, to, sizeof(to))));
         if (owner)
                 json_object_set_new(o, "tripwire_of", jsonout_text(owner));
         if (!v->allowed && v->next_step[0])
@@ -159,6 +186,7 @@ static void explain_json(const struct explain *x, const struct policy_verdict *v
 }
 
 static void explain_text(const struct explain *x, const struct policy_verdict *v, const char *owner) {
+        const struct crew_endpoint *place = place_of(x);
         struct term t;
 
         term_init(&t, stdout);
@@ -180,6 +208,14 @@ static void explain_text(const struct explain *x, const struct policy_verdict *v
                 else if (v->section)
                         printf("  %s", v->section);
                 fputc('\n', stdout);
+        }
+        if (v->allowed && place) {
+                char to[300];
+                fputs("  connects to ", stdout);
+                term_put(&t, place_text(place, to, sizeof(to)));
+                fputs("  ", stdout);
+                term_put(&t, x->crew->path);
+                printf(":%u\n", place->mark.line);
         }
         if (v->allowed)
                 return;

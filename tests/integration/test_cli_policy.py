@@ -234,6 +234,16 @@ def test_explain_names_the_preset(ctl, net):
     assert explain_net(ctl, net, "connect", "github.com:443").stdout.startswith("allowed by network.allowed_endpoints\n  net.yaml:10")
 
 
+def test_explain_says_where_a_name_lives(ctl, crew):
+    text = (crew / "crew.yaml").read_text()
+    (crew / "crew.yaml").write_text(text + 'endpoints:\n  "api.example.com:443": {connect_to: "[::1]:18443"}\n')
+    r = explain(ctl, crew, "connect", "API.example.com:443")
+    assert r.returncode == 0, r.stderr
+    assert r.stdout.splitlines()[2] == f"  connects to [::1]:18443  {crew}/crew.yaml:12"
+    assert json.loads(explain(ctl, crew, "connect", "api.example.com:443", json_out=True).stdout)["connect_to"] == "[::1]:18443"
+    assert "connects to" not in explain(ctl, crew, "connect", "api.example.com:80").stdout
+
+
 def test_explain_lists_all_that_can_be_reached(ctl, net):
     said = json.loads(explain_net(ctl, net, "network", "--json").stdout)
     assert (said["agent"], said["others"]) == ("net", "deny")
