@@ -304,11 +304,6 @@ int bind_enum(struct bind *b, const struct node *v, const struct bind_field *f, 
         return 0;
 }
 
-int bind_refused(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
-        bind_error(b, v->key ? v->key : v, f->arg, "'%s' is not enforced by this version", f->key);
-        return 0;
-}
-
 #define EXPANDED_MAX 8192
 
 int bind_expand(struct bind *b, const struct node *at, const char *text, const char **out) {

@@ -65,9 +65,8 @@ int bind_size_or_none(struct bind *b, const struct node *v, const struct bind_fi
 int bind_duration(struct bind *b, const struct node *v, const struct bind_field *f, void *out); /* uint64_t ms */
 int bind_duration_or_none(struct bind *b, const struct node *v, const struct bind_field *f, void *out);
 int bind_milli_or_none(struct bind *b, const struct node *v, const struct bind_field *f,
-                       void *out);                                                             /* uint32_t, 0.5 -> 500 */
-int bind_enum(struct bind *b, const struct node *v, const struct bind_field *f, void *out);    /* uint32_t index */
-int bind_refused(struct bind *b, const struct node *v, const struct bind_field *f, void *out); /* arg: why */
+                       void *out);                                                          /* uint32_t, 0.5 -> 500 */
+int bind_enum(struct bind *b, const struct node *v, const struct bind_field *f, void *out); /* uint32_t index */
 
 /* Copies text with ${CREW_DIR} expanded.  0, -ENOMEM, or 1 after reporting another variable or no crew. */
 int bind_expand(struct bind *b, const struct node *at, const char *text, const char **out);
