@@ -202,8 +202,10 @@ int journal_terminated(struct agent *a, struct termination *t) {
                 record_int(&r, "code", t->exit_code);
         record_str(&r, "initiator", t->death.initiator);
         record_str(&r, "reason", t->death.reason);
-        record_int(&r, "processes", t->processes);
-        record_int(&r, "kill_us", (int64_t)t->kill_us);
+        if (t->kill_us > 0) { /* else it ended by itself */
+                record_int(&r, "processes", t->processes);
+                record_int(&r, "kill_us", (int64_t)t->kill_us);
+        }
         record_str(&r, "task", t->task[0] ? t->task : NULL);
         record_int(&r, "id", (int64_t)t->id);
         record_bool(&r, "effects", t->effects);
