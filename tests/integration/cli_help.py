@@ -11,7 +11,8 @@ import struct
 import subprocess
 import termios
 
-VERBS = ["run", "up", "down", "status", "logs", "kill", "exec", "sandbox", "policy check", "policy explain", "audit verify",
+VERBS = ["run", "up", "down", "status", "logs", "kill", "approvals", "approve", "deny", "exec", "sandbox", "policy check",
+         "policy explain", "policy reload", "audit verify",
          "doctor"]
 
 
