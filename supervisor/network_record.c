@@ -72,7 +72,10 @@ static void make_http(struct record *r, const struct gate_msg *m) {
         begin(r, RECORD_NETWORK_HTTP, m);
         record_bytes(r, "method", m->text, blank ? (size_t)(blank - m->text) : strlen(m->text));
         put_text(r, "path", blank ? blank + 1 : "");
-        record_str(r, "verdict", verdicts[m->verdict < ELEMENTSOF(verdicts) ? m->verdict : GATE_REFUSE]);
+        const char *verdict = verdicts[m->verdict < ELEMENTSOF(verdicts) ? m->verdict : GATE_REFUSE];
+        /* One that was let through was told before it went out, and is told again with the server's status. */
+        record_str(r, "verdict",
+                   m->status && (m->verdict == GATE_LET || m->verdict == GATE_WOULD_REFUSE) ? "answered" : verdict);
         put_text(r, "reason", m->why);
         if (m->status)
                 record_int(r, "status", m->status);

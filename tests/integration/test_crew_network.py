@@ -2,12 +2,15 @@
 """crewd's side of egress: what the gateway is given, what of its reports is on record, and what happens when it dies."""
 
 import contextlib
+import http.server
 import json
 import os
 import re
 import shutil
 import signal
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -360,6 +363,93 @@ def test_after_a_restart_the_same_agent_reaches_its_endpoint_again(runner):
             assert talk(client, "a", "api.test", 7000)[0] == "ok"
         assert len(peers) == 2
     assert len(crew.records("a", "network.allowed")) == 2
+
+
+class Echo(http.server.BaseHTTPRequestHandler):
+    """Answers with what it was sent, and keeps the keys."""
+
+    keys = []
+
+    def do_GET(self):
+        self.keys.append(self.headers.get("Authorization"))
+        body = json.dumps({"path": self.path, "key": self.headers.get("Authorization")}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_DELETE = do_GET
+
+    def log_message(self, *args):
+        pass
+
+
+@contextlib.contextmanager
+def https(top, host):
+    """An HTTPS server for that name with a CA of its own, ca.pem in top."""
+    run = lambda *a: subprocess.run(a, check=True, cwd=top, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+        "-subj", "/CN=test ca", "-addext", "basicConstraints=critical,CA:TRUE", "-keyout", "ca.key", "-out", "ca.pem")
+    run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", f"/CN={host}",
+        "-keyout", "server.key", "-out", "server.csr")
+    (top / "ext").write_text(f"subjectAltName=DNS:{host}\n")
+    run("openssl", "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "2", "-extfile", "ext",
+        "-out", "server.pem")
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(top / "server.pem", top / "server.key")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
+
+
+FETCH = """
+import urllib.request, urllib.error
+def fetch(method, path):
+    request = urllib.request.Request("https://api.test" + path, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=8) as r: return [r.status, json.loads(r.read())]
+    except urllib.error.HTTPError as e: return [e.code, json.loads(e.read())]
+out([fetch("GET", "/v1/quotes"), fetch("DELETE", "/v1/quotes"), fetch("GET", "/private")])
+"""
+
+
+def test_inspected_requests_carry_a_credential_of_crewds_environment_and_are_on_record(runner, monkeypatch):
+    env = runner.env
+    monkeypatch.setattr(runner, "env", lambda extra=None: env({"MARKET_KEY": "s3cr3t-value", **(extra or {})}))
+    crew = Crew(runner).agent("a")
+    network(crew, "a", "{allowed_endpoints: [{host: api.test, port: 443, methods: [GET], paths: ['/v1/**'], tls: inspect,"
+            " credential: market-key}]}")
+    crew.files["keys"] = "[market-key]\nhost = api.test\npath = /v1/**\nenv = MARKET_KEY\n"
+    crew.files["ca.pem"] = ""
+    crew.extra = 'credentials: keys\nendpoints: {"api.test:443": {connect_to: "127.0.0.1:1", ca: ca.pem}}\n'
+    path = crew.write()
+    (crew.top / "keys").chmod(0o600)
+    with https(crew.top, "api.test") as port:
+        path.write_text(path.read_text().replace("127.0.0.1:1", f"127.0.0.1:{port}"))
+        for file in ("ca.pem", "crew.yaml"):
+            (crew.top / file).chmod(0o644)
+        with crew.start() as running:
+            got, refused, outside_path = running.client().submit(agent="a", description=FETCH).result(30)
+            eventually(lambda: len(crew.records("a", "network.http")) >= 4)
+            text = runner.crewctl("logs", "--agent", "a").stdout
+            status = runner.crewctl("status", "--json").stdout
+    assert Echo.keys[-1:] == ["Bearer s3cr3t-value"]
+    assert got[0] == 200 and got[1]["path"] == "/v1/quotes" and "s3cr3t" not in got[1]["key"]
+    assert refused[0] == 403 and outside_path[0] == 403 and "error" in refused[1]
+    lines = [line.split("] ", 1)[1] for line in text.splitlines() if "] HTTP:" in line]
+    assert lines[0] == "HTTP: ALLOWED -> GET api.test/v1/quotes"
+    assert lines[1] == "HTTP: ANSWERED -> GET api.test/v1/quotes (status 200)"
+    assert lines[2].startswith("HTTP: DENIED -> DELETE api.test/v1/quotes (")
+    assert lines[3].startswith("HTTP: DENIED -> GET api.test/private (")
+    for where in (text, status, running.log(), *(p.read_text() for p in (runner.home / "lib").rglob("*") if p.is_file())):
+        assert "s3cr3t" not in where
 
 
 def test_a_connection_that_lives_when_the_gateway_dies_is_reset(runner):

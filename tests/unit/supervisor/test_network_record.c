@@ -59,6 +59,12 @@ static void what_is_only_audited_is_no_denial_but_says_so(void **state) {
         m.op = GATE_HTTP;
         assert_int_equal(network_record_make(&r, &m), NETWORK_RECORD_FACT);
         assert_field(&r, "verdict", "would deny");
+        m.status = 404;
+        assert_int_equal(network_record_make(&r, &m), NETWORK_RECORD_FACT);
+        assert_field(&r, "verdict", "answered");
+        m.verdict = GATE_REFUSE;
+        assert_int_equal(network_record_make(&r, &m), NETWORK_RECORD_DENIAL);
+        assert_field(&r, "verdict", "denied");
 }
 
 static void a_request_is_split_into_method_and_path(void **state) {
