@@ -111,8 +111,12 @@ static enum hello gather(struct reader r, uint8_t *out, size_t *used) {
                 *used += part.n;
                 if (*used >= 1 && out[0] != CLIENT_HELLO)
                         return HELLO_BAD;
-                /* Whole: what follows it (early data) is in records of its own and not our business. */
-                if (*used >= 4 && *used >= 4 + ((size_t)out[1] << 16 | (size_t)out[2] << 8 | out[3]))
+                size_t whole = *used >= 4 ? 4 + ((size_t)out[1] << 16 | (size_t)out[2] << 8 | out[3]) : SIZE_MAX;
+                /* A second message in the same record would be read by the server, not by us. */
+                if (*used - part.n + length > whole)
+                        return HELLO_BAD;
+                /* What follows (early data) is in records of its own and not our business. */
+                if (*used == whole)
                         return HELLO_NAMED;
                 if (part.n < length)
                         return HELLO_MORE;
@@ -137,8 +141,7 @@ enum hello hello_parse(const uint8_t *bytes, size_t n, char name[HELLO_NAME_MAX]
         struct reader r = {.p = message, .n = used};
         take(&r, 1);
         struct reader body = vector(&r, 3);
-        /* Nothing may follow in the same record: a second message there would be read by the server, not by us. */
-        what = r.n ? HELLO_BAD : read_client_hello(body, name);
+        what = read_client_hello(body, name);
         if (what != HELLO_NAMED)
                 name[0] = '\0';
         return what;

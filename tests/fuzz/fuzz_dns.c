@@ -18,5 +18,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         size_t k = dns_answer_error(data, &q, what == DNS_OK ? DNS_RCODE_REFUSED : DNS_RCODE_FORMERR, out);
         crew_assert(k >= 12 && k <= n && k <= sizeof(out));
         crew_assert(out[2] & 0x80);
+        const struct in_addr addr = {0x010012c6};
+        if (what == DNS_OK)
+                crew_assert(dns_answer_a(data, &q, &addr, out) == k + 16 && out[7] == 1 &&
+                            memcmp(out + k + 12, &addr, 4) == 0);
         return 0;
 }

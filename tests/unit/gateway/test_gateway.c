@@ -101,7 +101,6 @@ static void a_listed_name_is_let_through_and_counted(void **state) {
         assert_string_equal(m.text, "");
 }
 
-
 /* One that is listed and connected, both ends. */
 static void pair_up(int *in, int *out) {
         *in = jail_dial_name(&jail, "api.test", 443);
@@ -282,8 +281,9 @@ static void megabytes_arrive_whole_both_ways_at_once(void **state) {
         while (got[0] < BYTES || got[1] < BYTES) {
                 struct pollfd p[2];
                 for (int i = 0; i < 2; i++)
-                        p[i] = (struct pollfd){.fd = fd[i],
-                                               .events = (short)((sent[i] < BYTES ? POLLOUT : 0) | (got[i] < BYTES ? POLLIN : 0))};
+                        p[i] = (struct pollfd){
+                                .fd = fd[i],
+                                .events = (short)((sent[i] < BYTES ? POLLOUT : 0) | (got[i] < BYTES ? POLLIN : 0))};
                 assert_true(poll(p, 2, 5000) > 0);
                 for (int i = 0; i < 2; i++) {
                         if (p[i].revents & POLLIN) {
@@ -397,7 +397,8 @@ static void half_open_dials_are_limited(void **state) {
         usleep(50000);
         expect_refused(jail_dial(&jail, "198.18.0.1", 443));
         expect_denied("slow.test", 443, "limits.half_open");
-        say(fd[0], hello + client_hello("slow.test", hello) / 2, client_hello("slow.test", hello) - client_hello("slow.test", hello) / 2);
+        say(fd[0], hello + client_hello("slow.test", hello) / 2,
+            client_hello("slow.test", hello) - client_hello("slow.test", hello) / 2);
         world_expect(&world, GATE_ALLOWED);
         fd[2] = jail_dial(&jail, "198.18.0.1", 443);
         out[2] = host_accept(server);
@@ -506,7 +507,8 @@ static void an_unlisted_dial_is_held_and_goes_on_when_approved(void **state) {
         assert_int_equal(more.ask, m.ask);
         assert_int_equal(more.count, 2);
         /* The name does not exist outside, but it was let through to there. */
-        world_send(&world, (struct gate_msg){.op = GATE_ANSWER, .id = 7, .ask = m.ask, .verdict = GATE_LET, .scope = GATE_SESSION},
+        world_send(&world,
+                   (struct gate_msg){.op = GATE_ANSWER, .id = 7, .ask = m.ask, .verdict = GATE_LET, .scope = GATE_SESSION},
                    NULL, 0);
         for (int i = 0; i < 2; i++) {
                 struct gate_msg let = world_next(&world), end = world_next(&world);
@@ -522,8 +524,9 @@ static void an_unlisted_dial_is_held_and_goes_on_when_approved(void **state) {
         world_expect(&world, GATE_CLOSED);
         close(in);
         /* Decided once: the number means nothing any more. */
-        world_send(&world, (struct gate_msg){.op = GATE_ANSWER, .id = 7, .ask = m.ask, .verdict = GATE_LET, .scope = GATE_ONCE}, NULL,
-                   0);
+        world_send(&world,
+                   (struct gate_msg){.op = GATE_ANSWER, .id = 7, .ask = m.ask, .verdict = GATE_LET, .scope = GATE_ONCE},
+                   NULL, 0);
         assert_true(world_quiet(&world, 100));
 }
 
@@ -536,7 +539,8 @@ static void an_approved_address_is_dialled_and_a_refused_one_reset(void **state)
         int in = jail_dial(&jail, "10.255.255.1", 9);
         struct gate_msg m = world_expect(&world, GATE_ASK);
         assert_string_equal(m.name, "10.255.255.1");
-        world_send(&world, (struct gate_msg){.op = GATE_ANSWER, .id = 7, .ask = m.ask, .verdict = GATE_REFUSE, .scope = GATE_ONCE},
+        world_send(&world,
+                   (struct gate_msg){.op = GATE_ANSWER, .id = 7, .ask = m.ask, .verdict = GATE_REFUSE, .scope = GATE_ONCE},
                    NULL, 0);
         expect_denied("10.255.255.1", 9, "refused by the operator");
         assert_int_equal(read_end(in), ECONNRESET);
@@ -545,16 +549,18 @@ static void an_approved_address_is_dialled_and_a_refused_one_reset(void **state)
         m = world_expect(&world, GATE_ASK); /* for once: asked again */
         close(in);
         assert_true(world_quiet(&world, 300)); /* it waits for the next try */
-        world_send(&world, (struct gate_msg){.op = GATE_ANSWER, .id = 7, .ask = m.ask, .verdict = GATE_REFUSE, .scope = GATE_SESSION},
-                   NULL, 0);
+        world_send(
+                &world,
+                (struct gate_msg){.op = GATE_ANSWER, .id = 7, .ask = m.ask, .verdict = GATE_REFUSE, .scope = GATE_SESSION},
+                NULL, 0);
         expect_refused(jail_dial(&jail, "10.255.255.1", 9));
         expect_denied("10.255.255.1", 9, "refused by the operator");
 }
 
 static void what_can_never_be_approved_is_not_asked(void **state) {
-        static const char *const hosts[] = {"169.254.169.254", "169.254.1.1", "fe80::1", "fd00:ec2::254",
-                                            "::ffff:0:169.254.169.254", "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "224.0.0.1",
-                                            "100.100.100.200"};
+        static const char *const hosts[] = {
+                "169.254.169.254",    "169.254.1.1",       "fe80::1",   "fd00:ec2::254",  "::ffff:0:169.254.169.254",
+                "64:ff9b::a9fe:a9fe", "2002:a9fe:a9fe::1", "224.0.0.1", "100.100.100.200"};
         char addr[16];
 
         add(NETPOLICY_ASK);

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/hello.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct bytes {
+        uint8_t at[HELLO_MAX * 2];
+        size_t n;
+};
+
+static void put(struct bytes *b, const void *bytes, size_t n) {
+        memcpy(b->at + b->n, bytes, n);
+        b->n += n;
+}
+
+static void put_number(struct bytes *b, size_t v, int n) {
+        for (int i = n - 1; i >= 0; i--)
+                b->at[b->n++] = (uint8_t)(v >> (8 * i));
+}
+
+static void put_vector(struct bytes *b, const struct bytes *v, int length_bytes) {
+        put_number(b, v->n, length_bytes);
+        put(b, v->at, v->n);
+}
+
+/* A server_name extension with one entry. */
+static void put_name(struct bytes *exts, int type, const char *name) {
+        static struct bytes entry, list, ext;
+
+        entry.n = list.n = ext.n = 0;
+        put(&entry, name, strlen(name));
+        put_number(&list, (size_t)type, 1);
+        put_vector(&list, &entry, 2);
+        put_vector(&ext, &list, 2);
+        put_number(exts, 0, 2);
+        put_vector(exts, &ext, 2);
+}
+
+static void put_filler(struct bytes *exts, size_t n) {
+        static const uint8_t zeros[HELLO_MAX];
+
+        put_number(exts, 21, 2); /* padding */
+        put_number(exts, n, 2);
+        put(exts, zeros, n);
+}
+
+/* The handshake message around these extensions (NULL: none at all). */
+static void message(const struct bytes *exts, struct bytes *out) {
+        static struct bytes body;
+
+        body.n = 0;
+        put(&body, "\3\3", 2);
+        body.n += 32;
+        put_number(&body, 0, 1);
+        put(&body, "\0\2\x13\1\1\0", 6);
+        if (exts)
+                put_vector(&body, exts, 2);
+        out->n = 0;
+        put_number(out, 1, 1);
+        put_vector(out, &body, 3);
+}
+
+static void record(const struct bytes *part, struct bytes *out) {
+        put(out, "\x16\3\1", 3);
+        put_vector(out, part, 2);
+}
+
+static enum hello parse(const struct bytes *b, char *name) {
+        return hello_parse(b->at, b->n, name);
+}
+
+static struct bytes exts, msg, rec;
+static char name[HELLO_NAME_MAX];
+
+static enum hello with(void) {
+        message(&exts, &msg);
+        rec.n = 0;
+        record(&msg, &rec);
+        return parse(&rec, name);
+}
+
+static int clear(void **state) {
+        exts.n = msg.n = rec.n = 0;
+        return 0;
+}
+
+static void the_name_is_read_among_other_extensions(void **state) {
+        put_filler(&exts, 17);
+        put_name(&exts, 0, "Api.Example.com");
+        put_filler(&exts, 0);
+        assert_int_equal(with(), HELLO_NAMED);
+        assert_string_equal(name, "Api.Example.com");
+}
+
+static void a_hello_without_a_name_is_one(void **state) {
+        put_filler(&exts, 3);
+        assert_int_equal(with(), HELLO_UNNAMED);
+        message(NULL, &msg);
+        rec.n = 0;
+        record(&msg, &rec);
+        assert_int_equal(parse(&rec, name), HELLO_UNNAMED);
+}
+
+static void every_truncation_asks_for_more(void **state) {
+        put_name(&exts, 0, "api.example.com");
+        assert_int_equal(with(), HELLO_NAMED);
+        for (size_t n = 0; n < rec.n; n++) {
+                assert_int_equal(hello_parse(rec.at, n, name), HELLO_MORE);
+                assert_string_equal(name, "");
+        }
+}
+
+static void what_follows_in_records_of_its_own_does_not_matter(void **state) {
+        put_name(&exts, 0, "api.example.com");
+        with();
+        put(&rec, "\x17\3\3\0\5hello", 10);
+        assert_int_equal(parse(&rec, name), HELLO_NAMED);
+}
+
+static void a_hello_in_many_records_is_put_together(void **state) {
+        struct bytes *all = &rec, part;
+
+        put_name(&exts, 0, "api.example.com");
+        message(&exts, &msg);
+        for (size_t at = 0; at < msg.n; at++) {
+                part.n = 1;
+                part.at[0] = msg.at[at];
+                record(&part, all);
+        }
+        assert_int_equal(parse(all, name), HELLO_NAMED);
+        assert_string_equal(name, "api.example.com");
+}
+
+static void two_names_are_refused(void **state) {
+        put_name(&exts, 0, "api.example.com");
+        put_name(&exts, 0, "evil.example.com");
+        assert_int_equal(with(), HELLO_BAD);
+        /* Two entries in one list. */
+        clear(state);
+        put(&exts, "\0\0\0\x0a\0\x08\0\0\1a\0\0\1b", 14);
+        assert_int_equal(with(), HELLO_BAD);
+}
+
+static void odd_names_are_refused(void **state) {
+        static const char *const names[] = {"", "a b", "a\nb", "a\x80"};
+
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+                clear(state);
+                put_name(&exts, 0, names[i]);
+                assert_int_equal(with(), HELLO_BAD);
+        }
+        clear(state);
+        put_name(&exts, 1, "api.example.com"); /* not a host_name */
+        assert_int_equal(with(), HELLO_BAD);
+        char longer[HELLO_NAME_MAX + 1];
+        memset(longer, 'a', sizeof(longer));
+        longer[HELLO_NAME_MAX] = '\0';
+        clear(state);
+        put_name(&exts, 0, longer);
+        assert_int_equal(with(), HELLO_BAD);
+        longer[HELLO_NAME_MAX - 1] = '\0';
+        clear(state);
+        put_name(&exts, 0, longer);
+        assert_int_equal(with(), HELLO_NAMED);
+}
+
+static void lengths_that_do_not_add_up_are_refused(void **state) {
+        put_name(&exts, 0, "api.example.com");
+        exts.at[3]++; /* the extension reaches beyond the block */
+        assert_int_equal(with(), HELLO_BAD);
+        exts.at[3] -= 2; /* the list reaches beyond the extension */
+        assert_int_equal(with(), HELLO_BAD);
+        clear(state);
+        put_name(&exts, 0, "api.example.com");
+        message(&exts, &msg);
+        put(&msg, "\0", 1); /* behind the message, in its record */
+        rec.n = 0;
+        record(&msg, &rec);
+        assert_int_equal(parse(&rec, name), HELLO_BAD);
+}
+
+static void other_handshake_messages_and_empty_records_are_refused(void **state) {
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\4\2\0\0\0", 9, name), HELLO_BAD);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\0", 5, name), HELLO_BAD);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\x40\1", 5, name), HELLO_BAD);
+        /* A hello cut by a record of another type. */
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\1\1\x15\3\1\0\2\1\0", 13, name), HELLO_BAD);
+}
+
+static void anything_else_is_plain(void **state) {
+        assert_int_equal(hello_parse((const uint8_t *)"GET / HTTP/1.1\r\n", 16, name), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\2", 2, name), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16", 1, name), HELLO_MORE);
+        assert_int_equal(hello_parse((const uint8_t *)"", 0, name), HELLO_MORE);
+}
+
+static void one_that_is_longer_than_is_looked_at_is_refused(void **state) {
+        put_filler(&exts, 15000);
+        put_name(&exts, 0, "api.example.com");
+        assert_int_equal(with(), HELLO_NAMED);
+        clear(state);
+        put_filler(&exts, HELLO_MAX - 60);
+        put_filler(&exts, 500);
+        message(&exts, &msg);
+        struct bytes part;
+        part.n = 8000;
+        memcpy(part.at, msg.at, 8000);
+        record(&part, &rec);
+        part.n = msg.n - 8000;
+        memcpy(part.at, msg.at + 8000, part.n);
+        record(&part, &rec);
+        assert_true(rec.n > HELLO_MAX);
+        assert_int_equal(hello_parse(rec.at, HELLO_MAX - 1, name), HELLO_MORE);
+        assert_int_equal(hello_parse(rec.at, HELLO_MAX, name), HELLO_BAD);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup(the_name_is_read_among_other_extensions, clear),
+                cmocka_unit_test_setup(a_hello_without_a_name_is_one, clear),
+                cmocka_unit_test_setup(every_truncation_asks_for_more, clear),
+                cmocka_unit_test_setup(what_follows_in_records_of_its_own_does_not_matter, clear),
+                cmocka_unit_test_setup(a_hello_in_many_records_is_put_together, clear),
+                cmocka_unit_test_setup(two_names_are_refused, clear),
+                cmocka_unit_test_setup(odd_names_are_refused, clear),
+                cmocka_unit_test_setup(lengths_that_do_not_add_up_are_refused, clear),
+                cmocka_unit_test_setup(other_handshake_messages_and_empty_records_are_refused, clear),
+                cmocka_unit_test_setup(anything_else_is_plain, clear),
+                cmocka_unit_test_setup(one_that_is_longer_than_is_looked_at_is_refused, clear),
+        };
+        cmocka_set_message_output(CM_OUTPUT_TAP);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gateway/relay.h"
+
+#include "common/util.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+
+static struct hub hub;
+static struct relay_way way;
+static struct relay_end from, to;
+static int client, server;
+static uint64_t allowance;
+
+static int open_all(void **state) {
+        int a[2], b[2];
+
+        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, a) < 0 ||
+            socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, b) < 0)
+                return -1;
+        memset(&hub, 0, sizeof(hub));
+        way = RELAY_WAY_NULL;
+        client = a[0];
+        server = b[1];
+        from = (struct relay_end){.fd = a[1], .readable = true, .writable = true};
+        to = (struct relay_end){.fd = b[0], .readable = true, .writable = true};
+        allowance = UINT64_MAX;
+        return 0;
+}
+
+static int close_all(void **state) {
+        relay_way_fini(&hub, &way);
+        while (hub.n_pipes > 0) {
+                hub.n_pipes--;
+                close(hub.pipes[hub.n_pipes][0]);
+                close(hub.pipes[hub.n_pipes][1]);
+        }
+        crew_close(&client);
+        crew_close(&server);
+        crew_close(&from.fd);
+        crew_close(&to.fd);
+        return 0;
+}
+
+static int move(void) {
+        return relay_move(&hub, &way, &from, &to, &allowance);
+}
+
+static void bytes_arrive_and_the_pipe_goes_back(void **state) {
+        char buf[16];
+
+        assert_int_equal(write(client, "hello", 5), 5);
+        assert_int_equal(move(), RELAY_WAITS);
+        assert_int_equal(read(server, buf, sizeof(buf)), 5);
+        assert_int_equal(way.bytes, 5);
+        assert_int_equal(way.pipe[0], -1);
+        assert_int_equal(hub.n_pipes, 1);
+        assert_false(from.readable);
+        assert_true(to.writable);
+}
+
+static void an_end_is_passed_on_after_the_bytes(void **state) {
+        char buf[16];
+
+        assert_int_equal(write(client, "bye", 3), 3);
+        shutdown(client, SHUT_WR);
+        assert_int_equal(move(), RELAY_WAITS);
+        assert_true(way.end_passed);
+        assert_int_equal(read(server, buf, sizeof(buf)), 3);
+        assert_int_equal(read(server, buf, sizeof(buf)), 0);
+        assert_int_equal(way.pipe[0], -1);
+}
+
+static void a_slow_reader_costs_one_pipe_and_loses_nothing(void **state) {
+        static char buf[1 << 20];
+        size_t sent = 0, got = 0;
+        ssize_t n;
+
+        do {
+                while ((n = write(client, buf, 65536)) > 0)
+                        sent += (size_t)n;
+                from.readable = true;
+        } while (move() == RELAY_MORE || to.writable);
+        assert_true(way.in_pipe > 0 && way.in_pipe <= 65536);
+        assert_false(to.writable);
+        shutdown(client, SHUT_WR);
+        while (!way.end_passed) {
+                while ((n = read(server, buf, sizeof(buf))) > 0)
+                        got += (size_t)n;
+                from.readable = to.writable = true;
+                assert_true(move() >= 0);
+        }
+        while ((n = read(server, buf, sizeof(buf))) > 0)
+                got += (size_t)n;
+        assert_int_equal(got, sent);
+        assert_int_equal(way.bytes, sent);
+}
+
+static void an_allowance_that_is_used_up_stops_reading(void **state) {
+        char buf[64];
+
+        allowance = 10;
+        assert_int_equal(write(client, "0123456789abcdef", 16), 16);
+        assert_int_equal(move(), RELAY_DRY);
+        assert_int_equal(allowance, 0);
+        assert_int_equal(read(server, buf, sizeof(buf)), 10);
+        allowance = 100;
+        assert_int_equal(move(), RELAY_WAITS);
+        assert_int_equal(read(server, buf, sizeof(buf)), 6);
+}
+
+static void a_reader_that_is_gone_is_an_error(void **state) {
+        crew_close(&server);
+        assert_int_equal(write(client, "x", 1), 1);
+        assert_int_equal(move(), -EPIPE);
+}
+
+static void without_a_descriptor_for_a_pipe_it_waits(void **state) {
+        struct rlimit now, none;
+        char buf[16];
+
+        getrlimit(RLIMIT_NOFILE, &now);
+        none = now;
+        none.rlim_cur = 0;
+        assert_int_equal(write(client, "x", 1), 1);
+        setrlimit(RLIMIT_NOFILE, &none);
+        int r = move();
+        setrlimit(RLIMIT_NOFILE, &now);
+        assert_int_equal(r, RELAY_POOR);
+        assert_int_equal(move(), RELAY_WAITS);
+        assert_int_equal(read(server, buf, sizeof(buf)), 1);
+}
+
+static void some_moves_exactly_so_many_and_passes_no_end_on(void **state) {
+        char buf[64];
+
+        assert_int_equal(write(client, "0123456789abcdef", 16), 16);
+        shutdown(client, SHUT_WR);
+        assert_int_equal(relay_some(&hub, &way, &from, &to, 10, &allowance), 10);
+        assert_int_equal(read(server, buf, sizeof(buf)), 10);
+        assert_int_equal(relay_some(&hub, &way, &from, &to, 100, &allowance), 6);
+        assert_int_equal(read(server, buf, sizeof(buf)), 6);
+        assert_int_equal(relay_some(&hub, &way, &from, &to, 94, &allowance), 0);
+        assert_int_equal(read(server, buf, sizeof(buf)), -1);
+        assert_int_equal(errno, EAGAIN);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test_setup_teardown(bytes_arrive_and_the_pipe_goes_back, open_all, close_all),
+                cmocka_unit_test_setup_teardown(an_end_is_passed_on_after_the_bytes, open_all, close_all),
+                cmocka_unit_test_setup_teardown(a_slow_reader_costs_one_pipe_and_loses_nothing, open_all, close_all),
+                cmocka_unit_test_setup_teardown(an_allowance_that_is_used_up_stops_reading, open_all, close_all),
+                cmocka_unit_test_setup_teardown(a_reader_that_is_gone_is_an_error, open_all, close_all),
+                cmocka_unit_test_setup_teardown(without_a_descriptor_for_a_pipe_it_waits, open_all, close_all),
+                cmocka_unit_test_setup_teardown(some_moves_exactly_so_many_and_passes_no_end_on, open_all, close_all),
+        };
+        signal(SIGPIPE, SIG_IGN);
+        cmocka_set_message_output(CM_OUTPUT_TAP);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
