@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -40,15 +41,38 @@ int gateway_slot_take(struct gateway_slot *s, const int fds[GATE_LISTENERS]) {
         return 0;
 }
 
+/* A connected UDP socket is not there for anybody else.  Nobody in a jail can be port 1. */
+static void turn_away(int fd) {
+        struct sockaddr_storage own = {0};
+        socklen_t n = sizeof(own);
+        const struct sockaddr_in to4 = {
+                .sin_family = AF_INET, .sin_port = htons(GATE_TCP_PORT), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        const struct sockaddr_in6 to6 = {
+                .sin6_family = AF_INET6, .sin6_port = htons(GATE_TCP_PORT), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+
+        if (getsockname(fd, (struct sockaddr *)&own, &n) == 0 && own.ss_family == AF_INET6)
+                (void)!connect(fd, (const struct sockaddr *)&to6, sizeof(to6));
+        else
+                (void)!connect(fd, (const struct sockaddr *)&to4, sizeof(to4));
+}
+
 void gateway_slot_shut(struct gateway_slot *s) {
-        for (size_t i = 0; s->listed && i < TCP_LISTENERS; i++)
-                shutdown(s->fds[i], SHUT_RDWR);
+        for (size_t i = 0; s->listed && i < GATE_LISTENERS; i++) {
+                if (i < TCP_LISTENERS)
+                        shutdown(s->fds[i], SHUT_RDWR);
+                else
+                        turn_away(s->fds[i]);
+        }
 }
 
 int gateway_slot_listen(struct gateway_slot *s) {
-        for (size_t i = 0; s->listed && i < TCP_LISTENERS; i++)
-                if (listen(s->fds[i], BACKLOG) < 0)
+        const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+
+        for (size_t i = 0; s->listed && i < GATE_LISTENERS; i++) {
+                int r = i < TCP_LISTENERS ? listen(s->fds[i], BACKLOG) : connect(s->fds[i], &nobody, sizeof(nobody));
+                if (r < 0)
                         return -errno;
+        }
         return 0;
 }
 

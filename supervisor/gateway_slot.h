@@ -3,8 +3,8 @@
  * What crewd keeps of one live instance for a gateway yet to come: its capture listeners and its network policy.
  *
  * A listener nobody accepts on would let dials hang.  So while there is no gateway the TCP listeners are shut down (what
- * waits in them is reset, what is dialled is refused by the kernel); a shut listener keeps its port (it was bound to one by
- * number) and can listen again.
+ * waits in them is reset, what is dialled is refused by the kernel) and the UDP sockets connected to nobody (names are
+ * refused by the kernel too).  All keep their ports, for they were bound to them by number, and can listen again.
  */
 #pragma once
 

@@ -19,9 +19,10 @@ struct planner_input {
         const char *crew_dir;      /* crewctl sandbox: what ${CREW_DIR} meant, or NULL */
         const char *cwd;           /* crewctl sandbox: start here if the view has it; NULL: in the private home */
         const char *operator_home; /* its secrets get tripwires; NULL: /root alone has them */
-        /* A file of the host that takes the place of the system's certificates, and that programs are told of; NULL: none. */
+        /* A file of the host that takes the place of the system's certificates, and that programs are told of; NULL: none.
+         */
         const char *ca_bundle;
-        const char *crew_call;     /* the program bound into every agent's PATH; NULL: the one beside the running program */
+        const char *crew_call; /* the program bound into every agent's PATH; NULL: the one beside the running program */
         uint32_t incarnation;
         bool root_mode;
         uint32_t host_uid, host_gid;   /* root mode: from the range; rootless: the operator's */

@@ -84,7 +84,7 @@ const char *view_path_of(struct view *v, const char *real);
 
 /* --- planner_base.c --- */
 #define CA_BUNDLE "/run/crew/ca-bundle.pem" /* where planner_input.ca_bundle is in the view */
-int base_collect(struct view *v); /* the runtime's grants */
+int base_collect(struct view *v);           /* the runtime's grants */
 int base_add_mounts(struct view *v, struct plan_builder *b);
 int base_add_rules(struct view *v, struct plan_builder *b, enum plan_layer_kind layer);
 int base_add_decoys(struct view *v, struct plan_builder *b);

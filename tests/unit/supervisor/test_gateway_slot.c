@@ -72,6 +72,49 @@ static void a_shut_listener_refuses_resets_who_waits_and_listens_again_on_its_po
         assert_int_equal(dial(&at), -ECONNREFUSED);
 }
 
+/* What a resolver sees: an answer of the server, or that nobody is there. */
+static int ask(const struct sockaddr_in *to, int server) {
+        _cleanup_close_ int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        struct sockaddr_in from;
+        socklen_t n = sizeof(from);
+        char byte;
+
+        assert_int_equal(connect(s, (const struct sockaddr *)to, sizeof(*to)), 0);
+        if (send(s, "q", 1, 0) < 0)
+                return -errno;
+        if (recvfrom(server, &byte, 1, MSG_DONTWAIT, (struct sockaddr *)&from, &n) == 1)
+                sendto(server, "a", 1, 0, (struct sockaddr *)&from, n);
+        return recv(s, &byte, 1, 0) < 0 ? -errno : byte;
+}
+
+static void names_are_refused_while_it_is_shut_and_answered_again_later(void **state) {
+        struct sockaddr_in at, name = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        struct gateway_slot s = GATEWAY_SLOT_NULL;
+        socklen_t n = sizeof(name);
+        int fds[GATE_LISTENERS];
+
+        (void)state;
+        make_listeners(fds, &at);
+        close(fds[2]);
+        close(fds[3]);
+        int probe = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(probe, (struct sockaddr *)&name, sizeof(name)), 0);
+        assert_int_equal(getsockname(probe, (struct sockaddr *)&name, &n), 0);
+        close(probe);
+        fds[2] = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(bind(fds[2], (struct sockaddr *)&name, sizeof(name)), 0);
+        fds[3] = dup(fds[2]);
+        assert_int_equal(gateway_slot_take(&s, fds), 0);
+        for (size_t i = 0; i < GATE_LISTENERS; i++)
+                close(fds[i]);
+        assert_int_equal(ask(&name, s.fds[2]), 'a');
+        gateway_slot_shut(&s);
+        assert_int_equal(ask(&name, s.fds[2]), -ECONNREFUSED);
+        assert_int_equal(gateway_slot_listen(&s), 0);
+        assert_int_equal(ask(&name, s.fds[2]), 'a');
+        gateway_slot_fini(&s);
+}
+
 static void listeners_are_taken_all_or_none(void **state) {
         struct gateway_slot s = GATEWAY_SLOT_NULL;
         int fds[GATE_LISTENERS];
@@ -132,6 +175,7 @@ static void what_is_no_policy_has_no_digest(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_shut_listener_refuses_resets_who_waits_and_listens_again_on_its_port),
+                cmocka_unit_test(names_are_refused_while_it_is_shut_and_answered_again_later),
                 cmocka_unit_test(listeners_are_taken_all_or_none),
                 cmocka_unit_test(a_pending_policy_takes_the_place_of_the_former_one_with_its_digest),
                 cmocka_unit_test(what_is_no_policy_has_no_digest),
