@@ -47,7 +47,7 @@ struct http_conn {
         bool ending;       /* what is in jail.out goes out, then the agent's side is shut, then it ends */
         bool closed, shut; /* close_notify, and the socket */
         bool over;         /* conn_end() once nothing of ours is on the stack */
-        char over_why[GATE_TEXT_MAX];
+        char over_why[GATE_TEXT_MAX], end_why[GATE_TEXT_MAX];
         enum phase phase;
         uint64_t deadline_ns;
 };
@@ -396,8 +396,8 @@ static void go_to_end(struct http_conn *c, size_t *budget) {
         if (!c->shut)
                 conn_shutdown(c->conn, CONN_JAIL);
         c->shut = true;
-        if (c->jail.deaf || half_drain(&c->jail, budget) != -EAGAIN)
-                over(c, NULL);
+        if (half_drain(&c->jail, budget) != -EAGAIN)
+                over(c, c->end_why[0] ? c->end_why : NULL);
 }
 
 static void set_phase(struct http_conn *c) {
@@ -418,12 +418,23 @@ static void set_phase(struct http_conn *c) {
 /* The time of a phase is over. */
 static void on_late(struct http_conn *c) {
         if (c->phase == PHASE_END || c->phase == PHASE_IDLE)
-                over(c, NULL);
+                over(c, c->end_why[0] ? c->end_why : NULL);
         else if (half_ready(&c->jail) && !c->tls)
                 over(c, "no whole request within 30 s");
         else
                 over(c, half_ready(&c->jail) ? "neither a whole request nor a TLS handshake of the server within 30 s"
                                              : "no TLS handshake within 30 s");
+}
+
+/* A TLS alert that says why is on its way: it is not to be overtaken by a reset. */
+static void jail_failed(struct http_conn *c) {
+        half_flush(&c->jail);
+        if (c->jail.lost) {
+                over(c, c->jail.error);
+                return;
+        }
+        snprintf(c->end_why, sizeof(c->end_why), "%s", c->jail.error);
+        finish(c);
 }
 
 static void pump(struct http_conn *c) {
@@ -433,9 +444,8 @@ static void pump(struct http_conn *c) {
         while (moved && !c->over && !c->ending) {
                 moved = half_fill(&c->jail, &budget);
                 if (c->jail.failed) {
-                        half_flush(&c->jail);
-                        over(c, c->jail.error);
-                        return;
+                        jail_failed(c);
+                        break;
                 }
                 moved = on_request(c) || moved;
                 moved = half_fill(&c->peer, &budget) || moved;

@@ -38,6 +38,7 @@ void half_trim(struct half *h) {
 
 static bool fail(struct half *h, const char *what, int error) {
         h->failed = h->deaf = h->eof = true;
+        h->lost = h->lost || error;
         if (!h->error[0])
                 snprintf(h->error, sizeof(h->error), "%s%s%s", what, error ? ": " : "", error ? strerror(error) : "");
         return true;
@@ -135,7 +136,7 @@ bool half_fill(struct half *h, size_t *budget) {
 
 int half_drain(struct half *h, size_t *budget) {
         while (*budget) {
-                ssize_t n = h->failed ? 0 : conn_recv(h->conn, h->side, wire, MIN_OF(sizeof(wire), *budget));
+                ssize_t n = h->lost ? 0 : conn_recv(h->conn, h->side, wire, MIN_OF(sizeof(wire), *budget));
                 if (n <= 0)
                         return (int)n;
                 *budget -= (size_t)n;
@@ -184,7 +185,7 @@ static size_t push(struct half *h, const void *p, size_t n) {
         if (r > 0)
                 return (size_t)r;
         if (r < 0 && r != -EAGAIN)
-                h->deaf = true;
+                h->deaf = h->lost = true;
         return 0;
 }
 

@@ -22,6 +22,7 @@ struct half {
         bool truncated; /* and TLS did not say that this was all */
         bool deaf;      /* it takes no more bytes: what is written is dropped */
         bool failed;    /* neither way any more */
+        bool lost;      /* the socket itself */
         char error[160];
 };
 
