@@ -13,7 +13,8 @@ from cli_help import VERBS, in_terminal
 from conftest import Runner
 
 NEEDS_A_CREW = [["status"], ["down"], ["kill", "--agent", "x"], ["exec", "--agent", "x", "--", "true"],
-                ["policy", "explain", "--agent", "x", "read", "/x"]]
+                ["policy", "explain", "--agent", "x", "read", "/x"], ["approvals"], ["approve", "x"], ["deny", "x"],
+                ["policy", "reload"]]
 
 
 @pytest.fixture
@@ -144,7 +145,10 @@ def test_start_links_only_what_it_needs(ctl):
 @pytest.mark.parametrize("words,want,more", [
     ([""], ["run", "up", "policy", "audit", "doctor"], ["__complete", "check"]),
     (["st"], ["status"], ["run"]),
-    (["policy", ""], ["check", "explain"], ["run"]),
+    (["policy", ""], ["check", "explain", "reload"], ["run"]),
+    (["approve", "--"], ["--once", "--session", "--always", "--yes"], ["--follow"]),
+    (["approve", ""], [], []),
+    (["policy", "reload", "--"], ["--agent", "--restart"], ["--yes"]),
     (["status", "--w"], ["--watch"], ["--json"]),
     (["logs", "--filter", ""], ["denied", "lifecycle"], ["--json"]),
     (["logs", "--filter", "de"], ["denied"], ["network"]),
@@ -181,7 +185,7 @@ COMP_WORDS=(crewctl policy ""); COMP_CWORD=2; _crewctl; echo "${{COMPREPLY[@]}}"
 COMP_WORDS=(crewctl logs --fi); COMP_CWORD=2; _crewctl; echo "${{COMPREPLY[@]}}"
 """
     r = ctl.run("bash", "-c", script)
-    assert r.stdout == "check explain\n--filter\n", r.stderr
+    assert r.stdout == "check explain reload\n--filter\n", r.stderr
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="no zsh")
@@ -195,7 +199,7 @@ words=(crewctl policy ""); CURRENT=3; source {SOURCE}/dist/completion/_crewctl
 words=(crewctl run ""); CURRENT=3; source {SOURCE}/dist/completion/_crewctl
 """
     r = ctl.run("zsh", "-f", "-c", script)
-    assert [line.split(":")[0] for line in r.stdout.splitlines()] == ["check", "explain", "files"], r.stderr
+    assert [line.split(":")[0] for line in r.stdout.splitlines()] == ["check", "explain", "reload", "files"], r.stderr
 
 
 def test_colour_only_on_a_terminal_and_only_if_wanted(ctl):

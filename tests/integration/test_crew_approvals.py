@@ -126,6 +126,15 @@ def test_an_id_is_decided_once(runner):
         assert json.loads(r.stdout)["error"]["code"] == "unknown-approval"
 
 
+def test_completion_offers_the_ids(runner):
+    crew = Asking(runner, operator=True).asking("a")
+    with crew.start():
+        crew.dialling("a", "93.184.216.34", 80)
+        [ask] = crew.asked()
+        r = runner.crewctl("__complete", "approve", "")
+        assert r.stdout == f"{ask['id']}\ta -> 93.184.216.34:80\n"
+
+
 def test_no_answer_is_no(runner):
     crew = Asking(runner, operator=True).asking("a", timeout="1s")
     with crew.start():
