@@ -11,6 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
+from crewlib import outside  # noqa: E402,F401
 from egresslib import Authority, Egress  # noqa: E402
 
 PUBLIC, SECOND, PUBLIC6 = "93.184.215.14", "93.184.215.15", "2606:2800:21f::14"
@@ -96,7 +97,7 @@ class Jailed:
         self.crew = Egress(runner)
         self.crew.client("client", *endpoints, read=[internet.authority.ca],
                          exec=[f"{attack.parent}/"], runtime=["python3"], **keys)
-        self.crew.client("other", "allowed.test:7000", exec=[f"{attack.parent}/"])
+        self.crew.client("other", "allowed.test:7000", exec=[f"{attack.parent}/"], limits={"dns": 10000})
         self.running = self.crew.start()
 
     def inside(self, name, *args, agent="client", **kw):

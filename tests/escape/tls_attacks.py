@@ -120,12 +120,19 @@ def unfinished_hello(host, port):
     judge_hello(s, [client_hello(host)[:60]])
 
 
+def complete(answer):
+    """A whole HTTP answer: the connection may stay open behind it."""
+    head, end, body = answer.partition(b"\r\n\r\n")
+    length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+    return end and length and len(body) >= int(length[0].split(b":")[1])
+
+
 def http(host, port, *lines):
     """The request given, as it stands."""
     s = dial(host, port)
     s.sendall("".join(line + "\r\n" for line in lines).encode("latin-1") + b"\r\n")
     data = b""
-    while more := s.recv(4096):
+    while not complete(data) and (more := s.recv(4096)):
         data += more
     if b"reached" in data:
         won("the server answered")
