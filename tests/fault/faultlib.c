@@ -77,7 +77,8 @@ static bool fails(enum call which, const void *from) {
 }
 
 __attribute__((constructor)) static void begin(void) {
-        const char *program = getenv("CREWD_FAULT_PROGRAM"), *call = getenv("CREWD_FAULT_CALL"), *at = getenv("CREWD_FAULT_NTH");
+        const char *program = getenv("CREWD_FAULT_PROGRAM"), *call = getenv("CREWD_FAULT_CALL"),
+                   *at = getenv("CREWD_FAULT_NTH");
         const char *log = getenv("CREWD_FAULT_LOG");
 
         if (!program || !call || !at || !log || strcmp(program, program_invocation_short_name) != 0)
