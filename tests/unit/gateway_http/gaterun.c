@@ -75,7 +75,7 @@ static void set_key(struct rule *r, const char *key, char *value) {
         else if (strcmp(key, "port") == 0)
                 f->port = (uint16_t)atoi(value);
         else if (strcmp(key, "to") == 0)
-                r->spec.to_host = strdup(value), set_to(f, value), r->spec.to_host = value;
+                set_to(f, value), r->spec.to_host = value;
         else if (strcmp(key, "methods") == 0)
                 r->spec.n_methods = split(value, r->methods);
         else if (strcmp(key, "paths") == 0)
