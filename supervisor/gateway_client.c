@@ -240,7 +240,8 @@ static void on_hello(struct gateway *g, const struct gate_msg *m, int *fds, size
                 return;
         if (*m->text || take_ca(g, fds, n_fds, &err) < 0) {
                 text_copy(g->cause, sizeof(g->cause), *m->text ? m->text : err.msg, SIZE_MAX);
-                crewd_log(g->crewd, "crew-gateway: %s", g->cause);
+                if (g->settled) /* else it ends the start, which says it */
+                        crewd_log(g->crewd, "crew-gateway: %s", g->cause);
                 return go_down(g, "crew-gateway could not start; every connection is refused");
         }
         g->up = g->settled = true;
@@ -330,9 +331,9 @@ static void on_launcher_gone(void *user) {
 
         channel_close(crew_steal_ptr(&g->launcher));
         g->start_at_ns = 0;
-        crewd_log(g->crewd, "the launcher of crew-gateway is gone: a gateway that dies is not started again");
-        if (!g->channel)
-                go_down(g, "crew-gateway could not start; every connection is refused");
+        crewd_log(g->crewd, "the launcher of crew-gateway is gone: no gateway is started any more");
+        /* Rootless the gateway has died with it; one that could never be replaced is not kept in root mode either. */
+        go_down(g, "crew-gateway ends with its launcher; every connection is refused");
 }
 
 /* --- the crew's side --- */

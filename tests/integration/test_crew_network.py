@@ -19,7 +19,7 @@ import pytest
 
 import crewd
 import fake_gateway as fg
-from crewlib import Crew, agent_status, eventually, outside
+from crewlib import Crew, agent_status, alive, eventually, outside
 
 DIAL = """
 import socket, time
@@ -472,6 +472,18 @@ except OSError as e: out(type(e).__name__)
             assert job.result(10) in ("ConnectionResetError", "b''")
 
 
+def test_credentials_that_cannot_be_had_stop_the_start_and_say_where(runner):
+    crew = Crew(runner).agent("a")
+    crew.files["keys"] = "[market-key]\nhost = api.test\nenv = NOT_SET_ANYWHERE\n"
+    crew.extra = "credentials: keys\n"
+    path = crew.write()
+    (crew.top / "keys").chmod(0o600)
+    r = runner.run(runner.program("crewd"), path)
+    assert r.returncode == 1
+    last = r.stderr.splitlines()[-1]
+    assert last.startswith("crewd: crew-gateway did not start: ") and "keys: credential market-key: " in last, r.stderr
+
+
 # --- when it dies ---
 
 def test_a_gateway_that_dies_is_restarted_and_that_is_on_record(runner):
@@ -551,6 +563,19 @@ def test_one_that_dies_before_it_is_ready_is_tried_again(runner, fake):
     with crew.start():
         eventually(lambda: [m for m in f.heard() if m.get("op") == fg.ADD])
     assert len([m for m in f.heard() if "args" in m]) == 2
+
+
+def test_without_a_launcher_everything_stays_refused(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client, gateway = running.client(), gateway_of(running)
+        launcher = next(p for p, comm in outside(running.proc.pid).items() if comm == "crewd-launcher")
+        os.kill(launcher, signal.SIGKILL)
+        eventually(lambda: "gateway gone: every connection refused" in agent_status(client, "a").walls)
+        eventually(lambda: not alive([gateway]))
+        assert dial(client, "a")[0] == "ConnectionRefusedError"
+        assert "no gateway is started any more" in running.log()
+    assert [r for r in crew.records("a", "evidence.lost") if r["source"] == "gateway"]
 
 
 def test_without_crewd_no_gateway_stays(runner):
