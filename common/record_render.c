@@ -106,9 +106,9 @@ static const struct text_row {
                 {"approval", "id ", ""}, {"scope", "", ""}, {"initiator", "by ", ""}, {"reason", "", ""}}},
         [RECORD_APPROVAL_EXPIRED] = {"APPROVAL", "verdict", "EXPIRED", .groups = GROUP_NETWORK, .subject = "host", .port = "port", .details = {
                 {"approval", "id ", ""}, {"reason", "", ""}}},
-        [RECORD_POLICY_RELOADED] = {"POLICY", NULL, "RELOADED", .groups = GROUP_LIFECYCLE, .subject = "file", .details = {
+        [RECORD_POLICY_RELOADED] = {"POLICY", "verdict", "RELOADED", .groups = GROUP_LIFECYCLE, .subject = "file", .details = {
                 {"old_sha256", "sha256:", "#"}, {"sha256", "now sha256:", "#"}, {"applied", "applied ", ""}, {"restart", "needs restart: ", ""},
-                {"closed", "", " connections closed"}, {"initiator", "by ", ""}}},
+                {"reason", "", ""}, {"initiator", "by ", ""}}},
         /* clang-format on */
 };
 

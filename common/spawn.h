@@ -17,7 +17,9 @@ enum spawn_op {
         SPAWN_KILL,      /* kill the whole tree of .id now */
         SPAWN_FREEZE,
         SPAWN_THAW,
-        SPAWN_STATS, /* ask for struct spawn_stats of .id */
+        SPAWN_STATS,  /* ask for struct spawn_stats of .id */
+        SPAWN_LIMITS, /* .limits of the running .id, where control groups limit it; one SPAWN_LIMITS_REPLY with its .cookie
+                       */
         /* spawner -> crewd */
         SPAWN_READY = 64, /* fds: pidfd, then the capture listeners (tcp4, tcp6, udp4, udp6) if PLAN_NETRULES, then the
                              seccomp listener if PLAN_NOTIFY */
@@ -25,6 +27,7 @@ enum spawn_op {
         SPAWN_EXITED,     /* whole tree reaped, cgroup removed */
         SPAWN_STATS_REPLY,
         SPAWN_HELLO, /* first message, unasked: .text says what a crew that died left behind and was removed, "" nothing */
+        SPAWN_LIMITS_REPLY, /* .errno_: 0, or why not all of them could be set */
 };
 
 /* What the spawner saw from outside after the worker reported itself sealed. */
@@ -51,6 +54,12 @@ struct spawn_stats {
         uint32_t oom_kills;
 };
 
+/* What can change while a jail runs.  0: no limit. */
+struct spawn_limits {
+        uint64_t memory_bytes;
+        uint32_t processes, cpu_milli;
+};
+
 struct spawn_exit {
         int32_t code;       /* exit code of the jail's pid 1, -1 when signalled */
         int32_t signal;     /* terminating signal, 0 when exited */
@@ -64,12 +73,13 @@ struct spawn_msg {
         uint32_t op;
         uint32_t id; /* chosen by crewd, unique per spawner lifetime */
         int32_t errno_;
-        uint32_t pad;
+        uint32_t cookie; /* SPAWN_LIMITS: comes back */
         char step[32];
         char text[512];
         union {
                 struct spawn_attestation att;
                 struct spawn_stats stats;
                 struct spawn_exit exit;
+                struct spawn_limits limits;
         };
 };

@@ -69,9 +69,10 @@ struct instance {
         uint32_t pings_lost;
         struct rate violations;
         struct death death;
-        uint32_t generation; /* of its network policy, beyond the first */
-        bool effects;        /* a tool with effects ran, or a message went out: a repeat may repeat them */
-        char *stderr_tail;   /* owned; AGENT_STDERR_TAIL + 1 */
+        uint32_t generation;         /* of its network policy, beyond the first */
+        struct policy_limits limits; /* in force for the jail; some change while it runs */
+        bool effects;                /* a tool with effects ran, or a message went out: a repeat may repeat them */
+        char *stderr_tail;           /* owned; AGENT_STDERR_TAIL + 1 */
         size_t stderr_used;
         char *watch; /* owned until the evidence source has it; the policy mounts, each NUL-terminated */
         size_t watch_len;

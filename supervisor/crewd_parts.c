@@ -72,6 +72,13 @@ static void on_stats(uint32_t id, const struct spawn_stats *stats, void *user) {
                 requests_stats_came(user, a, stats);
 }
 
+static void on_limits(uint32_t id, uint32_t cookie, int err, void *user) {
+        struct crewd *c = user;
+
+        (void)id;
+        reload_on_limits(c->reload, cookie, err);
+}
+
 /* Its sweep: control groups and processes of a crew whose crewd and spawner both died. */
 static void on_spawner_hello(const char *found, void *user) {
         struct crewd *c = user;
@@ -281,6 +288,7 @@ static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err 
                                                             .on_failed = on_spawn_failed,
                                                             .on_exited = on_exited,
                                                             .on_stats = on_stats,
+                                                            .on_limits = on_limits,
                                                             .on_gone = on_spawner_gone};
         int r = spawner_open(&c->loop, crew_steal_fd(&s->spawner_fd), &spawner_cb, c, &c->spawner, err);
 
@@ -313,7 +321,8 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
         c->router = router_new(c->n_agents, &router_cb, c);
         c->scheduler = scheduler_new(c->file, &sched_cb, c);
         c->arena = ipc_arena_new(ARENA_BYTES + (128u << 10));
-        if (!c->events || !c->requests || !c->approvals || !c->reload || !c->execs || !c->tools || !c->router || !c->scheduler || !c->arena)
+        if (!c->events || !c->requests || !c->approvals || !c->reload || !c->execs || !c->tools || !c->router ||
+            !c->scheduler || !c->arena)
                 return crew_fail(err, ENOMEM, "out of memory");
         return 0;
 }

@@ -182,6 +182,7 @@ void instance_spawn(struct agent *a) {
         audit_set_incarnation(a->audit, ++a->incarnation);
         a->in.id = instance_id(a->index, a->incarnation);
         a->in.spawn_ns = now;
+        a->in.limits = policy_limits_of(a->decl->policy);
         a->in.ready_by_ns = now + AGENT_SPAWN_TIMEOUT_NS;
         meter_init(&a->in.frames, AGENT_FRAMES_BURST, AGENT_FRAMES_RATE, now);
         meter_init(&a->in.stderr_bytes, AGENT_STDERR_BURST, AGENT_STDERR_RATE, now);

@@ -8,8 +8,7 @@
 #include "death.h"
 #include "gateway_client.h"
 #include "journal.h"
-#include "scheduler.h"
-#include "supervisor/policy/changes.h"
+#include "spawner.h"
 #include "supervisor/policy/netpolicy_make.h"
 #include "text.h"
 
@@ -17,23 +16,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-
-/* Which part of a policy shows where, and whether a running jail can take it over. */
-static const struct {
-        enum reload_section section;
-        bool jail;
-} parts[] = {
-        [POLICY_PART_NETWORK] = {RELOAD_NETWORK, false},
-        [POLICY_PART_TOOLS] = {RELOAD_TOOLS, false},
-        [POLICY_PART_IPC] = {RELOAD_IPC, false},
-        [POLICY_PART_LIMITS] = {RELOAD_LIMITS, false},
-        [POLICY_PART_JAIL_LIMITS] = {RELOAD_LIMITS, true},
-        [POLICY_PART_AUDIT] = {RELOAD_AUDIT, false},
-        [POLICY_PART_FILESYSTEM] = {RELOAD_FILESYSTEM, true},
-        [POLICY_PART_SYSCALLS] = {RELOAD_SYSCALLS, true},
-        [POLICY_PART_DEGRADED] = {RELOAD_DEGRADED, true},
-};
-static_assert(ELEMENTSOF(parts) == POLICY_PART_N, "a place for each part");
 
 struct reload *reload_new(struct crewd *c) {
         struct reload *r = calloc(1, sizeof(*r));
@@ -51,7 +33,7 @@ static void clear(struct reload *r) {
         free(r->agents);
         r->fresh = crew_file_free(r->fresh);
         policy_report_fini(&r->report);
-        struct reload none = {.crewd = r->crewd, .inspects = r->inspects};
+        struct reload none = {.crewd = r->crewd, .inspects = r->inspects, .cookies = r->cookies};
         memcpy(none.by, r->by, sizeof(none.by));
         *r = none;
 }
@@ -65,62 +47,6 @@ struct reload *reload_free(struct reload *r) {
 
 const char *reload_initiator(const struct reload *r) {
         return r->by[0] ? r->by : "crewd";
-}
-
-/* --- what differs --- */
-
-static void note(struct reload_change *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void note(struct reload_change *s, const char *fmt, ...) {
-        size_t n = strlen(s->detail);
-        va_list ap;
-
-        if (n > 0)
-                n += (size_t)snprintf(s->detail + n, sizeof(s->detail) - n, "; ");
-        if (n >= sizeof(s->detail))
-                return;
-        va_start(ap, fmt);
-        vsnprintf(s->detail + n, sizeof(s->detail) - n, fmt, ap);
-        va_end(ap);
-}
-
-/* A tool's files are in the jail only if the policy it was made with allowed it. */
-static void compare_tools(const struct crewd *c, const struct policy_image *jail, const struct policy_image *now,
-                          struct reload_change *s) {
-        for (size_t i = 0; i < c->file->n_tools; i++) {
-                const char *tool = c->file->tools[i].name;
-                if (!policy_decide(now, POLICY_DO_TOOL, tool).allowed || policy_decide(jail, POLICY_DO_TOOL, tool).allowed)
-                        continue;
-                s->restart = true;
-                note(s, "%s is not in the jail yet", tool);
-        }
-}
-
-static int compare(const struct crewd *c, struct reload_agent *ra, const struct policy_image *fresh) {
-        const struct agent *a = ra->agent;
-        const struct policy_image *jail = agent_jail_policy(a), *now = a->decl->policy;
-        bool live = agent_state_live(a->state);
-        char detail[POLICY_CHANGE_MAX];
-
-        for (uint32_t i = 0; i < POLICY_PART_N; i++) {
-                struct reload_change *s = &ra->sections[parts[i].section];
-                bool stays = live && parts[i].jail;
-                int r = policy_part_changed(stays ? jail : now, fresh, (enum policy_part)i, detail);
-                if (r < 0)
-                        return r;
-                if (r == 0)
-                        continue;
-                s->restart |= stays;
-                s->applied |= !stays;
-                note(s, "%s", detail);
-        }
-        if (!live)
-                return 0;
-        compare_tools(c, jail, fresh, &ra->sections[RELOAD_TOOLS]);
-        if (ca_bundle_wanted(fresh, c->file) && !ca_bundle_wanted(jail, c->file)) {
-                ra->sections[RELOAD_NETWORK].restart = true;
-                note(&ra->sections[RELOAD_NETWORK], "the jail does not know the crew's CA yet");
-        }
-        return 0;
 }
 
 static bool needs_restart(const struct reload_agent *ra) {
@@ -177,8 +103,10 @@ static void take_over(struct reload *r, struct reload_agent *ra) {
                 a->jail_policy = old;
         else
                 policy_image_free(old);
-        if (ra->memfd >= 0)
+        if (ra->memfd >= 0 && a->in.id == ra->id)
                 a->in.generation = ra->generation;
+        if (ra->limits && a->in.id == ra->id)
+                a->in.limits = ra->new_limits;
         free(crew_steal_ptr(&a->ahead.block)); /* a plan after the old one */
         if (r->restart && needs_restart(ra) && agent_state_live(a->state)) {
                 ra->restarting = a->restart_asked = true;
@@ -202,43 +130,85 @@ static void finish_if_done(struct reload *r) {
         clear(r);
 }
 
+static int set_limits(struct reload *r, const struct reload_agent *ra, const struct policy_limits *l, uint32_t cookie) {
+        const struct spawn_limits to = {
+                .memory_bytes = l->memory_bytes, .processes = l->processes, .cpu_milli = l->cpu_milli};
+
+        return spawner_limit(r->crewd->spawner, ra->agent->in.id, &to, cookie);
+}
+
+/* The end of one agent's part: error "" takes everything over. */
 static void settle(struct reload *r, struct reload_agent *ra, const char *error) {
-        ra->done = true;
-        if (*error) {
-                text_copy(ra->error, sizeof(ra->error), error, SIZE_MAX);
-                record_reload(r, ra, ra->error);
-                return;
-        }
-        take_over(r, ra);
+        /* Its successor was made by the former policy before the new one could be taken over. */
+        if (!*error && ra->id && ra->agent->in.id && ra->agent->in.id != ra->id)
+                error = "the agent was started again meanwhile: reload once more";
+        if (!*error)
+                return take_over(r, ra);
+        text_copy(ra->error, sizeof(ra->error), error, SIZE_MAX);
+        record_reload(r, ra, ra->error);
+        if (ra->limits && ra->agent->in.id == ra->id)
+                set_limits(r, ra, &ra->old_limits, 0);
+}
+
+/* An instance that is ending has no connections to lose; the next one gets the new policy. */
+static bool is_gone(const struct reload_agent *ra) {
+        return ra->agent->in.id == 0 || ra->agent->in.cut;
 }
 
 static void on_gateway(struct crewd *c, uint32_t id, const struct gateway_outcome *o, void *user) {
         struct reload_agent *ra = user;
         struct reload *r = ra->reload;
-        /* An instance that ended meanwhile has no connections; the next one gets the new policy. */
-        bool fine = o->applied || ra->agent->in.id != id || ra->agent->in.cut;
 
         (void)c;
+        (void)id;
         ra->closed = o->closed;
         r->waiting--;
-        settle(r, ra, fine ? "" : *o->text ? o->text : "crew-gateway refused it");
+        settle(r, ra, o->applied || is_gone(ra) ? "" : *o->text ? o->text : "crew-gateway refused it");
         finish_if_done(r);
 }
 
-static void start_agent(struct reload *r, struct reload_agent *ra) {
-        struct crewd *c = r->crewd;
+static void give_gateway(struct reload *r, struct reload_agent *ra) {
+        if (ra->memfd < 0)
+                return settle(r, ra, "");
+        r->waiting++;
+        int e = gateway_policy(r->crewd->gateway, ra->agent->in.id, ra->memfd, ra->generation, on_gateway, ra);
+        if (e < 0) {
+                r->waiting--;
+                settle(r, ra, e == -ESRCH ? "" : strerror(-e));
+        }
+}
 
+void reload_on_limits(struct reload *r, uint32_t cookie, int error) {
+        for (uint32_t i = 0; i < r->n; i++) {
+                struct reload_agent *ra = &r->agents[i];
+                if (cookie == 0 || ra->cookie != cookie)
+                        continue;
+                ra->cookie = 0;
+                r->waiting--;
+                if (error == 0 || error == ESRCH)
+                        give_gateway(r, ra);
+                else
+                        settle(r, ra,
+                               error == EBUSY ? "limits: the agent uses more memory than that already"
+                                              : "limits: its control group does not take them");
+                return finish_if_done(r);
+        }
+}
+
+/* Limits first: they are what can fail for a reason of the agent's. */
+static void start_agent(struct reload *r, struct reload_agent *ra) {
         if (record_reload(r, ra, NULL) < 0) {
                 snprintf(ra->error, sizeof(ra->error), "its audit stream cannot be written");
                 return;
         }
-        if (ra->memfd < 0)
-                return settle(r, ra, "");
+        if (!ra->limits)
+                return give_gateway(r, ra);
+        ra->cookie = ++r->cookies;
         r->waiting++;
-        int e = gateway_policy(c->gateway, ra->agent->in.id, ra->memfd, ra->generation, on_gateway, ra);
-        if (e < 0) {
+        if (set_limits(r, ra, &ra->new_limits, ra->cookie) < 0) {
+                ra->cookie = 0;
                 r->waiting--;
-                settle(r, ra, e == -ESRCH ? "" : strerror(-e));
+                settle(r, ra, "limits: the spawner cannot be reached");
         }
 }
 
@@ -260,7 +230,8 @@ static int prepare_agent(struct reload *r, struct reload_agent *ra) {
         crew_hex(policy_image_sha256(fresh), CREW_SHA256_BYTES, ra->new_hex);
         ra->changed = memcmp(policy_image_sha256(now), policy_image_sha256(fresh), CREW_SHA256_BYTES) != 0;
         ra->generation = MAX_OF(a->in.generation, 1u);
-        if (compare(c, ra, fresh) < 0)
+        ra->id = agent_state_live(a->state) ? a->in.id : 0;
+        if (reload_compare(c, ra, fresh) < 0)
                 return crew_fail(&err, ENOMEM, "out of memory"), problem(r, a->decl->policy_file, &err);
         if (ca_bundle_wanted(fresh, c->file) && !r->inspects) {
                 crew_fail(&err, EINVAL, "tls: inspect is new in this crew: its CA is made when the crew starts");

@@ -24,5 +24,7 @@ struct reload *reload_new(struct crewd *c);
 struct reload *reload_free(struct reload *r);
 /* Who has asked for the reload that is under way, or that was the last. */
 const char *reload_initiator(const struct reload *r);
+/* The spawner's answer about new limits of a jail. */
+void reload_on_limits(struct reload *r, uint32_t cookie, int error);
 /* ReloadPolicy: answered with PolicyReloaded, or refused.  only NULL: every agent. */
 void reload_begin(struct reload *r, uint64_t client, uint64_t corr, const struct agent *only, bool restart);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One reload while it is under way: shared by reload.c, which does it, and reload_answer.c, which tells of it. */
+/* One reload while it is under way: shared by reload.c, which does it, reload_compare.c and reload_answer.c. */
 #pragma once
 
 #include "common/digest.h"
@@ -28,8 +28,13 @@ struct reload_change {
 struct reload_agent {
         struct reload *reload;
         struct agent *agent;
-        int memfd; /* owned; -1: the gateway has nothing to do */
-        bool changed, done, restarting;
+        int memfd;   /* owned; -1: the gateway has nothing to do */
+        uint32_t id; /* of its instance when this began; 0: none */
+        bool changed, restarting;
+        bool limits;                     /* control groups get new ones */
+        uint32_t cookie;                 /* of the spawner's answer to that; 0: none is due */
+        struct policy_limits old_limits; /* what to go back to */
+        struct policy_limits new_limits;
         struct reload_change sections[RELOAD_N];
         uint32_t generation, closed;
         char old_hex[CREW_SHA256_HEX], new_hex[CREW_SHA256_HEX];
@@ -43,9 +48,11 @@ struct reload {
         uint64_t client, corr, began_ns;
         struct crew_file *fresh;     /* owned; what becomes current is swapped out of it */
         struct reload_agent *agents; /* owned */
-        uint32_t n, waiting;
+        uint32_t n, waiting, cookies;
         struct policy_report report;
         char by[160];
 };
 
+/* Fills ra's sections and limits.  -ENOMEM. */
+int reload_compare(const struct crewd *c, struct reload_agent *ra, const struct policy_image *fresh);
 void reload_answer(struct reload *r, bool ok);

@@ -35,6 +35,9 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
         case SPAWN_STATS_REPLY:
                 s->cb.on_stats(m.id, &m.stats, s->user);
                 break;
+        case SPAWN_LIMITS_REPLY:
+                s->cb.on_limits(m.id, m.cookie, m.errno_, s->user);
+                break;
         default:
                 break; /* a newer spawner's word: not ours to act on */
         }
@@ -87,6 +90,12 @@ int spawner_start(struct spawner *s, uint32_t id, int plan_fd, const char *link_
 
 int spawner_ask(struct spawner *s, uint32_t id, enum spawn_op op) {
         struct spawn_msg m = {.op = op, .id = id};
+
+        return channel_send(s->channel, &m, NULL, 0);
+}
+
+int spawner_limit(struct spawner *s, uint32_t id, const struct spawn_limits *l, uint32_t cookie) {
+        struct spawn_msg m = {.op = SPAWN_LIMITS, .id = id, .cookie = cookie, .limits = *l};
 
         return channel_send(s->channel, &m, NULL, 0);
 }

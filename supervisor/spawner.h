@@ -17,6 +17,7 @@ struct spawner_callbacks {
         void (*on_failed)(uint32_t id, int err, const char *step, const char *text, void *user);
         void (*on_exited)(uint32_t id, const struct spawn_exit *exit, void *user);
         void (*on_stats)(uint32_t id, const struct spawn_stats *stats, void *user);
+        void (*on_limits)(uint32_t id, uint32_t cookie, int err, void *user);
         void (*on_gone)(void *user); /* the spawner died, and every jail with it */
 };
 
@@ -26,3 +27,5 @@ void spawner_close(struct spawner *s);
 int spawner_start(struct spawner *s, uint32_t id, int plan_fd, const char *link_path, struct crew_err *err);
 /* op: SPAWN_KILL, SPAWN_FREEZE, SPAWN_THAW or SPAWN_STATS. */
 int spawner_ask(struct spawner *s, uint32_t id, enum spawn_op op);
+/* Answered by on_limits with the same cookie. */
+int spawner_limit(struct spawner *s, uint32_t id, const struct spawn_limits *l, uint32_t cookie);

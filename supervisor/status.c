@@ -42,7 +42,7 @@ static void walls(const struct agent *a, char *out, size_t out_size) {
 
 static void put_process(const struct agent *a, Crew__AgentStatus *pb) {
         const struct instance *in = &a->in;
-        struct policy_limits limits = policy_limits_of(agent_jail_policy(a));
+        struct policy_limits limits = in->id ? in->limits : policy_limits_of(a->decl->policy);
         uint64_t now = crew_now_ns();
 
         pb->processes_max = limits.processes;

@@ -175,9 +175,17 @@ static void on_stats(struct spawner *s, const struct spawn_msg *m, int *fds, siz
         }
 }
 
+static void on_limits(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
+        struct spawn_msg answer = {.op = SPAWN_LIMITS_REPLY, .id = m->id, .cookie = m->cookie};
+        struct instance *i = find(s, m->id);
+
+        answer.errno_ = i ? -jail_limit(&i->jail, &m->limits) : ESRCH;
+        reply(s, &answer, NULL, 0);
+}
+
 static void (*const handlers[])(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) = {
         [SPAWN_START] = on_start, [SPAWN_KILL] = on_kill,   [SPAWN_FREEZE] = on_freeze,
-        [SPAWN_THAW] = on_freeze, [SPAWN_STATS] = on_stats,
+        [SPAWN_THAW] = on_freeze, [SPAWN_STATS] = on_stats, [SPAWN_LIMITS] = on_limits,
 };
 
 static void on_message(struct spawner *s) {

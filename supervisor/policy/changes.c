@@ -10,6 +10,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 struct item {
@@ -99,43 +101,6 @@ static void list_paths(struct items *l, const struct policy_image *p) {
         }
 }
 
-static const char *in_bytes(struct arena *a, uint64_t n) {
-        static const char *const units[] = {"bytes", "KiB", "MiB", "GiB"};
-        size_t u = 0;
-
-        while (u + 1 < ELEMENTSOF(units) && n > 0 && n % 1024 == 0) {
-                n /= 1024;
-                u++;
-        }
-        return n ? arena_printf(a, "%" PRIu64 " %s", n, units[u]) : "none";
-}
-
-static const char *in_seconds(struct arena *a, uint64_t ms) {
-        return ms ? arena_printf(a, ms % 1000 ? "%" PRIu64 ".%03u s" : "%" PRIu64 " s", ms / 1000, (unsigned)(ms % 1000))
-                  : "none";
-}
-
-static void list_limits(struct items *l, const struct policy_image *p) {
-        struct policy_limits m = policy_limits_of(p);
-
-        add(l, "wall_time", in_seconds(l->arena, m.wall_ms));
-        add(l, "connections", arena_printf(l->arena, "%u", m.connections));
-        add(l, "half_open", arena_printf(l->arena, "%u", m.half_open));
-        add(l, "dns", arena_printf(l->arena, "%u", m.dns_per_s));
-        add(l, "bandwidth", in_bytes(l->arena, m.bandwidth));
-}
-
-static void list_jail_limits(struct items *l, const struct policy_image *p) {
-        struct policy_limits m = policy_limits_of(p);
-
-        add(l, "memory", in_bytes(l->arena, m.memory_bytes));
-        add(l, "processes", arena_printf(l->arena, "%u", m.processes));
-        add(l, "cpu", m.cpu_milli ? arena_printf(l->arena, "%u.%03u", m.cpu_milli / 1000, m.cpu_milli % 1000) : "none");
-        add(l, "open_files", arena_printf(l->arena, "%u", m.open_files));
-        add(l, "tmp", in_bytes(l->arena, m.tmp_bytes));
-        add(l, "output", in_bytes(l->arena, m.output_bytes));
-}
-
 static void list_audit(struct items *l, const struct policy_image *p) {
         static const char *const files[] = {
                 [POLICY_AUDIT_ALL] = "all", [POLICY_AUDIT_WRITES] = "writes", [POLICY_AUDIT_DENIED] = "denied"};
@@ -148,15 +113,11 @@ static void list_syscalls(struct items *l, const struct policy_image *p) {
 }
 
 static void (*const parts[])(struct items *l, const struct policy_image *p) = {
-        [POLICY_PART_NETWORK] = list_network,
-        [POLICY_PART_TOOLS] = list_tools,
+        [POLICY_PART_NETWORK] = list_network,   [POLICY_PART_TOOLS] = list_tools,
         [POLICY_PART_IPC] = list_targets,
-        [POLICY_PART_LIMITS] = list_limits,
-        [POLICY_PART_JAIL_LIMITS] = list_jail_limits,
-        [POLICY_PART_AUDIT] = list_audit,
-        [POLICY_PART_FILESYSTEM] = list_paths,
-        [POLICY_PART_SYSCALLS] = list_syscalls,
-        [POLICY_PART_DEGRADED] = list_degraded,
+
+        [POLICY_PART_AUDIT] = list_audit,       [POLICY_PART_FILESYSTEM] = list_paths,
+        [POLICY_PART_SYSCALLS] = list_syscalls, [POLICY_PART_DEGRADED] = list_degraded,
 };
 static_assert(ELEMENTSOF(parts) == POLICY_PART_N, "words for each part");
 
@@ -235,4 +196,78 @@ int policy_part_changed(const struct policy_image *from, const struct policy_ima
                 describe(&a, &b, detail);
         arena_fini(&arena);
         return r;
+}
+
+/* --- limits --- */
+
+static void in_bytes(uint64_t n, char out[32]) {
+        static const char *const units[] = {"bytes", "KiB", "MiB", "GiB"};
+        size_t u = 0;
+
+        while (u + 1 < ELEMENTSOF(units) && n > 0 && n % 1024 == 0) {
+                n /= 1024;
+                u++;
+        }
+        snprintf(out, 32, n ? "%" PRIu64 " %s" : "none", n, units[u]);
+}
+
+static void in_time(uint64_t ms, char out[32]) {
+        if (ms % 1000)
+                snprintf(out, 32, "%" PRIu64 " ms", ms);
+        else
+                snprintf(out, 32, ms ? "%" PRIu64 " s" : "none", ms / 1000);
+}
+
+static void in_cores(uint64_t milli, char out[32]) {
+        snprintf(out, 32, milli ? "%" PRIu64 ".%03u" : "none", milli / 1000, (unsigned)(milli % 1000));
+}
+
+static void in_number(uint64_t n, char out[32]) {
+        snprintf(out, 32, "%" PRIu64, n);
+}
+
+#define LIMIT(name, member, in)                                                                                            \
+        { name, offsetof(struct policy_limits, member), sizeof(((struct policy_limits *)NULL)->member), in }
+static const struct {
+        const char *name;
+        size_t offset, size;
+        void (*in_words)(uint64_t n, char out[32]);
+} limits[] = {
+        [POLICY_LIMIT_MEMORY] = LIMIT("memory", memory_bytes, in_bytes),
+        [POLICY_LIMIT_PROCESSES] = LIMIT("processes", processes, in_number),
+        [POLICY_LIMIT_CPU] = LIMIT("cpu", cpu_milli, in_cores),
+        [POLICY_LIMIT_OPEN_FILES] = LIMIT("open_files", open_files, in_number),
+        [POLICY_LIMIT_TMP] = LIMIT("tmp", tmp_bytes, in_bytes),
+        [POLICY_LIMIT_OUTPUT] = LIMIT("output", output_bytes, in_bytes),
+        [POLICY_LIMIT_WALL_TIME] = LIMIT("wall_time", wall_ms, in_time),
+        [POLICY_LIMIT_CONNECTIONS] = LIMIT("connections", connections, in_number),
+        [POLICY_LIMIT_HALF_OPEN] = LIMIT("half_open", half_open, in_number),
+        [POLICY_LIMIT_DNS] = LIMIT("dns", dns_per_s, in_number),
+        [POLICY_LIMIT_BANDWIDTH] = LIMIT("bandwidth", bandwidth, in_bytes),
+};
+#undef LIMIT
+static_assert(ELEMENTSOF(limits) == POLICY_LIMIT_N, "a row for each limit");
+
+static uint64_t limit_of(const struct policy_limits *l, enum policy_limit which) {
+        const char *at = (const char *)l + limits[which].offset;
+        uint64_t wide;
+        uint32_t narrow;
+
+        if (limits[which].size == sizeof(wide)) {
+                memcpy(&wide, at, sizeof(wide));
+                return wide;
+        }
+        memcpy(&narrow, at, sizeof(narrow));
+        return narrow;
+}
+
+bool policy_limit_changed(const struct policy_limits *from, const struct policy_limits *to, enum policy_limit which,
+                          char detail[POLICY_LIMIT_CHANGE_MAX]) {
+        uint64_t a = limit_of(from, which), b = limit_of(to, which);
+        char was[32], now[32];
+
+        limits[which].in_words(a, was);
+        limits[which].in_words(b, now);
+        snprintf(detail, POLICY_LIMIT_CHANGE_MAX, "%s %s -> %s", limits[which].name, was, now);
+        return a != b;
 }

@@ -2,6 +2,7 @@
 """Policy files changed under a crew that runs: what applies at once, what waits for a restart, and that an error changes nothing."""
 
 import json
+import os
 import re
 import subprocess
 import threading
@@ -139,7 +140,7 @@ def test_lines_that_moved_are_no_change(runner, servers):
 
 
 def tools_crew(runner):
-    crew = Crew(runner, "tools").agent("a", tools=["say"]).agent("b").tool("say", ECHO_TOOL).tool("more", ECHO_TOOL)
+    crew = Crew(runner, "tools").agent("a", tools=["say"], limits="open_files: 128").agent("b").tool("say", ECHO_TOOL).tool("more", ECHO_TOOL)
     return crew
 
 
@@ -191,17 +192,16 @@ def test_what_a_jail_is_made_with_waits_for_the_restart(runner):
     data.mkdir(mode=0o755)
     (data / "x").write_text("hello")
     runner.own(data)
-    look = f"out(__import__('os').path.exists('{data}/x'))"
+    look = f"import os, resource; out([os.path.exists('{data}/x'), resource.getrlimit(resource.RLIMIT_NOFILE)[0]])"
     with crew.start() as running:
         c = running.client()
-        edit(crew, "a", ("read: []", f'read: ["{data}/"]'), ("memory: 256MiB", "memory: 300MiB"),
+        edit(crew, "a", ("read: []", f'read: ["{data}/"]'), ("open_files: 128", "open_files: 256"),
              ("wall_time: 60s", "wall_time: 50s"))
         states, a = sections(reload(crew), "a")
         assert (states["filesystem"], states["limits"], states["network"]) == ("needs-restart", "needs-restart", "unchanged")
         assert a["sections"]["filesystem"]["detail"] == f"+ read {data}/"
-        assert a["sections"]["limits"]["detail"] == "wall_time 60 s -> 50 s; memory 256 MiB -> 300 MiB"
-        assert c.submit(agent="a", description=look).result(30) is False
-        assert next(x for x in c.status().agents if x.name == "a").memory_max == 256 << 20, "what is in force"
+        assert a["sections"]["limits"]["detail"] == "open_files 128 -> 256 after a restart; wall_time 60 s -> 50 s"
+        assert c.submit(agent="a", description=look).result(30) == [False, 128]
         # It is still said when nothing more has changed.
         assert sections(reload(crew), "a")[0]["filesystem"] == "needs-restart"
         r = runner.crewctl("policy", "reload")
@@ -210,10 +210,68 @@ def test_what_a_jail_is_made_with_waits_for_the_restart(runner):
         assert states["filesystem"] == "restarting"
         eventually(lambda: (lambda x: x.incarnation == 2 and x.state.name == "READY")(
             next(x for x in c.status().agents if x.name == "a")))
-        assert c.submit(agent="a", description=look).result(30) is True
-        assert next(x for x in c.status().agents if x.name == "a").memory_max == 300 << 20
+        assert c.submit(agent="a", description=look).result(30) == [True, 256]
         assert next(x for x in c.status().agents if x.name == "b").incarnation == 1, "b had no change"
         assert set(sections(reload(crew), "a")[0].values()) == {"unchanged"}
+
+
+HUNGRY = """
+import subprocess, sys
+r = subprocess.run([sys.executable, "-c", "x = bytearray(120 << 20); x[::4096] = b'x' * len(x[::4096])"])
+out(r.returncode)
+"""
+
+
+def test_limits_of_control_groups_apply_to_the_running_jail(runner):
+    crew = tools_crew(runner)
+    with crew.start() as running:
+        c = running.client()
+        [spawned] = eventually(lambda: [r for r in crew.records("a") if r["kind"] == "agent.spawned"])
+        grouped = {"cgroup-memory", "cgroup-pids"} <= set(spawned.get("limits_by", "").split())
+        assert c.submit(agent="a", description=HUNGRY).result(30) == 0
+        edit(crew, "a", ("memory: 256MiB", "memory: 100MiB"), ("processes: 128", "processes: 64"))
+        states, a = sections(reload(crew), "a")
+        status = next(x for x in c.status().agents if x.name == "a")
+        if not grouped:
+            assert states["limits"] == "needs-restart"
+            assert status.memory_max == 256 << 20, "what is in force"
+            return
+        assert states["limits"] == "applied"
+        assert a["sections"]["limits"]["detail"] == "memory 256 MiB -> 100 MiB; processes 128 -> 64"
+        assert (status.memory_max, status.processes_max, status.incarnation) == (100 << 20, 64, 1)
+        with pytest.raises(Exception):
+            assert c.submit(agent="a", description=HUNGRY).result(30) == 0
+        eventually(lambda: state_of(c, "a").name in ("READY", "TERMINATED"))
+        if state_of(c, "a").name != "READY":
+            return  # the whole group went with it
+        edit(crew, "a", ("memory: 100MiB", "memory: 400MiB"), ("processes: 64", "processes: 128"))
+        assert sections(reload(crew), "a")[0]["limits"] == "applied"
+        assert c.submit(agent="a", description=HUNGRY).result(30) == 0
+        edit(crew, "a", ("processes: 128", "processes: 200"))
+        states, a = sections(reload(crew), "a")
+        assert states["limits"] == "needs-restart"
+        assert a["sections"]["limits"]["detail"] == "processes 128 -> 200 after a restart"
+
+
+def test_a_limit_below_what_is_in_use_changes_nothing(runner):
+    """Version 1 refuses it; version 2 makes room by its out-of-memory killer, as the limit says."""
+    crew = tools_crew(runner)
+    with crew.start() as running:
+        c = running.client()
+        [spawned] = eventually(lambda: [r for r in crew.records("a") if r["kind"] == "agent.spawned"])
+        if "cgroup-memory" not in spawned.get("limits_by", "") or not os.path.exists("/sys/fs/cgroup/memory"):
+            pytest.skip("memory is not limited by a version 1 group")
+        c.submit(agent="a", description="x = bytearray(120 << 20); x[::4096] = b'x' * len(x[::4096]); time.sleep(50)")
+        eventually(lambda: next(x for x in c.status().agents if x.name == "a").memory_bytes > 100 << 20)
+        edit(crew, "a", ("memory: 256MiB", "memory: 64MiB"), ("allowed_targets: []", "allowed_targets: [b]"))
+        [a] = reload(crew, status=1)["agents"][:1]
+        assert a["error"] == "limits: the agent uses more memory than that already"
+        assert next(x for x in c.status().agents if x.name == "a").memory_max == 256 << 20
+        kinds = eventually(lambda: (lambda k: k if len(k) == 2 else None)(reloads(crew, "a")))
+        assert [r.get("verdict") for r in kinds] == [None, "failed"]
+        edit(crew, "a", ("memory: 64MiB", "memory: 256MiB"))
+        states, _ = sections(reload(crew), "a")
+        assert (states["ipc"], states["limits"]) == ("applied", "unchanged"), "nothing of the failed one was taken over"
 
 
 def test_a_restart_by_the_operator_is_no_failure(runner):
@@ -223,7 +281,7 @@ def test_a_restart_by_the_operator_is_no_failure(runner):
         c = running.client()
         task = c.submit(agent="a", description="time.sleep(60)")
         eventually(lambda: state_of(c, "a").name == "WORKING")
-        edit(crew, "a", ("memory: 256MiB", "memory: 300MiB"))
+        edit(crew, "a", ("open_files: 128", "open_files: 256"))
         reload(crew, "--restart")
         done = []
         t = threading.Thread(target=lambda: done.append(task.wait(30)))

@@ -475,6 +475,74 @@ int cgroup_freeze(const char *name, bool on) {
         return -EOPNOTSUPP;
 }
 
+/* "max" of version 2 and "-1" of version 1 are no limit. */
+static const char *number(uint64_t n, const char *none, char out[24]) {
+        if (n == 0)
+                return none;
+        snprintf(out, 24, "%llu", (unsigned long long)n);
+        return out;
+}
+
+static int limit_v2(const char *dir, uint32_t which, const struct spawn_limits *l) {
+        char text[24];
+        int r = 0;
+
+        if (which & CGROUP_MEMORY)
+                r = put_file(dir, "memory.max", "%s", number(l->memory_bytes, "max", text));
+        if (r == 0 && (which & CGROUP_PIDS))
+                r = put_file(dir, "pids.max", "%s", number(l->processes ? l->processes + 1ull : 0, "max", text));
+        if (r == 0 && (which & CGROUP_CPU))
+                r = put_file(dir, "cpu.max", "%s 100000",
+                             number(l->cpu_milli ? MAX_OF(l->cpu_milli * 100, 1000u) : 0, "max", text));
+        return r;
+}
+
+/* Memory with swap can never be less than memory alone, so which of them goes first depends on the direction. */
+static int limit_v1_memory(const char *dir, const struct spawn_limits *l) {
+        char text[24];
+        const char *bytes = number(l->memory_bytes, "-1", text);
+
+        (void)!put_file(dir, "memory.memsw.limit_in_bytes", "%s", bytes); /* absent without swap accounting */
+        int r = put_file(dir, "memory.limit_in_bytes", "%s", bytes);
+        (void)!put_file(dir, "memory.memsw.limit_in_bytes", "%s", bytes);
+        return r;
+}
+
+static int limit_v1(enum tree t, const char *dir, const struct spawn_limits *l) {
+        char text[24];
+
+        switch (t) {
+        case V1_MEMORY:
+                return limit_v1_memory(dir, l);
+        case V1_PIDS:
+                return put_file(dir, "pids.max", "%s", number(l->processes ? l->processes + 1ull : 0, "max", text));
+        case V1_CPU:
+                return put_file(dir, "cpu.cfs_quota_us", "%s",
+                                number(l->cpu_milli ? MAX_OF(l->cpu_milli * 100, 1000u) : 0, "-1", text));
+        default:
+                return 0;
+        }
+}
+
+int cgroup_limit(const char *name, uint32_t limits_by, const struct spawn_limits *l) {
+        static const struct {
+                enum tree tree;
+                uint32_t bit;
+        } trees[] = {{V1_MEMORY, CGROUP_MEMORY}, {V1_PIDS, CGROUP_PIDS}, {V1_CPU, CGROUP_CPU}};
+        char dir[PATH_MAX];
+        int r = 0;
+
+        if (!name[0])
+                return -EOPNOTSUPP;
+        if (tree_dir(V2, name, dir))
+                r = limit_v2(dir, limits_by & host.v2_limits, l);
+        for (size_t i = 0; r == 0 && i < ELEMENTSOF(trees); i++) {
+                if ((limits_by & ~host.v2_limits & trees[i].bit) && tree_dir(trees[i].tree, name, dir))
+                        r = limit_v1(trees[i].tree, dir, l);
+        }
+        return r;
+}
+
 /* SIGKILL to every task of a group that still lists some.  Number signalled. */
 static unsigned kill_listed(const char *dir, const char *file) {
         char path[PATH_MAX];

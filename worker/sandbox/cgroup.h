@@ -41,6 +41,8 @@ void cgroup_close(struct cgroup *g); /* the descriptors; the group stays */
 
 /* By name, in any process of the same owner.  An empty name is a no-op. */
 int cgroup_freeze(const char *name, bool on);
+/* Other limits for a group that runs: those of limits_by.  The first that cannot be set ends it: -EBUSY, more is in use. */
+int cgroup_limit(const char *name, uint32_t limits_by, const struct spawn_limits *l);
 /* SIGKILL to all in it, as far as one write can.  By all means: also where the kernel has no such write, and what a version
  * 1 freezer keeps from dying is thawed. */
 void cgroup_kill(const char *name, bool by_all_means);

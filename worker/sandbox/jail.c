@@ -613,6 +613,10 @@ int jail_freeze(struct jail *j, bool on) {
         return r;
 }
 
+int jail_limit(const struct jail *j, const struct spawn_limits *l) {
+        return cgroup_limit(j->cgroup, j->att.limits_by, l);
+}
+
 void jail_stats(const struct jail *j, struct spawn_stats *out) {
         *out = (struct spawn_stats){0};
         if (!j->cgroup[0] || cgroup_count(j->cgroup) < 0)

@@ -80,6 +80,8 @@ int jail_reap(struct jail *j, bool wait, struct spawn_exit *out);
 void jail_fini(struct jail *j);
 
 int jail_freeze(struct jail *j, bool on);
+/* Other limits, where control groups have them (att.limits_by). */
+int jail_limit(const struct jail *j, const struct spawn_limits *l);
 /* By cgroup where there is one, else by walking the process tree. */
 void jail_stats(const struct jail *j, struct spawn_stats *out);
 
