@@ -298,6 +298,8 @@ void progress_event(struct progress *p, const Crew__Event *e, uint64_t now_ns) {
                 on_task(p, e->task, now_ns);
         else if (e->terminated)
                 on_terminated(p, e->terminated);
+        else if (strcmp(e->kind, "approval") == 0 && e->text[0] && !p->quiet)
+                progress_note(p, TERM_WARN, "%s", e->text);
         else if (strcmp(e->kind, "log") == 0 && e->text[0] && !p->stopping)
                 progress_note(p, TERM_WAIT, "%s", e->text);
         progress_tick(p, now_ns);

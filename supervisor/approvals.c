@@ -85,9 +85,12 @@ static void tell(struct crewd *c, const struct ask *k) {
         control_approval(c->control, &body);
         if (k->state == ASK_WAITING && k->waiting > 1)
                 return;
-        snprintf(text, sizeof(text), "%s: connection to %.255s:%u %s%s%s", pb.agent, k->host, k->port,
-                 k->state == ASK_WAITING ? "waits: crewctl approve " : ask_state_names[k->state],
-                 k->state == ASK_WAITING ? k->id : "", "");
+        if (k->state == ASK_WAITING)
+                snprintf(text, sizeof(text), "%s waits to connect to %.255s:%u: crewctl approve %s", pb.agent, k->host,
+                         k->port, k->id);
+        else
+                snprintf(text, sizeof(text), "%s: connection to %.255s:%u %s", pb.agent, k->host, k->port,
+                         ask_state_names[k->state]);
         events_text(c->events, "approval", text);
 }
 
