@@ -14,7 +14,8 @@ BUILD = Path(os.environ.get("CREWD_BUILD", SOURCE / "build"))
 
 
 def test_the_promised_pages_exist():
-    assert {"crewctl.1", "crewd.8", "crew-gateway.8", "crew-role.5", "crew-file.5", "crew-sandbox.7", "crew-protocol.7"} <= {p.name for p in PAGES}
+    assert {"crewctl.1", "crewd.8", "crew-gateway.8", "crew-role.5", "crew-file.5", "crew-sandbox.7",
+            "crew-protocol.7"} <= {p.name for p in PAGES}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
