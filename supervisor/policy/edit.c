@@ -46,6 +46,11 @@ static size_t offset_of(const struct edit *e, struct policy_mark m) {
         return at;
 }
 
+/* 0 behind the end: marks may be off where YAML counts lines and we do not. */
+static char byte_at(const struct edit *e, size_t at) {
+        return at < e->n ? e->bytes[at] : '\0';
+}
+
 static size_t line_start(const struct edit *e, size_t at) {
         while (at > 0 && e->bytes[at - 1] != '\n')
                 at--;
@@ -122,7 +127,7 @@ static int put_together(struct edit *e, const struct piece *pieces, size_t n_pie
 
 /* As those before it are written: quoted in their way, or not. */
 static const char *item_text(struct edit *e, const struct node *like) {
-        char quote = like && like->kind == NODE_SCALAR ? e->bytes[offset_of(e, like->mark)] : '"';
+        char quote = like && like->kind == NODE_SCALAR ? byte_at(e, offset_of(e, like->mark)) : '"';
         bool needs = strpbrk(e->endpoint, "[]*{}#\"'") != NULL;
 
         if (quote == '\'')
@@ -138,7 +143,7 @@ static int add_to_block(struct edit *e) {
         bool open = at > 0 && e->bytes[at - 1] != '\n'; /* the file's last line has no end */
         const char *item = item_text(e, last), *nl = newline(e);
 
-        if (e->bytes[dash] != '-' || skip_blanks(e, start) != dash)
+        if (byte_at(e, dash) != '-' || skip_blanks(e, start) != dash)
                 return refuse(e, "the list does not begin on a line of its own");
         const char *line = !item ? NULL
                                  : arena_printf(&e->arena, "%s%.*s- %s%s", open ? nl : "", (int)(dash - start),
@@ -149,7 +154,7 @@ static int add_to_block(struct edit *e) {
 /* The item has a line of its own: so does the new one. */
 static int add_flow_line(struct edit *e, size_t start, size_t first, size_t end) {
         size_t comma = skip_blanks(e, end);
-        bool has_comma = comma < e->n && e->bytes[comma] == ',';
+        bool has_comma = byte_at(e, comma) == ',';
         const char *item = item_text(e, last_of(e->list));
         const char *line = !item ? NULL
                                  : arena_printf(&e->arena, "%.*s%s%s%s", (int)(first - start), e->bytes + start, item,
@@ -166,7 +171,7 @@ static int add_to_flow(struct edit *e) {
 
         if (!item)
                 return -ENOMEM;
-        if (e->bytes[open] != '[')
+        if (byte_at(e, open) != '[')
                 return refuse(e, "the list could not be found in the text");
         if (!last)
                 return put_together(e, &(struct piece){open + 1, item}, 1);
@@ -188,7 +193,7 @@ static int add_list(struct edit *e) {
         if (is_flow(e->network)) {
                 size_t open = offset_of(e, e->network->mark);
                 text = item ? arena_printf(&e->arena, "allowed_endpoints: [%s], ", item) : NULL;
-                if (e->bytes[open] != '{')
+                if (byte_at(e, open) != '{')
                         return refuse(e, "the map could not be found in the text");
                 return text ? put_together(e, &(struct piece){open + 1, text}, 1) : -ENOMEM;
         }
