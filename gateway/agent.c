@@ -29,7 +29,7 @@ int agent_report(struct agent *a, struct gate_msg *m, void (*sent)(void *user), 
         m->id = a->id;
         int r = report_send(&a->hub->report, m, sent, user);
         if (r < 0)
-                hub_stop(a->hub, "crewd does not take its reports any more");
+                hub_stop_unheard(a->hub, r);
         return r;
 }
 
@@ -41,8 +41,9 @@ void agent_denied(struct agent *a, enum gate_proto proto, const char *name, uint
         snprintf(m.name, sizeof(m.name), "%s", name);
         snprintf(m.text, sizeof(m.text), "%s", text);
         snprintf(m.where, sizeof(m.where), "%s", where ? where : "");
-        if (report_denied(&a->hub->report, &a->denials, &m) < 0)
-                hub_stop(a->hub, "crewd does not take its reports any more");
+        int r = report_denied(&a->hub->report, &a->denials, &m);
+        if (r < 0)
+                hub_stop_unheard(a->hub, r);
 }
 
 /* --- limits --- */
@@ -133,8 +134,9 @@ void agent_close(struct agent *a) {
         }
         held_fini(a);
         hub_deadline_clear(&a->more_bandwidth);
-        if (report_flush_one(&a->hub->report, &a->denials) < 0)
-                hub_stop(a->hub, "crewd does not take its reports any more");
+        int r = report_flush_one(&a->hub->report, &a->denials);
+        if (r < 0)
+                hub_stop_unheard(a->hub, r);
         agent_unref(a);
 }
 

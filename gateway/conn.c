@@ -277,8 +277,7 @@ bool conn_still_allowed(struct conn *c, const struct netpolicy_head *former) {
         if (!is) {
                 if (c->grant == GRANT_RULE || was)
                         return false;
-                return c->grant == GRANT_AUDIT ? (p->flags & NETPOLICY_AUDIT_ALL) != 0
-                                               : held_let_for_session(c->agent, c->name, c->port);
+                return p->flags & (c->grant == GRANT_AUDIT ? NETPOLICY_AUDIT_ALL : NETPOLICY_ASK);
         }
         if (was ? (was->flags & how) != (is->flags & how) || !same_target(former, was, p, is)
                 : (is->flags & (how | NETPOLICY_TO)) != 0)

@@ -74,12 +74,6 @@ enum held_known held_known(struct agent *a, const char *name, uint16_t port) {
         return let ? HELD_LET : HELD_REFUSED;
 }
 
-bool held_let_for_session(const struct agent *a, const char *name, uint16_t port) {
-        const struct grant *g = find_grant(a, name, port);
-
-        return g && g->let && !g->once;
-}
-
 /* Without room it is asked again the next time: that is the safe side. */
 static void remember(const struct held *h, bool let, bool once) {
         struct agent *a = h->agent;

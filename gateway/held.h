@@ -20,9 +20,6 @@ struct conn;
 enum held_known { HELD_UNKNOWN, HELD_LET, HELD_REFUSED };
 /* What the operator has said about this destination; an answer for once is used up by this. */
 enum held_known held_known(struct agent *a, const char *name, uint16_t port);
-/* As before, for connections that exist: uses nothing up. */
-bool held_let_for_session(const struct agent *a, const char *name, uint16_t port);
-
 /* 0, or -ENOSPC/-ENOMEM: nothing is asked. */
 int held_join(struct conn *c);
 void held_leave(struct conn *c);

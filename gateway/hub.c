@@ -17,6 +17,15 @@ void hub_stop(struct hub *h, const char *why) {
         uv_stop(h->loop);
 }
 
+void hub_stop_unheard(struct hub *h, int error) {
+        if (error == -EPIPE || error == -ECONNRESET || error == -ECONNREFUSED) {
+                h->stopped = true;
+                uv_stop(h->loop);
+        } else {
+                hub_stop(h, "crewd does not take its reports any more");
+        }
+}
+
 static void bury_all(struct hub *h) {
         while (h->graves) {
                 struct hub_grave *g = h->graves;

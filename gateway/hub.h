@@ -66,6 +66,8 @@ int hub_open(struct hub *h, uv_loop_t *loop, int control_fd, struct crew_err *er
 void hub_fini(struct hub *h);
 /* Something that cannot be repaired: the gateway ends, and with it every listener. */
 void hub_stop(struct hub *h, const char *why);
+/* The same for a negative result of report_*(); crewd's own end is not worth a word. */
+void hub_stop_unheard(struct hub *h, int error);
 
 /* fd is watched for everything, edge-triggered, until it is closed.  0 or -errno. */
 int hub_watch(struct hub *h, int fd, struct hub_source *s);

@@ -99,8 +99,9 @@ static const int allowed_calls[] = {
 static void on_window(uv_timer_t *t) {
         struct gateway *g = t->data;
 
-        if (report_flush(&g->hub.report) < 0)
-                hub_stop(&g->hub, "crewd does not take its reports any more");
+        int r = report_flush(&g->hub.report);
+        if (r < 0)
+                hub_stop_unheard(&g->hub, r);
 }
 
 static void on_control(uv_poll_t *p, int status, int events);
@@ -118,8 +119,9 @@ static void on_prepare(uv_prepare_t *p) {
 }
 
 static void report(struct gateway *g, const struct gate_msg *m) {
-        if (report_send(&g->hub.report, m, NULL, NULL) < 0)
-                hub_stop(&g->hub, "crewd does not take its reports any more");
+        int r = report_send(&g->hub.report, m, NULL, NULL);
+        if (r < 0)
+                hub_stop_unheard(&g->hub, r);
 }
 
 /* --- what crewd says --- */
@@ -221,8 +223,9 @@ static void on_control(uv_poll_t *p, int status, int events) {
                 uv_stop(&g->loop);
                 return;
         }
-        if (events & UV_WRITABLE && report_write(&g->hub.report) < 0)
-                hub_stop(&g->hub, "crewd does not take its reports any more");
+        int r = events & UV_WRITABLE ? report_write(&g->hub.report) : 0;
+        if (r < 0)
+                hub_stop_unheard(&g->hub, r);
         for (int i = 0; events & UV_READABLE && i < CONTROL_BUDGET && take_one(g); i++)
                 ;
 }

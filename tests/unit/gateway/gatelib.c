@@ -16,12 +16,17 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
 
 const char *gateway_path;
+struct world world;
+struct jail jail;
+int server;
+uint16_t server_port;
 
 /* --- inside --- */
 
@@ -142,6 +147,11 @@ void jail_stop(struct jail *j) {
 }
 
 void world_start(struct world *w) {
+        world_start_with(w, 0);
+}
+
+void world_start_with(struct world *w, unsigned max_files) {
+        const struct rlimit files = {max_files, max_files};
         int pair[2];
         char number[16];
 
@@ -149,6 +159,8 @@ void world_start(struct world *w) {
         w->gateway = fork();
         if (w->gateway == 0) {
                 close(pair[0]);
+                if (max_files)
+                        setrlimit(RLIMIT_NOFILE, &files);
                 snprintf(number, sizeof(number), "%d", pair[1]);
                 execl(gateway_path, gateway_path, "--fd", number, (char *)NULL);
                 _exit(127);
@@ -177,8 +189,7 @@ void world_add(struct world *w, struct jail *j, uint32_t id, int policy) {
         memcpy(fds, j->listeners, sizeof(j->listeners));
         fds[GATE_LISTENERS] = policy;
         world_send(w, (struct gate_msg){.op = GATE_ADD, .id = id}, fds, policy < 0 ? 4 : 5);
-        for (int i = 0; i < 5; i++)
-                crew_close(&fds[i]);
+        crew_close(&fds[GATE_LISTENERS]);
 }
 
 static int wait_for(int fd, short events, int ms) {
@@ -378,4 +389,78 @@ size_t client_hello(const char *sni, uint8_t out[1024]) {
                 at += 9 + name;
         }
         return at;
+}
+
+void pair_up(int *in, int *out) {
+        *in = jail_dial_name(&jail, "api.test", 443);
+        *out = host_accept(server);
+        assert_true(*in >= 0 && *out >= 0);
+}
+
+void say(int fd, const void *bytes, size_t n) {
+        assert_int_equal(write(fd, bytes, n), (ssize_t)n);
+}
+
+void expect_bytes(int fd, const char *text) {
+        char buf[64];
+
+        assert_int_equal(read_n(fd, buf, strlen(text)), strlen(text));
+        assert_memory_equal(buf, text, strlen(text));
+}
+
+void expect_refused(int fd) {
+        if (fd == -ECONNRESET)
+                return;
+        assert_true(fd >= 0);
+        assert_int_equal(read_end(fd), ECONNRESET);
+        close(fd);
+}
+
+void expect_denied(const char *name, uint16_t p, const char *text) {
+        struct gate_msg m = world_expect(&world, GATE_DENIED);
+
+        assert_string_equal(m.name, name);
+        assert_int_equal(m.port, p);
+        assert_string_equal(m.text, text);
+}
+
+static int start(void **state) {
+        world_start(&world);
+        if (jail_start(&jail) == 77)
+                exit(77);
+        server = host_listen(&server_port);
+        return 0;
+}
+
+static int stop(void **state) {
+        close(server);
+        for (int i = 0; i < GATE_LISTENERS; i++)
+                crew_close(&jail.listeners[i]);
+        jail_stop(&jail);
+        return world_stop(&world);
+}
+
+void add(uint32_t flags) {
+        const struct netpolicy_spec_rule rules[] = {rule_to("api.test", 443, server_port),
+                                                    rule_to("*.wild.test", 443, server_port)};
+
+        world_add(&world, &jail, 7, policy_of(rules, 2, flags, 1));
+}
+
+int scene_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n) {
+        struct CMUnitTest scenes[64];
+
+        assert_true(n <= 64);
+        for (size_t i = 0; i < n; i++) {
+                scenes[i] = tests[i];
+                scenes[i].setup_func = start;
+                scenes[i].teardown_func = stop;
+        }
+        gateway_path = argc > 1 ? argv[1] : "crew-gateway";
+        if (argc > 2)
+                cmocka_set_test_filter(argv[2]);
+        signal(SIGPIPE, SIG_IGN);
+        alarm(120);
+        cmocka_set_message_output(CM_OUTPUT_TAP);
+        return _cmocka_run_group_tests(argv[0], scenes, n, NULL, NULL);
 }

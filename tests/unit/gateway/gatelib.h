@@ -26,12 +26,14 @@ struct jail {
 extern const char *gateway_path;
 
 void world_start(struct world *w);
+void world_start_with(struct world *w, unsigned max_files); /* 0: as many as we may have */
 /* Ends the gateway by hanging up; its exit status. */
 int world_stop(struct world *w);
 /* 0, or 77 where no namespace can be made. */
 int jail_start(struct jail *j);
 void jail_stop(struct jail *j);
-/* Hands the jail over with this policy, -1: none.  Closes the policy. */
+/* Hands the jail's listeners over with this policy, -1: none.  Closes the policy; the listeners stay, as crewd keeps
+ * them. */
 void world_add(struct world *w, struct jail *j, uint32_t id, int policy);
 void world_send(struct world *w, struct gate_msg m, const int *fds, size_t n_fds);
 /* The next message, at most 5 s. */
@@ -65,3 +67,24 @@ struct netpolicy_spec spec_of(const struct netpolicy_spec_rule *rules, uint32_t 
 
 /* A ClientHello with this SNI (NULL: none); its length. */
 size_t client_hello(const char *sni, uint8_t out[1024]);
+
+/* --- the usual scene: one gateway, one jail, one server of the host's, anew for each test --- */
+
+extern struct world world;
+extern struct jail jail;
+extern int server;
+extern uint16_t server_port;
+/* Instance 7, with api.test:443 and *.wild.test:443, which both lead to the server. */
+void add(uint32_t flags);
+/* A listed connection, both ends. */
+void pair_up(int *in, int *out);
+void say(int fd, const void *bytes, size_t n);
+void expect_bytes(int fd, const char *text);
+/* A dial that is refused: by the kernel's answer to connect() or to the first read. */
+void expect_refused(int fd);
+void expect_denied(const char *name, uint16_t p, const char *text);
+
+struct CMUnitTest;
+#define SCENE(test) cmocka_unit_test(test)
+/* Arguments: the gateway's path, perhaps a filter of tests. */
+int scene_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n);
