@@ -100,12 +100,13 @@ def test_a_session_is_until_the_agent_ends(runner, private_address):  # noqa: F8
 def test_several_connections_wait_as_one(runner, private_address):  # noqa: F811
     with Tcp(greet("hello"), host=private_address) as server:
         crew = Asking(runner, operator=True).asking("a")
-        with crew.start():
+        with crew.start() as running:
             dials = [crew.dialling("a", private_address, server.port) for _ in range(3)]
             [ask] = eventually(lambda: (lambda w: w if w and w[0]["waiting"] == 3 else None)(crew.waiting()))
             r = runner.crewctl("approve", ask["id"])
             assert "3 connections" in r.stdout
             assert [finish(p)[0] for p in dials] == ["got hello"] * 3
+            assert running.stop() == 0, running.log()
 
 
 def test_an_id_is_decided_once(runner):
@@ -163,13 +164,14 @@ def test_what_can_never_be_approved_is_not_asked(runner, host):
 
 def test_a_dead_agent_asks_for_nothing(runner):
     crew = Asking(runner, operator=True).asking("a")
-    with crew.start():
+    with crew.start() as running:
         crew.dialling("a", "93.184.216.34", 80)
         [ask] = crew.asked()
         assert runner.crewctl("kill", "--agent", "a").returncode == 0
         assert crew.waiting() == []
         r = runner.crewctl("approve", ask["id"])
         assert r.returncode == 1 and "is gone already" in r.stderr
+        assert running.stop() == 0, running.log()
 
 
 # --- always ---

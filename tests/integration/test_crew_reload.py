@@ -213,6 +213,7 @@ def test_what_a_jail_is_made_with_waits_for_the_restart(runner):
         assert c.submit(agent="a", description=look).result(30) == [True, 256]
         assert next(x for x in c.status().agents if x.name == "b").incarnation == 1, "b had no change"
         assert set(sections(reload(crew), "a")[0].values()) == {"unchanged"}
+        assert running.stop() == 0, running.log()
 
 
 HUNGRY = """
@@ -347,7 +348,7 @@ def test_a_reload_in_the_middle_of_traffic_loses_nothing(runner, servers):
     loop = ("import socket\ns = socket.create_connection(('%s', 80))\n"
             "for i in range(400):\n    m = b'%%d' %% i; s.sendall(m)\n    assert s.recv(100) == m\n"
             "    __import__('time').sleep(0.003)\nprint('done')\n" % ONE)
-    with crew.start():
+    with crew.start() as running:
         p = crew.popen("a", "python3", "-c", loop, stdout=subprocess.PIPE, text=True)
         for i in range(25):
             edit(crew, "a", (f'"{ONE}:80"', f'"{ONE}:80", "{TWO}:80"'))
@@ -358,6 +359,7 @@ def test_a_reload_in_the_middle_of_traffic_loses_nothing(runner, servers):
         assert out == "done\n"
         assert len(reloads(crew, "a")) == 50
         assert reload(crew)["agents"][0]["generation"] == 51
+        assert running.stop() == 0, running.log()
 
 
 def test_two_reloads_at_once_are_one_after_the_other(runner, servers):
