@@ -60,8 +60,8 @@ static void put_fields(struct writer *w, const struct http_head *h, const char *
         for (size_t i = 0; i < h->n_fields; i++) {
                 const struct http_field *f = &h->fields[i];
                 if (about_connection(h, f->name) || named_in_connection(h, f->name) ||
-                    (drop && http_span_is(h, f->name, drop)) ||
-                    (drop_encodings && http_span_is(h, f->name, "accept-encoding")))
+                    (drop && http_span_like(h, f->name, drop)) ||
+                    (drop_encodings && http_span_like(h, f->name, "accept-encoding")))
                         continue;
                 put_span(w, h, f->name);
                 put_text(w, ": ");

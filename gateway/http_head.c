@@ -30,9 +30,20 @@ bool http_span_is(const struct http_head *h, struct http_span s, const char *tex
         return strlen(text) == s.n && strncasecmp(h->bytes + s.at, text, s.n) == 0;
 }
 
+bool http_span_like(const struct http_head *h, struct http_span s, const char *text) {
+        if (strlen(text) != s.n)
+                return false;
+        for (size_t i = 0; i < s.n; i++) {
+                const char c = h->bytes[s.at + i] == '_' ? '-' : h->bytes[s.at + i];
+                if (strncasecmp(&c, text + i, 1) != 0)
+                        return false;
+        }
+        return true;
+}
+
 const struct http_field *http_field_find(const struct http_head *h, const char *name) {
         for (size_t i = 0; i < h->n_fields; i++) {
-                if (http_span_is(h, h->fields[i].name, name))
+                if (http_span_like(h, h->fields[i].name, name))
                         return &h->fields[i];
         }
         return NULL;
@@ -241,8 +252,11 @@ static enum http_parse take_known(struct http_head *h, bool request, const char 
         for (size_t i = 0; i < h->n_fields; i++) {
                 for (size_t k = 0; k < sizeof(known_fields) / sizeof(known_fields[0]); k++) {
                         const struct known_field *row = &known_fields[k];
-                        if ((row->request_only && !request) || !http_span_is(h, h->fields[i].name, row->name))
+                        if ((row->request_only && !request) || !http_span_like(h, h->fields[i].name, row->name))
                                 continue;
+                        if (request && !http_span_is(h, h->fields[i].name, row->name))
+                                return bad(why,
+                                           "a header that some servers take for one that frames or routes the request");
                         enum http_parse r = row->take(h, &h->fields[i], why);
                         if (r != HTTP_OK)
                                 return r;

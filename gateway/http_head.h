@@ -55,7 +55,9 @@ enum http_parse http_parse_response(const char *p, size_t n, bool to_head, struc
 
 /* Compares without case. */
 bool http_span_is(const struct http_head *h, struct http_span s, const char *text);
-/* The first field of this name, NULL when there is none. */
+/* As some servers do that hand headers on as variables, takes '_' in the span for '-' too. */
+bool http_span_like(const struct http_head *h, struct http_span s, const char *text);
+/* The first field of a name like this, NULL when there is none. */
 const struct http_field *http_field_find(const struct http_head *h, const char *name);
 /* Is word among the comma-separated words of a value? */
 bool http_list_has(const char *value, size_t n, const char *word);

@@ -6,6 +6,7 @@
 #include "http_path.h"
 
 #include "common/netpolicy.h"
+#include "common/util.h"
 
 #include <arpa/inet.h>
 #include <string.h>
@@ -74,6 +75,8 @@ static bool segments_ok(const char *path, const char **why) {
 
 /* A server that decodes twice would see something else than the rule did. */
 static bool decoded_ok(const char *path, const char **why) {
+        if (!crew_utf8_ok(path, strlen(path))) /* overlong forms of "/" and "." among them */
+                return no(why, "a path that is not UTF-8");
         for (const char *p = path; (p = strchr(p, '%')); p++) {
                 if (hex(p[1]) >= 0 && hex(p[2]) >= 0)
                         return no(why, "a path that is percent-encoded twice");

@@ -70,6 +70,7 @@ static SSL_CTX *make_ctx(const SSL_METHOD *method) {
                 SSL_CTX_free(c);
                 return NULL;
         }
+        SSL_CTX_set_security_level(c, 2); /* 112 bits: no SHA-1, no RSA below 2048 */
         SSL_CTX_set_options(c, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
         SSL_CTX_set_session_cache_mode(c, SSL_SESS_CACHE_OFF);
         SSL_CTX_set_mode(c, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);

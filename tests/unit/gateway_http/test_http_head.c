@@ -98,6 +98,8 @@ static void what_can_be_read_two_ways_is_refused(void **state) {
                 {" GET / HTTP/1.1\r\nHost: a\r\n\r\n", "method"},
                 {"G(T / HTTP/1.1\r\nHost: a\r\n\r\n", "method"},
                 {"ABCDEFGHIJKLMNOPQRSTUVWXYZ / HTTP/1.1\r\nHost: a\r\n\r\n", "method"},
+                {GET "Content_Length: 1\r\n\r\n", "take for"},
+                {GET "Transfer_encoding: chunked\r\n\r\n", "take for"},
                 {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "version"},
         };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {

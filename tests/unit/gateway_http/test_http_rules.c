@@ -68,6 +68,9 @@ static void paths_that_servers_read_differently_are_refused(void **state) {
                 "/%7f",
                 "/a//",
                 "/%2e",
+                "/v1/%c0%ae%c0%ae/a",
+                "/v1%c0%afa",
+                "/%ff",
                 "/%25%32%65%25%32%65/a",
                 "http://api.test?x",
         };
@@ -162,6 +165,7 @@ static void methods_and_paths_decide(void **state) {
                 {"GET /v1/x" HOST "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n", false, "upgrade"},
                 {"GET /v1/x" HOST "Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n", true, ""},
                 {"GET /v1/x" HOST "X-HTTP-Method-Override: DELETE\r\n\r\n", false, "x-http-method-override"},
+                {"GET /v1/x" HOST "X_HTTP_Method_Override: DELETE\r\n\r\n", false, "x-http-method-override"},
                 {"GET /v1/x" HOST "x-original-url: /admin\r\n\r\n", false, "x-original-url"},
         };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
@@ -230,11 +234,11 @@ static void every_refusal_is_json_an_agent_can_read(void **state) {
 }
 
 static void the_head_that_goes_on_has_nothing_about_the_connection(void **state) {
-        static const char text[] =
-                "POST /v1/x" HOST "Connection: keep-alive, X-Secret\r\nKeep-Alive: 5\r\nX-Secret: 1\r\n"
-                "TE: trailers\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nProxy-Authorization: x\r\n"
-                "Content-Length: 3\r\ncontent-length: 3\r\nAuthorization: mine\r\nAccept-Encoding: gzip\r\n"
-                "X-Keep: \xff\r\n\r\n";
+        static const char text[] = "POST /v1/x" HOST "Connection: keep-alive, X-Secret\r\nKeep-Alive: 5\r\nX-Secret: 1\r\n"
+                                   "TE: trailers\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nProxy-Authorization: x\r\n"
+                                   "Content-Length: 3\r\ncontent-length: 3\r\nAuthorization: mine\r\nauthorizatioN: "
+                                   "mine\r\nAccept-Encoding: gzip\r\n"
+                                   "X-Keep: \xff\r\n\r\n";
         const struct http_request_out o = {
                 .wire = "/v1/x",
                 .inject = {.header = "Authorization", .prefix = "Bearer ", .secret = "s3cr3t-key", .secret_n = 10},
