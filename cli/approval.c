@@ -56,7 +56,8 @@ json_t *approval_json(const Crew__Approval *a) {
 }
 
 static int wrong_answer(struct cli_problem *p) {
-        return cli_problem_set(p, CLI_INTERNAL, "protocol", "crewd answered something else than was asked");
+        cli_problem_set(p, CLI_INTERNAL, "protocol", "crewd answered something else than was asked");
+        return -1;
 }
 
 int approvals_get(struct client *c, bool follow, const Crew__ApprovalList **out, uint64_t *corr, struct cli_problem *p) {

@@ -205,12 +205,8 @@ int client_refused(const Crew__Refused *r, struct cli_problem *p) {
         static const struct {
                 const char *code;
                 int status;
-        } statuses[] = {{"unknown-agent", CLI_ABSENT},
-                        {"unknown-task", CLI_ABSENT},
-                        {"unknown-approval", CLI_ABSENT},
-                        {"not-running", CLI_ABSENT},
-                        {"denied", CLI_REFUSED},
-                        {"usage", CLI_USAGE}};
+        } statuses[] = {{"unknown-agent", CLI_ABSENT}, {"unknown-task", CLI_ABSENT}, {"unknown-approval", CLI_ABSENT},
+                        {"not-running", CLI_ABSENT},   {"denied", CLI_REFUSED},      {"usage", CLI_USAGE}};
         int status = CLI_FAILED;
 
         for (size_t i = 0; i < ELEMENTSOF(statuses); i++) {

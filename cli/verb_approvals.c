@@ -96,9 +96,8 @@ static void print_line(struct term *t, const Crew__Approval *a, bool json) {
 static int follow(struct client *c, const struct options *o, struct term *t, uint64_t corr) {
         struct cli_problem problem = CLI_PROBLEM_NULL;
         const Crew__Envelope *e = NULL;
-        int r;
 
-        while ((r = client_next(c, -1, &e, &problem)) > 0) {
+        while (client_next(c, -1, &e, &problem) > 0) {
                 if (e->body_case == CREW__ENVELOPE__BODY_APPROVAL_CHANGED && e->corr == corr &&
                     e->approval_changed->approval)
                         print_line(t, e->approval_changed->approval, o->json);

@@ -23,8 +23,8 @@ struct crewd;
 struct approvals *approvals_new(void);
 struct approvals *approvals_free(struct approvals *p);
 
-/* GATE_ASK: m->ask waits; again: m->count connections wait for it now.  m's strings are terminated and bounded, and hostile.
- * Decided with gateway_answer(). */
+/* GATE_ASK: m->ask waits; again: m->count connections wait for it now.  m's strings are terminated and bounded, and
+ * hostile. Decided with gateway_answer(). */
 void approvals_on_ask(struct crewd *c, struct agent *a, const struct gate_msg *m);
 /* GATE_ASK_GONE: nobody waits any more; m->text says why.  An answer from now on is stale. */
 void approvals_on_gone(struct crewd *c, struct agent *a, const struct gate_msg *m);

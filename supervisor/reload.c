@@ -90,6 +90,15 @@ static int record_reload(struct reload *r, const struct reload_agent *ra, const 
         return journal_write(ra->agent, &rec, true);
 }
 
+static void start_again(struct reload *r, struct reload_agent *ra) {
+        struct agent *a = ra->agent;
+
+        if (!r->restart || !needs_restart(ra) || !agent_state_live(a->state))
+                return;
+        ra->restarting = a->restart_asked = true;
+        death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, r->by, "started again with a new policy");
+}
+
 /* The one place where an agent's policy is replaced. */
 static void take_over(struct reload *r, struct reload_agent *ra) {
         struct crewd *c = r->crewd;
@@ -108,10 +117,7 @@ static void take_over(struct reload *r, struct reload_agent *ra) {
         if (ra->limits && a->in.id == ra->id)
                 a->in.limits = ra->new_limits;
         free(crew_steal_ptr(&a->ahead.block)); /* a plan after the old one */
-        if (r->restart && needs_restart(ra) && agent_state_live(a->state)) {
-                ra->restarting = a->restart_asked = true;
-                death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, r->by, "started again with a new policy");
-        }
+        start_again(r, ra);
 }
 
 /* Tasks yet to start get the wall time of now. */
@@ -267,9 +273,12 @@ static int prepare(struct reload *r, const struct agent *only) {
         return 0;
 }
 
-/* Unchanged, but what its jail was made with is older still. */
-static bool restart_only(const struct reload *r, const struct reload_agent *ra) {
-        return !ra->changed && r->restart && needs_restart(ra);
+static void begin_agent(struct reload *r, struct reload_agent *ra) {
+        crew_assert(ra->agent);
+        if (ra->changed)
+                start_agent(r, ra);
+        else /* but what its jail was made with may be older still */
+                start_again(r, ra);
 }
 
 void reload_begin(struct reload *r, uint64_t client, uint64_t corr, const struct agent *only, bool restart) {
@@ -291,15 +300,8 @@ void reload_begin(struct reload *r, uint64_t client, uint64_t corr, const struct
                 return clear(r);
         }
         r->sending = true; /* the answer goes out when all have been begun, however soon the gateway replies */
-        for (uint32_t i = 0; i < r->n; i++) {
-                struct reload_agent *ra = &r->agents[i];
-                if (ra->changed)
-                        start_agent(r, ra);
-                else if (restart_only(r, ra) && agent_state_live(ra->agent->state)) {
-                        ra->restarting = ra->agent->restart_asked = true;
-                        death_kill(ra->agent, CREW__CAUSE__CAUSE_OPERATOR, r->by, "started again with a new policy");
-                }
-        }
+        for (uint32_t i = 0; i < r->n; i++)
+                begin_agent(r, &r->agents[i]);
         r->sending = false;
         finish_if_done(r);
 }

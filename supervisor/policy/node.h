@@ -23,7 +23,7 @@ struct node {
         bool plain; /* scalar without quotes */
         struct policy_mark mark;
         struct policy_mark end; /* just behind it; line 0 for a map or list in block style */
-        const char *text; /* scalar: UTF-8, NUL-terminated */
+        const char *text;       /* scalar: UTF-8, NUL-terminated */
         size_t len;
         const struct node *key; /* of a map's entry: its key */
         struct node *first, *next;
