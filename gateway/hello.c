@@ -10,7 +10,10 @@
 #include <stdbool.h>
 #include <string.h>
 
+#define RECORD_CHANGE_CIPHER_SPEC 0x14 /* the first of the record types */
+#define RECORD_ALERT 0x15
 #define RECORD_HANDSHAKE 0x16
+#define RECORD_HEARTBEAT 0x18 /* the last */
 #define RECORD_HEAD 5u
 #define RECORD_MAX (16u * 1024)
 #define CLIENT_HELLO 1
@@ -124,16 +127,40 @@ static enum hello gather(struct reader r, uint8_t *out, size_t *used) {
         return HELLO_MORE;
 }
 
+/*
+ * Servers differ in what they take for TLS: some skip a warning alert in front of the ClientHello, some do not mind which
+ * version its record says.  Whatever any of them might take for TLS is judged as TLS, so that no hello goes by unread.
+ * HELLO_PLAIN, HELLO_MORE, or HELLO_NAMED: it is.
+ */
+static enum hello is_tls(const uint8_t *b, size_t n) {
+        if (n == 0)
+                return HELLO_MORE;
+        if (b[0] < RECORD_CHANGE_CIPHER_SPEC || b[0] > RECORD_HEARTBEAT)
+                return HELLO_PLAIN;
+        if (n == 1)
+                return HELLO_MORE;
+        if (b[1] == 3)
+                return HELLO_NAMED;
+        if (b[1] > 0xf || (b[0] != RECORD_HANDSHAKE && b[0] != RECORD_ALERT))
+                return HELLO_PLAIN;
+        /* Another version: only what goes on like a ClientHello or a warning.  Lengths of other protocols look like this.
+         */
+        if (n <= RECORD_HEAD)
+                return HELLO_MORE;
+        if (b[0] == RECORD_HANDSHAKE)
+                return b[5] == CLIENT_HELLO ? HELLO_NAMED : HELLO_PLAIN;
+        return b[3] == 0 && b[4] == 2 && b[5] <= 2 ? HELLO_NAMED : HELLO_PLAIN;
+}
+
 enum hello hello_parse(const uint8_t *bytes, size_t n, char name[HELLO_NAME_MAX]) {
         uint8_t message[HELLO_MAX];
         size_t used;
 
         name[0] = '\0';
-        if (n == 0)
-                return HELLO_MORE;
-        if (bytes[0] != RECORD_HANDSHAKE || (n > 1 && bytes[1] != 3))
-                return HELLO_PLAIN;
-        enum hello what = n > HELLO_MAX ? HELLO_BAD : gather((struct reader){.p = bytes, .n = n}, message, &used);
+        enum hello what = is_tls(bytes, n);
+        if (what != HELLO_NAMED)
+                return what;
+        what = n > HELLO_MAX ? HELLO_BAD : gather((struct reader){.p = bytes, .n = n}, message, &used);
         if (what == HELLO_MORE)
                 return n == HELLO_MAX ? HELLO_BAD : HELLO_MORE;
         if (what != HELLO_NAMED)

@@ -194,9 +194,32 @@ static void other_handshake_messages_and_empty_records_are_refused(void **state)
 
 static void anything_else_is_plain(void **state) {
         assert_int_equal(hello_parse((const uint8_t *)"GET / HTTP/1.1\r\n", 16, name), HELLO_PLAIN);
-        assert_int_equal(hello_parse((const uint8_t *)"\x16\2", 2, name), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\x10", 2, name), HELLO_PLAIN);
+        /* The length of a message of another protocol, little-endian, then its number. */
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\1\0\0\7\0\0\0", 8, name), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x15\1\0\0\7\0\0\0", 8, name), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x18\1", 2, name), HELLO_PLAIN);
         assert_int_equal(hello_parse((const uint8_t *)"\x16", 1, name), HELLO_MORE);
         assert_int_equal(hello_parse((const uint8_t *)"", 0, name), HELLO_MORE);
+}
+
+static void what_only_some_servers_take_for_a_hello_is_refused(void **state) {
+        put_name(&exts, 0, "api.example.com");
+        assert_int_equal(with(), HELLO_NAMED);
+        static const char *const before[] = {"\x15\3\1\0\2\1\x5a", "\x14\3\3\0\1\1", "\x17\3\1\0\1x", "\x15\2\1\0\2\1\x5a"};
+        static const size_t n[] = {7, 6, 6, 7};
+        for (size_t i = 0; i < sizeof(before) / sizeof(before[0]); i++) {
+                struct bytes both = {.n = 0};
+                put(&both, before[i], n[i]);
+                put(&both, rec.at, rec.n);
+                assert_int_equal(parse(&both, name), HELLO_BAD);
+        }
+        for (unsigned major = 0; major < 0x10; major++) {
+                rec.at[1] = (uint8_t)major;
+                assert_int_equal(parse(&rec, name), major == 3 ? HELLO_NAMED : HELLO_BAD);
+        }
+        assert_int_equal(hello_parse((const uint8_t *)"\x15", 1, name), HELLO_MORE);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\2\0\0\1", 5, name), HELLO_MORE);
 }
 
 static void one_that_is_longer_than_is_looked_at_is_refused(void **state) {
@@ -231,6 +254,7 @@ int main(void) {
                 cmocka_unit_test_setup(lengths_that_do_not_add_up_are_refused, clear),
                 cmocka_unit_test_setup(other_handshake_messages_and_empty_records_are_refused, clear),
                 cmocka_unit_test_setup(anything_else_is_plain, clear),
+                cmocka_unit_test_setup(what_only_some_servers_take_for_a_hello_is_refused, clear),
                 cmocka_unit_test_setup(one_that_is_longer_than_is_looked_at_is_refused, clear),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
