@@ -9,6 +9,7 @@
 
 #define BATCH 128
 #define TICK_MS 100
+#define PIPES_RESERVED 4u
 
 void hub_stop(struct hub *h, const char *why) {
         if (!h->stopped)
@@ -164,6 +165,15 @@ static void on_poll(uv_poll_t *p, int status, int events) {
         bury_all(h);
 }
 
+/* For when descriptors are short: what moves then moves through these. */
+static int reserve_pipes(struct hub *h, struct crew_err *err) {
+        for (; h->n_pipes < PIPES_RESERVED; h->n_pipes++) {
+                if (pipe2(h->pipes[h->n_pipes], O_CLOEXEC | O_NONBLOCK) < 0)
+                        return crew_fail_errno(err, "cannot make a pipe");
+        }
+        return 0;
+}
+
 int hub_open(struct hub *h, uv_loop_t *loop, int control_fd, struct crew_err *err) {
         int r;
 
@@ -177,6 +187,8 @@ int hub_open(struct hub *h, uv_loop_t *loop, int control_fd, struct crew_err *er
             (r = uv_timer_init(loop, &h->tick)) < 0)
                 return crew_fail(err, -r, "cannot start the event loop: %s", uv_strerror(r));
         h->poll.data = h->idle.data = h->tick.data = h;
+        if ((r = reserve_pipes(h, err)) < 0)
+                return r;
         if ((r = uv_poll_start(&h->poll, UV_READABLE, on_poll)) < 0)
                 return crew_fail(err, -r, "cannot start the event loop: %s", uv_strerror(r));
         return 0;

@@ -18,13 +18,29 @@ static ssize_t move(int from, int to, size_t n) {
         }
 }
 
+/* Without a pipe: is it only an end that is there to be read?  Connections that end must be able to, or those that wait
+ * for descriptors would wait for each other. */
+static ssize_t look(struct relay_way *w, struct relay_end *from) {
+        char c;
+        ssize_t n = recv(from->fd, &c, 1, MSG_PEEK | MSG_DONTWAIT);
+
+        if (n > 0)
+                return -EMFILE;
+        if (n == 0)
+                w->end_seen = true;
+        else if (errno == EAGAIN)
+                from->readable = false;
+        else
+                return -errno;
+        return 0;
+}
+
 /* Bytes, 0 when there were none; -EMFILE when there is no pipe to be had. */
 static ssize_t fill(struct hub *h, struct relay_way *w, struct relay_end *from, uint64_t allowance) {
         size_t n = MIN_OF((uint64_t)(PIPE_BYTES - w->in_pipe), allowance);
-        int r;
 
-        if (w->pipe[0] < 0 && (r = hub_pipe_get(h, w->pipe)) < 0)
-                return -EMFILE;
+        if (w->pipe[0] < 0 && hub_pipe_get(h, w->pipe) < 0)
+                return look(w, from);
         ssize_t got = move(from->fd, w->pipe[1], n);
         if (got > 0) {
                 w->in_pipe += (uint32_t)got;

@@ -394,6 +394,8 @@ size_t client_hello(const char *sni, uint8_t out[1024]) {
 void pair_up(int *in, int *out) {
         *in = jail_dial_name(&jail, "api.test", 443);
         *out = host_accept(server);
+        if (*in < 0 || *out < 0)
+                print_error("dialled: %d, accepted: %d\n", *in, *out);
         assert_true(*in >= 0 && *out >= 0);
 }
 

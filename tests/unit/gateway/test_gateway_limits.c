@@ -217,11 +217,11 @@ static void out_of_descriptors_it_waits_and_does_not_spin(void **state) {
         /* Some got through, some were reset, some wait; all of them go, and it works again. */
         for (int i = 0; i < MANY; i++)
                 crew_close(&in[i]);
-        while ((out = accept_now()) >= 0)
-                close(out);
-        while (!world_quiet(&world, 500)) {
-                world_next(&world);
-                while ((out = accept_now()) >= 0)
+        for (bool more = true; more;) {
+                more = !world_quiet(&world, 500);
+                if (more)
+                        world_next(&world);
+                for (; (out = accept_now()) >= 0; more = true)
                         close(out);
         }
         pair_up(&in[0], &out);

@@ -138,6 +138,22 @@ static void without_a_descriptor_for_a_pipe_it_waits(void **state) {
         assert_int_equal(read(server, buf, sizeof(buf)), 1);
 }
 
+static void without_a_descriptor_an_end_is_passed_on_nevertheless(void **state) {
+        struct rlimit now, none;
+        char buf[16];
+
+        getrlimit(RLIMIT_NOFILE, &now);
+        none = now;
+        none.rlim_cur = 0;
+        shutdown(client, SHUT_WR);
+        setrlimit(RLIMIT_NOFILE, &none);
+        int r = move();
+        setrlimit(RLIMIT_NOFILE, &now);
+        assert_int_equal(r, RELAY_WAITS);
+        assert_true(way.end_passed);
+        assert_int_equal(read(server, buf, sizeof(buf)), 0);
+}
+
 static void some_moves_exactly_so_many_and_passes_no_end_on(void **state) {
         char buf[64];
 
@@ -160,6 +176,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(an_allowance_that_is_used_up_stops_reading, open_all, close_all),
                 cmocka_unit_test_setup_teardown(a_reader_that_is_gone_is_an_error, open_all, close_all),
                 cmocka_unit_test_setup_teardown(without_a_descriptor_for_a_pipe_it_waits, open_all, close_all),
+                cmocka_unit_test_setup_teardown(without_a_descriptor_an_end_is_passed_on_nevertheless, open_all, close_all),
                 cmocka_unit_test_setup_teardown(some_moves_exactly_so_many_and_passes_no_end_on, open_all, close_all),
         };
         signal(SIGPIPE, SIG_IGN);
