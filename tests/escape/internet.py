@@ -2,6 +2,7 @@
 """A small Internet beside the host's, and crews that live in it.  What is in it: internet_main.py."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -30,18 +31,30 @@ FORBIDDEN = {
 NO_DEVICE = {"127.0.0.1", "127.77.0.1", "::1", "0.0.0.0", f"::ffff:{METADATA}"}
 
 
+def build_tls_server(top):
+    """tls_server.go as a program, or None where there is no Go."""
+    cache = Path(os.environ.get("CREWD_TEST_CACHE", "/var/tmp/crewd-test-cache")) / "go"
+    if not Path("/usr/bin/go").exists():
+        return None
+    cache.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["/usr/bin/go", "build", "-o", top / "tls_server", HERE / "tls_server.go"], check=True, timeout=300,
+                   env={"PATH": "/usr/bin:/bin", "HOME": str(top), "GOCACHE": str(cache), "CGO_ENABLED": "0", "GO111MODULE": "off"})
+    return str(top / "tls_server")
+
+
 class Internet:
     def __init__(self):
         self.top = Path(tempfile.mkdtemp(prefix="crewd-net-", dir="/var/tmp"))
         self.top.chmod(0o755)
         self.authority = Authority(self.top / "ca")
         certificate = self.authority.certificate("allowed.test", "evil.test")
+        self.tls_server = build_tls_server(self.top)
         self.p = subprocess.Popen(["unshare", "--net", "--mount", "/usr/bin/python3", str(HERE / "internet_main.py")],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         here = [a for a in FORBIDDEN.values() if a not in NO_DEVICE]
         try:
             assert self._say({"addresses": [PUBLIC, SECOND, PUBLIC6, *here], "resolv": str(self.top / "resolv.conf"),
-                              "certificate": [str(p) for p in certificate]}) == "up"
+                              "certificate": [str(p) for p in certificate], "tls_server": self.tls_server}) == "up"
         except BaseException:
             self.close()
             raise

@@ -7,8 +7,10 @@ arrives is noted.  Commands come as JSON lines on standard input, answers go as 
 """
 
 import contextlib
+import ctypes
 import json
 import os
+import signal
 import socket
 import ssl
 import struct
@@ -19,7 +21,7 @@ import time
 
 NAMESERVER = "127.0.0.53"
 A, TXT, AAAA = 1, 16, 28
-GREETING, TLS, HTTP, STUCK = (80, 7000, 7001), 7443, 8080, 7099
+GREETING, TLS, OTHER_TLS, HTTP, STUCK = (80, 7000, 7001), 7443, 7444, 8080, 7099
 LISTEN = 50
 
 events = []
@@ -49,12 +51,34 @@ def tls_greet(context):
         host, port = s.getsockname()[:2]
         note("tcp", host=host, port=port)
         s.settimeout(20)
-        with s:
+        with contextlib.suppress(OSError), s:
             if not s.recv(1, socket.MSG_PEEK):
                 return
             note("bytes", port=port, n=1)
-            with contextlib.suppress(OSError), context.wrap_socket(s, server_side=True) as t:
+            with context.wrap_socket(s, server_side=True) as t:
                 t.sendall(f"reached {host} {port}\n".encode())
+    return handle
+
+
+def pass_to(server):
+    """Notes what arrives and hands it to a server of another make."""
+    def copy(a, b):
+        with contextlib.suppress(OSError):
+            while data := a.recv(65536):
+                b.sendall(data)
+            b.shutdown(socket.SHUT_WR)
+
+    def handle(s):
+        host, port = s.getsockname()[:2]
+        note("tcp", host=host, port=port)
+        s.settimeout(20)
+        with contextlib.suppress(OSError), s:
+            if not s.recv(1, socket.MSG_PEEK):
+                return
+            note("bytes", port=port, n=1)
+            with socket.create_connection(server) as other:
+                threading.Thread(target=copy, args=(s, other), daemon=True).start()
+                copy(other, s)
     return handle
 
 
@@ -201,6 +225,10 @@ def settle(addresses, resolv):
     run("mount", "--bind", resolv, "/etc/resolv.conf")
 
 
+def die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def command(c):
     if c["do"] == "events":
         time.sleep(c.get("after", 0))
@@ -224,9 +252,12 @@ def main():
         for port in GREETING:
             serve_tcp(family, port, greet)
         serve_tcp(family, TLS, tls_greet(context))
+        serve_tcp(family, OTHER_TLS, pass_to(("127.0.0.1", 17444)))
         serve_tcp(family, HTTP, http_greet)
         for port in (443, 7000):
             serve_udp(family, port)
+    if setup["tls_server"]:
+        subprocess.Popen([setup["tls_server"], "127.0.0.1:17444", *setup["certificate"]], preexec_fn=die_with_parent)
     serve_dns()
     keep = stuck_port()
     print(json.dumps("up"), flush=True)

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network of the test
 
 FORBIDDEN_NAMES = {f"{why}.test": address for why, address in FORBIDDEN.items()}
 ENDPOINTS = [
-    "allowed.test:7000", "allowed.test:7443", "*.wild.test:7000", "six.test:7000", f"{SECOND}:7000", "10.20.30.40:7000",
+    "allowed.test:7000", "allowed.test:7443", "allowed.test:7444", "*.wild.test:7000", "six.test:7000", f"{SECOND}:7000", "10.20.30.40:7000",
     "flip.test:7000", "flip6.test:7000", "mixed.test:7000", "stuck.test:7099", f"{SECOND}:7443",
     *[f"{name}:7000" for name in FORBIDDEN_NAMES],
     {"host": "http.test", "port": 8080, "methods": ["GET"], "paths": ["/open/**"]},
@@ -257,6 +257,25 @@ def test_a_tls_hello_must_name_what_was_dialled(jail, attack, args, expect, reas
     assert found and reason in found[0]["reason"], found
 
 
+@pytest.mark.parametrize("attack, args, wins", [
+    ("alert_before_hello", ("evil.test",), True), ("other_record_version", ("evil.test", "2"), True),
+    ("other_record_version", ("evil.test", "0"), True), ("cipher_change_before_hello", ("evil.test",), False),
+    ("sni_in_two_records", ("evil.test",), True)], ids=lambda v: v if isinstance(v, str) else "_".join(v) if isinstance(v, tuple) else "")
+def test_what_only_another_make_of_tls_takes_for_a_hello_is_judged_too(jail, attack, args, wins):
+    if not jail.internet.tls_server:
+        pytest.skip("no Go to build the other server with: run script/bootstrap")
+    tls = (jail.attack.parent / "tls_attacks.py", attack, "allowed.test", "7444", *args)
+    if wins:
+        assert outcome(jail.internet.run("/usr/bin/python3", *tls)) == "won"
+    jail.internet.events(after=0)
+    mark = jail.mark()
+    r = jail.script("tls_attacks.py", *tls[1:])
+    assert outcome(r) == "ECONNRESET", r.stdout + r.stderr
+    assert jail.internet.events("bytes") == []
+    assert jail.denied_since(mark, **tcp("allowed.test", 7444))
+    assert outcome(jail.script("tls_attacks.py", "sni", "allowed.test", "7444", "allowed.test")) == "won"
+
+
 @pytest.mark.parametrize("attack, args", [("sni", ("allowed.test",)), ("sni", ("Allowed.TEST",)), ("sni_by_bytes", ("allowed.test",)),
                                           ("sni_in_two_records", ("allowed.test",)), ("sni_behind_padding", ("allowed.test",))],
                          ids=lambda v: v if isinstance(v, str) else "_".join(v))
@@ -302,6 +321,16 @@ def test_a_request_must_be_for_what_was_dialled_and_listed(jail, request_lines):
     r = jail.script("tls_attacks.py", *tls[1:], *request_lines)
     assert outcome(r) in ("EACCES", "EPROTO", "ECONNRESET", "ECONNABORTED"), r.stdout + r.stderr
     assert jail.internet.events("http") == []
+
+
+def test_a_second_request_on_the_same_connection_is_judged_too(jail):
+    lines = ["GET /open/x HTTP/1.1", "Host: http.test:8080", "", "GET /closed HTTP/1.1", "Host: http.test:8080"]
+    tls = (jail.attack.parent / "tls_attacks.py", "http", "http.test", "8080")
+    jail.internet.run("/usr/bin/python3", *tls, *lines)
+    assert "/closed" in "".join(e["head"] for e in jail.internet.events("http"))
+    jail.script("tls_attacks.py", *tls[1:], *lines)
+    heads = [e["head"] for e in jail.internet.events("http")]
+    assert heads and "/closed" not in "".join(heads)
 
 
 def test_a_listed_request_passes(jail):

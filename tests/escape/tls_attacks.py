@@ -106,6 +106,18 @@ def sni_behind_padding(host, port, name):
     judge_hello(dial(host, port), [with_extension(with_extension(client_hello(None), padding(15500)), server_name(name))])
 
 
+def alert_before_hello(host, port, name):
+    judge_hello(dial(host, port), [b"\x15\x03\x01\0\2\1\x5a" + client_hello(name)])
+
+
+def cipher_change_before_hello(host, port, name):
+    judge_hello(dial(host, port), [b"\x14\x03\x03\0\1\1" + client_hello(name)])
+
+
+def other_record_version(host, port, name, major):
+    judge_hello(dial(host, port), [b"\x16" + bytes([int(major)]) + client_hello(name)[2:]])
+
+
 def huge_hello(host, port):
     """A ClientHello longer than one record may be: never complete."""
     s = dial(host, port)
@@ -140,7 +152,8 @@ def http(host, port, *lines):
 
 
 ATTACKS = {f.__name__: f for f in (sni, no_sni, sni_by_bytes, sni_in_two_records, two_sni_extensions, two_names_in_sni,
-                                   sni_behind_padding, huge_hello, unfinished_hello, http)}
+                                   sni_behind_padding, alert_before_hello, cipher_change_before_hello,
+                                   other_record_version, huge_hello, unfinished_hello, http)}
 
 if __name__ == "__main__":
     try:
