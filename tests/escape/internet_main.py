@@ -21,7 +21,7 @@ import time
 
 NAMESERVER = "127.0.0.53"
 A, TXT, AAAA = 1, 16, 28
-GREETING, TLS, OTHER_TLS, HTTP, STUCK = (80, 7000, 7001), 7443, 7444, 8080, 7099
+GREETING, POUR, TLS, OTHER_TLS, HTTP, STUCK = (80, 7000, 7001), 7002, 7443, 7444, 8080, 7099
 LISTEN = 50
 
 events = []
@@ -44,6 +44,12 @@ def greet(s):
         s.settimeout(60)
         while data := s.recv(4096):
             note("bytes", port=port, n=len(data))
+
+
+def pour(s):
+    with contextlib.suppress(OSError), s:
+        while True:
+            s.sendall(b"z" * 65536)
 
 
 def tls_greet(context):
@@ -251,6 +257,7 @@ def main():
     for family in (socket.AF_INET, socket.AF_INET6):
         for port in GREETING:
             serve_tcp(family, port, greet)
+        serve_tcp(family, POUR, pour)
         serve_tcp(family, TLS, tls_greet(context))
         serve_tcp(family, OTHER_TLS, pass_to(("127.0.0.1", 17444)))
         serve_tcp(family, HTTP, http_greet)

@@ -11,6 +11,7 @@ import re
 import subprocess
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -23,14 +24,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network of the test
 FORBIDDEN_NAMES = {f"{why}.test": address for why, address in FORBIDDEN.items()}
 ENDPOINTS = [
     "allowed.test:7000", "allowed.test:7443", "allowed.test:7444", "*.wild.test:7000", "six.test:7000", f"{SECOND}:7000", "10.20.30.40:7000",
-    "flip.test:7000", "flip6.test:7000", "mixed.test:7000", "stuck.test:7099", f"{SECOND}:7443",
+    "flip.test:7000", "flip6.test:7000", "mixed.test:7000", "stuck.test:7099", "pour.test:7002", f"{SECOND}:7443",
     *[f"{name}:7000" for name in FORBIDDEN_NAMES],
     {"host": "http.test", "port": 8080, "methods": ["GET"], "paths": ["/open/**"]},
 ]
 NAMES = {
     "allowed.test": {"A": [PUBLIC]}, "evil.test": {"A": [PUBLIC]}, "http.test": {"A": [PUBLIC]}, "six.test": {"AAAA": [PUBLIC6]},
     "a.wild.test": {"A": [PUBLIC]}, "wild.test": {"A": [PUBLIC]}, "a.b.wild.test": {"A": [PUBLIC]},
-    "exfil.test": {"A": [PUBLIC]}, "stuck.test": {"A": [PUBLIC]},
+    "exfil.test": {"A": [PUBLIC]}, "stuck.test": {"A": [PUBLIC]}, "pour.test": {"A": [PUBLIC]},
     "2130706433": {"A": [PUBLIC]}, "0x7f.1": {"A": [PUBLIC]}, "127.1": {"A": [PUBLIC]},
     **{name: {"AAAA" if ":" in a else "A": [a]} for name, a in FORBIDDEN_NAMES.items()},
 }
@@ -407,6 +408,41 @@ def test_ten_thousand_half_open_connections_of_one_agent_are_its_own(jail):
     while outcome(jail.inside("reach", "allowed.test", "7000")) != "won":
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+def gateway_memory(jail):
+    """KiB of the gateway's own."""
+    pids = [pid for pid, comm in outside(jail.running.proc.pid).items() if comm == "crew-gateway"]
+    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
+    return sum(int(re.search(r"^Pss:\s+(\d+)", t, re.M)[1]) for t in texts)
+
+
+def test_slow_readers_cost_bounded_memory_and_nobody_elses_time(jail):
+    """200 connections that a server pours into and nobody reads from."""
+    n = 200
+    before, fds = gateway_memory(jail), gateway_fds(jail)
+    readers = jail.crew.popen("client", "/usr/bin/python3", "-c", f"""
+import socket, sys
+to = socket.gethostbyname("pour.test")
+kept = []
+for _ in range({n}):
+    kept.append(socket.create_connection((to, 7002), 15))
+    kept[-1].recv(1)
+print("up", flush=True)
+sys.stdin.read()
+""", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert readers.stdout.readline() == "up\n"
+    slowest = 0
+    for _ in range(30):
+        at = time.monotonic()
+        assert outcome(jail.inside("reach", "allowed.test", "7000", agent="other")) == "won"
+        slowest = max(slowest, time.monotonic() - at)
+    assert slowest < 2
+    assert gateway_memory(jail) - before < 16 * 1024
+    # Two sockets and at most one pipe for each.
+    assert gateway_fds(jail) - fds <= 4 * n + 40
+    readers.stdin.close()
+    readers.wait(15)
 
 
 def test_questions_over_the_limit_are_refused_and_the_others_answered(jail):

@@ -558,6 +558,25 @@ def test_thousands_of_connections_at_once(egress, clients):
         assert times(crew.await_network("client", "closed", n, 30)) == n
 
 
+def test_bandwidth_is_what_the_policy_says(egress):
+    """Both ways together, however many connections: 3 MiB at 1 MiB a second."""
+    def send(s, _):
+        s.sendall(b"w" * (3 << 19))
+
+    with Tcp(send) as server:
+        crew = egress({"slow.client.test:7000": server.address}, limits={"bandwidth": "1MiB"})
+        got = talk(crew, "slow.client.test", 7000, """
+began = time.monotonic()
+t = socket.create_connection((sys.argv[1], 7000))
+total = 0
+for k in (s, t):
+    while data := k.recv(65536): total += len(data)
+took = time.monotonic() - began
+print(total, 1.5 < took < 6, took)
+""")
+        assert got.split()[:2] == [str(3 << 20), "True"], got
+
+
 def test_connections_over_the_limit_are_reset_and_recorded(egress):
     with Tcp(echo) as server:
         crew = egress({"few.client.test:7000": server.address}, limits={"connections": 5})
