@@ -137,15 +137,20 @@ static const char *on_framing(struct http_body *b, char c) {
         return "no framing here"; /* not reached: the caller handles both */
 }
 
-static size_t take_data(struct http_body *b, size_t n) {
+static uint64_t take_data(struct http_body *b, uint64_t n) {
         if (b->framing == HTTP_UNTIL_CLOSE)
                 return n;
         if (n > b->left)
-                n = (size_t)b->left;
+                n = b->left;
         b->left -= n;
         if (b->left == 0)
                 b->state = b->framing == HTTP_CHUNKED ? HTTP_BODY_DATA_CR : HTTP_BODY_DONE;
         return n;
+}
+
+void http_body_passed(struct http_body *b, uint64_t n) {
+        if (b->state == HTTP_BODY_DATA)
+                take_data(b, n);
 }
 
 ssize_t http_body_take(struct http_body *b, const char *p, size_t n, bool *data, const char **why) {

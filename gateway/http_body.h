@@ -39,6 +39,8 @@ void http_body_init(struct http_body *b, const struct http_head *h, bool request
 bool http_body_done(const struct http_body *b);
 /* Bytes of data before the next framing; UINT64_MAX when only the end of the stream ends them; 0 in framing. */
 uint64_t http_body_run(const struct http_body *b);
+/* n bytes of that run, at most, have gone another way. */
+void http_body_passed(struct http_body *b, uint64_t n);
 /* How many of the n bytes at p go on as they are, all of them framing or all of them data (*data).  0: done, or n is 0.
  * -EPROTO with *why (static): broken framing. */
 ssize_t http_body_take(struct http_body *b, const char *p, size_t n, bool *data, const char **why);

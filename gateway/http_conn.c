@@ -17,11 +17,12 @@
 #include <errno.h>
 #include <string.h>
 
-#define BUDGET (256u << 10) /* bytes a wake-up */
-#define HEAD_MS 30000       /* for the TLS handshakes and a request's head, from its first byte */
-#define IDLE_MS 120000      /* between requests */
-#define END_MS 2000         /* for the agent to read its last answer */
-#define INTERIM_MAX 64      /* 1xx answers to one request */
+#define BUDGET (256u << 10)    /* bytes a wake-up */
+#define HEAD_MS 30000          /* for the TLS handshakes and a request's head, from its first byte */
+#define IDLE_MS 120000         /* between requests */
+#define END_MS 2000            /* for the agent to read its last answer */
+#define SPLICE_MIN (64u << 10) /* shorter runs of plain bytes are copied */
+#define INTERIM_MAX 64         /* 1xx answers to one request */
 
 enum request_state { REQUEST_HEAD, REQUEST_BODY, REQUEST_SENT, REQUEST_STOP };
 enum answer_state { ANSWER_NONE, ANSWER_HEAD, ANSWER_BODY };
@@ -35,6 +36,8 @@ struct http_conn {
         enum answer_state answer;
         size_t request_scanned, answer_scanned;
         struct http_body up, down;
+        bool splicing[CONN_SIDE_N]; /* from this side: its bytes are in the connection's pipe, not in our buffer */
+        size_t budget;
         /* of the request under way */
         bool to_head, old, close;
         unsigned interim;
@@ -255,9 +258,40 @@ static bool move_body(struct http_conn *c, struct http_body *b, struct half *fro
         return moved;
 }
 
+/* A long run of plain bytes that nobody needs to look at; once begun, to its end. */
+static bool can_splice(const struct http_conn *c, const struct http_body *b, struct half *from, struct half *to) {
+        char *p;
+
+        return http_body_run(b) >= SPLICE_MIN && !c->tls && half_in(from, &p) == 0 && half_sent(to) && !from->eof &&
+               !to->deaf && (from == &c->jail || c->n_creds == 0);
+}
+
+static bool splice_body(struct http_conn *c, struct http_body *b, struct half *from, struct half *to) {
+        ssize_t n = c->budget ? conn_splice(c->conn, from->side, http_body_run(b)) : -EAGAIN;
+
+        if (n == -EAGAIN)
+                return false;
+        if (n > 0) {
+                http_body_passed(b, (uint64_t)n);
+                c->budget -= MIN_OF(c->budget, (size_t)n);
+        } else if (n == 0) {
+                from->eof = true;
+        } else if (to == &c->peer) {
+                to->deaf = true; /* it may have answered all the same */
+        } else {
+                return over(c, "a connection broke in the middle of an answer");
+        }
+        c->splicing[from->side] = n > 0 && http_body_run(b) > 0;
+        return true;
+}
+
+static bool pass_body(struct http_conn *c, struct http_body *b, struct half *from, struct half *to, const char **why) {
+        return c->splicing[from->side] ? splice_body(c, b, from, to) : move_body(c, b, from, to, why);
+}
+
 static bool request_body(struct http_conn *c) {
         const char *why = NULL;
-        const bool moved = move_body(c, &c->up, &c->jail, &c->peer, &why);
+        const bool moved = pass_body(c, &c->up, &c->jail, &c->peer, &why);
 
         if (why)
                 return over(c, why);
@@ -353,7 +387,7 @@ static bool answer_done(struct http_conn *c) {
 
 static bool answer_body(struct http_conn *c) {
         const char *why = NULL;
-        const bool moved = move_body(c, &c->down, &c->peer, &c->jail, &why);
+        const bool moved = pass_body(c, &c->down, &c->peer, &c->jail, &why);
 
         if (why)
                 return over(c, why);
@@ -437,27 +471,38 @@ static void jail_failed(struct http_conn *c) {
         finish(c);
 }
 
+/* What is spliced is not read; a run to be spliced is begun when nothing of it is in our buffers. */
+static bool fill(struct http_conn *c, struct half *h) {
+        bool *splicing = &c->splicing[h->side];
+
+        if (!*splicing && h == &c->jail && c->request == REQUEST_BODY)
+                *splicing = can_splice(c, &c->up, &c->jail, &c->peer);
+        if (!*splicing && h == &c->peer && c->answer == ANSWER_BODY)
+                *splicing = can_splice(c, &c->down, &c->peer, &c->jail);
+        return !*splicing && half_fill(h, &c->budget);
+}
+
 static void pump(struct http_conn *c) {
-        size_t budget = BUDGET;
         bool moved = true;
 
+        c->budget = BUDGET;
         while (moved && !c->over && !c->ending) {
-                moved = half_fill(&c->jail, &budget);
+                moved = fill(c, &c->jail);
                 if (c->jail.failed) {
                         jail_failed(c);
                         break;
                 }
                 moved = on_request(c) || moved;
-                moved = half_fill(&c->peer, &budget) || moved;
+                moved = fill(c, &c->peer) || moved;
                 moved = (!c->over && on_answer(c)) || moved;
                 moved = half_flush(&c->peer) || moved;
                 moved = half_flush(&c->jail) || moved;
         }
         if (c->ending && !c->over) {
                 half_flush(&c->jail);
-                go_to_end(c, &budget);
+                go_to_end(c, &c->budget);
         }
-        if (budget == 0 && !c->over)
+        if (c->budget == 0 && !c->over)
                 conn_again(c->conn);
 }
 
@@ -469,7 +514,9 @@ static void on_ready(void *state) {
         if (!c->over)
                 pump(c);
         if (c->over) {
-                conn_end(c->conn, c->over_why[0] ? c->over_why : NULL);
+                char why[sizeof(c->over_why)]; /* gone() frees c while it is still needed */
+                memcpy(why, c->over_why, sizeof(why));
+                conn_end(c->conn, why[0] ? why : NULL);
                 return;
         }
         half_trim(&c->jail);

@@ -60,6 +60,13 @@ ssize_t conn_send(struct conn *x, enum conn_side to, const void *buf, size_t n) 
         }
         return n ? (ssize_t)n : -EPIPE;
 }
+ssize_t conn_splice(struct conn *x, enum conn_side from, uint64_t n) {
+        char buf[4096];
+        ssize_t k = conn_recv(x, from, buf, MIN_OF(n, (uint64_t)sizeof(buf)));
+
+        crew_assert(n > 0);
+        return x->blocked ? -EAGAIN : k > 0 ? conn_send(x, !from, buf, (size_t)k) : k;
+}
 void conn_shutdown(struct conn *x, enum conn_side to) {
 }
 void conn_again(struct conn *x) {

@@ -22,7 +22,7 @@ struct stream {
 struct conn {
         const struct netpolicy_head *policy;
         struct stream in[CONN_SIDE_N], out[CONN_SIDE_N];
-        size_t step;
+        size_t step, spliced;
         bool blocked[CONN_SIDE_N], shut[CONN_SIDE_N], ended, again, crewd_slow;
         char why[256];
         char reports[4096];
@@ -68,6 +68,20 @@ ssize_t conn_send(struct conn *x, enum conn_side to, const void *buf, size_t n) 
         s->bytes[s->n] = '\0';
         return (ssize_t)n;
 }
+ssize_t conn_splice(struct conn *x, enum conn_side from, uint64_t n) {
+        char buf[8192];
+
+        assert_true(n > 0);
+        if (x->blocked[!from])
+                return -EAGAIN;
+        ssize_t k = conn_recv(x, from, buf, MIN_OF(n, (uint64_t)sizeof(buf)));
+        x->spliced += k > 0 ? (size_t)k : 0;
+        for (ssize_t done = 0, put; done < k; done += put) {
+                put = conn_send(x, !from, buf + done, (size_t)(k - done));
+                assert_true(put > 0);
+        }
+        return k;
+}
 void conn_shutdown(struct conn *x, enum conn_side to) {
         x->shut[to] = true;
 }
@@ -90,9 +104,9 @@ int conn_report_http(struct conn *x, enum gate_verdict verdict, const char *text
 void conn_end(struct conn *x, const char *why) {
         assert_false(x->ended);
         x->ended = true;
+        http_taker.gone(x->state); /* first: why may not be part of it */
         snprintf(x->why, sizeof(x->why), "%s", why ? why : "");
         assert_null(strstr(x->why, SECRET));
-        http_taker.gone(x->state);
 }
 
 static void run(void) {
@@ -304,6 +318,26 @@ static void a_slow_reader_holds_the_other_side_back(void **state) {
         free(big);
 }
 
+/* Long bodies that nobody looks at go another way; what follows them does not. */
+static void a_long_plain_body_is_spliced_to_its_end_and_no_further(void **state) {
+        static char answer[1 << 17];
+        const size_t body = 90000;
+        int n = sprintf(answer, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n", body);
+
+        memset(answer + n, 'b', body);
+        for (size_t step = 100; step < 1u << 17; step *= 3) {
+                start(&any, "GET /v1/1" HOST "\r\nGET /v1/2" HOST "\r\n", step);
+                say(CONN_PEER, answer);
+                run();
+                assert_true(c.spliced > body / 2 && c.spliced <= body);
+                assert_string_equal(c.out[CONN_JAIL].bytes, answer);
+                say(CONN_PEER, "HTTP/1.1 204 No\r\n\r\n");
+                run();
+                assert_string_equal(c.out[CONN_JAIL].bytes + n + body, "HTTP/1.1 204 No\r\n\r\n");
+                stop();
+        }
+}
+
 static void nothing_goes_out_before_crewd_was_told(void **state) {
         struct conn_first f = {.bytes = (const uint8_t *)"GET /v1/x" HOST "\r\n", .n = strlen("GET /v1/x" HOST "\r\n")};
         struct crew_err err = CREW_ERR_NULL;
@@ -426,6 +460,7 @@ int main(void) {
                 cmocka_unit_test(without_a_length_the_end_of_the_stream_ends_the_answer),
                 cmocka_unit_test(an_early_answer_ends_the_connection_when_it_is_complete),
                 cmocka_unit_test(a_slow_reader_holds_the_other_side_back),
+                cmocka_unit_test(a_long_plain_body_is_spliced_to_its_end_and_no_further),
                 cmocka_unit_test(nothing_goes_out_before_crewd_was_told),
                 cmocka_unit_test(tls_where_it_is_not_inspected_is_not_taken),
                 cmocka_unit_test(a_half_request_is_not_waited_for_for_ever),
