@@ -16,8 +16,8 @@
 struct confine {
         uid_t uid; /* switch to this uid and gid, dropping groups; 0 keeps the current identity */
         gid_t gid;
-        uint64_t keep_caps;  /* bits of CAP_* to keep, permitted and effective; the bounding set is cut to them */
-        bool no_files;       /* Landlock: no path can be opened any more (skipped on kernels without Landlock) */
+        uint64_t keep_caps; /* bits of CAP_* to keep, permitted and effective; the bounding set is cut to them */
+        bool no_files;      /* Landlock: no path can be opened any more (skipped on kernels without Landlock) */
         /* Landlock: only below these paths, NULL-terminated, and only reading; those that do not exist are left out */
         const char *const *read_only;
         const int *syscalls; /* allow-list of numbers; NULL installs deny-list below instead */

@@ -100,14 +100,6 @@ static void tell(struct held *h, enum gate_op op, enum gate_verdict verdict, con
         agent_report(h->agent, &m, NULL, NULL);
 }
 
-static struct conn *pop(struct held *h) {
-        struct conn *c = h->conns;
-
-        if (c)
-                held_leave(c);
-        return c;
-}
-
 static struct held *held_free(struct held *h) {
         struct agent *a = h->agent;
 
@@ -122,17 +114,15 @@ static struct held *held_free(struct held *h) {
 
 /* The ask is off the table before any of its connections moves: nothing that they do finds it again. */
 static void settle(struct held *h, bool let, const char *why) {
-        struct held was = *h;
-        struct conn *c;
+        struct conn *first = h->conns;
 
-        was.conns = NULL;
-        while ((c = pop(h))) {
-                c->held_next = was.conns;
-                was.conns = c;
+        for (struct conn *c = first; c; c = c->held_next) {
+                c->held = NULL;
+                c->held_prev = NULL;
         }
         held_free(h);
-        while ((c = was.conns)) {
-                was.conns = c->held_next;
+        for (struct conn *c = first, *next; c; c = next) {
+                next = c->held_next;
                 conn_answered(c, let, why);
         }
 }

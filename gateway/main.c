@@ -161,23 +161,19 @@ static void on_remove(struct gateway *g, const struct gate_msg *m, int *fds, siz
 }
 
 static void on_policy(struct gateway *g, const struct gate_msg *m, int *fds, size_t n_fds) {
-        struct gate_msg answer = {.op = GATE_APPLIED, .id = m->id, .generation = m->generation};
+        struct gate_msg answer = {.op = GATE_REJECTED, .id = m->id, .generation = m->generation};
         struct agent **at = find(g, m->id);
         struct crew_err err = CREW_ERR_NULL;
-        int r;
 
-        if (!at)
-                r = crew_fail(&err, ENOENT, "no such instance");
-        else if (n_fds != 1)
-                r = crew_fail(&err, EPROTO, "%zu descriptors with a policy", n_fds);
-        else
-                r = agent_reload(*at, fds[0], &answer.count, &err);
-        if (r < 0) {
-                answer.op = GATE_REJECTED;
-                snprintf(answer.text, sizeof(answer.text), "%.*s", (int)sizeof(answer.text) - 1, err.msg);
-        } else {
+        if (!at) {
+                crew_fail(&err, ENOENT, "no such instance");
+        } else if (n_fds != 1) {
+                crew_fail(&err, EPROTO, "%zu descriptors with a policy", n_fds);
+        } else if (agent_reload(*at, fds[0], &answer.count, &err) == 0) {
+                answer.op = GATE_APPLIED;
                 answer.generation = (*at)->policy->generation;
         }
+        snprintf(answer.text, sizeof(answer.text), "%.*s", (int)sizeof(answer.text) - 1, err.msg);
         report(g, &answer);
 }
 

@@ -201,8 +201,8 @@ int resolver_open(uv_loop_t *loop, int fd, struct resolver **out, struct crew_er
         struct resolver *r = calloc(1, sizeof(*r));
         int rc;
 
-        if (!r || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || (rc = uv_timer_init(loop, &r->sweep)) < 0 ||
-            (rc = uv_poll_init(loop, &r->poll, fd)) < 0) {
+        if (!r || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || uv_timer_init(loop, &r->sweep) < 0 ||
+            uv_poll_init(loop, &r->poll, fd) < 0) {
                 free(r);
                 close(fd);
                 return crew_fail(err, ENOMEM, "cannot watch the resolver");
