@@ -126,7 +126,7 @@ static _Noreturn void exec_command(const struct cred_spec *s, int out) {
                         argv[n++] = w;
         }
         argv[n] = NULL;
-        if (null < 0 || rest || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(null, 2) < 0 ||
+        if (null < 0 || n == 0 || rest || dup2(null, 0) < 0 || dup2(out, 1) < 0 || dup2(null, 2) < 0 ||
             syscall(SYS_close_range, 3, ~0u, 0) < 0)
                 _exit(126);
         execv(argv[0], argv);
