@@ -25,11 +25,18 @@ struct pty { /* PTY_NULL */
 int pty_open(struct pty *p, int stdio[3], struct crew_err *err);
 void pty_close(struct pty *p);
 
+/* Something else to look after meanwhile; on_ready() may close it: fd is -1 then. */
+struct pty_watch {
+        const int *fd;
+        void (*on_ready)(void *user);
+        void *user;
+};
+
 /*
  * Runs until the process behind pidfd has ended and its last output is passed on.  Signals in pty_signals() must be
  * blocked; those that ask a program to end are passed on to the process, SIGHUP of a lost terminal ends the relay.
  * 0 when the process has ended, -EIO when the terminal is gone, -errno.
  */
-int pty_run(struct pty *p, int pidfd, struct crew_err *err);
+int pty_run(struct pty *p, int pidfd, const struct pty_watch *also, struct crew_err *err); /* also: NULL is fine */
 /* Blocks the signals the relay handles; the old mask goes to *old if not NULL. */
 int pty_block_signals(void *old /* sigset_t * */);

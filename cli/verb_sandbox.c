@@ -12,6 +12,7 @@
 #include "common/uids.h"
 #include "common/util.h"
 #include "pty.h"
+#include "sandbox_net.h"
 #include "supervisor/policy/planner.h"
 #include "worker/sandbox/jail.h"
 
@@ -47,6 +48,7 @@ struct sandbox {
         struct pty pty;
         struct jail_ahead *ahead;
         struct jail jail;
+        struct sandbox_net net;
         int uid_lock;
         char cwd[PATH_MAX], crew_dir[PATH_MAX];
         const char *env[CLI_LIST_MAX + 2];
@@ -57,6 +59,7 @@ struct sandbox {
 static void sandbox_fini(struct sandbox *s) {
         jail_ahead_close(s->ahead);
         pty_close(&s->pty);
+        sandbox_net_close(&s->net);
         policy_image_free(s->policy);
         free(s->plan);
         crew_close(&s->uid_lock);
@@ -195,6 +198,7 @@ static int make_plan(struct sandbox *s, const struct cli_operands *command) {
                 .operator_home = getenv("HOME"),
                 .incarnation = 1,
                 .root_mode = root,
+                .netrules = s->net.fd >= 0,
                 .host_uid = geteuid(),
                 .host_gid = getegid(),
                 .owner_uid = geteuid(),
@@ -224,11 +228,17 @@ static int spawn_failed(const struct crew_err *err) {
         return cli_report(&p, false);
 }
 
+static void on_net_report(void *user) {
+        sandbox_net_on_report(user);
+}
+
 static int wait_jail(struct sandbox *s) {
         siginfo_t info = {0};
         struct crew_err err = CREW_ERR_NULL;
 
-        int r = pty_run(&s->pty, s->jail.pidfd, &err);
+        const struct pty_watch net = {.fd = &s->net.fd, .on_ready = on_net_report, .user = &s->net};
+        s->net.raw = s->pty.input;
+        int r = pty_run(&s->pty, s->jail.pidfd, &net, &err);
         if (r < 0) {
                 struct spawn_exit gone;
                 jail_kill(&s->jail, &gone);
@@ -261,19 +271,35 @@ static int run_jail(struct sandbox *s, int stdio[3]) {
         if (jail_spawn(&args, &s->jail, &err) < 0)
                 return spawn_failed(&err);
         say_degraded(s->jail.att.degraded);
+        /* Without it what is dialled is refused: said, and the command goes on. */
+        if (s->net.fd >= 0 && sandbox_net_serve(&s->net, s->policy, s->jail.listeners, &err) < 0)
+                fprintf(stderr, "crewctl: sandbox: nothing can be reached: %s\n", err.msg);
         return wait_jail(s);
 }
 
-static void say_no_network(const struct policy_image *p) {
-        size_t n = policy_n_endpoints(p);
+/* A gateway of its own, when there is anything to reach. */
+static int open_net(struct sandbox *s) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct cli_problem p = CLI_PROBLEM_NULL;
+        const char *lacks = sandbox_net_lacks(s->policy);
 
-        if (n > 0 && !policy_network_denied(p))
-                fprintf(stderr, "crewctl: sandbox has no network: the policy's %zu endpoint%s cannot be reached\n", n,
-                        n == 1 ? "" : "s");
+        if (policy_network_denied(s->policy))
+                return CLI_OK;
+        if (lacks) {
+                cli_problem_set(&p, CLI_USAGE, "usage", "sandbox: the policy's endpoints need %s, which only a crew has",
+                                lacks);
+                cli_problem_hint(&p, "crewctl run CREW.yaml, with the agent in it");
+                return cli_report(&p, false);
+        }
+        jail_ahead_close(s->ahead); /* its network would have no way out */
+        s->ahead = NULL;
+        return sandbox_net_open(&s->net, &err) < 0 ? cli_fail(false, CLI_INTERNAL, "network", "sandbox: %s", err.msg)
+                                                   : CLI_OK;
 }
 
 static int run(const struct cli_verb *self, int argc, char **argv) {
-        struct sandbox s _cleanup_(sandbox_fini) = {.pty = PTY_NULL, .jail = JAIL_NULL, .uid_lock = -1};
+        struct sandbox s _cleanup_(sandbox_fini) = {
+                .pty = PTY_NULL, .jail = JAIL_NULL, .net = SANDBOX_NET_NULL, .uid_lock = -1};
         struct crew_err err = CREW_ERR_NULL;
         struct cli_operands command;
         int stdio[3], status;
@@ -294,7 +320,8 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
         status = load_policy(&s);
         if (status != CLI_OK)
                 return status;
-        say_no_network(s.policy);
+        if ((status = open_net(&s)) != CLI_OK)
+                return status;
         if (pty_open(&s.pty, stdio, &err) < 0)
                 return cli_fail(false, CLI_INTERNAL, "pty", "sandbox: %s", err.msg);
         collect_env(&s);
@@ -307,7 +334,8 @@ const struct cli_verb verb_sandbox = {
         .synopsis = "--policy ROLE [options] [--] COMMAND [ARG...]",
         .summary = "run one command in the jail of a role",
         .details = "Standard streams are attached and the command's exit status is passed on; 126 and 127 mean what they\n"
-                   "mean in sh, 128+N a signal, 125 that the jail could not be made.  There is no network in it.\n\n"
+                   "mean in sh, 128+N a signal, 125 that the jail could not be made.  The endpoints that the policy lists\n"
+                   "can be reached; what is refused is said on standard error.\n\n"
                    "  crewctl sandbox --policy policies/roles/researcher.yaml -- python3 -c 'open(\"/etc/shadow\")'\n"
                    "  crewctl sandbox --policy coder -- bash\n",
         .options = option_rows,

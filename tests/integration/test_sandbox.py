@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """crewctl sandbox: one command, its streams, its status, its files."""
 
+import contextlib
 import errno
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -138,11 +141,94 @@ def test_it_starts_where_it_was_called_if_the_view_has_that(sandbox, runner):
     assert sandbox("pwd", cwd=d / "sub").stdout == "/home/agent\n"
 
 
-def test_endpoints_are_said_to_be_out_of_reach(sandbox, runner):
-    file = policy(runner, network='{allowed_endpoints: ["a.example:443", "b.example:443"]}')
-    r = sandbox("true", policy_file=file)
-    assert (r.returncode, r.stderr) == (
-        0, "crewctl: sandbox has no network: the policy's 2 endpoints cannot be reached\n")
+def own_address():
+    """An address of this host that is not loopback; no packet is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        try:
+            s.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this host has no network: a route to the outside")
+        return s.getsockname()[0]
+
+
+@pytest.fixture
+def server():
+    """(address, port) of something that greets whoever connects."""
+    with socket.create_server((own_address(), 0)) as s:
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    c, _ = s.accept()
+                    with c:
+                        c.sendall(b"hello")
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield s.getsockname()
+        s.shutdown(socket.SHUT_RDWR)
+
+
+DIAL = """import socket
+for to in {targets}:
+    try:
+        with socket.create_connection(to, timeout=5) as s:
+            print(s.recv(9).decode())
+    except OSError as e:
+        print(type(e).__name__)
+"""
+
+
+def test_listed_endpoints_are_reached_and_refusals_are_said(sandbox, runner, server):
+    address, port = server
+    file = policy(runner, network=f'{{allowed_endpoints: ["{address}:{port}"]}}')
+    targets = [(address, port), (address, port - 1), ("exfil.test", 443)]
+    r = sandbox("python3", "-c", DIAL.format(targets=targets), policy_file=file)
+    assert (r.returncode, r.stdout) == (0, "hello\nConnectionResetError\ngaierror\n"), r.stderr
+    said = r.stderr.splitlines()
+    assert f"crewctl: sandbox: network denied: {address}:{port - 1} (not in allowed_endpoints)" in said
+    assert "crewctl: sandbox: network denied: exfil.test (not in allowed_endpoints)" in said
+
+
+def test_what_is_listed_is_out_of_reach_without_a_policy_for_it(sandbox, server):
+    r = sandbox("python3", "-c", DIAL.format(targets=[server]))
+    assert (r.returncode, r.stdout) == (0, "OSError\n"), (r.stdout, r.stderr)
+
+
+def test_nobody_is_asked_in_a_sandbox(sandbox, runner):
+    file = policy(runner, network='{allowed_endpoints: ["a.example:443"], on_unlisted: ask}')
+    started = time.monotonic()
+    r = sandbox("python3", "-c", DIAL.format(targets=[("b.example", 443)]), policy_file=file)
+    assert r.stdout == "ConnectionResetError\n" and time.monotonic() - started < 20
+    assert r.stderr == "crewctl: sandbox: network denied: b.example:443 (not in allowed_endpoints, and a sandbox has nobody to ask)\n"
+
+
+@pytest.mark.parametrize("endpoint, lacks", [('{host: a.example, port: 443, tls: inspect}', "'tls: inspect'"),
+                                             ('{host: a.example, port: 80, credential: key}', "a credential")])
+def test_what_only_a_crew_has_is_refused(sandbox, runner, endpoint, lacks):
+    r = sandbox("true", policy_file=policy(runner, network=f"{{allowed_endpoints: [{endpoint}]}}"))
+    assert r.returncode == 2 and f"the policy's endpoints need {lacks}, which only a crew has" in r.stderr
+
+
+def test_its_gateway_ends_with_it(sandbox, runner, server):
+    file = policy(runner, network=f'{{allowed_endpoints: ["{server[0]}:{server[1]}"]}}')
+
+    def gateways():
+        return {p for p in Path("/proc").glob("[0-9]*/cmdline") if b"crew-gateway\0--fd" in read_bytes(p)}
+
+    before = gateways()
+    r = sandbox("sh", "-c", "sleep 0.5; kill -9 $$", policy_file=file)
+    assert r.returncode == 128 + signal.SIGKILL
+    for _ in range(40):  # its resolver goes a moment later
+        if gateways() <= before:
+            break
+        time.sleep(0.05)
+    assert gateways() <= before
+
+
+def read_bytes(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def test_loopback_is_the_commands_own(sandbox):
