@@ -136,7 +136,7 @@ void approvals_on_gone(struct crewd *c, struct agent *a, const struct gate_msg *
                 return; /* decided: the gateway has let go of it by our word */
         if (m->verdict == GATE_LET)
                 return end_listed(c, k);
-        bool late = crew_now_ns() + 100000000u >= k->expires_ns;
+        bool late = strcmp(m->text, "expired") == 0 || crew_now_ns() >= k->expires_ns;
         end(c, k, late ? ASK_EXPIRED : ASK_GONE, late ? "nobody answered in time" : m->text);
 }
 

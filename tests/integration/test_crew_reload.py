@@ -124,6 +124,24 @@ def test_an_error_changes_nothing(runner, servers, broken, where):
         assert r.returncode == 2 and "a.yaml" in r.stderr
 
 
+def test_the_first_inspection_needs_a_crew_that_knows_of_it(runner, servers):
+    crew = network_crew(runner, servers)
+    with crew.start():
+        edit(crew, "a", (f'"{ONE}:80"', f'"{ONE}:80", {{host: {TWO}, port: 443, tls: inspect}}'))
+        r = runner.crewctl("policy", "reload")
+        assert r.returncode == 2 and "its CA is made when the crew starts" in r.stderr
+        assert reloads(crew, "a") == []
+
+
+def test_what_is_recorded_of_files_changes_at_once(runner):
+    crew = tools_crew(runner)
+    crew.files["a.yaml"] = crew.files["a.yaml"].replace("  tools:", "  audit: {files: all}\n  tools:")
+    with crew.start():
+        edit(crew, "a", ("files: all", "files: denied"))
+        states, a = sections(reload(crew), "a")
+        assert states["audit"] == "applied" and a["sections"]["audit"]["detail"] == "files all -> denied"
+
+
 def test_lines_that_moved_are_no_change(runner, servers):
     crew = network_crew(runner, servers)
     with crew.start():
