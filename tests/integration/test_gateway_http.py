@@ -8,16 +8,20 @@ import hashlib
 import http.server
 import json
 import os
+import pwd
 import shutil
 import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from conftest import modes, other_user
 
 NAME = "api.test"
 SECRET = "sk-live-4f9a8b7c6d5e"
@@ -144,22 +148,49 @@ class Raw:
         self.listener.close()
 
 
+both = pytest.mark.parametrize("mode", modes(), indirect=True)
+
+
 @pytest.fixture(scope="session")
-def build():
-    path = Path(os.environ.get("CREWD_BUILD", Path(__file__).resolve().parents[2] / "build")).resolve()
-    assert (path / "tests/unit/gateway_http/gaterun").exists(), f"no build in {path}"
+def programs():
+    """gaterun and crew-gateway where every user can run them."""
+    build = Path(os.environ.get("CREWD_BUILD", Path(__file__).resolve().parents[2] / "build")).resolve()
+    outside = Path(os.environ.get("CREWD_SANITIZED", build))
+    top = Path(tempfile.mkdtemp(prefix="crewd-gate-", dir="/var/tmp"))
+    top.chmod(0o755)
+    for program in (build / "tests/unit/gateway_http/gaterun", outside / "gateway/crew-gateway"):
+        shutil.copy2(program, top)
+        (top / program.name).chmod(0o755)
+    yield top
+    shutil.rmtree(top, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def top(programs):
+    return programs
+
+
+@pytest.fixture
+def mode(request):
+    return getattr(request, "param", modes()[0])
+
+
+@pytest.fixture
+def user(mode):
+    return other_user() if mode == "rootless" and os.geteuid() == 0 else None
+
+
+@pytest.fixture
+def work(programs, user):
+    """A directory of the user that the test runs as."""
+    path = Path(tempfile.mkdtemp(dir=programs))
+    path.chmod(0o755)
+    if user:
+        shutil.chown(path, user)
     return path
 
 
-@pytest.fixture(scope="module")
-def top(tmp_path_factory):
-    path = tmp_path_factory.mktemp("gateway")
-    for p in [path, *path.parents][:3]:
-        p.chmod(0o755)
-    return path
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def authority(top):
     return Authority(top / "ca")
 
@@ -217,20 +248,20 @@ class Result:
 
 
 @pytest.fixture
-def gate(build, tmp_path):
+def gate(programs, work, user):
     """Runs a command in a jail's namespace behind a gateway with these rules."""
-    tmp_path.chmod(0o755)
-    tool = build / "tests/unit/gateway_http/gaterun"
-    outside = Path(os.environ.get("CREWD_SANITIZED", build))
 
     def run(rules, *command, gateway=(), env=None, timeout=60):
-        log = tmp_path / "log"
-        argv = [tool, "--log", log, "--ca", tmp_path / "crew-ca.pem", "--gateway",
-                " ".join(map(str, [outside / "gateway/crew-gateway", *gateway]))]
-        for rule in rules:
-            argv += ["--rule", rule]
+        log = work / "log"
+        argv = []
+        if user:
+            argv = ["setpriv", "--reuid", user, "--regid", pwd.getpwnam(user).pw_gid, "--clear-groups"]
+        argv += [programs / "gaterun", "--log", log, "--ca", work / "crew-ca.pem", "--gateway",
+                 " ".join(map(str, [programs / "crew-gateway", *gateway]))]
+        for r in rules:
+            argv += ["--rule", r]
         r = subprocess.run([str(a) for a in [*argv, "--", *command]], capture_output=True, text=True, timeout=timeout,
-                           env={**os.environ, **(env or {})})
+                           env={**os.environ, **(env or {})}, cwd=work)
         assert r.returncode not in (123, 124, 125), r.stderr
         return Result(r, log)
 
@@ -256,6 +287,7 @@ def body_of(text):
 # --- plain HTTP ---
 
 
+@both
 def test_methods_and_paths_are_enforced_and_the_refusal_is_json(gate, serve):
     s = serve()
     r = gate([rule(s, "methods=GET,HEAD", "paths=/v1/**")], "sh", "-c", f"""
@@ -340,10 +372,10 @@ print(b"".join(iter(lambda: s.recv(65536), b"")).decode())
     assert codes == ["200", "200", "403", "200"]
 
 
-def test_large_bodies_pass_whole_both_ways(gate, serve, tmp_path):
+def test_large_bodies_pass_whole_both_ways(gate, serve, work):
     s = serve()
     s.big = os.urandom(1 << 20) * 24
-    up = tmp_path / "up"
+    up = work / "up"
     up.write_bytes(s.big)
     r = gate([rule(s, "paths=/v1/**")], "sh", "-c", f"""
         curl -sS http://{NAME}/v1/big | sha256sum | cut -d' ' -f1
@@ -442,6 +474,7 @@ def test_tls_and_plain_are_not_mixed_up(gate, serve, authority):
 # --- inspection ---
 
 
+@both
 def test_https_is_inspected_with_the_crews_own_ca(gate, serve, authority):
     s = serve(authority.context(NAME))
     code = f"""
@@ -513,10 +546,10 @@ def test_host_in_tls_has_to_be_the_name_too(gate, serve, authority):
     assert not s.seen
 
 
-def test_large_bodies_pass_whole_through_inspection(gate, serve, authority, tmp_path):
+def test_large_bodies_pass_whole_through_inspection(gate, serve, authority, work):
     s = serve(authority.context(NAME))
     s.big = os.urandom(1 << 20) * 8
-    up = tmp_path / "up"
+    up = work / "up"
     up.write_bytes(s.big)
     r = gate([inspected(s, authority)], "sh", "-c", f"""
         curl -sS --cacert $CA_FILE https://{NAME}/v1/big | sha256sum | cut -d' ' -f1
@@ -529,21 +562,22 @@ def test_large_bodies_pass_whole_through_inspection(gate, serve, authority, tmp_
 
 
 @pytest.fixture
-def secrets(tmp_path):
+def secrets(work, user):
     """A credentials file; the token file beside it holds SECRET."""
     def write(text, mode=0o600):
-        (tmp_path / "token").write_text(SECRET + "\n")
-        (tmp_path / "token").chmod(0o600)
-        path = tmp_path / "credentials"
-        path.write_text(text)
-        path.chmod(mode)
-        return ["--inspect", "--credentials", path]
+        for name, what, bits in (("token", SECRET + "\n", 0o600), ("credentials", text, mode)):
+            (work / name).write_text(what)
+            (work / name).chmod(bits)
+            if user:
+                shutil.chown(work / name, user)
+        return ["--inspect", "--credentials", work / "credentials"]
     return write
 
 
 KEY = f"[market-key]\nhost = {NAME}\npath = /v1/**\n"
 
 
+@both
 @pytest.mark.parametrize("source", ["file = token", "env = CREWD_TEST_TOKEN", "command = /usr/bin/printenv CREWD_TEST_TOKEN"])
 def test_a_credential_reaches_the_server_and_never_the_agent(gate, serve, authority, secrets, source):
     s = serve(authority.context(NAME))
@@ -559,20 +593,16 @@ def test_a_credential_reaches_the_server_and_never_the_agent(gate, serve, author
         assert SECRET not in text
 
 
+@both
 def test_a_secret_is_nowhere_to_be_seen(gate, serve, authority, secrets):
-    """Whatever a root user of the host can read about the gateway without its memory, and the agent about anything."""
+    """Whatever can be read about the gateway but its memory."""
     s = serve(authority.context(NAME))
     code = f"""
 import subprocess
-found = []
-subprocess.run(["curl", "-sS", "--cacert", os.environ["CA_FILE"], "https://{NAME}/v1/echo"], check=True, stdout=subprocess.DEVNULL)
-needle = "{SECRET}"[::-1][::-1].encode()
-ours = set()
-pid = str(os.getpid())
-while pid not in ("0", "1"):  # gaterun was told the secret in its environment, and so were those above it
-    ours.add(pid)
-    pid = open(f"/proc/{{pid}}/stat").read().rsplit(")", 1)[1].split()[1]
-gateways = 0
+found, gateways = [], 0
+subprocess.run(["curl", "-sS", "--cacert", os.environ["CA_FILE"], "https://{NAME}/v1/echo"], check=True,
+               stdout=subprocess.DEVNULL)
+needle = "{SECRET}".encode()
 for pid in filter(str.isdigit, os.listdir("/proc")):
     try:
         name = open(f"/proc/{{pid}}/comm").read().strip()
@@ -625,17 +655,16 @@ def test_a_rule_whose_credential_is_missing_is_refused(gate, serve, authority, s
     assert "does not have the credential" in json.loads(r.out)["error"] and not s.seen
 
 
-@pytest.mark.parametrize("text, mode, say", [
+@pytest.mark.parametrize("text, bits, say", [
     (KEY + "file = token\n", 0o644, "has mode 0644: others than its owner may use it (chmod 600)"),
     (KEY, 0o600, "1: [market-key] has no source"),
     (KEY + "file = nowhere\n", 0o600, "credential market-key: its file: cannot be opened"),
     (KEY + "command = /bin/false\n", 0o600, "credential market-key: its command failed (status 1)"),
 ])
-def test_a_bad_credentials_file_stops_the_start_and_says_why(build, secrets, text, mode, say):
-    args = [str(a) for a in secrets(text, mode)]
+def test_a_bad_credentials_file_stops_the_start_and_says_why(programs, secrets, text, bits, say):
+    args = [str(a) for a in secrets(text, bits)]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    gateway = Path(os.environ.get("CREWD_SANITIZED", build)) / "gateway/crew-gateway"
-    r = subprocess.run([gateway, "--fd", str(theirs.fileno()), *args], pass_fds=[theirs.fileno()], capture_output=True,
+    r = subprocess.run([programs / "crew-gateway", "--fd", str(theirs.fileno()), *args], pass_fds=[theirs.fileno()], capture_output=True,
                        text=True, timeout=30)
     hello = ours.recv(65536)
     assert r.returncode == 1
