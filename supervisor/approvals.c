@@ -130,7 +130,7 @@ static void end_listed(struct crewd *c, struct ask *k) {
 }
 
 void approvals_on_gone(struct crewd *c, struct agent *a, const struct gate_msg *m) {
-        struct ask *k = asks_by_number(c->approvals->asks, a->index, a->incarnation, m->ask);
+        struct ask *k = m->id == a->in.id ? asks_by_number(c->approvals->asks, a->index, a->incarnation, m->ask) : NULL;
 
         if (!k)
                 return; /* decided: the gateway has let go of it by our word */
@@ -206,6 +206,8 @@ void approvals_on_ask(struct crewd *c, struct agent *a, const struct gate_msg *m
         char why[96];
         struct record r;
 
+        if (m->id != a->in.id || a->in.cut)
+                return; /* of an instance that is ending: the gateway lets go of it */
         text_copy(want.host, sizeof(want.host), m->name, SIZE_MAX);
         if (never) {
                 snprintf(why, sizeof(why), "%s can never be approved", never);
