@@ -60,7 +60,7 @@ int outq_write(struct outq *q) {
 }
 
 int outq_flush(struct outq *q) {
-        int r = q->gone ? 0 : crew_write_full(q->fd, q->buf + q->head, q->used);
+        int r = q->gone || q->used == 0 ? 0 : crew_write_full(q->fd, q->buf + q->head, q->used);
 
         q->used = q->head = 0;
         return r;
