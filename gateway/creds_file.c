@@ -80,12 +80,28 @@ static int take_plain(struct parser *p, const char *key, const char *value) {
         return 0;
 }
 
+/* What crewd(8) keeps, or hands to its helpers. */
+static bool is_shared(const char *variable) {
+        static const char *const prefixes[] = {"CREWD_", "XDG_", "LD_"};
+
+        for (size_t i = 0; i < ELEMENTSOF(prefixes); i++) {
+                if (strncmp(variable, prefixes[i], strlen(prefixes[i])) == 0)
+                        return true;
+        }
+        return false;
+}
+
 static int take_source(struct parser *p, const char *key, const char *value) {
         if (p->spec->source != CRED_NONE)
                 return crew_fail(p->err, EINVAL,
                                  "%u: %s: the secret has a source already; exactly one of file, env, command", p->line,
                                  key);
         p->spec->source = key[0] == 'f' ? CRED_FILE : key[0] == 'e' ? CRED_ENV : CRED_COMMAND;
+        if (p->spec->source == CRED_ENV && is_shared(value))
+                return crew_fail(
+                        p->err, EINVAL,
+                        "%u: env: variables named CREWD_, XDG_ or LD_ are not for secrets: other programs get them too",
+                        p->line);
         if (p->spec->source == CRED_COMMAND && value[0] != '/')
                 return crew_fail(p->err, EINVAL, "%u: command: expected the absolute path of a program first", p->line);
         return copy(p, key, p->spec->from, sizeof(p->spec->from), value);

@@ -578,13 +578,13 @@ KEY = f"[market-key]\nhost = {NAME}\npath = /v1/**\n"
 
 
 @both
-@pytest.mark.parametrize("source", ["file = token", "env = CREWD_TEST_TOKEN", "command = /usr/bin/printenv CREWD_TEST_TOKEN"])
+@pytest.mark.parametrize("source", ["file = token", "env = KEYS_TEST_TOKEN", "command = /usr/bin/printenv KEYS_TEST_TOKEN"])
 def test_a_credential_reaches_the_server_and_never_the_agent(gate, serve, authority, secrets, source):
     s = serve(authority.context(NAME))
     r = gate([inspected(s, authority, "credential=market-key", "paths=/**")], "sh", "-c", f"""
         curl -sS -i --compressed --cacert $CA_FILE -H 'Authorization: Bearer mine' https://{NAME}/v1/echo
         curl -sS -i --cacert $CA_FILE -H 'authorization: Bearer mine' https://{NAME}/v2/x""",
-             gateway=secrets(KEY + source + "\n"), env={"CREWD_TEST_TOKEN": SECRET})
+             gateway=secrets(KEY + source + "\n"), env={"KEYS_TEST_TOKEN": SECRET})
     assert len(s.seen) == 2, r.out + r.err
     assert s.seen[0][2]["Authorization"] == f"Bearer {SECRET}"
     assert "Authorization" not in s.seen[1][2], "bound to its path; the agent's own is gone"
@@ -617,7 +617,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 print(json.dumps([gateways > 0, found]))
 """
     r = gate([inspected(s, authority, "credential=market-key")], *python(code),
-             gateway=secrets(KEY + "env = CREWD_TEST_TOKEN\n"), env={"CREWD_TEST_TOKEN": SECRET})
+             gateway=secrets(KEY + "env = KEYS_TEST_TOKEN\n"), env={"KEYS_TEST_TOKEN": SECRET})
     assert s.seen and s.seen[0][2]["Authorization"] == f"Bearer {SECRET}", r.err
     assert json.loads(r.out) == [True, []]
 

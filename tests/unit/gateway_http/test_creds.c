@@ -73,6 +73,7 @@ static void a_mistake_is_named_with_its_line(void **state) {
                 {"[a]\nprefix = Key \n", "2: prefix: expected a value"},
                 {"[a]\nprefix = \"Key\n", "2: prefix: expected a value"},
                 {"[a]\nplain_http = true\n", "2: plain_http:"},
+                {"[a]\nenv = CREWD_KEY\n", "2: env: variables named CREWD_, XDG_ or LD_"},
                 {"[a]\ncommand = pass show x\n", "2: command: expected the absolute path"},
                 {"[A]\n", "1: a name is"},
                 {"[a\n", "1: expected [name]"},
@@ -115,10 +116,10 @@ static void secrets_come_from_a_file_a_variable_or_a_command(void **state) {
 
         put("token", SECRET "\n", 0400);
         put("echo.sh", "#!/bin/sh\necho from-$1-$2\n", 0700);
-        char *variable = strdup("CREWD_TEST_KEY=variable-secret");
+        char *variable = strdup("KEYS_TEST_KEY=variable-secret");
         putenv(variable);
         snprintf(command, sizeof(command),
-                 "[a]\n" HOSTED "file = token\n[b]\n" HOSTED "env = CREWD_TEST_KEY\n[c]\n" HOSTED
+                 "[a]\n" HOSTED "file = token\n[b]\n" HOSTED "env = KEYS_TEST_KEY\n[c]\n" HOSTED
                  "command = %s/echo.sh one two\n",
                  dir);
         int r = load(command, &c, &err);
@@ -132,8 +133,8 @@ static void secrets_come_from_a_file_a_variable_or_a_command(void **state) {
         assert_int_equal(n, 12);
         assert_null(creds_find(c, "d"));
         /* The variable is gone, and what /proc/PID/environ would show of it too. */
-        assert_null(getenv("CREWD_TEST_KEY"));
-        assert_null(memmem(variable, sizeof("CREWD_TEST_KEY=variable-secret"), "variable-secret", 15));
+        assert_null(getenv("KEYS_TEST_KEY"));
+        assert_null(memmem(variable, sizeof("KEYS_TEST_KEY=variable-secret"), "variable-secret", 15));
         free(variable);
         creds_free(c);
 }
@@ -211,7 +212,7 @@ static void a_command_that_fails_is_said_without_its_words(void **state) {
         assert_non_null(strstr(err.msg, "credential a: its command failed (status"));
         assert_null(strstr(err.msg, "hunter2"));
         assert_true(load("[a]\n" HOSTED "command = /nonexistent\n", &c, &err) < 0);
-        assert_true(load("[a]\n" HOSTED "env = CREWD_TEST_NOT_SET\n", &c, &err) < 0);
+        assert_true(load("[a]\n" HOSTED "env = KEYS_TEST_NOT_SET\n", &c, &err) < 0);
 }
 
 static void a_credential_goes_to_its_host_port_and_path_only(void **state) {
