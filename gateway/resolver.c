@@ -128,9 +128,9 @@ static void on_readable(uv_poll_t *p, int status, int events) {
                         take_answer(r, &a);
                         continue;
                 }
-                /* The keeper is gone as well: every lookup fails from now on, and literal addresses still work. */
-                fprintf(stderr, "crew-gateway: the resolver is gone\n");
-                uv_poll_stop(&r->poll);
+                /* The keeper is gone as well, so nobody starts it again.  crewd starts another gateway. */
+                fprintf(stderr, "crew-gateway: ending: the resolver's keeper is gone\n");
+                uv_stop(p->loop);
                 return;
         }
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Names are looked up by a process of its own, with the host's C library and whatever it is configured to use: it reads
- * files and what name servers send, and holds nothing.  A keeper beside it starts it again when it dies.  Both are forked
- * before the gateway confines itself and before it has read anything worth having.
+ * files and what name servers send, and holds nothing.  A keeper beside it starts it again when it dies; without its keeper
+ * the gateway ends.  Both are forked before the gateway confines itself and before it has read anything worth having.
  *
  * Each name is looked up for one connection; nothing is kept.
  */
