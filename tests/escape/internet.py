@@ -13,7 +13,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
 from crewlib import outside  # noqa: E402,F401
-from egresslib import Authority, Egress  # noqa: E402
+from egresslib import Authority, Egress, stop_unhurt  # noqa: E402
 
 PUBLIC, SECOND, PUBLIC6 = "93.184.215.14", "93.184.215.15", "2606:2800:21f::14"
 METADATA, METADATA6 = "169.254.169.254", "fd00:ec2::254"
@@ -138,8 +138,10 @@ class Jailed:
             time.sleep(0.02)
 
     def close(self):
-        self.running.stop()
-        self.runner.stop_all()
+        try:
+            stop_unhurt(self.running)
+        finally:
+            self.runner.stop_all()
         shutil.rmtree(self.runner.home, ignore_errors=True)
 
 

@@ -67,6 +67,14 @@ class Egress(Crew):
             self.network(agent, verdict, **match)), timeout)
 
 
+def stop_unhurt(running):
+    """Stops a crew; no gateway may have died in it, no sanitizer have spoken."""
+    running.stop()
+    said = running.log()
+    for bad in ("Sanitizer", "runtime error", "crew-gateway is gone", "crew-gateway is up again"):
+        assert bad not in said, said
+
+
 class Tcp:
     """A TCP server in this process: handle(socket, self) in a thread of its own for each connection."""
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from crewlib import eventually
-from egresslib import Authority, Egress, Service, Tcp, echo, free_port, greet, open_file_limit, times
+from egresslib import Authority, Egress, Service, Tcp, echo, free_port, greet, open_file_limit, stop_unhurt, times
 
 HERE = Path(__file__).resolve().parent / "egress_clients"
 CACHE = Path(os.environ.get("CREWD_TEST_CACHE", "/var/tmp/crewd-test-cache"))
@@ -109,7 +109,7 @@ def egress(runner):
 
     yield start
     for r in running:
-        r.stop()
+        stop_unhurt(r)
 
 
 def assert_passed(crew, where, host=NAME, port=443, least_in=1):
