@@ -38,9 +38,11 @@ enum record_kind {
         RECORD_TERMINATED, /* cause, code, signal, initiator, reason, processes, kill_us */
         RECORD_RESTART,
         RECORD_TASK_STARTED,
+        RECORD_TASK_RETRIED,  /* an attempt failed, another follows */
         RECORD_TASK_FINISHED, /* outcome, cause, duration, result digest */
         RECORD_TOOL_CALL,     /* verdict, rule, args digest (value when audit: full) */
         RECORD_TOOL_RETURN,
+        RECORD_MANAGER_ORDER, /* verb, verdict, task_id: what the manager of a hierarchical crew asked for */
         RECORD_MESSAGE_SENT,
         RECORD_MESSAGE_RECEIVED,
         RECORD_MESSAGE_REJECTED, /* field, rule */
@@ -64,6 +66,10 @@ enum record_kind {
         RECORD_NETWORK_HTTP,     /* one request under HTTP rules */
         RECORD_NETWORK_POLICY,   /* the gateway has taken a new one, or not: both digests */
         RECORD_GATEWAY_RESTARTED,
+        RECORD_STOP,   /* asked to end, before it is told: grace */
+        RECORD_FROZEN, /* by an operator, before it takes effect; verdict failed: it did not */
+        RECORD_THAWED,
+        RECORD_HEALTH, /* verdict, failures in a row */
         RECORD_KIND_N,
 };
 extern const char *const record_kind_names[RECORD_KIND_N]; /* "agent.spawned", "file.denied", ... */

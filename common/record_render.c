@@ -61,13 +61,17 @@ static const struct text_row {
         [RECORD_RESTART] = {"AGENT", NULL, "RESTART", .groups = GROUP_LIFECYCLE, .subject = "cause", .details = {
                 {"attempt", "attempt ", ""}, {"delay_ms", "in ", " ms"}}},
         [RECORD_TASK_STARTED] = {"TASK", NULL, "STARTED", .groups = GROUP_TASK, .subject = "task", .details = {
-                {"attempt", "attempt ", ""}}},
+                {"attempt", "attempt ", ""}, {"by", "handed out by ", ""}}},
+        [RECORD_TASK_RETRIED] = {"TASK", NULL, "RETRIED", .groups = GROUP_TASK, .subject = "task", .details = {
+                {"attempt", "attempt ", ""}, {"cause", "", ""}, {"reason", "", ""}}},
         [RECORD_TASK_FINISHED] = {"TASK", "outcome", "FINISHED", .groups = GROUP_TASK, .subject = "task", .details = {
                 {"cause", "", ""}, {"reason", "", ""}, {"ms", "", " ms"}, {"result_sha256", "result sha256:", "#"}}},
         [RECORD_TOOL_CALL] = {"TOOL", "verdict", "ALLOWED", .groups = GROUP_TOOL, .subject = "tool", .details = {
                 {"reason", "", ""}, {"rule", "", ""}, {"args_sha256", "args sha256:", "#"}, {"args", "args ", ""}}},
         [RECORD_TOOL_RETURN] = {"TOOL", "outcome", "RETURNED", .groups = GROUP_TOOL, .subject = "tool", .details = {
                 {"cause", "", ""}, {"reason", "", ""}, {"ms", "", " ms"}, {"result_sha256", "result sha256:", "#"}, {"result", "result ", ""}}},
+        [RECORD_MANAGER_ORDER] = {"MANAGER", "verdict", "ALLOWED", .groups = GROUP_TASK, .subject = "verb", .details = {
+                {"to", "to ", ""}, {"task", "task ", ""}, {"task_id", "", ""}, {"key", "key ", ""}, {"reason", "", ""}, {"rule", "", ""}}},
         [RECORD_MESSAGE_SENT] = {"MESSAGE", "verdict", "SENT", .groups = GROUP_MESSAGE, .subject = "to", .details = {
                 {"reason", "", ""}, {"rule", "", ""}, {"bytes", "", " bytes"}, {"sha256", "sha256:", "#"}}},
         [RECORD_MESSAGE_RECEIVED] = {"MESSAGE", NULL, "RECEIVED", .groups = GROUP_MESSAGE, .subject = "from", .details = {
@@ -95,6 +99,12 @@ static const struct text_row {
         [RECORD_LIMIT] = {"LIMIT", NULL, "HIT", .groups = GROUP_LIFECYCLE, .subject = "limit", .details = {
                 {"value", "", ""}, {"max", "of ", ""}, {"reason", "", ""}}},
         [RECORD_KILL] = {"AGENT", NULL, "KILL", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"initiator", "by ", ""}}},
+        [RECORD_STOP] = {"AGENT", NULL, "STOP", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {
+                {"initiator", "by ", ""}, {"grace_ms", "grace ", " ms"}}},
+        [RECORD_FROZEN] = {"AGENT", "verdict", "FROZEN", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"initiator", "by ", ""}}},
+        [RECORD_THAWED] = {"AGENT", "verdict", "THAWED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {
+                {"initiator", "by ", ""}, {"ms", "after ", " ms"}}},
+        [RECORD_HEALTH] = {"AGENT", "verdict", "HEALTH", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"failures", "", " in a row"}}},
         [RECORD_STDERR] = {"STDERR", .subject = "text", .details = {{"tool", "tool ", ""}, {"dropped", "", " bytes dropped"}}},
         [RECORD_FOLDED] = {"EVIDENCE", NULL, "FOLDED", .subject = "of"},
         [RECORD_EVIDENCE_LOST] = {"EVIDENCE", NULL, "LOST", .subject = "source", .details = {{"reason", "", ""}}},

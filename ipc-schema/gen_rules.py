@@ -19,6 +19,7 @@ MAX_FRAME = 16 << 20  # IPC_MAX_FRAME in ipc.h
 SIDES = {"worker": "IPC_WORKER", "supervisor": "IPC_SUPERVISOR", "client": "IPC_CLIENT"}
 STATES = {"spawning": "SPAWNING", "ready": "READY", "working": "WORKING", "stopping": "STOPPING", "new": "NEW",
           "open": "OPEN"}
+ROLES = {"": "0", "manager": "IPC_STATE_MANAGER"}
 CHARSETS = ["UNSET", "TEXT", "NAME", "TOOL", "TOKEN", "JSON"]
 
 FD = descriptor_pb2.FieldDescriptorProto
@@ -115,6 +116,8 @@ def check_body(schema, field, message):
     states = row.states.split("|") if row.states else []
     for s in states:
         need(s in STATES, message.name, f"states: '{s}' is unknown")
+    need(row.role in ROLES, message.name, f"role: '{row.role}' is unknown")
+    need(not row.role or senders == ["worker"], message.name, "role is for bodies of workers")
     need(states or senders == ["supervisor"], message.name, "a body that a worker or client may send needs states")
     for f in message.field:
         need(schema.rule(f).max_len < row.max_bytes, f"{message.name}.{f.name}", "max_len is over the message's max_bytes")
@@ -191,6 +194,8 @@ def message_table(schema, message):
         senders = " | ".join(f"1u << {SIDES[s]}" for s in getattr(row, "from").split("|"))
         states = bits(row.states.split("|"), STATES, "IPC_STATE_") if row.states else "IPC_STATE_ANY"
         parts += [f".max_bytes = {row.max_bytes}u", f".from = {senders}", f".states = {states}"]
+        if row.role:
+            parts.append(f".role = {ROLES[row.role]}")
     linkage = "" if message.name == "Envelope" else "static "
     out.append(f"{linkage}const struct message_rule rules_{name} = {{")
     out.append("        " + ",\n        ".join(parts) + ",")
@@ -286,7 +291,8 @@ def reference_message(schema, index, message, comments):
     facts = [comments.get((4, index), "")]
     if bodies:
         states = f" in state {row.states.replace('|', ', ')}" if row.states else ""
-        facts.append(f"Body {bodies[0]}, from {getattr(row, 'from').replace('|', ' or ')}{states}, frame at most "
+        role = f" of the {row.role}" if row.role else ""
+        facts.append(f"Body {bodies[0]}, from {getattr(row, 'from').replace('|', ' or ')}{role}{states}, frame at most "
                      f"{row.max_bytes} bytes.")
     if any(facts):
         out += [" ".join(f for f in facts if f), ""]

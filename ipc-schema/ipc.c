@@ -24,7 +24,8 @@ static const uint8_t unpack_factor[IPC_SIDE_N] = {[IPC_WORKER] = 2, [IPC_CLIENT]
 const char *const ipc_reject_names[IPC_REJECT_N] = {
         [IPC_ACCEPTED] = "accepted",           [IPC_TOO_LARGE] = "too-large",     [IPC_MALFORMED] = "malformed",
         [IPC_UNKNOWN_FIELD] = "unknown-field", [IPC_BAD_VERSION] = "bad-version", [IPC_WRONG_SENDER] = "wrong-sender",
-        [IPC_WRONG_STATE] = "wrong-state",     [IPC_FIELD_RULE] = "field-rule",   [IPC_NOT_CANONICAL] = "not-canonical",
+        [IPC_WRONG_STATE] = "wrong-state",     [IPC_WRONG_ROLE] = "wrong-role",   [IPC_FIELD_RULE] = "field-rule",
+        [IPC_NOT_CANONICAL] = "not-canonical",
 };
 
 static enum ipc_reject reject(struct ipc_refusal *ref, enum ipc_reject why, const char *field, const char *fmt, ...)
@@ -87,6 +88,8 @@ static enum ipc_reject check_row(const Crew__Envelope *e, enum ipc_side sender, 
                 return reject(ref, IPC_WRONG_SENDER, name, "not for this sender");
         if (!(row->states & state))
                 return reject(ref, IPC_WRONG_STATE, name, "not in this state");
+        if (row->role && !(row->role & state))
+                return reject(ref, IPC_WRONG_ROLE, name, "for the crew's manager only");
         if (n > row->max_bytes)
                 return reject(ref, IPC_TOO_LARGE, name, "max_bytes %u", row->max_bytes);
         return IPC_ACCEPTED;

@@ -28,6 +28,8 @@ enum {
         IPC_STATE_STOPPING = 1u << 3,
         IPC_STATE_NEW = 1u << 4,  /* client before ClientHello */
         IPC_STATE_OPEN = 1u << 5, /* client after */
+        /* A role beside the state: the worker is that of the crew's manager. */
+        IPC_STATE_MANAGER = 1u << 8,
         IPC_STATE_ANY = 0xffffffffu,
 };
 
@@ -49,6 +51,7 @@ enum ipc_reject {
         IPC_BAD_VERSION,
         IPC_WRONG_SENDER,
         IPC_WRONG_STATE,
+        IPC_WRONG_ROLE,
         IPC_FIELD_RULE,
         IPC_NOT_CANONICAL,
         IPC_REJECT_N,

@@ -34,6 +34,7 @@ struct message_rule {
         uint32_t max_bytes; /* bodies: of the whole frame */
         uint32_t from;      /* bodies: 1 << enum ipc_side */
         uint32_t states;    /* bodies: IPC_STATE_* */
+        uint32_t role;      /* bodies: IPC_STATE_MANAGER, or 0 */
 };
 
 extern const struct message_rule rules_envelope;

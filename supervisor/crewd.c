@@ -20,9 +20,12 @@
 #include "evidence_client.h"
 #include "execs.h"
 #include "gateway_client.h"
+#include "health.h"
+#include "hold.h"
 #include "hooks.h"
 #include "instance.h"
 #include "journal.h"
+#include "manager.h"
 #include "requests.h"
 #include "router.h"
 #include "rundir.h"
@@ -142,7 +145,7 @@ static void check_start(struct crewd *c) {
                 const struct agent *a = &c->agents[i];
                 if (a->state == AGENT_TERMINATED || a->state == AGENT_FAILED)
                         return fail_start(c, a);
-                all &= !has_process(a) || a->state == AGENT_READY || a->state == AGENT_WORKING;
+                all &= !has_process(a) || ((a->state == AGENT_READY || a->state == AGENT_WORKING) && !health_starting(a));
         }
         if (!all)
                 return;
@@ -159,7 +162,8 @@ static void stop_agent(struct agent *a, uint64_t grace_ms, const char *reason) {
                 return;
         }
         death_decide(a, CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN, "crewd", reason);
-        if (grace_ms == 0)
+        /* What is frozen must not run once more. */
+        if (grace_ms == 0 || hold_is_on(a))
                 return death_kill(a, CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN, "crewd", reason);
         a->in.stop_by_ns = crew_now_ns() + grace_ms * 1000000u;
         agent_event(a, AGENT_EV_STOP);
@@ -270,6 +274,7 @@ static void expire(struct crewd *c) {
         router_expire(c->router, now);
         toolgate_expire(c->tools, now);
         scheduler_expire(c->scheduler, now);
+        manager_expire(c->manager, now);
         control_expire(c->control, now);
         approvals_expire(c, now);
         requests_flush_status(c, now);
@@ -284,6 +289,7 @@ static uint64_t next_deadline(const struct crewd *c) {
         uint64_t next = MIN_OF(router_next_deadline(c->router), toolgate_next_deadline(c->tools));
 
         next = MIN_OF(next, scheduler_next_deadline(c->scheduler));
+        next = MIN_OF(next, manager_next_deadline(c->manager));
         next = MIN_OF(next, control_next_deadline(c->control));
         next = MIN_OF(next, approvals_next_deadline(c));
         next = MIN_OF(next, requests_next_deadline(c));
@@ -357,6 +363,7 @@ int crewd_run(struct crewd_setup *setup) {
         struct crew_err err = CREW_ERR_NULL;
 
         c = (struct crewd){.file = setup->file,
+                           .lock = setup->lock,
                            .paths = setup->paths,
                            .rundir = setup->rundir,
                            .root_mode = geteuid() == 0,

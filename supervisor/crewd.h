@@ -15,11 +15,13 @@
 
 struct approvals;
 struct control;
+struct crew_lock;
 struct events;
 struct evidence;
 struct execs;
 struct gateway;
 struct hooks;
+struct manager;
 struct reload;
 struct requests;
 struct rundir;
@@ -44,6 +46,7 @@ struct crewd {
         struct crew_paths paths;
         char audit_dir[PATH_MAX], out_dir[PATH_MAX], crew_path[PATH_MAX];
         struct crew_file *file;
+        struct crew_lock *lock; /* owned; NULL: not --locked */
         struct rundir *rundir;
         bool root_mode;
         uint64_t started_ns;
@@ -58,6 +61,7 @@ struct crewd {
         struct router *router;
         struct toolgate *tools;
         struct scheduler *scheduler;
+        struct manager *manager; /* NULL: not a hierarchical crew */
         struct execs *execs;
         struct control *control;
         struct approvals *approvals;
@@ -74,6 +78,7 @@ struct crewd {
         uint64_t wake_at_ns;
         uint64_t next_ping_ns, flush_by_ns, drain_by_ns;
         int ready_fd, owner_fd;
+        uint32_t holds; /* cookies given out; hold.c */
         bool agents_started, sync_ready; /* the timer exists */
         bool poke;                       /* look for work and for the next phase before the loop sleeps */
         bool failed;
@@ -84,6 +89,7 @@ struct crewd {
 /* What main has prepared before the loop exists. */
 struct crewd_setup {
         struct crew_file *file;   /* owned from here on */
+        struct crew_lock *lock;   /* owned from here on; NULL: not --locked */
         char crew_path[PATH_MAX]; /* absolute */
         struct crew_paths paths;
         struct rundir *rundir;

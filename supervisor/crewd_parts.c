@@ -14,9 +14,12 @@
 #include "evidence_client.h"
 #include "execs.h"
 #include "gateway_client.h"
+#include "health.h"
+#include "hold.h"
 #include "hooks.h"
 #include "instance.h"
 #include "journal.h"
+#include "manager.h"
 #include "reload.h"
 #include "requests.h"
 #include "results.h"
@@ -25,6 +28,7 @@
 #include "scheduler.h"
 #include "spawner.h"
 #include "status.h"
+#include "supervisor/policy/lock.h"
 #include "taskstart.h"
 #include "toolgate.h"
 
@@ -79,6 +83,13 @@ static void on_limits(uint32_t id, uint32_t cookie, int err, void *user) {
         reload_on_limits(c->reload, cookie, err);
 }
 
+static void on_held(uint32_t id, uint32_t cookie, int err, void *user) {
+        struct agent *a = current(user, id);
+
+        if (a)
+                hold_on_reply(a, cookie, err);
+}
+
 /* Its sweep: control groups and processes of a crew whose crewd and spawner both died. */
 static void on_spawner_hello(const char *found, void *user) {
         struct crewd *c = user;
@@ -122,9 +133,8 @@ static struct router_peer find_peer(const char *target, void *user) {
 
         if (!a)
                 return (struct router_peer){.presence = ROUTER_UNKNOWN};
-        return (struct router_peer){.presence = agent_usable(a)   ? ROUTER_UP
-                                                : agent_coming(a) ? ROUTER_STARTING
-                                                                  : ROUTER_GONE,
+        bool waits = agent_coming(a) || (hold_is_on(a) && agent_state_live(a->state) && !a->in.cut && !a->frozen);
+        return (struct router_peer){.presence = agent_usable(a) ? ROUTER_UP : waits ? ROUTER_STARTING : ROUTER_GONE,
                                     .index = a->index,
                                     .incarnation = a->incarnation};
 }
@@ -175,7 +185,7 @@ static enum sched_slot slot(uint32_t agent, char *why, void *user) {
         struct crewd *c = user;
         struct agent *a = &c->agents[agent];
 
-        if (a->state == AGENT_READY && agent_usable(a) && c->phase <= CREWD_RUNNING)
+        if (a->state == AGENT_READY && agent_usable(a) && !health_starting(a) && c->phase <= CREWD_RUNNING)
                 return SCHED_FREE;
         if (agent_coming(a) || (agent_state_live(a->state) && !a->frozen))
                 return SCHED_BUSY;
@@ -193,15 +203,18 @@ static int start_job(struct job *j, struct crew_err *err, void *user) {
 static void cancel_job(struct job *j, void *user) {
         struct crewd *c = user;
 
-        taskstart_cancel(&c->agents[j->agent], j, "its time is over");
+        taskstart_cancel(&c->agents[j->agent], j, j->stop == JOB_STOP_ASKED ? j->stop_reason : "its time is over");
 }
 
 static void overdue_job(struct job *j, void *user) {
         struct crewd *c = user;
         char text[128];
 
-        snprintf(text, sizeof(text), "task %s gave no result within %.1f s and did not stop", j->name,
-                 (double)j->timeout_ns / 1e9);
+        if (j->stop == JOB_STOP_ASKED)
+                snprintf(text, sizeof(text), "task %s was cancelled and did not stop", j->name);
+        else
+                snprintf(text, sizeof(text), "task %s gave no result within %.1f s and did not stop", j->name,
+                         (double)j->timeout_ns / 1e9);
         death_kill(&c->agents[j->agent], CREW__CAUSE__CAUSE_DEADLINE, "crewd", text);
 }
 
@@ -213,6 +226,12 @@ static void store_result(struct crewd *c, const struct job *j) {
                 crewd_log(c, "result of task %s: %s", j->name, err.msg);
 }
 
+static void job_retried(struct job *j, Crew__Outcome outcome, const char *error, void *user) {
+        struct crewd *c = user;
+
+        journal_task_retried(&c->agents[j->agent], j, outcome, error);
+}
+
 static void job_changed(struct job *j, void *user) {
         struct crewd *c = user;
 
@@ -221,6 +240,8 @@ static void job_changed(struct job *j, void *user) {
         if (j->in_run && j->state == JOB_DONE)
                 store_result(c, j);
         status_announce_task(c, j);
+        if (j->state >= JOB_DONE)
+                manager_job_done(c, j);
 }
 
 static void job_finished(struct job *j, void *user) {
@@ -289,6 +310,7 @@ static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err 
                                                             .on_exited = on_exited,
                                                             .on_stats = on_stats,
                                                             .on_limits = on_limits,
+                                                            .on_held = on_held,
                                                             .on_gone = on_spawner_gone};
         int r = spawner_open(&c->loop, crew_steal_fd(&s->spawner_fd), &spawner_cb, c, &c->spawner, err);
 
@@ -308,6 +330,7 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
                                                         .start = start_job,
                                                         .cancel = cancel_job,
                                                         .overdue = overdue_job,
+                                                        .retried = job_retried,
                                                         .changed = job_changed,
                                                         .finished = job_finished,
                                                         .run_done = run_done};
@@ -324,7 +347,7 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
         if (!c->events || !c->requests || !c->approvals || !c->reload || !c->execs || !c->tools || !c->router ||
             !c->scheduler || !c->arena)
                 return crew_fail(err, ENOMEM, "out of memory");
-        return 0;
+        return manager_new(c, &c->manager, err);
 }
 
 static int make_agents(struct crewd *c, struct crew_err *err) {
@@ -397,6 +420,7 @@ void crewd_parts_free(struct crewd *c) {
         for (uint32_t i = 0; i < c->n_agents; i++)
                 agent_fini(&c->agents[i]);
         free(c->agents);
+        manager_free(c->manager);
         scheduler_free(c->scheduler);
         router_free(c->router);
         toolgate_free(c->tools);
@@ -411,6 +435,7 @@ void crewd_parts_free(struct crewd *c) {
                 uv_loop_close(&c->loop);
         crew_close(&c->ready_fd);
         crew_close(&c->owner_fd);
+        crew_lock_free(c->lock);
         crew_file_free(c->file);
         rundir_close(c->rundir);
 }

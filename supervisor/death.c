@@ -11,6 +11,7 @@
 #include "hooks.h"
 #include "instance.h"
 #include "journal.h"
+#include "manager.h"
 #include "requests.h"
 #include "router.h"
 #include "scheduler.h"
@@ -38,8 +39,9 @@ static const char *const cause_names[] = {
         [CREW__CAUSE__CAUSE_HEARTBEAT] = "heartbeat lost",
         [CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN] = "supervisor shutdown",
         [CREW__CAUSE__CAUSE_START_FAILED] = "start failed",
+        [CREW__CAUSE__CAUSE_HEALTH] = "unhealthy",
 };
-static_assert(ELEMENTSOF(cause_names) == CREW__CAUSE__CAUSE_START_FAILED + 1, "a name for each cause");
+static_assert(ELEMENTSOF(cause_names) == CREW__CAUSE__CAUSE_HEALTH + 1, "a name for each cause");
 
 const char *death_cause_name(Crew__Cause cause) {
         return (size_t)cause < ELEMENTSOF(cause_names) ? cause_names[cause] : cause_names[0];
@@ -67,6 +69,18 @@ void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const
         /* A stream that cannot be written must not keep an agent alive. */
         journal_kill(a, &a->in.death);
         agent_event(a, AGENT_EV_KILL);
+}
+
+void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason) {
+        a->in.stopped = true;
+        if (grace_ms == 0)
+                return death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, initiator, reason);
+        if (a->in.death.decided || a->in.kill_sent)
+                return; /* it is ending already */
+        death_decide(a, CREW__CAUSE__CAUSE_OPERATOR, initiator, reason);
+        journal_stop(a, grace_ms);
+        a->in.stop_by_ns = crew_now_ns() + grace_ms * 1000000u;
+        agent_event(a, AGENT_EV_STOP);
 }
 
 /* --- what it was --- */
@@ -151,7 +165,7 @@ static bool may_return(struct agent *a) {
         enum crewd_phase phase = a->crewd->phase;
         Crew__Cause cause = a->in.death.cause;
 
-        return phase == CREWD_RUNNING && cause != CREW__CAUSE__CAUSE_POLICY_VIOLATION &&
+        return phase == CREWD_RUNNING && !a->in.stopped && cause != CREW__CAUSE__CAUSE_POLICY_VIOLATION &&
                cause != CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN;
 }
 
@@ -204,6 +218,7 @@ static void settle_everything(struct agent *a, bool again) {
         char text[sizeof(why) + 80];
         snprintf(text, sizeof(text), "agent %s %s", agent_name(a), why);
         a->task_reassigned = scheduler_agent_gone(c->scheduler, a->index, again, text, crew_now_ns());
+        manager_agent_gone(c, a, again);
 }
 
 void death_bury(struct agent *a) {
@@ -228,11 +243,11 @@ void death_bury(struct agent *a) {
         again = schedule_restart(a);
         approvals_agent_gone(c, a);
         settle_everything(a, again);
-        bool planned = t->death.cause == CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN;
+        bool planned = t->death.cause == CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN, stopped = a->in.stopped;
         instance_clear(a);
         if (again)
                 agent_event(a, AGENT_EV_RESTART);
-        else if (restart_wanted(&a->restart) && !planned)
+        else if (restart_wanted(&a->restart) && !planned && !stopped)
                 agent_event(a, AGENT_EV_GIVE_UP);
         else
                 status_announce_agent(a);

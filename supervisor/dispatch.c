@@ -9,8 +9,10 @@
 #include "crewd.h"
 #include "death.h"
 #include "execs.h"
+#include "health.h"
 #include "instance.h"
 #include "journal.h"
+#include "manager.h"
 #include "router.h"
 #include "scheduler.h"
 #include "toolgate.h"
@@ -160,18 +162,21 @@ static void on_observed(struct agent *a, const Crew__Envelope *e) {
 }
 
 static void on_pong(struct agent *a, const Crew__Envelope *e) {
-        (void)a; /* any frame is a sign of life */
-        (void)e;
+        health_pong(a, e); /* any frame is a sign of the worker's life; this one may be of its program's */
 }
 
 static void on_exec_output(struct agent *a, const Crew__Envelope *e) {
-        if (!execs_output(a->crewd->execs, a, e))
+        if (!health_output(a, e) && !execs_output(a->crewd->execs, a, e))
                 dispatch_violation(a, "exec_output", "corr", "is no command in flight", false);
 }
 
 static void on_exec_exit(struct agent *a, const Crew__Envelope *e) {
-        if (!execs_exit(a->crewd->execs, a, e))
+        if (!health_exit(a, e) && !execs_exit(a->crewd->execs, a, e))
                 dispatch_violation(a, "exec_exit", "corr", "is no command in flight", false);
+}
+
+static void on_order(struct agent *a, const Crew__Envelope *e) {
+        manager_order(a, e);
 }
 
 #define ROW(BODY, fn) [CREW__ENVELOPE__BODY_##BODY] = fn
@@ -189,6 +194,12 @@ static void (*const handlers[])(struct agent *a, const Crew__Envelope *e) = {
         ROW(PONG, on_pong),
         ROW(EXEC_OUTPUT, on_exec_output),
         ROW(EXEC_EXIT, on_exec_exit),
+        ROW(LIST_AGENTS, on_order),
+        ROW(SUBMIT_WORK, on_order),
+        ROW(WAIT_WORK, on_order),
+        ROW(CANCEL_WORK, on_order),
+        ROW(REPRIORITISE_WORK, on_order),
+        ROW(READ_RESULT, on_order),
 };
 #undef ROW
 
@@ -209,6 +220,9 @@ static void refuse(struct agent *a, const struct ipc_refusal *why) {
         if (why->why == IPC_WRONG_STATE && a->state == AGENT_STOPPING)
                 return;
         body_of(why->field, body, sizeof(body));
+        /* Its program asked for what it is not: that is refused and recorded, and no fault of the worker's. */
+        if (why->why == IPC_WRONG_ROLE)
+                return manager_refuse(a, body, seq);
         snprintf(rule, sizeof(rule), "%s%s%s", ipc_reject_names[why->why], why->rule[0] ? ": " : "", why->rule);
         if (a->state == AGENT_READY || a->state == AGENT_WORKING) {
                 char text[300];
@@ -224,7 +238,8 @@ void dispatch_frame(struct agent *a, const uint8_t *bytes, size_t n) {
         const Crew__Envelope *e;
 
         a->in.pings_lost = 0;
-        if (ipc_accept(a->crewd->arena, IPC_WORKER, agent_state_ipc(a->state), bytes, n, &e, &why) != IPC_ACCEPTED)
+        uint32_t state = agent_state_ipc(a->state) | (manager_is(a) ? IPC_STATE_MANAGER : 0);
+        if (ipc_accept(a->crewd->arena, IPC_WORKER, state, bytes, n, &e, &why) != IPC_ACCEPTED)
                 return refuse(a, &why);
         if (!ipc_seq_next(&a->in.seq_in, e->seq))
                 return dispatch_violation(a, ipc_body_name(e), "seq", "does not follow the frame before", true);

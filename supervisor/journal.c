@@ -14,6 +14,7 @@
 #include "gateway_client.h"
 #include "scheduler.h"
 #include "spawner.h"
+#include "supervisor/policy/lock.h"
 #include "supervisor/policy/policy.h"
 
 #include <errno.h>
@@ -105,6 +106,17 @@ void journal_sync(struct agent *a) {
 
 /* --- lifecycle --- */
 
+int journal_health(struct agent *a, const char *why, uint32_t failures) {
+        struct record r;
+
+        record_init(&r, RECORD_HEALTH, "crewd");
+        record_str(&r, "verdict", why ? "failed" : "passed");
+        if (why)
+                record_int(&r, "failures", failures);
+        record_str(&r, "reason", why);
+        return journal_write(a, &r, false);
+}
+
 int journal_policy(struct agent *a, const uint8_t *network_sha256) {
         struct record r;
 
@@ -113,6 +125,8 @@ int journal_policy(struct agent *a, const uint8_t *network_sha256) {
         record_hex(&r, "sha256", policy_image_sha256(a->decl->policy), CREW_SHA256_BYTES);
         record_str(&r, "crew_file", a->crewd->crew_path);
         record_hex(&r, "crew_sha256", a->crewd->file->sha256, sizeof(a->crewd->file->sha256));
+        if (a->crewd->lock)
+                record_hex(&r, "lock_sha256", a->crewd->lock->sha256, CREW_SHA256_BYTES);
         if (network_sha256)
                 record_hex(&r, "network_sha256", network_sha256, CREW_SHA256_BYTES);
         record_str(&r, "mode", a->crewd->root_mode ? "root" : "rootless");
@@ -191,6 +205,37 @@ int journal_kill(struct agent *a, const struct death *d) {
         return journal_write(a, &r, true);
 }
 
+int journal_stop(struct agent *a, uint64_t grace_ms) {
+        const struct death *d = &a->in.death;
+        struct record r;
+
+        record_init(&r, RECORD_STOP, "crewd");
+        record_str(&r, "initiator", d->initiator);
+        record_str(&r, "reason", d->reason);
+        record_int(&r, "grace_ms", (int64_t)grace_ms);
+        return journal_write(a, &r, true);
+}
+
+int journal_hold(struct agent *a, bool thaw, const char *initiator, const char *reason) {
+        struct record r;
+
+        record_init(&r, thaw ? RECORD_THAWED : RECORD_FROZEN, "crewd");
+        record_str(&r, "initiator", initiator);
+        record_str(&r, "reason", reason);
+        if (thaw)
+                record_int(&r, "ms", (int64_t)((crew_now_ns() - a->hold.since_ns) / 1000000u));
+        return journal_write(a, &r, true);
+}
+
+int journal_hold_failed(struct agent *a, bool thaw, int error) {
+        struct record r;
+
+        record_init(&r, thaw ? RECORD_THAWED : RECORD_FROZEN, "crewd");
+        record_str(&r, "verdict", "failed");
+        record_str(&r, "reason", strerror(error));
+        return journal_write(a, &r, false);
+}
+
 int journal_terminated(struct agent *a, struct termination *t) {
         struct record r;
 
@@ -239,24 +284,43 @@ int journal_task_started(struct agent *a, const struct job *j, const char *input
         record_str(&r, "task", j->name);
         record_str(&r, "task_id", j->id);
         record_int(&r, "attempt", j->attempt);
+        record_str(&r, "by", j->by);
         put_digest(&r, "input_sha256", input, input_len);
         return journal_write(a, &r, true);
 }
 
-int journal_task_finished(struct agent *a, const struct job *j) {
+static void put_cause(struct record *r, Crew__Outcome outcome) {
         static const char *const causes[] = {
                 [CREW__OUTCOME__OUTCOME_FAILED] = "failed",       [CREW__OUTCOME__OUTCOME_TIMEOUT] = "timeout",
                 [CREW__OUTCOME__OUTCOME_CANCELLED] = "cancelled", [CREW__OUTCOME__OUTCOME_TERMINATED] = "terminated",
                 [CREW__OUTCOME__OUTCOME_REFUSED] = "refused",
         };
+
+        if ((size_t)outcome < ELEMENTSOF(causes))
+                record_str(r, "cause", causes[outcome]);
+}
+
+int journal_task_retried(struct agent *a, const struct job *j, Crew__Outcome outcome, const char *error) {
+        struct record r;
+
+        record_init(&r, RECORD_TASK_RETRIED, "crewd");
+        record_str(&r, "task", j->name);
+        record_str(&r, "task_id", j->id);
+        record_int(&r, "attempt", j->attempt);
+        put_cause(&r, outcome);
+        record_str(&r, "reason", error);
+        return journal_write(a, &r, false);
+}
+
+int journal_task_finished(struct agent *a, const struct job *j) {
         struct record r;
 
         record_init(&r, RECORD_TASK_FINISHED, "crewd");
         record_str(&r, "task", j->name);
         record_str(&r, "task_id", j->id);
         record_str(&r, "outcome", j->state == JOB_DONE ? "ok" : "failed");
-        if (j->state != JOB_DONE && (size_t)j->outcome < ELEMENTSOF(causes))
-                record_str(&r, "cause", causes[j->outcome]);
+        if (j->state != JOB_DONE)
+                put_cause(&r, j->outcome);
         record_str(&r, "reason", j->error[0] ? j->error : NULL);
         if (j->started_ns)
                 record_int(&r, "ms", (int64_t)((j->ended_ns - j->started_ns) / 1000000u));
@@ -312,6 +376,41 @@ int journal_tool_return(struct agent *a, const struct journal_call *call, const 
         if (call->full && call->value)
                 record_bytes(&r, "result", call->value, call->value_len);
         return journal_write(a, &r, false);
+}
+
+static void order_head(struct record *r, const char *verb, const struct journal_order *what) {
+        record_init(r, RECORD_MANAGER_ORDER, "crewd");
+        record_str(r, "verb", verb);
+        record_str(r, "to", what->to);
+        record_str(r, "task", what->task);
+        record_str(r, "task_id", what->task_id);
+        record_str(r, "key", what->key && *what->key ? what->key : NULL);
+        record_str(r, "rule", what->rule && *what->rule ? what->rule : NULL);
+        record_str(r, "reason", what->reason);
+}
+
+int journal_order(struct agent *a, const char *verb, const struct journal_order *what) {
+        struct record r;
+
+        order_head(&r, verb, what);
+        record_str(&r, "verdict", "allowed");
+        return journal_write(a, &r, true);
+}
+
+int journal_order_read(struct agent *a, const char *verb, const char *task_id) {
+        struct record r;
+
+        order_head(&r, verb, &(struct journal_order){.task_id = task_id});
+        record_str(&r, "verdict", "allowed");
+        return journal_observe(a, &r, 1, false);
+}
+
+int journal_order_refused(struct agent *a, const char *verb, const struct journal_order *what) {
+        struct record r;
+
+        order_head(&r, verb, what);
+        record_str(&r, "verdict", "denied");
+        return journal_observe(a, &r, 1, true);
 }
 
 int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq) {

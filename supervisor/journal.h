@@ -17,14 +17,22 @@ int journal_write(struct agent *a, const struct record *r, bool durable);
 int journal_observe(struct agent *a, const struct record *r, uint32_t count, bool denied);
 
 /* network_sha256: of what the gateway gets; NULL: there is none. */
+/* why NULL: it passes, for the first time or again. */
+int journal_health(struct agent *a, const char *why, uint32_t failures);
 int journal_policy(struct agent *a, const uint8_t *network_sha256);
 int journal_spawned(struct agent *a, bool good);
 int journal_ready(struct agent *a, uint32_t selftests);
 int journal_kill(struct agent *a, const struct death *d);
+/* An operator's stop, freeze and thaw; durable, before it takes effect. */
+int journal_stop(struct agent *a, uint64_t grace_ms);
+int journal_hold(struct agent *a, bool thaw, const char *initiator, const char *reason);
+int journal_hold_failed(struct agent *a, bool thaw, int error);
 int journal_terminated(struct agent *a, struct termination *t); /* durable; fills t->audit_seq */
 int journal_restart(struct agent *a, uint64_t delay_ns);
 
 int journal_task_started(struct agent *a, const struct job *j, const char *input, size_t input_len);
+/* An attempt failed, and another follows. */
+int journal_task_retried(struct agent *a, const struct job *j, Crew__Outcome outcome, const char *error);
 int journal_task_finished(struct agent *a, const struct job *j);
 
 struct journal_call {
@@ -38,6 +46,15 @@ int journal_tool_call(struct agent *a, const struct journal_call *call, const st
 int journal_tool_refused(struct agent *a, const struct journal_call *call, const char *rule, const char *text);
 int journal_tool_return(struct agent *a, const struct journal_call *call, const char *outcome, const char *error,
                         uint64_t duration_us);
+
+/* What the manager asked for: what has an effect is durable before it, what it only looked at is folded. */
+struct journal_order {
+        const char *to, *task, *task_id, *key; /* any bytes; NULL: none */
+        const char *rule, *reason, *next_step; /* next_step: for the answer alone */
+};
+int journal_order(struct agent *a, const char *verb, const struct journal_order *what);
+int journal_order_read(struct agent *a, const char *verb, const char *task_id);
+int journal_order_refused(struct agent *a, const char *verb, const struct journal_order *what);
 
 int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq);
 int journal_message_denied(struct agent *a, const char *target, const struct policy_verdict *v);

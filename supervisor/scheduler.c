@@ -31,6 +31,7 @@ struct scheduler {
         struct job **on_agent; /* n_agents: what runs there */
         uint64_t next_id;
         bool poking, again, stopped;
+        bool ranked; /* some job has a priority */
         char stop_reason[128];
 };
 
@@ -83,8 +84,8 @@ int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t 
                 return crew_fail(err, EBUSY, "the tasks of this crew are running already");
         if (s->stopped)
                 return crew_fail(err, ESHUTDOWN, "%s", s->stop_reason);
-        if (s->crew->process != CREW_SEQUENTIAL)
-                return crew_fail(err, EOPNOTSUPP, "process '%s' cannot be run by this version; use sequential",
+        if (s->crew->process == CREW_CONSENSUAL)
+                return crew_fail(err, EOPNOTSUPP, "process '%s' cannot be run by this version",
                                  crew_process_names[s->crew->process]);
         s->run = (struct sched_run){.active = true,
                                     .ever = true,
@@ -102,6 +103,8 @@ int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t 
                 j->agent = t->agent_index;
                 j->in_run = true;
                 j->timeout_ns = t->timeout_ms * 1000000u;
+                j->retries = t->retries;
+                j->held = s->crew->process == CREW_HIERARCHICAL && t->agent_index != s->crew->manager.index;
         }
         return 0;
 }
@@ -127,6 +130,7 @@ static int fill_by_task(struct scheduler *s, const struct sched_submit *what, st
         j->name = t->name;
         j->agent = t->agent_index;
         j->timeout_ns = t->timeout_ms * 1000000u;
+        j->retries = t->retries;
         return 0;
 }
 
@@ -156,6 +160,13 @@ static int copy_texts(struct job *j, const struct sched_submit *what, struct cre
         return 0;
 }
 
+static void rank(struct scheduler *s, struct job *j, const struct sched_submit *what) {
+        j->by = what->by;
+        j->priority = what->priority;
+        j->retries = MAX_OF(j->retries, what->retries);
+        s->ranked |= j->priority > 0;
+}
+
 int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struct job **out, struct crew_err *err) {
         bool by_task = what->task && *what->task, by_agent = what->agent && *what->agent;
 
@@ -182,10 +193,35 @@ int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struc
                 j->timeout_ns = MIN_OF(j->timeout_ns, what->timeout_max_ns);
         j->client = what->client;
         j->corr = what->corr;
+        rank(s, j, what);
         job_name(s, j);
         *s->ad_hoc_tail = j;
         s->ad_hoc_tail = &j->next;
         s->n_ad_hoc++;
+        *out = j;
+        return 0;
+}
+
+int scheduler_release(struct scheduler *s, const struct sched_submit *what, struct job **out, struct crew_err *err) {
+        struct job *j = NULL;
+
+        if (!s->run.active)
+                return crew_fail(err, ESRCH, "the tasks of this crew are not running");
+        for (size_t i = 0; i < s->crew->n_tasks; i++) {
+                if (strcmp(s->crew->tasks[i].name, what->task) == 0)
+                        j = &s->run_jobs[i];
+        }
+        if (!j)
+                return crew_fail(err, ENOENT, "no task '%s' in crew %s", what->task, s->crew->name);
+        if (!j->held || j->state != JOB_WAITING)
+                return crew_fail(err, EALREADY, "task '%s' is %s", j->name, j->held ? "over" : "handed out already");
+        int r = copy_texts(j, what, err);
+        if (r < 0)
+                return r;
+        if (what->timeout_ns)
+                j->timeout_ns = MIN_OF(j->timeout_ns, what->timeout_ns);
+        rank(s, j, what);
+        j->held = false;
         *out = j;
         return 0;
 }
@@ -232,7 +268,8 @@ static void start(struct scheduler *s, struct job *j, uint64_t now_ns) {
         j->attempt++;
         j->started_ns = now_ns;
         j->deadline_ns = now_ns + j->timeout_ns;
-        j->cancelled = j->overdue = false;
+        j->stop = JOB_GOES_ON;
+        j->overdue = false;
         s->on_agent[j->agent] = j;
         if (s->cb.start(j, &err, s->user) < 0)
                 finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_FAILED, err.msg, now_ns);
@@ -258,6 +295,25 @@ static enum ready context_ready(struct scheduler *s, struct job *j, char *why, s
         return ready;
 }
 
+/* Another job for the same agent could start now, and goes first. */
+static bool outranked(struct scheduler *s, const struct job *j) {
+        char why[256];
+
+        if (!s->ranked)
+                return false;
+        for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++) {
+                struct job *o = &s->run_jobs[i];
+                if (o->agent == j->agent && o->priority > j->priority && o->state == JOB_WAITING && !o->held &&
+                    context_ready(s, o, why, sizeof(why)) == READY_YES)
+                        return true;
+        }
+        for (const struct job *o = s->ad_hoc; o; o = o->next) {
+                if (o->agent == j->agent && o->priority > j->priority && o->state == JOB_WAITING)
+                        return true;
+        }
+        return false;
+}
+
 /* True when j left the waiting state. */
 static bool advance(struct scheduler *s, struct job *j, uint64_t now_ns) {
         char why[256] = "";
@@ -273,7 +329,7 @@ static bool advance(struct scheduler *s, struct job *j, uint64_t now_ns) {
                 finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, why, now_ns);
                 return true;
         }
-        if (ready == READY_NOT_YET || s->on_agent[j->agent])
+        if (ready == READY_NOT_YET || j->held || s->on_agent[j->agent] || outranked(s, j))
                 return false;
         switch (s->cb.slot(j->agent, why, s->user)) {
         case SCHED_FREE:
@@ -301,6 +357,30 @@ static bool pass(struct scheduler *s, uint64_t now_ns) {
         return changed;
 }
 
+/* Nobody is left who could hand the held ones out: everything else is over, or waits for one of them.  True when some were
+ * skipped. */
+static bool drop_held(struct scheduler *s, uint64_t now_ns) {
+        bool dropped = false;
+        char why[256];
+
+        if (s->crew->process != CREW_HIERARCHICAL)
+                return false;
+        for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++) {
+                struct job *j = &s->run_jobs[i];
+                if (j->state == JOB_RUNNING ||
+                    (j->state == JOB_WAITING && !j->held && context_ready(s, j, why, sizeof(why)) != READY_NOT_YET))
+                        return false;
+        }
+        for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++) {
+                struct job *j = &s->run_jobs[i];
+                if (j->state != JOB_WAITING || !j->held)
+                        continue;
+                finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, "the manager did not hand it out", now_ns);
+                dropped = true;
+        }
+        return dropped;
+}
+
 static void end_run(struct scheduler *s, uint64_t now_ns) {
         if (!s->run.active)
                 return;
@@ -320,7 +400,7 @@ void scheduler_poke(struct scheduler *s, uint64_t now_ns) {
         s->poking = true;
         while (s->again) {
                 s->again = false;
-                while (pass(s, now_ns))
+                while (pass(s, now_ns) || drop_held(s, now_ns))
                         ;
                 end_run(s, now_ns);
         }
@@ -329,14 +409,20 @@ void scheduler_poke(struct scheduler *s, uint64_t now_ns) {
 
 /* --- what agents do --- */
 
+#define EFFECTS_TEXT "a tool that is not idempotent was called"
+
 /* An outcome of OK is only as good as the result: JSON, and what the task's schema says. */
 static Crew__Outcome judge(struct job *j, const struct sched_result *r, char *error, size_t error_size) {
         struct crew_err err = CREW_ERR_NULL;
         char text[CREW_ERR_MSG_MAX + 256];
 
-        if (j->cancelled) {
+        if (j->stop == JOB_STOP_DEADLINE) {
                 snprintf(error, error_size, "no result within %.1f s", (double)j->timeout_ns / 1e9);
                 return CREW__OUTCOME__OUTCOME_TIMEOUT;
+        }
+        if (j->stop == JOB_STOP_ASKED) {
+                snprintf(error, error_size, "%s", j->stop_reason);
+                return CREW__OUTCOME__OUTCOME_CANCELLED;
         }
         if (r->outcome != CREW__OUTCOME__OUTCOME_OK) {
                 snprintf(error, error_size, "%s", r->error && *r->error ? r->error : "the agent reported a failure");
@@ -366,6 +452,24 @@ static void keep_result(struct job *j, const struct sched_result *r) {
                 j->summary[0] = '\0';
 }
 
+/* Back into the queue, if it may be. */
+static bool try_again(struct scheduler *s, struct job *j, Crew__Outcome outcome, char error[512]) {
+        if (j->stop == JOB_STOP_ASKED || s->stopped || j->retried >= j->retries ||
+            (outcome != CREW__OUTCOME__OUTCOME_FAILED && outcome != CREW__OUTCOME__OUTCOME_TIMEOUT))
+                return false;
+        if (j->effects) {
+                size_t n = strlen(error);
+                snprintf(error + n, 512 - n, "; not tried again: " EFFECTS_TEXT);
+                return false;
+        }
+        s->cb.retried(j, outcome, error, s->user);
+        j->retried++;
+        j->state = JOB_WAITING;
+        s->on_agent[j->agent] = NULL;
+        s->cb.changed(j, s->user);
+        return true;
+}
+
 int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t now_ns) {
         struct job *j = s->on_agent[r->agent];
         char error[sizeof(j->error)] = "";
@@ -380,7 +484,10 @@ int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t
                         snprintf(error, sizeof(error), "out of memory for a result of %zu bytes", r->result_len);
                 }
         }
-        finish(s, j, outcome == CREW__OUTCOME__OUTCOME_OK ? JOB_DONE : JOB_FAILED, outcome, error, now_ns);
+        if (outcome == CREW__OUTCOME__OUTCOME_OK)
+                finish(s, j, JOB_DONE, outcome, error, now_ns);
+        else if (!try_again(s, j, outcome, error))
+                finish(s, j, JOB_FAILED, outcome, error, now_ns);
         return 0;
 }
 
@@ -389,19 +496,23 @@ bool scheduler_agent_gone(struct scheduler *s, uint32_t agent, bool again, const
 
         if (!j)
                 return false;
-        if (again && !j->cancelled && !s->stopped) {
+        if (again && j->stop == JOB_GOES_ON && !j->effects && !s->stopped) {
                 s->on_agent[agent] = NULL;
                 j->state = JOB_WAITING;
                 s->cb.changed(j, s->user);
                 return true;
         }
-        if (j->cancelled) {
+        if (j->stop == JOB_STOP_DEADLINE) {
                 char text[128];
                 snprintf(text, sizeof(text), "no result within %.1f s; the agent did not stop and was killed",
                          (double)j->timeout_ns / 1e9);
                 finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TIMEOUT, text, now_ns);
+        } else if (j->stop == JOB_STOP_ASKED) {
+                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_CANCELLED, j->stop_reason, now_ns);
         } else {
-                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TERMINATED, why, now_ns);
+                char text[sizeof(j->error)];
+                snprintf(text, sizeof(text), "%.440s%s", why, again && j->effects ? "; not run again: " EFFECTS_TEXT : "");
+                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TERMINATED, text, now_ns);
         }
         return false;
 }
@@ -413,16 +524,66 @@ void scheduler_stop(struct scheduler *s, const char *reason, uint64_t now_ns) {
         scheduler_poke(s, now_ns);
 }
 
+struct job *scheduler_find(struct scheduler *s, const char *id) {
+        for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++) {
+                if (s->run_jobs[i].state < JOB_DONE && strcmp(s->run_jobs[i].id, id) == 0)
+                        return &s->run_jobs[i];
+        }
+        for (struct job *j = s->ad_hoc; j; j = j->next) {
+                if (strcmp(j->id, id) == 0)
+                        return j;
+        }
+        return NULL;
+}
+
+static void tell_to_stop(struct scheduler *s, struct job *j, enum job_stop why, uint64_t now_ns) {
+        j->stop = why;
+        j->kill_at_ns = now_ns + SCHED_CANCEL_GRACE_NS;
+        s->cb.cancel(j, s->user);
+}
+
+int scheduler_cancel(struct scheduler *s, struct job *j, const char *reason, uint64_t now_ns) {
+        if (j->stop != JOB_GOES_ON && j->state == JOB_RUNNING)
+                return 1;
+        text_copy(j->stop_reason, sizeof(j->stop_reason), reason, SIZE_MAX);
+        if (j->state == JOB_RUNNING)
+                tell_to_stop(s, j, JOB_STOP_ASKED, now_ns);
+        else
+                finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, j->stop_reason, now_ns);
+        return 0;
+}
+
+int scheduler_reprioritise(struct scheduler *s, struct job *j, uint32_t priority) {
+        if (j->state != JOB_WAITING)
+                return 1;
+        j->priority = priority;
+        s->ranked |= priority > 0;
+        return 0;
+}
+
+uint32_t scheduler_queued(const struct scheduler *s, uint32_t agent) {
+        uint32_t n = 0;
+
+        for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++)
+                n += s->run_jobs[i].agent == agent && s->run_jobs[i].state == JOB_WAITING && !s->run_jobs[i].held;
+        for (const struct job *j = s->ad_hoc; j; j = j->next)
+                n += j->agent == agent && j->state == JOB_WAITING;
+        return n;
+}
+
+void scheduler_note_effect(struct scheduler *s, uint32_t agent) {
+        if (s->on_agent[agent])
+                s->on_agent[agent]->effects = true;
+}
+
 void scheduler_expire(struct scheduler *s, uint64_t now_ns) {
         for (size_t i = 0; i < s->crew->n_agents; i++) {
                 struct job *j = s->on_agent[i];
                 if (!j)
                         continue;
-                if (!j->cancelled && now_ns >= j->deadline_ns) {
-                        j->cancelled = true;
-                        j->kill_at_ns = now_ns + SCHED_CANCEL_GRACE_NS;
-                        s->cb.cancel(j, s->user);
-                } else if (j->cancelled && !j->overdue && now_ns >= j->kill_at_ns) {
+                if (j->stop == JOB_GOES_ON && now_ns >= j->deadline_ns) {
+                        tell_to_stop(s, j, JOB_STOP_DEADLINE, now_ns);
+                } else if (j->stop != JOB_GOES_ON && !j->overdue && now_ns >= j->kill_at_ns) {
                         j->overdue = true;
                         s->cb.overdue(j, s->user);
                 }
@@ -435,9 +596,28 @@ uint64_t scheduler_next_deadline(const struct scheduler *s) {
         for (size_t i = 0; i < s->crew->n_agents; i++) {
                 const struct job *j = s->on_agent[i];
                 if (j && !j->overdue)
-                        next = MIN_OF(next, j->cancelled ? j->kill_at_ns : j->deadline_ns);
+                        next = MIN_OF(next, j->stop != JOB_GOES_ON ? j->kill_at_ns : j->deadline_ns);
         }
         return next;
+}
+
+void scheduler_put_off(struct scheduler *s, uint32_t agent, int64_t ns) {
+        struct job *j = s->on_agent[agent];
+
+        if (!j)
+                return;
+        j->deadline_ns += (uint64_t)ns;
+        if (j->stop != JOB_GOES_ON)
+                j->kill_at_ns += (uint64_t)ns;
+}
+
+uint32_t scheduler_who(const struct scheduler *s, const char *task) {
+        for (uint32_t i = 0; i < s->crew->n_agents; i++) {
+                const struct job *j = s->on_agent[i];
+                if (j && (strcmp(j->id, task) == 0 || (j->task && strcmp(j->name, task) == 0)))
+                        return i;
+        }
+        return UINT32_MAX;
 }
 
 struct job *scheduler_job_of(const struct scheduler *s, uint32_t agent) {

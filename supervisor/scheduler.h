@@ -4,6 +4,9 @@
  *
  * `sequential`: a task starts when every task of its context is done and its agent is free; tasks that do not depend on
  * each other and belong to different agents run at the same time.  A task whose context failed is skipped and says why.
+ * `hierarchical`: the manager's tasks are run like that; the others are held until it hands them out, and are skipped once
+ * nothing is left that could.  Of the queued tasks of one agent the one with the highest priority is next.
+ * A failed task is tried again while it has retries, unless a call of a tool that is not idempotent was granted in it.
  * Invariants: a job reaches exactly one final state; a job is on at most one agent, an agent has at most one job.
  * Pure: the world is behind callbacks, the clock is injected.
  */
@@ -20,12 +23,19 @@
 enum job_state { JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_SKIPPED, JOB_STATE_N };
 extern const char *const job_state_names[JOB_STATE_N];
 
+/* Why a running job has been told to end. */
+enum job_stop { JOB_GOES_ON, JOB_STOP_DEADLINE, JOB_STOP_ASKED };
+
 struct job {
         char id[24];                  /* "t-7": unique in the life of this crewd */
         const struct crew_task *task; /* NULL: ad hoc */
         const char *name;             /* the task's, or "ad-hoc" */
         uint32_t agent;
         bool in_run;
+        bool held; /* in_run: not handed out yet */
+        uint32_t priority;
+        uint32_t retries, retried; /* granted, used */
+        const char *by;            /* the manager that handed it out, or NULL */
         char *description, *input; /* ad hoc; owned */
         enum job_state state;
         Crew__Outcome outcome; /* of a final state */
@@ -34,8 +44,10 @@ struct job {
         char error[512];
         char summary[256]; /* `summary` of the result when it is an object that has one */
         uint64_t timeout_ns, started_ns, ended_ns, deadline_ns, kill_at_ns;
-        bool cancelled; /* past its deadline and told so */
-        bool overdue;   /* the agent was killed for it */
+        enum job_stop stop; /* it was told so; its result counts no more */
+        char stop_reason[256];
+        bool overdue; /* the agent was killed for it */
+        bool effects; /* a tool that is not idempotent was granted: it is never run again */
         uint32_t attempt;
         uint64_t client, corr; /* whom to tell, 0: nobody */
         struct job *next;      /* ad hoc ones */
@@ -47,8 +59,9 @@ struct sched_callbacks {
         /* why (256 bytes) is filled for SCHED_DEAD */
         enum sched_slot (*slot)(uint32_t agent, char *why, void *user);
         int (*start)(struct job *j, struct crew_err *err, void *user);
-        void (*cancel)(struct job *j, void *user);  /* past the deadline */
+        void (*cancel)(struct job *j, void *user);  /* past the deadline, or asked for */
         void (*overdue)(struct job *j, void *user); /* still no answer: kill its agent */
+        void (*retried)(struct job *j, Crew__Outcome outcome, const char *error, void *user); /* an attempt failed */
         void (*changed)(struct job *j, void *user);
         void (*finished)(struct job *j, void *user); /* an ad-hoc one; freed afterwards */
         void (*run_done)(void *user);
@@ -76,12 +89,28 @@ struct sched_submit {
         const char *task, *agent; /* one of the two */
         const char *description, *input;
         uint64_t timeout_ns, timeout_max_ns; /* 0: none given; 0: unbounded */
+        uint32_t priority, retries;          /* retries: at least those of the task */
+        const char *by;
         uint64_t client, corr;
         uint64_t now_ns;
 };
 /* *out is valid until it finishes.  -ENOENT unknown task or agent, -EINVAL, -EAGAIN too many, -EBUSY context missing.
  * Nothing starts before the next scheduler_poke(), so the caller can answer first. */
 int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struct job **out, struct crew_err *err);
+
+/* Hands a held task of the current run out.  -ENOENT unknown task, -EALREADY it is out, -ESRCH no run is active. */
+int scheduler_release(struct scheduler *s, const struct sched_submit *what, struct job **out, struct crew_err *err);
+
+/* What is not finished yet, or NULL. */
+struct job *scheduler_find(struct scheduler *s, const char *id);
+/* Queued: it ends now.  Running: its agent is told, and killed if it does not stop; its outcome is `cancelled` in any case.
+ * 0, or 1: it is ending already. */
+int scheduler_cancel(struct scheduler *s, struct job *j, const char *reason, uint64_t now_ns);
+/* 0, or 1: it is queued no more. */
+int scheduler_reprioritise(struct scheduler *s, struct job *j, uint32_t priority);
+uint32_t scheduler_queued(const struct scheduler *s, uint32_t agent);
+/* A tool that is not idempotent is about to run for this agent. */
+void scheduler_note_effect(struct scheduler *s, uint32_t agent);
 
 /* Looks for work that can start; call after anything has changed. */
 void scheduler_poke(struct scheduler *s, uint64_t now_ns);
@@ -104,6 +133,10 @@ void scheduler_stop(struct scheduler *s, const char *reason, uint64_t now_ns);
 
 void scheduler_expire(struct scheduler *s, uint64_t now_ns);
 uint64_t scheduler_next_deadline(const struct scheduler *s);
+/* The deadlines of what runs on this agent move by that much. */
+void scheduler_put_off(struct scheduler *s, uint32_t agent, int64_t ns);
+/* Whoever works on this task now, by its id or its name in the crew file; UINT32_MAX: nobody. */
+uint32_t scheduler_who(const struct scheduler *s, const char *task);
 struct job *scheduler_job_of(const struct scheduler *s, uint32_t agent); /* running there, or NULL */
 /* The job that runs a task of the crew file in the current or last run; NULL before the first. */
 const struct job *scheduler_run_job(const struct scheduler *s, size_t task);

@@ -2,9 +2,12 @@
 #include "toolgate.h"
 
 #include "common/util.h"
+#include "common/verbs.h"
 #include "crewd.h"
 #include "inflight.h"
 #include "journal.h"
+#include "manager.h"
+#include "scheduler.h"
 #include "supervisor/schema/schema.h"
 #include "text.h"
 
@@ -130,6 +133,8 @@ static void grant(struct toolgate *t, struct agent *a, const struct crew_tool *t
                 return;
         }
         a->in.effects |= !tool->idempotent;
+        if (!tool->idempotent)
+                scheduler_note_effect(t->crewd->scheduler, a->index);
         body.tool = (char *)tool->name;
         body.arguments = (char *)arguments;
         out.corr = seq;
@@ -238,11 +243,25 @@ static void add_tool(struct tool_list *l, const struct agent *a, const struct cr
         l->items[l->n++] = info;
 }
 
+static void add_verb(struct tool_list *l, const struct crew_verb_row *verb) {
+        Crew__ToolInfo *info = &l->info[l->n];
+
+        if (l->n == ELEMENTSOF(l->info))
+                return;
+        crew__tool_info__init(info);
+        info->name = (char *)verb->tool;
+        info->description = (char *)verb->description;
+        info->input_schema = (char *)verb->schema;
+        l->items[l->n++] = info;
+}
+
 void toolgate_list(struct toolgate *t, struct agent *a, uint64_t corr) {
         Crew__ToolList body = CREW__TOOL_LIST__INIT;
         Crew__Envelope e = CREW__ENVELOPE__INIT;
         struct tool_list list = {.n = 0};
 
+        for (size_t i = 0; manager_is(a) && i < CREW_VERB_N; i++)
+                add_verb(&list, &crew_verbs[i]);
         for (size_t i = 0; i < t->crewd->file->n_tools; i++)
                 add_tool(&list, a, &t->crewd->file->tools[i]);
         body.n_tools = list.n;
@@ -277,6 +296,10 @@ void toolgate_expire(struct toolgate *t, uint64_t now_ns) {
                 journal_tool_return(a, &call, "timeout", text, (now_ns - c->started_ns) / 1000u);
                 toolgate_reply(a, c->caller.seq, &(struct call_reply){.code = CALL_TIMED_OUT, .message = text});
         }
+}
+
+void toolgate_put_off(struct toolgate *t, uint32_t agent, int64_t ns) {
+        inflight_put_off(t->calls, agent, ns);
 }
 
 uint64_t toolgate_next_deadline(const struct toolgate *t) {

@@ -83,6 +83,36 @@ static void params_answer(struct strbuf *b, const struct options *o, struct json
         }
 }
 
+/* The members of the object on stdin behind the operand's. */
+static void put_members(struct strbuf *b, struct json_span object) {
+        struct json_span key, value;
+
+        for (size_t at = 0; json_is(object, JSON_T_OBJECT) && json_next(object, &at, &key, &value);) {
+                strbuf_puts(b, ",");
+                strbuf_put(b, key.p, key.n);
+                strbuf_puts(b, ":");
+                strbuf_json_text(b, value.p, value.n);
+        }
+}
+
+static void params_submit(struct strbuf *b, const struct options *o, struct json_span input) {
+        put_member(b, "agent", o->name);
+        put_members(b, input);
+        put_timeout(b, o, ",");
+}
+
+static void params_release(struct strbuf *b, const struct options *o, struct json_span input) {
+        put_member(b, "task", o->name);
+        put_members(b, input);
+        put_timeout(b, o, ",");
+}
+
+static void params_task_id(struct strbuf *b, const struct options *o, struct json_span input) {
+        put_member(b, "task_id", o->name);
+        put_members(b, input);
+        put_timeout(b, o, ",");
+}
+
 static void params_none(struct strbuf *b, const struct options *o, struct json_span input) {
 }
 
@@ -98,6 +128,13 @@ static const struct verb {
         {"receive", NULL, "crew/receive", NULL, params_receive,
          "print the next message or ask; null when the time is over"},
         {"answer", "ID", "crew/answer", "null", params_answer, "answer an ask that receive printed"},
+        {"agents", NULL, "crew/agents", NULL, params_none, "manager: list the agents it may address"},
+        {"submit", "AGENT", "crew/submit", "{}", params_submit, "manager: hand the task on stdin to an agent"},
+        {"release", "TASK", "crew/submit", "{}", params_release, "manager: hand a task of the crew file out"},
+        {"wait", "ID", "crew/wait", NULL, params_task_id, "manager: wait for a task's outcome"},
+        {"result", "ID", "crew/result", NULL, params_task_id, "manager: what is known of a task now"},
+        {"cancel", "ID", "crew/cancel", "{}", params_task_id, "manager: call a task off"},
+        {"reprioritise", "ID", "crew/reprioritise", "{}", params_task_id, "manager: {\"priority\": N} on stdin"},
         {"mcp", NULL, NULL, NULL, params_none, "be an MCP server on stdin and stdout"},
 };
 
@@ -106,7 +143,7 @@ static void usage(FILE *to) {
         for (size_t i = 0; i < ELEMENTSOF(verbs); i++) {
                 char head[32];
                 snprintf(head, sizeof(head), "%s %s", verbs[i].name, verbs[i].operand ? verbs[i].operand : "");
-                fprintf(to, "  %-14s %s\n", head, verbs[i].help);
+                fprintf(to, "  %-16s %s\n", head, verbs[i].help);
         }
         fprintf(to, "exit: 0 done, 2 usage, 3 denied by policy, 4 invalid, 5 failed or timed out, 69 not inside a jail\n");
 }

@@ -11,7 +11,7 @@
 #include "jsonrpc.h"
 #include "runtime.h"
 
-enum call_kind { CALL_TOOL, CALL_SEND, CALL_ASK, CALL_LIST, CALL_RECEIVE };
+enum call_kind { CALL_TOOL, CALL_SEND, CALL_ASK, CALL_LIST, CALL_RECEIVE, CALL_VERB };
 
 struct client {
         struct list link;

@@ -4,6 +4,7 @@
 
 #include "common/util.h"
 #include "inbox.h"
+#include "verbs.h"
 
 #include <string.h>
 
@@ -138,6 +139,11 @@ static void on_tools_call(struct client *c, const struct rpc_message *m) {
                 invalid(c, m->id, "params.arguments must be an object");
                 return;
         }
+        enum crew_verb verb = crew_verb_by_tool(name);
+        if (verb != CREW_VERB_N) {
+                verb_call(c, m->id, verb, args, CALL_TOOL);
+                return;
+        }
         char *text = copy_text(c, m->id, args, "{}");
         if (text)
                 send_tool_call(c, m->id, name, text);
@@ -262,6 +268,10 @@ static void on_answer(struct client *c, const struct rpc_message *m) {
         free(text);
 }
 
+static void on_verb(struct client *c, const struct rpc_message *m) {
+        verb_call(c, m->id, verb_by_method(m->method), m->params, CALL_VERB);
+}
+
 /* ---- the table ---- */
 
 static const struct method {
@@ -277,6 +287,12 @@ static const struct method {
         {"crew/ask", false, on_ask},
         {"crew/receive", false, on_receive},
         {"crew/answer", false, on_answer},
+        {"crew/agents", false, on_verb},
+        {"crew/submit", false, on_verb},
+        {"crew/wait", false, on_verb},
+        {"crew/cancel", false, on_verb},
+        {"crew/reprioritise", false, on_verb},
+        {"crew/result", false, on_verb},
         {"notifications/cancelled", true, on_cancelled},
 };
 

@@ -144,7 +144,13 @@ static int bind_schema(struct bind *b, const struct node *v, struct crew_schema 
         int r = crew_path(b, v, v->text, file);
         if (r != 0)
                 return MIN_OF(r, 0);
-        r = schema_load_file(*file, schema, &err);
+        _cleanup_free_ char *json = NULL;
+        size_t n = 0;
+        r = crew_read_file(*file, SCHEMA_MAX_BYTES, &json, &n, &err);
+        if (r == 0)
+                r = lock_note(b->used, LOCK_SCHEMA, NULL, *file, json, n);
+        if (r == 0)
+                r = schema_compile(*file, json, n, schema, &err);
         if (r == -ENOMEM)
                 return r;
         if (r < 0)
@@ -265,6 +271,67 @@ static const struct bind_table restart_table = {"under restart", restart_fields,
 static int agent_restart(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         return bind_map(b, v, &restart_table, ((struct agent_out *)out)->a);
 }
+static int health_command(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct agent_out *o = out;
+        return bind_command(b, v, &o->d->health_command, &o->a->health.command, &o->a->health.n_command);
+}
+static int health_heartbeat(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        bool yes = false;
+        int r = bind_bool(b, v, f, &yes);
+
+        if (yes)
+                ((struct agent_out *)out)->a->health.kind = CREW_HEALTH_HEARTBEAT;
+        return r;
+}
+static int health_every(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_duration(b, v, f, &((struct agent_out *)out)->a->health.every_ms);
+}
+static int health_timeout(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_duration(b, v, f, &((struct agent_out *)out)->a->health.timeout_ms);
+}
+static int health_failures(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_u32(b, v, f, &((struct agent_out *)out)->a->health.failures);
+}
+
+static const struct bind_field health_fields[] = {
+        {"command", health_command},
+        {"heartbeat", health_heartbeat},
+        {"every", health_every, .min = 100, .max = DAY_MS},
+        {"timeout", health_timeout, .min = 10, .max = DAY_MS},
+        {"failures", health_failures, .min = 1, .max = 1000},
+};
+static const struct bind_table health_table = {"under health", health_fields, ELEMENTSOF(health_fields)};
+
+static int agent_health(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct agent_out *o = out;
+        struct crew_health *h = &o->a->health;
+        size_t before = b->report->errors;
+
+        *h = (struct crew_health){.every_ms = 30000, .timeout_ms = 10000, .failures = 3, .mark = v->key->mark};
+        o->d->health = v;
+        int r = bind_map(b, v, &health_table, out);
+        if (r < 0 || b->report->errors != before)
+                return r;
+        if (!o->d->health_command == (h->kind == CREW_HEALTH_NONE))
+                bind_error(b, v->key, "command: [PROGRAM, ...] runs in the agent's jail; heartbeat: true asks its program",
+                           "'health' needs either 'command' or 'heartbeat: true'");
+        else if (h->kind == CREW_HEALTH_NONE)
+                h->kind = CREW_HEALTH_COMMAND;
+        return r;
+}
+
+/* What only makes sense with a program, or with one that lives long enough to be asked. */
+static void check_driver(struct bind *b, const struct agent_out *o) {
+        if (o->a->orchestrator && o->d->driver)
+                bind_error(b, o->d->driver->key, "", "'driver' without 'command': agent '%s' has no program", o->a->name);
+        if (o->a->orchestrator && o->d->health)
+                bind_error(b, o->d->health->key, "", "'health' without 'command': agent '%s' has no program", o->a->name);
+        else if (o->a->health.kind == CREW_HEALTH_HEARTBEAT && o->a->driver != PLAN_DRIVER_STDIO_RPC)
+                bind_error(b, o->d->health->key, "use command: [...], or driver: stdio-rpc",
+                           "'heartbeat' asks the program of agent '%s', which runs only while it has a task (exec-json)",
+                           o->a->name);
+}
+
 static int agent_tools(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         if (bind_is(b, v, NODE_LIST, "a list of tool names"))
                 ((struct agent_out *)out)->d->tools = v;
@@ -279,6 +346,7 @@ static const struct bind_field agent_fields[] = {
         {"command", agent_command},
         {"driver", agent_driver},
         {"restart", agent_restart},
+        {"health", agent_health},
         {"tools", agent_tools},
 };
 static const struct bind_table agent_table = {"in an agent", agent_fields, ELEMENTSOF(agent_fields)};
@@ -316,6 +384,10 @@ static int task_timeout(struct bind *b, const struct node *v, const struct bind_
         return bind_duration(b, v, f, &o->t->timeout_ms);
 }
 
+static int task_retries(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_u32(b, v, f, &((struct task_out *)out)->t->retries);
+}
+
 static const struct bind_field task_fields[] = {
         {"agent", task_agent, .required = true},
         {"description", task_text, .min = offsetof(struct crew_task, description)},
@@ -324,6 +396,7 @@ static const struct bind_field task_fields[] = {
         {"input", task_input},
         {"output", task_output},
         {"timeout", task_timeout, .min = 10, .max = 30 * DAY_MS},
+        {"retries", task_retries, .min = 0, .max = 10},
 };
 static const struct bind_table task_table = {"in a task", task_fields, ELEMENTSOF(task_fields)};
 
@@ -388,9 +461,7 @@ static int bind_agents(struct bind *b, const struct node *v, const struct bind_f
                 if (r < 0)
                         return r;
                 o.a->orchestrator = !o.d->command;
-                if (o.a->orchestrator && o.d->driver)
-                        bind_error(b, o.d->driver->key, "", "'driver' without 'command': agent '%s' has no program",
-                                   o.a->name);
+                check_driver(b, &o);
                 if (o.a->orchestrator)
                         o.a->driver = PLAN_DRIVER_NONE;
         }
@@ -445,11 +516,28 @@ static int bind_process(struct bind *b, const struct node *v, const struct bind_
         int r = bind_enum(b, v, &of, &d->process);
 
         d->c->process = (enum crew_process)d->process;
-        if (d->c->process != CREW_SEQUENTIAL)
-                bind_error(b, v, "write sequential",
-                           "process '%s' is not part of this version, which runs only sequential crews",
+        d->process_at = v;
+        if (d->c->process == CREW_CONSENSUAL)
+                bind_error(b, v, "write sequential or hierarchical", "process '%s' is not part of this version",
                            crew_process_names[d->c->process]);
         return r;
+}
+
+static const struct bind_field manager_fields[] = {
+        {"agent", bind_text, offsetof(struct crew_manager, agent), .required = true},
+        {"tasks_at_once", bind_u32, offsetof(struct crew_manager, tasks_at_once), .min = 1, .max = 256},
+        {"tasks_total", bind_u32, offsetof(struct crew_manager, tasks_total), .min = 1, .max = 4096},
+};
+static const struct bind_table manager_table = {"under manager", manager_fields, ELEMENTSOF(manager_fields)};
+
+static int bind_manager(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+        struct crew_manager *m = &d->c->manager;
+
+        d->manager = v;
+        *m = (struct crew_manager){
+                .tasks_at_once = CREW_MANAGER_TASKS_AT_ONCE, .tasks_total = CREW_MANAGER_TASKS_TOTAL, .mark = v->mark};
+        return v->kind == NODE_MAP ? bind_map(b, v, &manager_table, m) : bind_text(b, v, f, &m->agent);
 }
 
 static int bind_approvals(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
@@ -486,6 +574,7 @@ static int bind_credentials(struct bind *b, const struct node *v, const struct b
 static const struct bind_field crew_fields[] = {
         {"crew", bind_crew_name, .required = true},
         {"process", bind_process},
+        {"manager", bind_manager},
         {"approvals", bind_approvals},
         {"policies", bind_text, offsetof(struct crew_draft, policies)},
         {"endpoints", crew_bind_endpoints},

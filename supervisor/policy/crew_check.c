@@ -92,6 +92,9 @@ static int guard_all(struct crew_check *k) {
         const struct crew_file *c = k->c;
         int r = guard(k, c->path, "the crew file", c->name, 0);
 
+        char lock[PATH_MAX];
+        if (r == 0 && crew_lock_path(c, lock, sizeof(lock)) == 0)
+                r = guard(k, lock, "the lock of crew", c->name, 1);
         if (r == 0 && k->d->credentials)
                 r = guard(k, c->credentials, "the credentials of crew", c->name, k->d->credentials->mark.line);
         for (size_t i = 0; r == 0 && i < c->n_tools; i++) {
@@ -108,6 +111,9 @@ static int guard_all(struct crew_check *k) {
                 if (r == 0)
                         r = guard_words(k, (const char *const *)a->command, a->n_command, "a file of agent", a->name,
                                         a->mark.line);
+                if (r == 0)
+                        r = guard_words(k, (const char *const *)a->health.command, a->health.n_command,
+                                        "a file of the health check of agent", a->name, a->health.mark.line);
         }
         for (size_t i = 0; r == 0 && i < c->n_tasks; i++)
                 r = guard(k, c->tasks[i].output_file, "the output schema of task", c->tasks[i].name, c->tasks[i].mark.line);
@@ -324,14 +330,19 @@ static const char *named_program(struct crew_check *k, const struct node *comman
 
 static void check_command(struct crew_check *k, size_t i) {
         const struct crew_agent *a = &k->c->agents[i];
-        const struct node *at = k->d->agents[i].command;
+        const struct node *commands[] = {k->d->agents[i].command, k->d->agents[i].health_command};
+        const char *const words[] = {a->n_command ? a->command[0] : NULL, a->health.n_command ? a->health.command[0] : NULL};
         char buf[PATH_MAX];
-        const char *program = at ? named_program(k, at, a->command[0], buf, sizeof(buf)) : NULL;
 
-        if (program && !may_execute(a, program))
-                bind_error(&k->d->b, at->first, "list it in filesystem.exec, or start it by its interpreter",
-                           "agent '%s' may not execute %.200s: it is neither in the runtime nor in filesystem.exec (%s)",
-                           a->name, program, policy_file(a->policy));
+        for (size_t n = 0; n < ELEMENTSOF(commands); n++) {
+                const struct node *at = commands[n];
+                const char *program = at && words[n] ? named_program(k, at, words[n], buf, sizeof(buf)) : NULL;
+                if (program && !may_execute(a, program))
+                        bind_error(&k->d->b, at->first, "list it in filesystem.exec, or start it by its interpreter",
+                                   "agent '%s' may not execute %.200s: it is neither in the runtime nor in "
+                                   "filesystem.exec (%s)",
+                                   a->name, program, policy_file(a->policy));
+        }
 }
 
 /* A tool is a file of the crew, or a program that each agent who may call it could run as well. */
@@ -384,7 +395,44 @@ static int check_network(struct crew_check *k, const struct crew_agent *a) {
         return 0;
 }
 
-/* --- all of it --- */
+/* --- the manager --- */
+
+/* Whoever takes it over gets what it may do: so that is to hand out work, and nothing else. */
+static void check_manager(struct crew_check *k) {
+        static const char hint[] = "a manager hands out work: give this to the agent that does it";
+        const struct crew_manager *m = &k->c->manager;
+        bool own_task = false, target = false;
+
+        if (!m->agent)
+                return;
+        const struct policy_image *p = k->c->agents[m->index].policy;
+        for (size_t i = 0; i < policy_n_paths(p); i++) {
+                struct policy_path path = policy_path_at(p, i);
+                if (path.kind == POLICY_READ || path.kind == POLICY_WRITE || path.kind == POLICY_EXEC)
+                        at_path(k, false, p, path.mark, hint, "the manager '%s' may reach no file, but %s lists '%s%s'",
+                                m->agent, section(&path), path.path, slash(&path));
+        }
+        if (!policy_network_denied(p))
+                at_path(k, false, p, policy_network_mark(p), hint, "the manager '%s' may reach no network: write deny_all",
+                        m->agent);
+        for (size_t i = 0; i < policy_n_names(p, POLICY_TOOLS_ALLOWED); i++) {
+                struct policy_name n = policy_name_at(p, POLICY_TOOLS_ALLOWED, i);
+                at_path(k, false, p, n.mark, hint, "the manager '%s' may have no tool, but tools.allowed lists '%s'", m->agent,
+                        n.name);
+        }
+        for (size_t i = 0; i < policy_n_names(p, POLICY_TARGETS); i++) {
+                const char *name = policy_name_at(p, POLICY_TARGETS, i).name;
+                target = target || (strcmp(name, m->agent) != 0 && crew_find_agent(k->c, name));
+        }
+        if (!target)
+                bind_error(&k->d->b, k->d->manager, "name them in ipc.allowed_targets",
+                           "the manager '%s' may address no other agent of this crew (%s)", m->agent, policy_file(p));
+        for (size_t i = 0; i < k->c->n_tasks; i++)
+                own_task = own_task || k->c->tasks[i].agent_index == m->index;
+        if (!own_task)
+                bind_error(&k->d->b, k->d->manager, "the others are run when it hands them out",
+                           "no task is the manager's: nothing would start");
+}
 
 /* --- credentials --- */
 
@@ -411,7 +459,8 @@ static void check_credentials(struct crew_check *k) {
                 if (v.allowed)
                         bind_error(&k->d->b, k->d->credentials, hint, "'credentials': agent '%s' could read %.200s (%s)",
                                    a->name, real, v.rule[0] ? v.rule : "its runtime");
-                if (names_file(k, (const char *const *)a->command, a->n_command, real))
+                if (names_file(k, (const char *const *)a->command, a->n_command, real) ||
+                    names_file(k, (const char *const *)a->health.command, a->health.n_command, real))
                         bind_error(&k->d->b, k->d->credentials, "", "'credentials': it is in the command of agent '%s'",
                                    a->name);
         }
@@ -485,6 +534,7 @@ int crew_check(struct crew_draft *d, struct crew_err *err) {
         for (size_t t = 0; r == 0 && t < k.c->n_tools; t++)
                 check_tool_command(&k, t);
         if (r == 0) {
+                check_manager(&k);
                 check_endpoints(&k);
                 check_credentials(&k);
         }

@@ -7,15 +7,17 @@
 
 #include "bind.h"
 #include "crew_file.h"
+#include "lock.h"
 
 struct crew_own {
         struct crew_file pub; /* first: crew_file_free() casts back */
         struct arena arena;
+        struct lock_list used; /* the files that were read */
 };
 
 /* Parallel to crew_file.agents, .tasks, .tools: where their keys stand. */
 struct agent_draft {
-        const struct node *node, *policy, *command, *driver, *tools;
+        const struct node *node, *policy, *command, *driver, *tools, *health, *health_command;
         const char *policy_name;  /* as written */
         const char *policy_agent; /* whose document; NULL: the agent's own */
 };
@@ -34,7 +36,7 @@ struct crew_draft {
         struct agent_draft *agents;
         struct task_draft *tasks;
         struct tool_draft *tools;
-        const struct node *hook_command, *credentials;
+        const struct node *hook_command, *credentials, *process_at, *manager;
         uint32_t process;
         uint32_t *order; /* of the tasks: each after those of its context; set by crew_resolve() */
 };

@@ -33,6 +33,17 @@ struct crew_tool {
         struct policy_mark mark;
 };
 
+/* How crewd finds out whether an agent is well; supervisor/health.h. */
+enum crew_health_kind { CREW_HEALTH_NONE, CREW_HEALTH_COMMAND, CREW_HEALTH_HEARTBEAT };
+struct crew_health {
+        enum crew_health_kind kind;
+        const char **command; /* argv, ${CREW_DIR} expanded, NULL-terminated */
+        size_t n_command;
+        uint64_t every_ms, timeout_ms; /* defaults 30 s, 10 s */
+        uint32_t failures;             /* in a row, before it is killed; default 3 */
+        struct policy_mark mark;
+};
+
 struct crew_agent {
         const char *name, *role, *goal, *backstory;
         const char **command;
@@ -40,6 +51,7 @@ struct crew_agent {
         uint32_t driver;      /* enum plan_driver of common/plan.h */
         uint32_t restart_max; /* 0: never */
         uint64_t restart_within_ms;
+        struct crew_health health;
         bool orchestrator; /* no command: policy only, no process is started */
         struct policy_image *policy;
         const char *policy_file;
@@ -55,8 +67,20 @@ struct crew_task {
         const char *output_file;
         const char *input_json; /* `input:` of the task as JSON text, or NULL */
         uint64_t timeout_ms;    /* default 5 min, bounded by the agent's limits.wall_time */
+        uint32_t retries;       /* further attempts after a failure; none once a call that is not idempotent was granted */
         struct policy_mark mark;
 };
+
+/* Who hands out the tasks of a hierarchical crew, and how many. */
+struct crew_manager {
+        const char *agent; /* NULL: none */
+        uint32_t index;
+        uint32_t tasks_at_once; /* unfinished at any time */
+        uint32_t tasks_total;   /* in the life of one crewd */
+        struct policy_mark mark;
+};
+#define CREW_MANAGER_TASKS_AT_ONCE 8u
+#define CREW_MANAGER_TASKS_TOTAL 256u
 
 /* Where a name in a policy really lives; never widens a policy. */
 struct crew_endpoint {
@@ -74,6 +98,7 @@ struct crew_file {
         const char *name, *path, *dir; /* dir: absolute; what ${CREW_DIR} means */
         enum crew_process process;
         enum crew_approvals approvals;
+        struct crew_manager manager; /* of process: hierarchical */
         struct crew_tool *tools;
         size_t n_tools;
         struct crew_agent *agents;

@@ -178,6 +178,35 @@ static void bound_timeout(struct crew_draft *d, size_t i) {
         t->timeout_ms = wall;
 }
 
+/* --- the manager --- */
+
+static int resolve_manager(struct crew_draft *d) {
+        struct crew_manager *m = &d->c->manager;
+        bool wanted = d->c->process == CREW_HIERARCHICAL;
+        char hint[256];
+
+        if (wanted && !d->manager)
+                bind_error(&d->b, d->process_at, "add manager: AGENT", "process 'hierarchical' needs a manager");
+        if (!wanted && d->manager)
+                bind_error(&d->b, d->manager->key, "write process: hierarchical", "'manager' is for hierarchical crews");
+        if (!m->agent)
+                return 0;
+        const struct crew_agent *a = crew_find_agent(d->c, m->agent);
+        if (a) {
+                m->index = (uint32_t)(a - d->c->agents);
+                if (a->orchestrator)
+                        bind_error(&d->b, d->manager, "", "the manager '%s' has no command (line %u)", a->name, a->mark.line);
+                return 0;
+        }
+        const char **names = NAMES_OF(d, d->c->agents, d->c->n_agents);
+        if (!names)
+                return -ENOMEM;
+        bind_error(&d->b, d->manager, crew_suggest(hint, sizeof(hint), m->agent, names, d->c->n_agents),
+                   "the manager is agent '%.80s', which is not declared", m->agent);
+        m->agent = NULL;
+        return 0;
+}
+
 /* --- policies --- */
 
 static bool same_file(const char *a, const char *b) {
@@ -254,12 +283,15 @@ static int load_policy(struct crew_draft *d, size_t i, struct crew_err *err) {
                            agent->name, why.msg);
                 return 0;
         }
+        if (lock_note(d->b.used, LOCK_POLICY, NULL, agent->policy_file, bytes, n) < 0)
+                return crew_fail(err, ENOMEM, "%s: out of memory", d->c->path);
         struct load_request q = {.file = agent->policy_file,
                                  .bytes = bytes,
                                  .n = n,
                                  .agent_name = a->policy_agent ? a->policy_agent : agent->name,
                                  .crew_dir = d->c->dir,
-                                 .missing_is_callers = true};
+                                 .missing_is_callers = true,
+                                 .used = d->b.used};
         size_t before = d->b.report->errors;
         r = policy_load_request(&q, &agent->policy, d->b.report, &why);
         if (r == -EINVAL && d->b.report->errors != before) {
@@ -288,6 +320,8 @@ int crew_resolve(struct crew_draft *d, struct crew_err *err) {
                 if (r == 0 && d->c->n_agents)
                         bound_timeout(d, i);
         }
+        if (r == 0)
+                r = resolve_manager(d);
         if (r == 0)
                 r = check_cycles(d);
         return r < 0 ? crew_fail(err, -r, "%s: out of memory", d->c->path) : 0;

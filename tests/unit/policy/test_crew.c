@@ -211,9 +211,6 @@ static void cycles_are_named(void **state) {
 }
 
 static void other_processes_are_refused_honestly(void **state) {
-        error_in_crew(HEAD "process: hierarchical\nagents: {a: {policy: a.yaml}}\n", 3, 10,
-                      "process 'hierarchical' is not part of this version, which runs only sequential crews",
-                      "write sequential");
         error_in_crew(HEAD "process: consensual\nagents: {a: {policy: a.yaml}}\n", 3, 10,
                       "process 'consensual' is not part of this version", "");
         error_in_crew(HEAD "process: parallel\nagents: {a: {policy: a.yaml}}\n", 3, 10, "'parallel' is not a value of it",

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of verbs. */
+#include "verbs.h"
+
+#include <string.h>
+
+#define OBJECT(required, properties)                                                                                       \
+        "{\"type\":\"object\",\"properties\":{" properties "},\"required\":[" required "],\"additionalProperties\":false}"
+#define TASK_ID "\"task_id\":{\"type\":\"string\",\"maxLength\":63}"
+#define PRIORITY "\"priority\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":100}"
+#define TIMEOUT "\"timeout_ms\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":86400000}"
+
+const struct crew_verb_row crew_verbs[CREW_VERB_N] = {
+        [CREW_VERB_AGENTS] = {"agents", "crew/agents", "crew_agents",
+                              "The agents you may address: role, goal, state, and how many tasks wait for each.",
+                              OBJECT("", "")},
+        [CREW_VERB_SUBMIT] = {"submit", "crew/submit", "crew_submit",
+                              "Hand a task to an agent, or a task of the crew file out by its name. Gives its task_id at once. A "
+                              "second call with the same key gives the first one's task.",
+                              OBJECT("",
+                                     "\"agent\":{\"type\":\"string\",\"maxLength\":63},\"task\":{\"type\":\"string\","
+                                     "\"maxLength\":63},\"description\":{\"type\":\"string\"},\"input\":{}," PRIORITY
+                                     ",\"retries\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":10}," TIMEOUT
+                                     ",\"key\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":63}")},
+        [CREW_VERB_WAIT] = {"wait", "crew/wait", "crew_wait",
+                            "Wait until a task you handed out has its outcome: state, outcome, result or error.",
+                            OBJECT("\"task_id\"", TASK_ID "," TIMEOUT)},
+        [CREW_VERB_CANCEL] = {"cancel", "crew/cancel", "crew_cancel", "Call a task off that you handed out.",
+                              OBJECT("\"task_id\"", TASK_ID ",\"reason\":{\"type\":\"string\",\"maxLength\":256}")},
+        [CREW_VERB_REPRIORITISE] = {"reprioritise", "crew/reprioritise", "crew_reprioritise",
+                                    "Change the priority of a task that is still queued; higher goes first.",
+                                    OBJECT("\"task_id\",\"priority\"", TASK_ID "," PRIORITY)},
+        [CREW_VERB_RESULT] = {"result", "crew/result", "crew_result",
+                              "What is known of a task you handed out, now: state, outcome, result or error.",
+                              OBJECT("\"task_id\"", TASK_ID)},
+        [CREW_VERB_ASK] = {"ask", "crew/ask", "crew_ask", "Send a message to an agent and wait for its answer.",
+                           OBJECT("\"target\",\"payload\"",
+                                  "\"target\":{\"type\":\"string\",\"maxLength\":63},\"payload\":{}," TIMEOUT)},
+};
+
+enum crew_verb crew_verb_by_tool(const char *tool) {
+        size_t i = 0;
+
+        while (i < CREW_VERB_N && strcmp(crew_verbs[i].tool, tool) != 0)
+                i++;
+        return (enum crew_verb)i;
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The orders of the manager of a hierarchical crew: what it may ask is in the message table (role: manager), whom it may
+ * address is in its policy, how much is in the crew file.  Each order is on record before it has an effect, each refusal
+ * too.  Whoever takes the manager over gets this and nothing more.
+ */
+#pragma once
+
+#include "agent.h"
+#include "ipc-schema/ipc.h"
+
+struct job;
+struct manager;
+
+/* NULL in *out when the crew has none. */
+int manager_new(struct crewd *c, struct manager **out, struct crew_err *err);
+struct manager *manager_free(struct manager *m);
+
+bool manager_is(const struct agent *a);
+/* A checked frame of the manager's worker; answers it. */
+void manager_order(struct agent *a, const Crew__Envelope *e);
+/* An order of a worker that is not the manager's: refused by the message table, and answered. */
+void manager_refuse(struct agent *a, const char *body, uint64_t seq);
+/* A job has its outcome. */
+void manager_job_done(struct crewd *c, const struct job *j);
+/* An instance is dead.  Without another to come what the manager handed out is called off. */
+void manager_agent_gone(struct crewd *c, const struct agent *a, bool again);
+void manager_expire(struct manager *m, uint64_t now_ns);
+uint64_t manager_next_deadline(const struct manager *m);
