@@ -44,6 +44,7 @@ class Crew:
     def __init__(self, runner, name="t"):
         self.runner, self.name = runner, name
         self.agents, self.tasks, self.tools, self.files, self.extra = {}, {}, {}, {}, ""
+        self.process = "sequential"
         self.top = None
 
     def agent(self, name, targets=(), tools=(), limits="", **keys):
@@ -63,7 +64,7 @@ class Crew:
         return self
 
     def write(self):
-        lines = [f"crew: {self.name}", "process: sequential", "policies: ."]
+        lines = [f"crew: {self.name}", f"process: {self.process}", "policies: ."]
         for section, items in (("tools", self.tools), ("tasks", self.tasks)):
             if items:
                 lines.append(f"{section}:")

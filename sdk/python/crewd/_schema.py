@@ -21,6 +21,12 @@ MESSAGES = {
         (20, "pong", "msg:Pong", False, 0),
         (21, "exec_output", "msg:ExecOutput", False, 0),
         (22, "exec_exit", "msg:ExecExit", False, 0),
+        (23, "list_agents", "msg:ListAgents", False, 0),
+        (24, "submit_work", "msg:SubmitWork", False, 0),
+        (25, "wait_work", "msg:WaitWork", False, 0),
+        (26, "cancel_work", "msg:CancelWork", False, 0),
+        (27, "reprioritise_work", "msg:ReprioritiseWork", False, 0),
+        (28, "read_result", "msg:ReadResult", False, 0),
         (40, "welcome", "msg:Welcome", False, 0),
         (41, "task_start", "msg:TaskStart", False, 0),
         (42, "task_cancel", "msg:TaskCancel", False, 0),
@@ -32,6 +38,7 @@ MESSAGES = {
         (48, "exec_start", "msg:ExecStart", False, 0),
         (49, "exec_input", "msg:ExecInput", False, 0),
         (50, "shutdown", "msg:Shutdown", False, 0),
+        (60, "resumed", "msg:Resumed", False, 0),
         (70, "client_hello", "msg:ClientHello", False, 0),
         (71, "get_status", "msg:GetStatus", False, 0),
         (72, "subscribe", "msg:Subscribe", False, 0),
@@ -43,6 +50,8 @@ MESSAGES = {
         (78, "list_approvals", "msg:ListApprovals", False, 0),
         (79, "answer_approval", "msg:AnswerApproval", False, 0),
         (80, "reload_policy", "msg:ReloadPolicy", False, 0),
+        (84, "freeze_agent", "msg:FreezeAgent", False, 0),
+        (85, "stop_agent", "msg:StopAgent", False, 0),
         (90, "server_hello", "msg:ServerHello", False, 0),
         (91, "status", "msg:Status", False, 0),
         (92, "event", "msg:Event", False, 0),
@@ -56,6 +65,7 @@ MESSAGES = {
         (100, "approval_answered", "msg:ApprovalAnswered", False, 0),
         (101, "approval_changed", "msg:ApprovalChanged", False, 0),
         (102, "policy_reloaded", "msg:PolicyReloaded", False, 0),
+        (106, "agent_held", "msg:AgentHeld", False, 0),
     ],
     "CallError": [
         (1, "code", "i32", False, 0),
@@ -115,6 +125,7 @@ MESSAGES = {
     ],
     "Pong": [
         (1, "processes", "u32", False, 0),
+        (2, "program", "bool", False, 0),
     ],
     "ExecOutput": [
         (1, "stream", "u32", False, 0),
@@ -124,6 +135,32 @@ MESSAGES = {
         (1, "exit_code", "i32", False, 0),
         (2, "term_signal", "i32", False, 0),
         (3, "error", "str", False, 256),
+    ],
+    "ListAgents": [
+    ],
+    "SubmitWork": [
+        (1, "agent", "str", False, 63),
+        (2, "task", "str", False, 63),
+        (3, "description", "str", False, 65536),
+        (4, "input", "str", False, 1048576),
+        (5, "priority", "u32", False, 0),
+        (6, "retries", "u32", False, 0),
+        (7, "timeout_ms", "u64", False, 0),
+        (8, "key", "str", False, 63),
+    ],
+    "WaitWork": [
+        (1, "task_id", "str", False, 63),
+    ],
+    "CancelWork": [
+        (1, "task_id", "str", False, 63),
+        (2, "reason", "str", False, 256),
+    ],
+    "ReprioritiseWork": [
+        (1, "task_id", "str", False, 63),
+        (2, "priority", "u32", False, 0),
+    ],
+    "ReadResult": [
+        (1, "task_id", "str", False, 63),
     ],
     "Welcome": [
         (1, "protocol", "u32", False, 0),
@@ -161,9 +198,11 @@ MESSAGES = {
         (1, "tools", "msg:ToolInfo", True, 0),
     ],
     "Ping": [
+        (1, "program", "bool", False, 0),
     ],
     "ExecStart": [
         (1, "argv", "str", True, 4096),
+        (2, "health", "bool", False, 0),
     ],
     "ExecInput": [
         (1, "data", "bytes", False, 65536),
@@ -173,6 +212,9 @@ MESSAGES = {
     "Shutdown": [
         (1, "grace_ms", "u64", False, 0),
         (2, "reason", "str", False, 512),
+    ],
+    "Resumed": [
+        (1, "frozen_ms", "u64", False, 0),
     ],
     "ClientHello": [
         (1, "protocol", "u32", False, 0),
@@ -195,6 +237,18 @@ MESSAGES = {
     "KillAgent": [
         (1, "agent", "str", False, 63),
         (2, "reason", "str", False, 512),
+        (3, "task", "str", False, 63),
+    ],
+    "FreezeAgent": [
+        (1, "agent", "str", False, 63),
+        (2, "reason", "str", False, 512),
+        (3, "task", "str", False, 63),
+        (4, "thaw", "bool", False, 0),
+    ],
+    "StopAgent": [
+        (1, "agent", "str", False, 63),
+        (2, "reason", "str", False, 512),
+        (3, "grace_ms", "u64", False, 0),
     ],
     "StopCrew": [
         (1, "grace_ms", "u64", False, 0),
@@ -245,6 +299,12 @@ MESSAGES = {
         (19, "landlock_abi", "u32", False, 0),
         (20, "last_cause", "str", False, 256),
         (21, "audit_path", "str", False, 4096),
+        (40, "frozen", "bool", False, 0),
+        (41, "role", "str", False, 256),
+        (42, "policy", "str", False, 256),
+        (43, "open_files", "u32", False, 0),
+        (44, "open_files_max", "u32", False, 0),
+        (50, "health", "str", False, 256),
     ],
     "TaskStatus": [
         (1, "name", "str", False, 63),
@@ -326,6 +386,10 @@ MESSAGES = {
         (3, "task", "str", False, 63),
         (4, "task_reassigned", "bool", False, 0),
     ],
+    "AgentHeld": [
+        (1, "agent", "msg:AgentStatus", False, 0),
+        (2, "task", "str", False, 63),
+    ],
     "Refused": [
         (1, "code", "str", False, 32),
         (2, "message", "str", False, 1024),
@@ -401,6 +465,12 @@ BODIES = {
     "pong": ("Pong", 64),
     "exec_output": ("ExecOutput", 66560),
     "exec_exit": ("ExecExit", 512),
+    "list_agents": ("ListAgents", 64),
+    "submit_work": ("SubmitWork", 1114112),
+    "wait_work": ("WaitWork", 256),
+    "cancel_work": ("CancelWork", 1024),
+    "reprioritise_work": ("ReprioritiseWork", 256),
+    "read_result": ("ReadResult", 256),
     "welcome": ("Welcome", 256),
     "task_start": ("TaskStart", 16777216),
     "task_cancel": ("TaskCancel", 1024),
@@ -412,6 +482,7 @@ BODIES = {
     "exec_start": ("ExecStart", 131072),
     "exec_input": ("ExecInput", 66560),
     "shutdown": ("Shutdown", 1024),
+    "resumed": ("Resumed", 64),
     "client_hello": ("ClientHello", 512),
     "get_status": ("GetStatus", 64),
     "subscribe": ("Subscribe", 64),
@@ -423,6 +494,8 @@ BODIES = {
     "list_approvals": ("ListApprovals", 64),
     "answer_approval": ("AnswerApproval", 256),
     "reload_policy": ("ReloadPolicy", 256),
+    "freeze_agent": ("FreezeAgent", 2048),
+    "stop_agent": ("StopAgent", 2048),
     "server_hello": ("ServerHello", 8192),
     "status": ("Status", 4194304),
     "event": ("Event", 65536),
@@ -436,6 +509,7 @@ BODIES = {
     "approval_answered": ("ApprovalAnswered", 8192),
     "approval_changed": ("ApprovalChanged", 8192),
     "policy_reloaded": ("PolicyReloaded", 4194304),
+    "agent_held": ("AgentHeld", 16384),
 }
 
 ENUMS = {
@@ -462,6 +536,7 @@ ENUMS = {
         "HEARTBEAT": 10,
         "SUPERVISOR_SHUTDOWN": 11,
         "START_FAILED": 12,
+        "HEALTH": 13,
     },
     "AgentState": {
         "UNSET": 0,
