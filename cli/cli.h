@@ -17,7 +17,7 @@ enum {
         CLI_FAILED = 1,     /* something failed: a task, a verification */
         CLI_USAGE = 2,      /* a wrong command line or a bad input file */
         CLI_ABSENT = 3,     /* no such crew or agent, or it does not run */
-        CLI_REFUSED = 4,    /* refused by policy */
+        CLI_REFUSED = 4,    /* refused by policy, or by crew.lock */
         CLI_KERNEL = 69,    /* this kernel lacks a feature */
         CLI_INTERNAL = 125, /* our own fault; sandbox: the jail could not be made */
 };
@@ -76,6 +76,8 @@ struct cli_verb {
         { "json", 0, CLI_FLAG, offsetof(type, json), NULL, "print JSON", CLI_COMPLETE_NONE }
 #define CLI_OPTION_CREW(type)                                                                                              \
         { "crew", 0, CLI_STRING, offsetof(type, crew), "NAME", "the crew, when more than one runs", CLI_COMPLETE_CREW }
+#define CLI_OPTION_LOCKED(type)                                                                                            \
+        { "locked", 0, CLI_FLAG, offsetof(type, locked), NULL, "refuse what differs from crew.lock", CLI_COMPLETE_NONE }
 
 struct cli_operands {
         char **items; /* into argv */
@@ -122,6 +124,7 @@ int cli_fail(bool json, int status, const char *code, const char *fmt, ...) __at
 extern const struct cli_verb *const cli_verbs[];
 extern const size_t cli_n_verbs;
 
-extern const struct cli_verb verb_run, verb_up, verb_down, verb_status, verb_logs, verb_kill, verb_approvals, verb_approve,
+extern const struct cli_verb verb_run, verb_up, verb_down, verb_stop, verb_thaw, verb_state_list, verb_state_export,
+        verb_state_import, verb_state_reset, verb_status, verb_logs, verb_kill, verb_approvals, verb_approve,
         verb_deny, verb_exec, verb_sandbox, verb_policy_check, verb_policy_reload, verb_policy_explain, verb_audit_verify,
-        verb_doctor, verb_complete;
+        verb_doctor, verb_lock, verb_complete;

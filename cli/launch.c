@@ -21,6 +21,7 @@ struct child {
         const char *program, *crew_file;
         char ready[16], owner[16];
         int ready_fd, owner_fd, log_fd, null_fd; /* -1: none */
+        bool locked;
 };
 
 static void keep_on_exec(int fd) {
@@ -38,6 +39,8 @@ static _Noreturn void child_main(const struct child *c) {
                 argv[n++] = "--owner-fd";
                 argv[n++] = c->owner;
         }
+        if (c->locked)
+                argv[n++] = "--locked";
         argv[n++] = c->crew_file;
         keep_on_exec(c->ready_fd);
         keep_on_exec(c->owner_fd);
@@ -111,7 +114,8 @@ int launch_start(struct launch *l, const struct launch_args *a, struct cli_probl
                 return cli_problem_set(p, CLI_INTERNAL, "install", "%s", err.msg);
         if (!a->stderr_up && (log_fd = open_log(l, a, p)) < 0)
                 return -1;
-        struct child c = {.program = program, .crew_file = a->crew_file, .log_fd = log_fd, .null_fd = null_fd};
+        struct child c = {
+                .program = program, .crew_file = a->crew_file, .log_fd = log_fd, .null_fd = null_fd, .locked = a->locked};
         fflush(NULL);
         return start(l, &c, a->own, p);
 }
@@ -123,7 +127,9 @@ static int failed(struct launch *l, struct cli_problem *p) {
         if (!launch_ended(l, END_MS))
                 launch_kill(l);
         int status = launch_status(l);
-        int ours = status == CLI_USAGE || status == CLI_KERNEL || status == CLI_ABSENT ? status : CLI_FAILED;
+        int ours = status == CLI_USAGE || status == CLI_KERNEL || status == CLI_ABSENT || status == CLI_REFUSED
+                           ? status
+                           : CLI_FAILED;
         if (n > 0) {
                 cli_problem_set(p, ours, "start-failed", "%.*s", (int)n, text);
         } else {

@@ -24,6 +24,7 @@ struct launch_args {
         const char *crew_file, *crew; /* path and name */
         const struct crew_paths *paths;
         bool own;       /* it ends when we do */
+        bool locked;    /* crewd checks crew.lock itself */
         bool stderr_up; /* its messages come to our standard error instead of the log file */
 };
 int launch_start(struct launch *l, const struct launch_args *args, struct cli_problem *problem);

@@ -4,6 +4,7 @@
 
 #include "common/util.h"
 #include "crews.h"
+#include "supervisor/policy/lock.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -39,6 +40,23 @@ static int load(struct session *s, const char *path, bool quiet, struct cli_prob
                 fprintf(stderr, "%zu warning%s; crewctl policy check %s shows them\n", warnings, warnings == 1 ? "" : "s",
                         path);
         return 0;
+}
+
+/* crewd checks too, with what it has read itself; this is for the person who reads it. */
+static int check_lock(struct session *s, struct cli_problem *p) {
+        struct policy_report report = {0};
+        struct crew_err err = CREW_ERR_NULL;
+        int r = crew_lock_verify(s->crew, NULL, &report, &err);
+        struct term t;
+
+        term_init(&t, stderr);
+        if (r < 0) {
+                policy_report_print(&report, stderr, t.colour);
+                cli_problem_set(p, CLI_REFUSED, "locked", "%s", err.msg);
+                p->told = true;
+        }
+        policy_report_fini(&report);
+        return r < 0 ? -1 : 0;
 }
 
 static int refuse_second(struct session *s, struct cli_problem *p) {
@@ -114,6 +132,7 @@ static int start(struct session *s, const struct session_args *a, struct cli_pro
                 .crew = s->crew->name,
                 .paths = &s->paths,
                 .own = a->own,
+                .locked = a->locked,
                 .stderr_up = a->stderr_up,
         };
         const Crew__Status *status = NULL;
@@ -131,7 +150,8 @@ int session_open(struct session *s, const struct session_args *a, struct cli_pro
         *s = SESSION_NULL;
         if (crew_paths_init(&s->paths, &err) < 0)
                 return cli_problem_set(p, CLI_FAILED, "paths", "%s", err.msg);
-        if (load(s, a->crew_file, a->quiet, p) < 0 || refuse_second(s, p) < 0 || take_signals(s, p) < 0)
+        if (load(s, a->crew_file, a->quiet, p) < 0 || (a->locked && check_lock(s, p) < 0) || refuse_second(s, p) < 0 ||
+            take_signals(s, p) < 0)
                 return -1;
         s->progress = progress_new(s->crew, a->quiet);
         if (!s->progress)

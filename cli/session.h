@@ -27,6 +27,7 @@ struct session_args {
         bool own;       /* the crew ends when we do */
         bool stderr_up; /* crewd's messages go to our standard error */
         bool quiet;     /* show nothing */
+        bool locked;    /* nothing that differs from crew.lock */
 };
 /* Loads and checks the crew, starts it, waits for its agents, connects, subscribes, shows the agents.
  * 0; -1 with a problem (also when a signal came); nothing is left running then. */

@@ -6,6 +6,7 @@
 #include "jsonout.h"
 #include "source_file.h"
 #include "supervisor/policy/crew_file.h"
+#include "supervisor/policy/lock.h"
 #include "supervisor/policy/policy.h"
 #include "term.h"
 
@@ -38,13 +39,14 @@ static json_t *report_json(const struct policy_report *r) {
 
 struct options {
         const char *crew_dir;
-        bool json, strict;
+        bool json, strict, locked;
 };
 
 static const struct cli_option option_rows[] = {
         {"strict", 0, CLI_FLAG, offsetof(struct options, strict), NULL, "warnings count as errors", CLI_COMPLETE_NONE},
         {"crew-dir", 0, CLI_STRING, offsetof(struct options, crew_dir), "DIR",
          "what ${CREW_DIR} means in a role file (default: here)", CLI_COMPLETE_FILE},
+        CLI_OPTION_LOCKED(struct options),
         CLI_OPTION_JSON(struct options),
 };
 
@@ -54,6 +56,7 @@ struct check {
         struct policy_report all;
         json_t *files; /* with --json */
         struct term term;
+        bool refused; /* by a crew.lock */
 };
 
 static bool reported(const struct policy_report *all, const struct policy_problem *p) {
@@ -129,6 +132,8 @@ static int check_crew(struct check *c, const char *path, struct cli_problem *p) 
         int r = crew_load(path, &crew, &report, &err);
         int fault = fault_unless_reported(&report, r, &err, p);
 
+        if (r == 0 && c->o->locked && (r = crew_lock_verify(crew, NULL, &report, &err)) < 0)
+                c->refused = true;
         if (r == 0) {
                 snprintf(what, sizeof(what), "crew %s: %zu agent%s, %zu task%s", crew->name, crew->n_agents,
                          crew->n_agents == 1 ? "" : "s", crew->n_tasks, crew->n_tasks == 1 ? "" : "s");
@@ -166,7 +171,7 @@ static int check_verdict(struct check *c) {
                                         c->files));
         else if (all->n > 0)
                 policy_report_print(all, stdout, c->term.colour);
-        return bad ? CLI_USAGE : CLI_OK;
+        return c->refused ? CLI_REFUSED : bad ? CLI_USAGE : CLI_OK;
 }
 
 static int run(const struct cli_verb *self, int argc, char **argv) {
@@ -196,10 +201,10 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 const struct cli_verb verb_policy_check = {
         .group = "policy",
         .name = "check",
-        .synopsis = "[--strict] [--json] FILE...",
+        .synopsis = "[--strict] [--locked] [--json] FILE...",
         .summary = "check role policies and crew files; each problem with its line",
         .details = "A crew file is checked with the policies and schemas it names, also across its agents.\n"
-                   "Exit 2 when there are errors.\n"
+                   "Exit 2 when there are errors, 4 when --locked finds a file that crew.lock does not name so.\n"
                    "\n"
                    "  crewctl policy check crew.yaml\n"
                    "  crewctl policy check --strict policies/roles/*.yaml\n",

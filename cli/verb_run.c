@@ -13,12 +13,13 @@
 #define GRACE_MS 2000
 
 struct options {
-        bool json, keep;
+        bool json, keep, locked;
 };
 
 static const struct cli_option options[] = {
         {"keep", 0, CLI_FLAG, offsetof(struct options, keep), NULL, "leave the crew up when its tasks are done",
          CLI_COMPLETE_NONE},
+        CLI_OPTION_LOCKED(struct options),
         CLI_OPTION_JSON(struct options),
 };
 
@@ -166,7 +167,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
         if (rest.n != 1)
                 return cli_fail(o.json, CLI_USAGE, "usage",
                                 rest.n ? "one crew file at a time" : "which crew? crewctl run CREW.yaml");
-        const struct session_args args = {.crew_file = rest.items[0], .own = !o.keep, .quiet = o.json};
+        const struct session_args args = {.crew_file = rest.items[0], .own = !o.keep, .quiet = o.json, .locked = o.locked};
         status = session_open(&s, &args, &problem);
         if (status == 0)
                 status = run_tasks(&s, &o, &problem);
@@ -178,7 +179,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 
 const struct cli_verb verb_run = {
         .name = "run",
-        .synopsis = "[--keep] [--json] CREW.yaml",
+        .synopsis = "[--keep] [--locked] [--json] CREW.yaml",
         .summary = "start a crew, run its tasks, show progress and results, stop it",
         .details = "Exit 0 only if every task succeeded.  Ctrl-C stops the crew; nothing of it outlives crewctl,\n"
                    "except with --keep.  --json prints one object with the result of each task.\n"

@@ -11,12 +11,13 @@
 #define GRACE_MS 2000
 
 struct options {
-        bool json, detach;
+        bool json, detach, locked;
 };
 
 static const struct cli_option options[] = {
         {"detach", 'd', CLI_FLAG, offsetof(struct options, detach), NULL, "return when the agents are up",
          CLI_COMPLETE_NONE},
+        CLI_OPTION_LOCKED(struct options),
         CLI_OPTION_JSON(struct options),
 };
 
@@ -77,7 +78,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
                 return cli_fail(o.json, CLI_USAGE, "usage",
                                 rest.n ? "one crew file at a time" : "which crew? crewctl up CREW.yaml");
         const struct session_args args = {
-                .crew_file = rest.items[0], .own = !o.detach, .stderr_up = !o.detach, .quiet = o.json};
+                .crew_file = rest.items[0], .own = !o.detach, .stderr_up = !o.detach, .quiet = o.json, .locked = o.locked};
         status = session_open(&s, &args, &problem);
         if (status == 0)
                 status = show_up(&s, &o, &problem);
@@ -91,7 +92,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 
 const struct cli_verb verb_up = {
         .name = "up",
-        .synopsis = "[--detach] [--json] CREW.yaml",
+        .synopsis = "[--detach] [--locked] [--json] CREW.yaml",
         .summary = "start a crew; programs and frameworks send the tasks",
         .details = "In the foreground until Ctrl-C or `crewctl down`; crewd's messages appear on standard error.\n"
                    "With --detach they go to crewd.log beside the audit.\n"

@@ -3,10 +3,28 @@
 
 #include "util.h"
 
+#include <errno.h>
 #include <sodium/crypto_hash_sha256.h>
+#include <unistd.h>
 
 void crew_sha256(const void *buf, size_t n, uint8_t out[CREW_SHA256_BYTES]) {
         crypto_hash_sha256(out, buf, n);
+}
+
+int crew_sha256_fd(int fd, uint8_t out[CREW_SHA256_BYTES], struct crew_err *err) {
+        crypto_hash_sha256_state state;
+        unsigned char block[16384];
+        ssize_t n;
+
+        crypto_hash_sha256_init(&state);
+        while ((n = read(fd, block, sizeof(block))) != 0) {
+                if (n < 0 && errno != EINTR)
+                        return crew_fail_errno(err, "cannot read");
+                if (n > 0)
+                        crypto_hash_sha256_update(&state, block, (unsigned long long)n);
+        }
+        crypto_hash_sha256_final(&state, out);
+        return 0;
 }
 
 void crew_sha256_hex(const void *buf, size_t n, char out[CREW_SHA256_HEX]) {

@@ -2,6 +2,8 @@
 /* SHA-256 (FIPS 180-4) by libsodium; the one home of that library. */
 #pragma once
 
+#include "err.h"
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -9,4 +11,6 @@
 #define CREW_SHA256_HEX 65 /* with the NUL */
 
 void crew_sha256(const void *buf, size_t n, uint8_t out[CREW_SHA256_BYTES]);
+/* Of all that is still to be read from fd.  0 or -errno. */
+int crew_sha256_fd(int fd, uint8_t out[CREW_SHA256_BYTES], struct crew_err *err);
 void crew_sha256_hex(const void *buf, size_t n, char out[CREW_SHA256_HEX]);

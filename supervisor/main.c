@@ -17,6 +17,7 @@
 #include "gateway_launcher.h"
 #include "hooks.h"
 #include "rundir.h"
+#include "supervisor/policy/lock.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,10 +31,12 @@
 #include <sys/wait.h>
 
 #define EXIT_USAGE 2
+#define EXIT_REFUSED 4
 #define HELPERS_MAX 4
 
 struct options {
         int ready_fd, owner_fd;
+        bool locked;
         const char *crew_file;
 };
 
@@ -41,10 +44,11 @@ static pid_t helpers[HELPERS_MAX];
 static size_t n_helpers;
 
 static void usage(FILE *f) {
-        fputs("usage: crewd [--ready-fd N] [--owner-fd N] CREW.yaml\n"
+        fputs("usage: crewd [--ready-fd N] [--owner-fd N] [--locked] CREW.yaml\n"
               "Supervises one crew of AI agents, each in its own jail; usually started by crewctl up or crewctl run.\n"
               "  --ready-fd N   write \"ready\" or \"error: TEXT\" there once the start has ended\n"
               "  --owner-fd N   stop at once when that pipe hangs up\n"
+              "  --locked       run nothing that differs from the crew.lock beside CREW.yaml\n"
               "  --version      print the version\n"
               "See crewd(8).\n",
               f);
@@ -64,11 +68,9 @@ static int parse_fd(const char *s, int *out) {
 /* 0: go on; else the exit status plus one. */
 static int parse_args(int argc, char **argv, struct options *o) {
         static const struct option longs[] = {
-                {"ready-fd", required_argument, NULL, 'r'},
-                {"owner-fd", required_argument, NULL, 'o'},
-                {"help", no_argument, NULL, 'h'},
-                {"version", no_argument, NULL, 'V'},
-                {NULL, 0, NULL, 0},
+                {"ready-fd", required_argument, NULL, 'r'}, {"owner-fd", required_argument, NULL, 'o'},
+                {"locked", no_argument, NULL, 'l'},         {"help", no_argument, NULL, 'h'},
+                {"version", no_argument, NULL, 'V'},        {NULL, 0, NULL, 0},
         };
         int k;
 
@@ -80,6 +82,10 @@ static int parse_args(int argc, char **argv, struct options *o) {
                 if (k == 'V') {
                         puts("crewd " CREW_VERSION);
                         return 1;
+                }
+                if (k == 'l') {
+                        o->locked = true;
+                        continue;
                 }
                 if ((k == 'r' && parse_fd(optarg, &o->ready_fd) == 0) || (k == 'o' && parse_fd(optarg, &o->owner_fd) == 0))
                         continue;
@@ -173,6 +179,8 @@ static int load(const struct options *o, struct crewd_setup *s) {
         size_t n = 0;
 
         int r = crew_load(o->crew_file, &s->file, &report, &err);
+        if (r == 0 && o->locked)
+                r = crew_lock_verify(s->file, &s->lock, &report, &err);
         FILE *f = open_memstream(&text, &n);
         if (f) {
                 policy_report_print(&report, f, false);
@@ -270,8 +278,8 @@ static int prepare(const struct options *o, struct crewd_setup *s) {
                 tell(o, err.msg);
                 return 1;
         }
-        if (load(o, s) < 0)
-                return EXIT_USAGE;
+        if ((r = load(o, s)) < 0)
+                return r == -EKEYREJECTED ? EXIT_REFUSED : EXIT_USAGE;
         r = rundir_open(s->paths.run, s->file->name, &s->rundir, &err);
         if (r == 0)
                 r = make_dirs(s, &err);
@@ -309,6 +317,7 @@ int main(int argc, char **argv) {
                 s.owner_fd = o.owner_fd;
                 status = crewd_run(&s);
         } else {
+                crew_lock_free(s.lock);
                 crew_file_free(s.file);
                 rundir_close(s.rundir);
         }

@@ -9,6 +9,7 @@
 #include "gateway_client.h"
 #include "journal.h"
 #include "spawner.h"
+#include "supervisor/policy/lock.h"
 #include "supervisor/policy/netpolicy_make.h"
 #include "text.h"
 
@@ -250,6 +251,19 @@ static int prepare_agent(struct reload *r, struct reload_agent *ra) {
         return ra->memfd < 0 ? problem(r, a->decl->policy_file, &err) : 0;
 }
 
+/* What is in force stays what crew.lock names, also a crew.lock that was made since. */
+static int verify_lock(struct reload *r) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct crew_lock *fresh = NULL;
+        int e = crew_lock_verify(r->fresh, &fresh, &r->report, &err);
+
+        if (e < 0)
+                return e;
+        crew_lock_free(r->crewd->lock);
+        r->crewd->lock = fresh;
+        return 0;
+}
+
 static int prepare(struct reload *r, const struct agent *only) {
         struct crewd *c = r->crewd;
         struct crew_err err = CREW_ERR_NULL;
@@ -260,6 +274,8 @@ static int prepare(struct reload *r, const struct agent *only) {
         r->agents = calloc(MAX_OF(c->n_agents, 1u), sizeof(*r->agents));
         if (!r->agents)
                 return crew_fail(&err, ENOMEM, "out of memory"), problem(r, c->file->path, &err);
+        if (c->lock && (e = verify_lock(r)) < 0)
+                return e;
         crew_assert(r->fresh->n_agents == c->file->n_agents && r->fresh->n_tasks == c->file->n_tasks);
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 struct reload_agent *ra = &r->agents[r->n];

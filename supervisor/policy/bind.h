@@ -10,11 +10,14 @@
 
 #include "node.h"
 
+struct lock_list;
+
 struct bind {
         const char *file;     /* as messages show it */
         const char *crew_dir; /* what ${CREW_DIR} means, absolute and without symbolic links; NULL: not known */
         struct arena *arena;
         struct policy_report *report;
+        struct lock_list *used; /* every file that is read is noted there; NULL: nobody asks */
 };
 
 struct bind_field;

@@ -61,6 +61,8 @@ static int bind_ca(struct bind *b, const struct node *at, const char *text, stru
                                           : strerror(-r));
                 return 0;
         }
+        if ((r = lock_note(b->used, LOCK_CA, NULL, out->ca_file, bytes, n)) < 0)
+                return r;
         const char *fault = ca_fault(bytes, n);
         if (fault) {
                 bind_error(b, at, "", "'ca': %.300s %s", out->ca_file, fault);

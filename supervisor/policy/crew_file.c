@@ -97,6 +97,10 @@ static int load_bytes(const char *file, const char *bytes, size_t n, struct crew
         d.c = &own->pub;
         d.b.arena = &own->arena;
         int r = find_dir(&d, file, err);
+        own->used = (struct lock_list){.arena = &own->arena, .dir = own->pub.dir};
+        d.b.used = &own->used;
+        if (r == 0 && lock_note(&own->used, LOCK_CREW, NULL, file, bytes, n) < 0)
+                r = crew_fail(err, ENOMEM, "%s: out of memory", file);
         if (r == 0 && !(own->pub.bytes = arena_strndup(&own->arena, bytes, n)))
                 r = crew_fail(err, ENOMEM, "%s: out of memory", file);
         if (r == 0) {

@@ -86,7 +86,7 @@ static int load_nodes(struct bind *b, const struct load_request *q, struct draft
 int policy_load_request(const struct load_request *q, struct policy_image **out, struct policy_report *report,
                         struct crew_err *err) {
         struct arena arena = {0};
-        struct bind b = {.file = q->file, .crew_dir = q->crew_dir, .arena = &arena, .report = report};
+        struct bind b = {.file = q->file, .crew_dir = q->crew_dir, .arena = &arena, .report = report, .used = q->used};
         size_t before = report->errors, before_items = report->n;
         struct draft d = {0};
 

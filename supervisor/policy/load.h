@@ -11,6 +11,7 @@ struct load_request {
         const char *agent_name; /* NULL: the only document */
         const char *crew_dir;
         bool missing_is_callers;
+        struct lock_list *used; /* where the files it reads are noted, or NULL */
 };
 int policy_load_request(const struct load_request *q, struct policy_image **out, struct policy_report *report,
                         struct crew_err *err);

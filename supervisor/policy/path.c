@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+const char *const path_search[PATH_SEARCH_N] = {"/usr/local/bin", "/usr/bin", "/bin"};
+
 bool path_within(const char *dir, const char *path) {
         size_t n = strlen(dir);
 

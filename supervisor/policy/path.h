@@ -15,6 +15,10 @@ bool path_overlaps(const char *a, const char *b);
 /* Collapses "//", "." and ".." lexically into out (size bytes).  False for a relative or too long path. */
 bool path_normalise(const char *in, char *out, size_t size);
 
+/* Where a command without a slash is looked up, here and in the view. */
+#define PATH_SEARCH_N 3u
+extern const char *const path_search[PATH_SEARCH_N];
+
 enum path_state { PATH_FILE, PATH_DIRECTORY, PATH_OTHER, PATH_MISSING, PATH_SYMLINKED };
 /*
  * What stands at an absolute path.  PATH_SYMLINKED when it, or a directory on the way, is a symbolic link: real then

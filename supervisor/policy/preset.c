@@ -9,6 +9,7 @@
 #include "common/util.h"
 #include "data_file.h"
 #include "load.h"
+#include "lock.h"
 #include "path.h"
 
 #include <errno.h>
@@ -53,6 +54,8 @@ static int read_preset(struct bind *in, struct preset *s, const struct node *at,
                 bind_error(policy, at, "", "preset '%s': %s", s->name, err.msg);
                 return 0;
         }
+        if ((r = lock_note(in->used, LOCK_PRESET, s->name, in->file, bytes, n)) < 0)
+                return r;
         r = node_parse(in->file, bytes, n, in->arena, &doc, in->report, NULL);
         if (r < 0)
                 return r == -ENOMEM ? r : 0;

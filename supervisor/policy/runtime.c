@@ -10,6 +10,7 @@
 
 #include "common/util.h"
 #include "data_file.h"
+#include "lock.h"
 #include "path.h"
 
 #include <errno.h>
@@ -129,6 +130,8 @@ static int read_set(struct set *s, const char *file) {
                 bind_error(s->policy, s->at, "", "runtime '%s': %s", s->name, err.msg);
                 return 0;
         }
+        if ((r = lock_note(s->policy->used, LOCK_RUNTIME, s->name, file, bytes, n)) < 0)
+                return r;
         r = node_parse(file, bytes, n, s->b.arena, &doc, report, NULL);
         if (r < 0 || !doc)
                 return r == -ENOMEM ? r : 0;
