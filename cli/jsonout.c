@@ -58,7 +58,11 @@ json_t *jsonout_agent(const Crew__AgentStatus *a) {
 
         set_text(o, "name", a->name);
         set_text(o, "state", name_agent_state(a->state));
+        if (a->frozen)
+                json_object_set_new(o, "frozen", json_true());
         set_text(o, "task", a->task);
+        set_text(o, "role", a->role);
+        set_text(o, "policy", a->policy);
         set_int(o, "incarnation", a->incarnation);
         set_int(o, "restarts", a->restarts);
         set_int(o, "up_ms", a->up_ms);
@@ -68,6 +72,10 @@ json_t *jsonout_agent(const Crew__AgentStatus *a) {
         set_int(o, "processes_max", a->processes_max);
         set_int(o, "memory_bytes", a->memory_bytes);
         set_int(o, "memory_max", a->memory_max);
+        if (a->open_files)
+                set_int(o, "open_files", a->open_files);
+        if (a->open_files_max)
+                set_int(o, "open_files_max", a->open_files_max);
         set_int(o, "cpu_ns", a->cpu_ns);
         set_int(o, "cpu_percent", a->cpu_percent);
         set_int(o, "denied", a->denied);
@@ -77,6 +85,7 @@ json_t *jsonout_agent(const Crew__AgentStatus *a) {
         set_int(o, "audit_seq", a->audit_seq);
         set_text(o, "audit_path", a->audit_path);
         set_text(o, "last_cause", a->last_cause);
+        set_text(o, "health", a->health);
         return o;
 }
 

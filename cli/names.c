@@ -38,6 +38,7 @@ const char *name_cause(int cause) {
                 [CREW__CAUSE__CAUSE_HEARTBEAT] = "heartbeat-lost",
                 [CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN] = "supervisor-shutdown",
                 [CREW__CAUSE__CAUSE_START_FAILED] = "start-failed",
+                [CREW__CAUSE__CAUSE_HEALTH] = "unhealthy",
         };
         return pick(names, ELEMENTSOF(names), cause);
 }

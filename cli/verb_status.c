@@ -26,10 +26,12 @@ static const struct cli_option options[] = {
         CLI_OPTION_JSON(struct options),
 };
 
-static const struct table_column columns[] = {
-        {"AGENT", false, 0, true}, {"STATE", false, 0, false}, {"TASK", false, 2, true},
-        {"UP", false, 3, false},   {"CPU", true, 5, false},    {"MEM", true, 6, false},
-        {"PROCS", true, 7, false}, {"DENIED", true, 1, false}, {"WALLS", false, 4, false},
+static const struct table_column columns[] =
+        {
+                {"AGENT", false, 0, true},  {"STATE", false, 0, false}, {"TASK", false, 2, true},
+                {"UP", false, 3, false},    {"CPU", true, 5, false},    {"MEM", true, 6, false},
+                {"PROCS", true, 7, false},  {"FILES", true, 8, false},  {"DENIED", true, 1, false},
+                {"WALLS", false, 4, false}, {"HEALTH", false, 0, true}, /* last: only when an agent has checks */
 };
 
 static enum term_style state_style(Crew__AgentState s) {
@@ -58,7 +60,7 @@ static void process_cells(struct table *t, const Crew__AgentStatus *a) {
         char up[TEXT_WORD], memory[2 * TEXT_WORD];
 
         if (a->pid == 0) {
-                for (int i = 0; i < 4; i++)
+                for (int i = 0; i < 5; i++)
                         table_cell(t, TERM_DIM, "-");
                 return;
         }
@@ -69,26 +71,47 @@ static void process_cells(struct table *t, const Crew__AgentStatus *a) {
                 table_cell(t, TERM_PLAIN, "%u / %u", a->processes, a->processes_max);
         else
                 table_cell(t, TERM_PLAIN, "%u", a->processes);
+        if (a->open_files == 0)
+                table_cell(t, TERM_DIM, "-");
+        else if (a->open_files_max > 0)
+                table_cell(t, TERM_PLAIN, "%u / %u", a->open_files, a->open_files_max);
+        else
+                table_cell(t, TERM_PLAIN, "%u", a->open_files);
 }
 
-static void agent_row(struct table *t, const Crew__AgentStatus *a) {
+static bool any_checked(const Crew__Status *s) {
+        for (size_t i = 0; i < s->n_agents; i++) {
+                if (*s->agents[i]->health)
+                        return true;
+        }
+        return false;
+}
+
+static void agent_row(struct table *t, const Crew__AgentStatus *a, bool checked) {
         table_cell(t, TERM_PLAIN, "%s", a->name);
         bool waits = a->state == CREW__AGENT_STATE__AGENT_READY && *a->task; /* its next task needs others first */
-        table_cell(t, state_style(a->state), "%s", waits ? "waiting" : name_agent_state(a->state));
+        if (a->frozen)
+                table_cell(t, TERM_YELLOW, "frozen");
+        else
+                table_cell(t, state_style(a->state), "%s", waits ? "waiting" : name_agent_state(a->state));
         table_cell(t, TERM_PLAIN, "%s", or_dash(a->task));
         process_cells(t, a);
         table_cell(t, a->denied > 0 ? TERM_YELLOW : TERM_PLAIN, "%llu", (unsigned long long)a->denied);
         table_cell(t, *a->walls && strcmp(a->walls, "full") != 0 ? TERM_YELLOW : TERM_PLAIN, "%s", or_dash(a->walls));
+        if (checked)
+                table_cell(t, *a->health && strcmp(a->health, "passing") != 0 ? TERM_YELLOW : TERM_PLAIN, "%s",
+                           or_dash(a->health));
 }
 
 static void print_status(const struct term *term, const Crew__Status *s) {
-        struct table *t = table_new(columns, ELEMENTSOF(columns));
+        bool checked = any_checked(s);
+        struct table *t = table_new(columns, ELEMENTSOF(columns) - (checked ? 0 : 1));
         char up[TEXT_WORD];
 
         fprintf(term->out, "crew %s%s%s   %s %s   process %s\n", term_on(term, TERM_BOLD), s->crew,
                 term_off(term, TERM_BOLD), s->state, text_duration(s->up_ms * 1000000u, up), s->process);
         for (size_t i = 0; i < s->n_agents; i++)
-                agent_row(t, s->agents[i]);
+                agent_row(t, s->agents[i], checked);
         table_print(t, term, "");
         table_free(t);
 }

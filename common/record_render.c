@@ -104,7 +104,7 @@ static const struct text_row {
         [RECORD_FROZEN] = {"AGENT", "verdict", "FROZEN", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"initiator", "by ", ""}}},
         [RECORD_THAWED] = {"AGENT", "verdict", "THAWED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {
                 {"initiator", "by ", ""}, {"ms", "after ", " ms"}}},
-        [RECORD_HEALTH] = {"AGENT", "verdict", "HEALTH", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"failures", "", " in a row"}}},
+        [RECORD_HEALTH] = {"HEALTH", "verdict", "PASSED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"failures", "", " in a row"}}},
         [RECORD_STDERR] = {"STDERR", .subject = "text", .details = {{"tool", "tool ", ""}, {"dropped", "", " bytes dropped"}}},
         [RECORD_FOLDED] = {"EVIDENCE", NULL, "FOLDED", .subject = "of"},
         [RECORD_EVIDENCE_LOST] = {"EVIDENCE", NULL, "LOST", .subject = "source", .details = {{"reason", "", ""}}},

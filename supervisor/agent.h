@@ -13,6 +13,7 @@
 #include "supervisor/policy/crew_file.h"
 #include "supervisor/policy/planner.h"
 
+#include <limits.h>
 #include <sys/types.h>
 
 struct crewd;
@@ -47,6 +48,17 @@ struct death {
         char reason[512];
 };
 
+/* Its health check; health.h. */
+struct health {
+        uint64_t seq;                          /* of the check under way; 0: none */
+        uint64_t due_ns, late_ns, start_by_ns; /* the next one; when an answer is too late; when it must have passed one */
+        bool passed, overdue;                  /* at least once; killed, but not gone yet */
+        uint32_t failures;                     /* in a row */
+        char why[200];                         /* the last of them */
+        char tail[160];                        /* of its output */
+        size_t tail_n;
+};
+
 /* One process tree, from SPAWN_START to SPAWN_EXITED.  Zeroed in between. */
 struct instance {
         uint32_t id; /* spawn_msg.id; 0: no instance */
@@ -54,6 +66,7 @@ struct instance {
         char link_path[108];
         pid_t peer_pid; /* who connected; 0: nobody yet */
         bool attested, greeted, cut, kill_sent;
+        bool stopped; /* by an operator: no other instance follows it */
         struct early {
                 uint8_t *bytes; /* owned */
                 size_t n;
@@ -68,6 +81,7 @@ struct instance {
         uint64_t stderr_cut; /* bytes, since the last record */
         uint32_t pings_lost;
         struct rate violations;
+        struct health health;
         struct death death;
         uint32_t generation;         /* of its network policy, beyond the first */
         struct policy_limits limits; /* in force for the jail; some change while it runs */
@@ -106,7 +120,9 @@ struct agent {
         enum agent_state state;
         uint32_t incarnation; /* of the current or last instance; from 1 */
         uint32_t host_uid, host_gid;
-        int uid_lock; /* root mode: holds host_uid */
+        int uid_lock;              /* root mode: holds host_uid */
+        int state_lock;            /* owned; held while an instance may write its state directory */
+        char state_path[PATH_MAX]; /* "": it has none */
         struct audit_stream *audit;
         bool audit_dirty, frozen;
         uint64_t denied;
@@ -134,6 +150,14 @@ struct agent {
                 uint64_t client, corr;
         } killers[AGENT_KILLERS_MAX]; /* clients that wait for Killed */
         uint32_t n_killers;
+        struct agent_hold {
+                bool on;    /* frozen by an operator; hold.h */
+                bool asked; /* the spawner has yet to say that it is as asked */
+                bool thaw;
+                uint32_t cookie;
+                uint64_t since_ns;
+                uint64_t client, corr;
+        } hold;
 };
 
 /* Opens the audit stream and takes a host uid (root mode); writes nothing else. */
@@ -145,7 +169,7 @@ bool agent_event(struct agent *a, enum agent_event event);
 const char *agent_name(const struct agent *a);
 /* The policy that its jail was made with: decl->policy, unless that was reloaded since. */
 const struct policy_image *agent_jail_policy(const struct agent *a);
-/* Work can be sent to it: ready or working, link up, not frozen, not being cut. */
+/* Work can be sent to it: ready or working, link up, not frozen (by whomever), not being cut. */
 bool agent_usable(const struct agent *a);
 /* A replacement is on its way. */
 bool agent_coming(const struct agent *a);

@@ -31,6 +31,7 @@
 #include "rundir.h"
 #include "scheduler.h"
 #include "spawner.h"
+#include "state_dir.h"
 #include "text.h"
 #include "toolgate.h"
 
@@ -203,7 +204,7 @@ static void check_flush(struct crewd *c, uint64_t now) {
                 evidence |= c->agents[i].forgetting;
         if (evidence && now < c->flush_by_ns)
                 return;
-        if (!hooks_idle(c->hooks) && now < c->flush_by_ns + HOOKS_TIMEOUT_NS)
+        if ((!hooks_idle(c->hooks) || !state_dirs_idle(c)) && now < c->flush_by_ns + HOOKS_TIMEOUT_NS)
                 return;
         for (uint32_t i = 0; i < c->n_agents; i++)
                 journal_sync(&c->agents[i]);
@@ -363,6 +364,7 @@ int crewd_run(struct crewd_setup *setup) {
         struct crew_err err = CREW_ERR_NULL;
 
         c = (struct crewd){.file = setup->file,
+                           .states_fd = -1,
                            .lock = setup->lock,
                            .paths = setup->paths,
                            .rundir = setup->rundir,

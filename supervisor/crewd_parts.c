@@ -27,6 +27,7 @@
 #include "rundir.h"
 #include "scheduler.h"
 #include "spawner.h"
+#include "state_dir.h"
 #include "status.h"
 #include "supervisor/policy/lock.h"
 #include "taskstart.h"
@@ -134,7 +135,9 @@ static struct router_peer find_peer(const char *target, void *user) {
         if (!a)
                 return (struct router_peer){.presence = ROUTER_UNKNOWN};
         bool waits = agent_coming(a) || (hold_is_on(a) && agent_state_live(a->state) && !a->in.cut && !a->frozen);
-        return (struct router_peer){.presence = agent_usable(a) ? ROUTER_UP : waits ? ROUTER_STARTING : ROUTER_GONE,
+        return (struct router_peer){.presence = agent_usable(a) ? ROUTER_UP
+                                                : waits         ? ROUTER_STARTING
+                                                                : ROUTER_GONE,
                                     .index = a->index,
                                     .incarnation = a->incarnation};
 }
@@ -375,10 +378,12 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
         if ((r = uv_loop_init(&c->loop)) < 0)
                 return crew_fail(err, -r, "cannot make a loop: %s", uv_strerror(r));
         c->loop_ready = true;
-        if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 || (r = make_agents(c, err)) < 0 ||
+        if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 ||
+            (r = state_dirs_init(c, err)) < 0 || (r = make_agents(c, err)) < 0 ||
             (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
                 return r;
         instance_warm_up(c);
+        state_dirs_sweep(c);
         for (uint32_t i = 0; i < c->n_agents; i++)
                 instance_plan_ahead(&c->agents[i]);
         return control_open(c, rundir_path(c->rundir), &c->control, err);
@@ -433,6 +438,7 @@ void crewd_parts_free(struct crewd *c) {
         control_free(c->control);
         if (c->loop_ready)
                 uv_loop_close(&c->loop);
+        crew_close(&c->states_fd);
         crew_close(&c->ready_fd);
         crew_close(&c->owner_fd);
         crew_lock_free(c->lock);

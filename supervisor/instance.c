@@ -14,10 +14,14 @@
 #include "dispatch.h"
 #include "evidence_client.h"
 #include "gateway_client.h"
+#include "health.h"
+#include "hold.h"
 #include "journal.h"
 #include "link.h"
 #include "rundir.h"
 #include "spawner.h"
+#include "state_dir.h"
+#include "supervisor/policy/lock.h"
 #include "supervisor/policy/planner.h"
 
 #include <errno.h>
@@ -73,6 +77,7 @@ static struct planner_input plan_input(const struct agent *a, uint32_t incarnati
                 .owner_gid = getegid(),
                 .netrules = c->gateway != NULL,
                 .ca_bundle = gateway_ca_bundle(c->gateway, a),
+                .state_dir = state_dir_path(a),
                 .notify = evidence_wants_notify(c->evidence),
                 .landlock_log = evidence_wants_landlock(c->evidence),
         };
@@ -135,7 +140,11 @@ static int begin(struct agent *a, struct crew_err *err) {
 
         if (a->incarnation >= 1u << (32 - INSTANCE_INDEX_BITS))
                 return crew_fail(err, EOVERFLOW, "too many restarts");
+        if (c->lock && (r = crew_lock_recheck(c->lock, err)) < 0)
+                return r;
         if ((r = evidence_suffices(c->evidence, c->root_mode, a->decl->policy, err)) < 0)
+                return r;
+        if ((r = state_dir_take(a, err)) < 0)
                 return r;
         if ((r = gateway_prepare(c->gateway, a, network_sha256, err)) < 0)
                 return r;
@@ -340,8 +349,10 @@ static void on_link_down(struct link *l, int why, void *user) {
 void instance_on_ready(struct agent *a, uint32_t selftests) {
         a->in.ready_by_ns = 0;
         a->in.ready_ns = crew_now_ns();
-        if (journal_ready(a, selftests) == 0)
-                agent_event(a, AGENT_EV_READY);
+        if (journal_ready(a, selftests) != 0)
+                return;
+        health_begin(a);
+        agent_event(a, AGENT_EV_READY);
 }
 
 /* --- ending --- */
@@ -377,6 +388,8 @@ void instance_clear(struct agent *a) {
 
         instance_cut(a);
         hang_up(in);
+        hold_forget(a);
+        state_dir_release(a);
         for (uint32_t i = 0; i < in->n_early; i++)
                 free(in->early[i].bytes);
         free(in->stderr_tail);
@@ -407,9 +420,11 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
         }
         if (due(in->resume_ns, now_ns)) {
                 in->resume_ns = 0;
-                if (in->link)
+                if (in->link && !hold_is_on(a))
                         link_pause(in->link, false);
         }
+        if (agent_state_live(a->state))
+                health_expire(a, now_ns);
         if (due(in->gone_by_ns, now_ns)) {
                 in->gone_by_ns = 0;
                 if (in->kill_sent)
@@ -434,6 +449,7 @@ uint64_t instance_next_deadline(const struct agent *a) {
         next = earlier(next, a->in.gone_by_ns);
         next = earlier(next, a->in.resume_ns);
         next = earlier(next, a->in.stop_by_ns);
+        next = MIN_OF(next, health_next_deadline(a));
         if (a->forgetting)
                 return earlier(next, a->forget_by_ns);
         return earlier(next, a->state == AGENT_RESTARTING ? a->restart_at_ns : 0);

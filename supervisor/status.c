@@ -7,7 +7,10 @@
 #include "death.h"
 #include "events.h"
 #include "gateway_client.h"
+#include "health.h"
+#include "hold.h"
 #include "scheduler.h"
+#include "text.h"
 
 #include <errno.h>
 #include <string.h>
@@ -47,6 +50,7 @@ static void put_process(const struct agent *a, Crew__AgentStatus *pb) {
 
         pb->processes_max = limits.processes;
         pb->memory_max = limits.memory_bytes;
+        pb->open_files_max = limits.open_files;
         if (!agent_state_live(a->state) || !in->attested)
                 return;
         pb->up_ms = in->ready_ns ? (now - in->ready_ns) / 1000000u : 0;
@@ -58,6 +62,7 @@ static void put_process(const struct agent *a, Crew__AgentStatus *pb) {
         pb->memory_bytes = in->stats.memory_bytes;
         pb->cpu_ns = in->stats.cpu_ns;
         pb->cpu_percent = in->cpu_percent;
+        pb->open_files = in->stats.open_files;
 }
 
 void status_agent(const struct agent *a, struct status_agent *out) {
@@ -82,6 +87,14 @@ void status_agent(const struct agent *a, struct status_agent *out) {
                 snprintf(out->cause, sizeof(out->cause), "%s", death_cause_name(a->last->death.cause));
         pb->last_cause = out->cause;
         pb->audit_path = (char *)audit_path(a->audit);
+        health_text(a, out->health);
+        pb->health = out->health;
+        pb->frozen = hold_is_on(a);
+        text_copy(out->role, sizeof(out->role), a->decl->role ? a->decl->role : "", SIZE_MAX);
+        pb->role = out->role;
+        const char *slash = strrchr(a->decl->policy_file, '/');
+        text_copy(out->policy, sizeof(out->policy), slash ? slash + 1 : a->decl->policy_file, SIZE_MAX);
+        pb->policy = out->policy;
 }
 
 void status_task(const struct crewd *c, const struct job *j, struct status_task *out) {

@@ -83,7 +83,7 @@ void exec_start(struct worker *w, uint64_t seq, const Crew__ExecStart *s) {
         struct exec_run *r = NULL;
         char why[200];
 
-        if (w->phase == WORKER_STOPPING || w->n_execs >= MAX_EXECS || s->n_argv == 0)
+        if (w->phase == WORKER_STOPPING || w->n_execs >= MAX_EXECS + (s->health ? 1u : 0u) || s->n_argv == 0)
                 crew_fail(&err, EBUSY, s->n_argv ? "too many commands run here" : "no command");
         else if (!(r = calloc(1, sizeof(*r))))
                 crew_fail(&err, ENOMEM, "out of memory");

@@ -24,7 +24,8 @@ struct request {
         struct rpc_agent *agent;
         uint64_t id;
         char task_id[64]; /* a task's; "" for an ask */
-        uint64_t corr;    /* an ask's */
+        uint64_t corr;    /* an ask's or a ping's */
+        bool ping;
         uint64_t started_ns, timeout_ms;
         Crew__Outcome ending; /* UNSET: open */
         struct timer timer;
@@ -38,10 +39,19 @@ struct rpc_agent {
         uint64_t next_id;
 };
 
+static void send_pong(struct worker *w, uint64_t corr) {
+        Crew__Pong body = CREW__PONG__INIT;
+
+        body.program = true;
+        worker_send(w, &ENVELOPE(PONG, .corr = corr, .pong = &body));
+}
+
 static void report(struct request *q, Crew__Outcome outcome, const char *result, const char *error) {
         struct worker *w = q->agent->program.w;
 
-        if (q->task_id[0])
+        if (q->ping)
+                send_pong(w, q->corr);
+        else if (q->task_id[0])
                 task_report(w, &(struct task_report){.id = q->task_id,
                                                      .outcome = outcome,
                                                      .result = result,
@@ -309,4 +319,26 @@ bool rpc_agent_ask(struct worker *w, uint64_t seq, const char *from, const char 
 
 bool rpc_agent_message(struct worker *w, const char *from, const char *payload) {
         return write_letter(w, 0, "message", from, payload);
+}
+
+/* One at a time: an answer to an older one comes too late for crewd anyway, but shows that this one will be read. */
+void rpc_agent_ping(struct worker *w, uint64_t seq) {
+        struct request *q = NULL;
+
+        list_for_each(it, &w->rpc->requests) {
+                if (container_of(it, struct request, link)->ping)
+                        return;
+        }
+        if (!(q = new_request(w, 0)))
+                return;
+        q->ping = true;
+        q->corr = seq;
+        write_call(w->rpc, q->id, "ping", "{}", 2);
+}
+
+bool rpc_agent_shutdown(struct worker *w, const char *params, size_t n) {
+        bool ok = write_call(w->rpc, 0, "shutdown", params, n);
+
+        program_end_stdin(&w->rpc->program);
+        return ok;
 }

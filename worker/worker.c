@@ -19,6 +19,7 @@
 #define OBSERVE_WINDOW_MS 10000u
 #define OBSERVE_MAX 100u
 #define FLUSH_MS 2000u
+#define SHUTDOWN_SLACK_MS 250u
 
 /* ---- shared by all ---- */
 
@@ -129,6 +130,8 @@ static unsigned count_processes(void) {
 static void on_ping(struct worker *w, const Crew__Envelope *e) {
         Crew__Pong body = CREW__PONG__INIT;
 
+        if (e->ping->program && w->rpc)
+                return rpc_agent_ping(w, e->seq);
         body.processes = count_processes();
         worker_send(w, &ENVELOPE(PONG, .corr = e->seq, .pong = &body));
 }
@@ -142,14 +145,44 @@ static void on_grace_over(struct timer *t) {
         worker_quit(container_of(t, struct worker, grace), 0); /* the kernel kills what is left with us */
 }
 
+uint64_t worker_stop_left_ms(const struct worker *w) {
+        uint64_t now = crew_now_ns();
+
+        return w->stop_by_ns > now ? (w->stop_by_ns - now) / 1000000u : 0;
+}
+
+/* crewd kills at the end of the grace; should it not, we do a little later. */
+static void on_term(struct timer *t) {
+        struct worker *w = container_of(t, struct worker, term);
+        uint64_t left_ms = worker_stop_left_ms(w);
+
+        programs_stop_all(w, left_ms ? left_ms + SHUTDOWN_SLACK_MS : 0);
+        worker_stop_if_empty(w);
+}
+
+/* First the word, for those who listen; SIGTERM when they have had a moment to act on it. */
 static void on_shutdown(struct worker *w, const Crew__Envelope *e) {
+        uint64_t grace_ms = MIN_OF(e->shutdown->grace_ms, (uint64_t)UINT32_MAX);
+        bool told;
+
         if (w->phase == WORKER_STOPPING)
                 return;
         w->phase = WORKER_STOPPING;
+        w->stop_by_ns = crew_now_ns() + grace_ms * 1000000u;
+        text_clean(e->shutdown->reason, strlen(e->shutdown->reason), w->stop_reason, sizeof(w->stop_reason));
+        told = grace_ms > 0 && inbox_tell_stop(w);
         inbox_close(w);
-        programs_stop_all(w, e->shutdown->grace_ms);
-        timer_start(&w->loop, &w->grace, e->shutdown->grace_ms + TERM_GRACE_MS / 4, on_grace_over);
+        timer_start(&w->loop, &w->grace, grace_ms + 2 * SHUTDOWN_SLACK_MS, on_grace_over);
+        if (told)
+                timer_start(&w->loop, &w->term, MIN_OF(TERM_GRACE_MS, grace_ms / 4), on_term);
+        else
+                on_term(&w->term);
         worker_stop_if_empty(w);
+}
+
+/* What was due while the jail stood still is due later by that time. */
+static void on_resumed(struct worker *w, const Crew__Envelope *e) {
+        loop_postpone(&w->loop, e->resumed->frozen_ms);
 }
 
 static const struct frame_row {
@@ -167,6 +200,7 @@ static const struct frame_row {
         [CREW__ENVELOPE__BODY_EXEC_START] = {on_exec_start, true},
         [CREW__ENVELOPE__BODY_EXEC_INPUT] = {on_exec_input, true},
         [CREW__ENVELOPE__BODY_SHUTDOWN] = {on_shutdown, true},
+        [CREW__ENVELOPE__BODY_RESUMED] = {on_resumed, true},
 };
 
 static void on_link_frame(struct uplink *u, const Crew__Envelope *e) {

@@ -23,6 +23,8 @@ const char *const crew_process_names[CREW_PROCESS_N] = {
 const char *const crew_approvals_names[CREW_APPROVALS_N] = {
         [CREW_APPROVALS_ATTACHED] = "attached", [CREW_APPROVALS_OPERATOR] = "operator"};
 
+const char *const crew_state_names[CREW_STATE_N] = {[CREW_STATE_KEEP] = "keep", [CREW_STATE_FRESH] = "fresh"};
+
 int crew_path(struct bind *b, const struct node *at, const char *text, const char **out) {
         char norm[PATH_MAX];
         const char *full;
@@ -338,6 +340,17 @@ static int agent_tools(struct bind *b, const struct node *v, const struct bind_f
         return 0;
 }
 
+static int agent_state(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        const struct bind_field of = {f->key, .arg = &(const struct bind_names){crew_state_names, CREW_STATE_N}};
+        struct agent_out *o = out;
+        uint32_t choice = 0;
+        int r = bind_enum(b, v, &of, &choice);
+
+        o->d->state = v;
+        o->a->state = (enum crew_state)choice;
+        return r;
+}
+
 static const struct bind_field agent_fields[] = {
         {"policy", agent_policy, .required = true},
         {"role", agent_text, .min = offsetof(struct crew_agent, role)},
@@ -348,6 +361,7 @@ static const struct bind_field agent_fields[] = {
         {"restart", agent_restart},
         {"health", agent_health},
         {"tools", agent_tools},
+        {"state", agent_state},
 };
 static const struct bind_table agent_table = {"in an agent", agent_fields, ELEMENTSOF(agent_fields)};
 
@@ -462,6 +476,8 @@ static int bind_agents(struct bind *b, const struct node *v, const struct bind_f
                         return r;
                 o.a->orchestrator = !o.d->command;
                 check_driver(b, &o);
+                if (o.a->orchestrator && o.d->state)
+                        bind_error(b, o.d->state->key, "", "'state' without 'command': agent '%s' has no program", o.a->name);
                 if (o.a->orchestrator)
                         o.a->driver = PLAN_DRIVER_NONE;
         }

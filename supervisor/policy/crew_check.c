@@ -331,7 +331,8 @@ static const char *named_program(struct crew_check *k, const struct node *comman
 static void check_command(struct crew_check *k, size_t i) {
         const struct crew_agent *a = &k->c->agents[i];
         const struct node *commands[] = {k->d->agents[i].command, k->d->agents[i].health_command};
-        const char *const words[] = {a->n_command ? a->command[0] : NULL, a->health.n_command ? a->health.command[0] : NULL};
+        const char *const words[] = {a->n_command ? a->command[0] : NULL,
+                                     a->health.n_command ? a->health.command[0] : NULL};
         char buf[PATH_MAX];
 
         for (size_t n = 0; n < ELEMENTSOF(commands); n++) {
@@ -417,8 +418,8 @@ static void check_manager(struct crew_check *k) {
                         m->agent);
         for (size_t i = 0; i < policy_n_names(p, POLICY_TOOLS_ALLOWED); i++) {
                 struct policy_name n = policy_name_at(p, POLICY_TOOLS_ALLOWED, i);
-                at_path(k, false, p, n.mark, hint, "the manager '%s' may have no tool, but tools.allowed lists '%s'", m->agent,
-                        n.name);
+                at_path(k, false, p, n.mark, hint, "the manager '%s' may have no tool, but tools.allowed lists '%s'",
+                        m->agent, n.name);
         }
         for (size_t i = 0; i < policy_n_names(p, POLICY_TARGETS); i++) {
                 const char *name = policy_name_at(p, POLICY_TARGETS, i).name;

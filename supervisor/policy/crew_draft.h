@@ -17,7 +17,7 @@ struct crew_own {
 
 /* Parallel to crew_file.agents, .tasks, .tools: where their keys stand. */
 struct agent_draft {
-        const struct node *node, *policy, *command, *driver, *tools, *health, *health_command;
+        const struct node *node, *policy, *command, *driver, *tools, *state, *health, *health_command;
         const char *policy_name;  /* as written */
         const char *policy_agent; /* whose document; NULL: the agent's own */
 };

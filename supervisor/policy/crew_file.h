@@ -44,6 +44,10 @@ struct crew_health {
         struct policy_mark mark;
 };
 
+/* What becomes of an agent's state directory when an instance of it begins. */
+enum crew_state { CREW_STATE_KEEP, CREW_STATE_FRESH, CREW_STATE_N };
+extern const char *const crew_state_names[CREW_STATE_N];
+
 struct crew_agent {
         const char *name, *role, *goal, *backstory;
         const char **command;
@@ -52,6 +56,7 @@ struct crew_agent {
         uint32_t restart_max; /* 0: never */
         uint64_t restart_within_ms;
         struct crew_health health;
+        enum crew_state state;
         bool orchestrator; /* no command: policy only, no process is started */
         struct policy_image *policy;
         const char *policy_file;

@@ -23,9 +23,6 @@
 #define HOME "/home/agent"
 #define CREW_BIN "/run/crew/bin"
 
-/* Where a command without a slash is looked up, here and in the view. */
-static const char *const search_path[] = {"/usr/local/bin", "/usr/bin", "/bin"};
-
 struct program {
         enum plan_program_kind kind;
         uint32_t driver;
@@ -139,8 +136,8 @@ static int search_command(struct planner *p, struct program *g) {
                 g->argv[0] = CREW_BIN "/crew-call";
                 return PLANNER_OK;
         }
-        for (size_t i = 0; i < ELEMENTSOF(search_path); i++) {
-                const char *path = arena_printf(&p->view.arena, "%s/%s", search_path[i], g->argv[0]);
+        for (size_t i = 0; i < PATH_SEARCH_N; i++) {
+                const char *path = arena_printf(&p->view.arena, "%s/%s", path_search[i], g->argv[0]);
                 if (!path)
                         return crew_fail(p->err, ENOMEM, "out of memory");
                 if (!real_file(p, path, real))
@@ -193,12 +190,27 @@ static int add_command_files(struct planner *p, size_t index) {
         return 0;
 }
 
+/* The agent's health check runs as its program does, and sees what that sees. */
+static int add_health_files(struct planner *p, size_t index) {
+        const struct crew_health *h = p->in->agent ? &p->in->agent->health : NULL;
+        char path[PATH_MAX];
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && h && i < h->n_command; i++) {
+                if (path_normalise(h->command[i], path, sizeof(path)) && below_crew_dir(p, path))
+                        r = view_add_file(&p->view, GRANT_FILE, path, (int)index);
+        }
+        return r;
+}
+
 static int place_commands(struct planner *p) {
         for (size_t i = 0; i < p->n_programs; i++) {
                 struct program *g = &p->programs[i];
                 int r = strchr(g->argv[0], '/') ? locate_command(p, g) : search_command(p, g);
                 if (r == PLANNER_OK)
                         r = add_command_files(p, i);
+                if (r == PLANNER_OK && g->kind == PLAN_PROGRAM_AGENT)
+                        r = add_health_files(p, i);
                 if (r != 0) {
                         if (p->in->crew)
                                 crew_err_add(p->err, "%s %s", g->kind == PLAN_PROGRAM_TOOL ? "tool" : "agent", g->name);
@@ -265,6 +277,7 @@ static int add_environment(struct planner *p) {
         } fixed[] = {
                 {"PATH", in->crew ? CREW_BIN ":/usr/local/bin:/usr/bin:/bin" : "/usr/local/bin:/usr/bin:/bin"},
                 {"HOME", HOME},
+                {"CREW_STATE", in->state_dir ? STATE_DIR : NULL},
                 {"TMPDIR", "/tmp"},
                 {"LANG", "C.UTF-8"},
                 {"CREW_AGENT", in->agent ? in->agent->name : policy_agent(in->policy)},
