@@ -14,14 +14,14 @@ const struct crew_verb_row crew_verbs[CREW_VERB_N] = {
         [CREW_VERB_AGENTS] = {"agents", "crew/agents", "crew_agents",
                               "The agents you may address: role, goal, state, and how many tasks wait for each.",
                               OBJECT("", "")},
-        [CREW_VERB_SUBMIT] = {"submit", "crew/submit", "crew_submit",
-                              "Hand a task to an agent, or a task of the crew file out by its name. Gives its task_id at once. A "
-                              "second call with the same key gives the first one's task.",
-                              OBJECT("",
-                                     "\"agent\":{\"type\":\"string\",\"maxLength\":63},\"task\":{\"type\":\"string\","
-                                     "\"maxLength\":63},\"description\":{\"type\":\"string\"},\"input\":{}," PRIORITY
-                                     ",\"retries\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":10}," TIMEOUT
-                                     ",\"key\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":63}")},
+        [CREW_VERB_SUBMIT] =
+                {"submit", "crew/submit", "crew_submit",
+                 "Hand a task to an agent, or a task of the crew file out by its name. Gives its task_id at once. A "
+                 "second call with the same key gives the first one's task.",
+                 OBJECT("", "\"agent\":{\"type\":\"string\",\"maxLength\":63},\"task\":{\"type\":\"string\","
+                            "\"maxLength\":63},\"description\":{\"type\":\"string\"},\"input\":{}," PRIORITY
+                            ",\"retries\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":10}," TIMEOUT
+                            ",\"key\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":63}")},
         [CREW_VERB_WAIT] = {"wait", "crew/wait", "crew_wait",
                             "Wait until a task you handed out has its outcome: state, outcome, result or error.",
                             OBJECT("\"task_id\"", TASK_ID "," TIMEOUT)},

@@ -131,8 +131,7 @@ bool handouts_finish(struct handouts *h, const struct handout *end, handouts_ans
 bool handouts_wait(struct handouts *h, const struct handout *t, uint64_t seq, uint64_t deadline_ns) {
         if (h->n_waits == HANDOUTS_WAITS_MAX)
                 return false;
-        h->waits[h->n_waits++] =
-                (struct wait){.task = (uint32_t)(t - h->items), .seq = seq, .deadline_ns = deadline_ns};
+        h->waits[h->n_waits++] = (struct wait){.task = (uint32_t)(t - h->items), .seq = seq, .deadline_ns = deadline_ns};
         return true;
 }
 

@@ -16,7 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
-#define ANSWER_MAX 4194304u /* CallResult.result */
+#define ANSWER_MAX 4194304u     /* CallResult.result */
 #define WAIT_NS 300000000000ull /* when it names no deadline */
 #define GONE_TEXT "its manager is gone"
 
@@ -127,7 +127,9 @@ static void put_task(struct json_text *j, const struct manager *m, const struct 
         json_str(j, t->done && (size_t)t->outcome < ELEMENTSOF(outcomes) ? outcomes[t->outcome] : NULL);
         json_key(j, "result"), json_raw(j, t->result ? t->result : "null", SIZE_MAX);
         json_key(j, "error");
-        json_str(j, t->error[0] ? t->error : t->let_go ? "its result is held no more: too many others came after it" : NULL);
+        json_str(j, t->error[0] ? t->error
+                    : t->let_go ? "its result is held no more: too many others came after it"
+                                : NULL);
         json_key(j, "attempts"), json_int(j, t->attempts);
         json_key(j, "ms"), json_int(j, (int64_t)t->ms);
         json_close(j, '}');
@@ -394,9 +396,9 @@ static const struct {
         enum crew_verb verb;
         void (*handle)(const struct order *o);
 } orders[] = {
-        ROW(LIST_AGENTS, AGENTS, on_agents),  ROW(SUBMIT_WORK, SUBMIT, on_submit),
-        ROW(WAIT_WORK, WAIT, on_wait),        ROW(CANCEL_WORK, CANCEL, on_cancel),
-        ROW(READ_RESULT, RESULT, on_result),  ROW(REPRIORITISE_WORK, REPRIORITISE, on_reprioritise),
+        ROW(LIST_AGENTS, AGENTS, on_agents), ROW(SUBMIT_WORK, SUBMIT, on_submit),
+        ROW(WAIT_WORK, WAIT, on_wait),       ROW(CANCEL_WORK, CANCEL, on_cancel),
+        ROW(READ_RESULT, RESULT, on_result), ROW(REPRIORITISE_WORK, REPRIORITISE, on_reprioritise),
 };
 #undef ROW
 
@@ -420,7 +422,8 @@ void manager_refuse(struct agent *a, const char *body, uint64_t seq) {
 /* --- what becomes of it --- */
 
 void manager_job_done(struct crewd *c, const struct job *j) {
-        struct handout end = {.outcome = j->outcome, .result = j->result, .result_len = j->result_len, .attempts = j->attempt};
+        struct handout end = {
+                .outcome = j->outcome, .result = j->result, .result_len = j->result_len, .attempts = j->attempt};
 
         if (!c->manager)
                 return;

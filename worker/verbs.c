@@ -38,7 +38,20 @@ static const struct param {
         {"timeout_ms", PARAM_NUMBER, TIMEOUT, 86400000},
 };
 #define BIT(i) (1u << (i))
-enum { P_AGENT, P_TASK, P_DESCRIPTION, P_INPUT, P_KEY, P_TASK_ID, P_REASON, P_TARGET, P_PAYLOAD, P_PRIORITY, P_RETRIES, P_TIMEOUT };
+enum {
+        P_AGENT,
+        P_TASK,
+        P_DESCRIPTION,
+        P_INPUT,
+        P_KEY,
+        P_TASK_ID,
+        P_REASON,
+        P_TARGET,
+        P_PAYLOAD,
+        P_PRIORITY,
+        P_RETRIES,
+        P_TIMEOUT
+};
 
 /* --- the messages --- */
 
@@ -165,7 +178,8 @@ static bool read_params(const struct verb *verb, struct json_span params, struct
                 while (i < ELEMENTSOF(known) && !(verb->takes & BIT(i) && strcmp(known[i].name, name) == 0))
                         i++;
                 if (i == ELEMENTSOF(known)) {
-                        snprintf(what, 128, "params has a member that this verb does not take%s%s", *name ? ": " : "", name);
+                        snprintf(what, 128, "params has a member that this verb does not take%s%s", *name ? ": " : "",
+                                 name);
                         return false;
                 }
                 if (!read_param(&known[i], value, out, what))

@@ -466,7 +466,7 @@ BODIES = {
     "exec_output": ("ExecOutput", 66560),
     "exec_exit": ("ExecExit", 512),
     "list_agents": ("ListAgents", 64),
-    "submit_work": ("SubmitWork", 1114112),
+    "submit_work": ("SubmitWork", 1179648),
     "wait_work": ("WaitWork", 256),
     "cancel_work": ("CancelWork", 1024),
     "reprioritise_work": ("ReprioritiseWork", 256),

@@ -257,6 +257,29 @@ static void body_in_the_wrong_state_is_refused(void **state) {
         assert_int_equal(ask(IPC_CLIENT, IPC_STATE_OPEN, &f), IPC_ACCEPTED);
 }
 
+static void body_of_the_manager_is_refused_from_others(void **state) {
+        struct frame body = {0};
+
+        for (uint32_t field = 23; field <= 28; field++) {
+                struct frame f = wrap(field, &body);
+                assert_int_equal(ask(IPC_WORKER, IPC_STATE_WORKING, &f), IPC_WRONG_ROLE);
+                f = wrap(field, &body);
+                assert_int_equal(ask(IPC_CLIENT, IPC_STATE_OPEN | IPC_STATE_MANAGER, &f), IPC_WRONG_SENDER);
+                f = wrap(field, &body);
+                assert_int_equal(ask(IPC_WORKER, IPC_STATE_STOPPING | IPC_STATE_MANAGER, &f), IPC_WRONG_STATE);
+                f = wrap(field, &body); /* the role says nothing about the content */
+                enum ipc_reject r = ask(IPC_WORKER, IPC_STATE_WORKING | IPC_STATE_MANAGER, &f);
+                assert_true(r == IPC_ACCEPTED || r == IPC_FIELD_RULE);
+        }
+        struct frame f = wrap(23, &body);
+        assert_int_equal(ask(IPC_WORKER, IPC_STATE_READY | IPC_STATE_MANAGER, &f), IPC_ACCEPTED);
+        put_text(&body, 1, "t-1");
+        put_number(&body, 2, 101);
+        f = wrap(27, &body);
+        assert_refused(ask(IPC_WORKER, IPC_STATE_WORKING | IPC_STATE_MANAGER, &f), IPC_FIELD_RULE,
+                       "reprioritise_work.priority");
+}
+
 static void invalid_utf8_is_refused(void **state) {
         static const char *const bad[] = {"\x80",
                                           "\xc0\x80",
@@ -645,6 +668,7 @@ int main(void) {
                 cmocka_unit_test(missing_body_is_refused),
                 cmocka_unit_test(body_of_another_sender_is_refused),
                 cmocka_unit_test(body_in_the_wrong_state_is_refused),
+                cmocka_unit_test(body_of_the_manager_is_refused_from_others),
                 cmocka_unit_test(invalid_utf8_is_refused),
                 cmocka_unit_test(embedded_nul_is_refused),
                 cmocka_unit_test(names_keep_their_character_set),

@@ -100,6 +100,11 @@ class Refused(unittest.TestCase):
         self.refused(body('', row='option (rules.m) = {max_bytes: 9, from: "wroker", states: "ready"};'), "'wroker'")
         self.refused(body('', row='option (rules.m) = {max_bytes: 9, from: "worker", states: "raedy"};'), "'raedy'")
 
+    def test_unknown_role_and_role_of_a_client(self):
+        self.refused(body('', row='option (rules.m) = {max_bytes: 9, from: "worker", states: "ready", role: "boss"};'), "'boss'")
+        self.refused(body('', row='option (rules.m) = {max_bytes: 9, from: "client", states: "open", role: "manager"};'),
+                     "role is for bodies of workers")
+
     def test_field_larger_than_its_frame(self):
         self.refused(body('bytes b = 1 [(rules.f) = {max_len: 1000}];'), "max_len is over the message's max_bytes")
 

@@ -125,7 +125,7 @@ static enum ipc_reject offer(const struct message_rule *row, const Crew__Envelop
         uint8_t *bytes = zeroed(n);
 
         assert_int_equal(crew__envelope__pack(e, bytes), n);
-        enum ipc_reject r = ipc_accept(arena, sender_of(row), row->states, bytes, n, &got, refusal);
+        enum ipc_reject r = ipc_accept(arena, sender_of(row), row->states | row->role, bytes, n, &got, refusal);
         if (r == IPC_ACCEPTED) {
                 uint8_t *again;
                 size_t again_n;

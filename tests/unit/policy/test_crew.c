@@ -210,6 +210,72 @@ static void cycles_are_named(void **state) {
                       0, "a cycle in context: self -> self", "");
 }
 
+#define MANAGED HEAD "process: hierarchical\nmanager: "
+#define TEAM                                                                                                               \
+        "agents:\n"                                                                                                        \
+        "  lead: {policy: lead.yaml, command: [cat]}\n"                                                                    \
+        "  a: {policy: a.yaml, command: [cat]}\n"
+#define LEAD(body) scratch_file(&s, "roles/lead.yaml", ROLE("lead", body))
+#define MAY_SEND "  ipc: {allowed_targets: [a]}\n"
+
+static void a_manager_hands_out_work_and_nothing_else(void **state) {
+        struct loaded l;
+
+        LEAD(MAY_SEND);
+        load(&l, MANAGED "lead\n" TEAM "tasks: {one: {agent: lead}, two: {agent: a, retries: 3}}\n");
+        assert_int_equal(l.r, 0);
+        assert_int_equal(l.crew->manager.index, 0);
+        assert_int_equal(l.crew->manager.tasks_at_once, CREW_MANAGER_TASKS_AT_ONCE);
+        assert_int_equal(l.crew->manager.tasks_total, CREW_MANAGER_TASKS_TOTAL);
+        assert_int_equal(l.crew->tasks[1].retries, 3);
+        loaded_fini(&l);
+        load(&l, MANAGED "{agent: lead, tasks_at_once: 2, tasks_total: 4096}\n" TEAM "tasks: {one: {agent: lead}}\n");
+        assert_int_equal(l.r, 0);
+        assert_int_equal(l.crew->manager.tasks_at_once, 2);
+        assert_int_equal(l.crew->manager.tasks_total, 4096);
+        loaded_fini(&l);
+}
+
+static void a_manager_with_more_than_that_is_refused(void **state) {
+        static const struct {
+                const char *body, *text;
+        } bad[] = {
+                {"  filesystem: {read: [\"${CREW_DIR}/schemas/\"]}\n",
+                 "the manager 'lead' may reach no file, but filesystem.read lists"},
+                {"  filesystem: {write: [\"${CREW_DIR}/w/\"]}\n", "may reach no file, but filesystem.write lists"},
+                {"  filesystem: {exec: [/usr/bin/env]}\n", "may reach no file, but filesystem.exec lists '/usr/bin/env'"},
+                {"  network: {allowed_endpoints: [\"api.example.com:443\"]}\n", "may reach no network"},
+                {"  network: {on_unlisted: ask}\n", "may reach no network"},
+                {"  tools: {allowed: [quote_tool]}\n", "may have no tool, but tools.allowed lists 'quote_tool'"},
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+                char body[512];
+                snprintf(body, sizeof(body), ROLE("lead", "%s" MAY_SEND), bad[i].body);
+                scratch_file(&s, "roles/lead.yaml", body);
+                expect_in(MANAGED "lead\n" TEAM "tasks: {one: {agent: lead}}\n", false, "lead.yaml", 4, 0, bad[i].text,
+                          "hands out");
+        }
+}
+
+static void a_hierarchy_that_could_not_work_is_refused(void **state) {
+        LEAD(MAY_SEND);
+        error_in_crew(HEAD "process: hierarchical\n" TEAM, 3, 10, "process 'hierarchical' needs a manager",
+                      "manager: AGENT");
+        error_in_crew(HEAD "manager: lead\n" TEAM, 3, 1, "'manager' is for hierarchical crews", "process: hierarchical");
+        error_in_crew(MANAGED "leed\n" TEAM, 4, 10, "the manager is agent 'leed', which is not declared",
+                      "did you mean 'lead'?");
+        error_in_crew(MANAGED "boss\n" TEAM "  boss: {policy: boss.yaml}\n", 4, 10,
+                      "the manager 'boss' has no command (line 8)", "");
+        error_in_crew(MANAGED "lead\n" TEAM "tasks: {one: {agent: a}}\n", 4, 10, "no task is the manager's", "");
+        error_in_crew(MANAGED "{agent: lead, tasks_at_once: 0}\n" TEAM, 4, 0, "tasks_at_once", "");
+        error_in_crew(MANAGED "{tasks_total: 5}\n" TEAM, 4, 0, "'agent'", "");
+        error_in_crew(MANAGED "lead\n" TEAM "tasks: {one: {agent: lead, retries: 11}}\n", 8, 0, "retries", "");
+        LEAD("");
+        error_in_crew(MANAGED "lead\n" TEAM "tasks: {one: {agent: lead}}\n", 4, 10,
+                      "the manager 'lead' may address no other agent of this crew", "ipc.allowed_targets");
+}
+
 static void other_processes_are_refused_honestly(void **state) {
         error_in_crew(HEAD "process: consensual\nagents: {a: {policy: a.yaml}}\n", 3, 10,
                       "process 'consensual' is not part of this version", "");
@@ -540,6 +606,9 @@ int main(void) {
                 cmocka_unit_test(an_allowed_tool_that_is_not_declared_is_a_warning),
                 cmocka_unit_test(a_needed_tool_must_be_allowed),
                 cmocka_unit_test(cycles_are_named),
+                cmocka_unit_test(a_manager_hands_out_work_and_nothing_else),
+                cmocka_unit_test(a_manager_with_more_than_that_is_refused),
+                cmocka_unit_test(a_hierarchy_that_could_not_work_is_refused),
                 cmocka_unit_test(other_processes_are_refused_honestly),
                 cmocka_unit_test(bad_values_say_what_was_expected),
                 cmocka_unit_test(a_task_needs_an_agent_with_a_program),

@@ -6,6 +6,8 @@
 
 #include "test.h"
 
+#include <errno.h>
+
 #define A_MAX 6u
 #define T_MAX 24u
 #define S 1000000000ull
@@ -21,7 +23,7 @@ struct world {
         struct job *running[A_MAX];
         int start_result;
         char order[T_MAX * 8];
-        int cancelled, overdue, runs_done, finished;
+        int cancelled, overdue, runs_done, finished, retried;
         Crew__Outcome finished_outcome;
         char finished_error[512];
         int final[T_MAX]; /* transitions into a final state */
@@ -60,6 +62,13 @@ static void overdue(struct job *j, void *user) {
         w.overdue++;
 }
 
+static void retried(struct job *j, Crew__Outcome outcome, const char *error, void *user) {
+        (void)user;
+        assert_int_equal(j->state, JOB_RUNNING);
+        assert_true(outcome != CREW__OUTCOME__OUTCOME_OK && *error);
+        w.retried++;
+}
+
 static void changed(struct job *j, void *user) {
         (void)user;
         if (j->in_run && j->state >= JOB_DONE)
@@ -83,6 +92,7 @@ static void make(uint32_t n_agents, uint32_t n_tasks) {
                                                   .start = start,
                                                   .cancel = cancel,
                                                   .overdue = overdue,
+                                                  .retried = retried,
                                                   .changed = changed,
                                                   .finished = finished,
                                                   .run_done = run_done};
@@ -322,6 +332,130 @@ static void a_second_run_waits_for_the_first_to_end(void **state) {
         assert_int_equal(w.runs_done, 2);
 }
 
+static void a_failed_task_is_tried_again_while_it_has_retries(void **state) {
+        (void)state;
+        make(1, 1);
+        w.tasks[0].retries = 2;
+        run();
+        result(0, CREW__OUTCOME__OUTCOME_FAILED, "", 1);
+        scheduler_expire(w.s, 2 * S); /* the second attempt times out */
+        result(0, CREW__OUTCOME__OUTCOME_OK, "1", 2 * S);
+        assert_int_equal(w.retried, 2);
+        assert_int_equal(job(0)->state, JOB_RUNNING);
+        result(0, CREW__OUTCOME__OUTCOME_FAILED, "", 2 * S);
+        assert_int_equal(w.retried, 2);
+        assert_int_equal(job(0)->state, JOB_FAILED);
+        assert_int_equal(job(0)->attempt, 3);
+        assert_int_equal(w.final[0], 1);
+        assert_int_equal(w.runs_done, 1);
+}
+
+static void after_an_effect_a_task_is_never_run_again(void **state) {
+        (void)state;
+        make(2, 2);
+        w.tasks[0].retries = w.tasks[1].retries = 3;
+        w.tasks[1].agent_index = 1;
+        run();
+        scheduler_note_effect(w.s, 0);
+        scheduler_note_effect(w.s, 1);
+        result(0, CREW__OUTCOME__OUTCOME_FAILED, "", 1);
+        assert_int_equal(job(0)->state, JOB_FAILED);
+        assert_non_null(strstr(job(0)->error, "not tried again: a tool that is not idempotent was called"));
+        w.running[1] = NULL;
+        assert_false(scheduler_agent_gone(w.s, 1, true, "agent a1 terminated", 1));
+        assert_int_equal(job(1)->outcome, CREW__OUTCOME__OUTCOME_TERMINATED);
+        assert_non_null(strstr(job(1)->error, "not run again"));
+        assert_int_equal(w.retried, 0);
+}
+
+static void a_cancelled_job_has_that_outcome_whatever_comes(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j[3];
+        (void)state;
+        make(2, 0);
+        for (size_t i = 0; i < 3; i++)
+                assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.agent = i < 2 ? "a0" : "a1", .retries = 5},
+                                                  &j[i], &err),
+                                 0);
+        scheduler_poke(w.s, 0);
+        assert_int_equal(scheduler_cancel(w.s, j[1], "not needed", 1), 0); /* queued */
+        assert_int_equal(w.finished, 1);
+        assert_int_equal(w.finished_outcome, CREW__OUTCOME__OUTCOME_CANCELLED);
+        assert_int_equal(scheduler_cancel(w.s, j[0], "not needed", 1), 0); /* running */
+        assert_int_equal(scheduler_cancel(w.s, j[0], "again", 1), 1);
+        assert_int_equal(w.cancelled, 1);
+        result(0, CREW__OUTCOME__OUTCOME_OK, "1", 2);
+        assert_int_equal(w.finished, 2);
+        assert_int_equal(w.finished_outcome, CREW__OUTCOME__OUTCOME_CANCELLED);
+        assert_string_equal(w.finished_error, "not needed");
+        assert_int_equal(scheduler_cancel(w.s, j[2], "gone", 1), 0);
+        scheduler_expire(w.s, 1 + SCHED_CANCEL_GRACE_NS);
+        assert_int_equal(w.overdue, 1); /* it did not stop */
+        w.running[1] = NULL;
+        assert_false(scheduler_agent_gone(w.s, 1, true, "killed", 3));
+        assert_int_equal(w.finished, 3);
+        assert_int_equal(w.finished_outcome, CREW__OUTCOME__OUTCOME_CANCELLED);
+        assert_int_equal(w.retried, 0);
+}
+
+static void the_queue_goes_by_priority_then_by_order(void **state) {
+        static const char *const descriptions[] = {"first", "low", "mid", "mid too", "top"};
+        static const uint32_t priority[] = {0, 0, 5, 5, 0};
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j[5];
+        (void)state;
+        make(1, 0);
+        for (size_t i = 0; i < 5; i++)
+                assert_int_equal(scheduler_submit(w.s,
+                                                  &(struct sched_submit){.agent = "a0",
+                                                                         .description = descriptions[i],
+                                                                         .priority = i ? priority[i] : 100},
+                                                  &j[i], &err),
+                                 0);
+        scheduler_poke(w.s, 0);
+        assert_int_equal(scheduler_queued(w.s, 0), 4);
+        assert_int_equal(scheduler_reprioritise(w.s, j[0], 1), 1); /* running */
+        assert_int_equal(scheduler_reprioritise(w.s, j[4], 9), 0);
+        static const size_t order[] = {4, 2, 3, 1};
+        for (size_t i = 0; i < 4; i++) {
+                ok(0);
+                assert_string_equal(w.running[0]->description, descriptions[order[i]]);
+        }
+}
+
+static void held_tasks_wait_for_the_manager_and_are_skipped_without_it(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j;
+        (void)state;
+        make(2, 5);
+        w.crew.process = CREW_HIERARCHICAL;
+        w.crew.manager = (struct crew_manager){.agent = "a0"};
+        for (size_t i = 1; i < 4; i++)
+                w.tasks[i].agent_index = 1;
+        depends(3, 2); /* never handed out: nor is what needs it */
+        depends(4, 1); /* the manager's second task, behind one it hands out */
+        assert_true(scheduler_release(w.s, &(struct sched_submit){.task = "t1"}, &j, &err) == -ESRCH);
+        run();
+        assert_string_equal(w.order, "t0 ");
+        assert_int_equal(scheduler_queued(w.s, 1), 0);
+        assert_true(scheduler_release(w.s, &(struct sched_submit){.task = "t9"}, &j, &err) == -ENOENT);
+        assert_int_equal(scheduler_release(w.s, &(struct sched_submit){.task = "t1", .input = "[3]"}, &j, &err), 0);
+        assert_string_equal(j->input, "[3]");
+        assert_true(scheduler_release(w.s, &(struct sched_submit){.task = "t1"}, &j, &err) == -EALREADY);
+        scheduler_poke(w.s, 1);
+        assert_string_equal(w.order, "t0 t1 ");
+        ok(0); /* the manager is done before t1 is */
+        assert_int_equal(job(2)->state, JOB_WAITING);
+        ok(1);
+        assert_string_equal(w.order, "t0 t1 t4 ");
+        assert_int_equal(w.runs_done, 0);
+        ok(0);
+        assert_int_equal(job(2)->state, JOB_SKIPPED);
+        assert_string_equal(job(2)->error, "the manager did not hand it out");
+        assert_int_equal(job(3)->state, JOB_SKIPPED);
+        assert_int_equal(w.runs_done, 1);
+}
+
 static void ad_hoc_tasks_are_checked_and_finish_once(void **state) {
         struct crew_err err = CREW_ERR_NULL;
         struct job *j;
@@ -416,6 +550,12 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(without_a_replacement_the_task_fails_and_the_next_one_too, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_start_that_fails_is_told, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_second_run_waits_for_the_first_to_end, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_failed_task_is_tried_again_while_it_has_retries, setup, teardown),
+                cmocka_unit_test_setup_teardown(after_an_effect_a_task_is_never_run_again, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_cancelled_job_has_that_outcome_whatever_comes, setup, teardown),
+                cmocka_unit_test_setup_teardown(the_queue_goes_by_priority_then_by_order, setup, teardown),
+                cmocka_unit_test_setup_teardown(held_tasks_wait_for_the_manager_and_are_skipped_without_it, setup,
+                                                teardown),
                 cmocka_unit_test_setup_teardown(ad_hoc_tasks_are_checked_and_finish_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_stop_skips_what_waits, setup, teardown),
                 cmocka_unit_test_setup_teardown(random_graphs_end_with_every_task_final_once, setup, teardown),

@@ -417,6 +417,63 @@ static void sends_and_asks_go_through_crewd(void **state) {
         fake_stop(&f);
 }
 
+#define CALL(method, params) "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"" method "\",\"params\":" params "}"
+
+static void verbs_of_the_manager_become_messages(void **state) {
+        const Crew__Envelope *e;
+        struct fake_crewd f;
+
+        start(&f, "cat");
+        int fd = agent_connect(&f);
+        agent_say(fd, CALL("crew/submit", "{\"agent\":\"a\",\"description\":\"x\\ny\",\"input\":{\"n\":[0.10]},"
+                                          "\"priority\":7,\"retries\":2,\"timeout_ms\":9000,\"key\":\"k-1\"}"));
+        e = fake_expect(&f, CREW__ENVELOPE__BODY_SUBMIT_WORK);
+        assert_string_equal(e->submit_work->agent, "a");
+        assert_string_equal(e->submit_work->description, "x\ny");
+        assert_string_equal(e->submit_work->input, "{\"n\":[0.10]}");
+        assert_int_equal(e->submit_work->priority, 7);
+        assert_int_equal(e->submit_work->retries, 2);
+        assert_int_equal(e->submit_work->timeout_ms, 9000);
+        assert_string_equal(e->submit_work->key, "k-1");
+        answer_call(&f, e->seq, "{\"task_id\":\"t-1\"}");
+        assert_answer(fd, "\"id\":7,\"result\":{\"task_id\":\"t-1\"}");
+        agent_say(fd, CALL("crew/wait", "{\"task_id\":\"t-1\",\"timeout_ms\":60000}"));
+        e = fake_expect(&f, CREW__ENVELOPE__BODY_WAIT_WORK);
+        assert_true(e->deadline_ms > crew_realtime_ns() / 1000000u);
+        refuse_call(&f, e->seq, -32005, "task t-1 has no outcome yet", "");
+        assert_answer(fd, "\"code\":-32005");
+        agent_say(fd, CALL("crew/cancel", "{\"task_id\":\"t-1\",\"reason\":\"late\"}"));
+        e = fake_expect(&f, CREW__ENVELOPE__BODY_CANCEL_WORK);
+        assert_string_equal(e->cancel_work->reason, "late");
+        answer_call(&f, e->seq, "1");
+        assert_answer(fd, "\"result\":1");
+        agent_say(fd, CALL("tools/call",
+                           "{\"name\":\"crew_reprioritise\",\"arguments\":{\"task_id\":\"t-1\",\"priority\":100}}"));
+        e = fake_expect(&f, CREW__ENVELOPE__BODY_REPRIORITISE_WORK);
+        assert_int_equal(e->reprioritise_work->priority, 100);
+        answer_call(&f, e->seq, "{\"state\":\"waiting\"}");
+        assert_answer(fd, "\"structuredContent\":{\"state\":\"waiting\"},\"isError\":false");
+        close(fd);
+        fake_stop(&f);
+}
+
+static void parameters_that_a_verb_does_not_take_are_named(void **state) {
+        struct fake_crewd f;
+
+        start(&f, "cat");
+        int fd = agent_connect(&f);
+        assert_asks(fd, CALL("crew/wait", "{}"), "params.task_id is missing");
+        assert_asks(fd, CALL("crew/wait", "{\"task_id\":5}"), "params.task_id must be a string of 1 to 63 bytes");
+        assert_asks(fd, CALL("crew/agents", "{\"all\":true}"), "does not take: all");
+        assert_asks(fd, CALL("crew/result", "{\"task_id\":\"t\",\"priority\":1}"), "does not take: priority");
+        assert_asks(fd, CALL("crew/submit", "{\"priority\":101}"), "params.priority must be a whole number, at most 100");
+        assert_asks(fd, CALL("crew/submit", "{\"priority\":-1}"), "params.priority must be");
+        assert_asks(fd, CALL("crew/submit", "{\"key\":\"a b\"}"), "printable ASCII without blanks");
+        assert_asks(fd, CALL("crew/submit", "{\"\\u0000\":1}"), "\"error\"");
+        close(fd);
+        fake_stop(&f);
+}
+
 static void an_ask_without_answer_times_out_here_too(void **state) {
         struct fake_crewd f;
 
@@ -580,6 +637,8 @@ int main(void) {
                 cmocka_unit_test(a_refusal_is_an_error_and_a_failure_is_a_result),
                 cmocka_unit_test(an_answer_to_nobody_is_dropped),
                 cmocka_unit_test(sends_and_asks_go_through_crewd),
+                cmocka_unit_test(verbs_of_the_manager_become_messages),
+                cmocka_unit_test(parameters_that_a_verb_does_not_take_are_named),
                 cmocka_unit_test(an_ask_without_answer_times_out_here_too),
                 cmocka_unit_test(letters_wait_in_the_inbox_in_order),
                 cmocka_unit_test(a_cancelled_receive_takes_no_letter),
