@@ -4,6 +4,7 @@
 
 #include "common/plan.h"
 #include "common/util.h"
+#include "common/verbs.h"
 #include "json_text.h"
 #include "path.h"
 #include "supervisor/schema/schema.h"
@@ -438,6 +439,9 @@ static int bind_tools(struct bind *b, const struct node *v, const struct bind_fi
                 struct tool_out o = {&c->tools[c->n_tools], &d->tools[c->n_tools]};
                 if (!name_fits(b, e, "a tool", true))
                         continue;
+                if (crew_verb_by_tool(e->key->text) != CREW_VERB_N)
+                        bind_error(b, e->key, "give it another name",
+                                   "'%s' is what the manager of a crew hands out work with", e->key->text);
                 *o.t = (struct crew_tool){
                         .name = e->key->text, .timeout_ms = 30000, .max_output = 4u << 20, .mark = e->key->mark};
                 o.d->node = e;
@@ -477,7 +481,8 @@ static int bind_agents(struct bind *b, const struct node *v, const struct bind_f
                 o.a->orchestrator = !o.d->command;
                 check_driver(b, &o);
                 if (o.a->orchestrator && o.d->state)
-                        bind_error(b, o.d->state->key, "", "'state' without 'command': agent '%s' has no program", o.a->name);
+                        bind_error(b, o.d->state->key, "", "'state' without 'command': agent '%s' has no program",
+                                   o.a->name);
                 if (o.a->orchestrator)
                         o.a->driver = PLAN_DRIVER_NONE;
         }

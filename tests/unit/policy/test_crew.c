@@ -276,6 +276,11 @@ static void a_hierarchy_that_could_not_work_is_refused(void **state) {
                       "the manager 'lead' may address no other agent of this crew", "ipc.allowed_targets");
 }
 
+static void names_of_the_managers_verbs_are_taken(void **state) {
+        error_in_crew(HEAD "tools: {crew_submit: {command: [cat]}}\nagents: {a: {policy: a.yaml}}\n", 3, 9,
+                      "'crew_submit' is what the manager of a crew hands out work with", "another name");
+}
+
 static void other_processes_are_refused_honestly(void **state) {
         error_in_crew(HEAD "process: consensual\nagents: {a: {policy: a.yaml}}\n", 3, 10,
                       "process 'consensual' is not part of this version", "");
@@ -609,6 +614,7 @@ int main(void) {
                 cmocka_unit_test(a_manager_hands_out_work_and_nothing_else),
                 cmocka_unit_test(a_manager_with_more_than_that_is_refused),
                 cmocka_unit_test(a_hierarchy_that_could_not_work_is_refused),
+                cmocka_unit_test(names_of_the_managers_verbs_are_taken),
                 cmocka_unit_test(other_processes_are_refused_honestly),
                 cmocka_unit_test(bad_values_say_what_was_expected),
                 cmocka_unit_test(a_task_needs_an_agent_with_a_program),
