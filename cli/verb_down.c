@@ -4,6 +4,7 @@
 
 #include "client.h"
 #include "common/util.h"
+#include "grace.h"
 #include "jsonout.h"
 #include "text.h"
 
@@ -13,7 +14,6 @@
 #include <string.h>
 #include <sys/syscall.h>
 
-#define GRACE_NS 2000000000u
 #define SLACK_MS 30000
 
 struct options {
@@ -23,8 +23,8 @@ struct options {
 };
 
 static const struct cli_option options[] = {
-        {"grace", 'g', CLI_DURATION, offsetof(struct options, grace_ns), "TIME",
-         "what running tasks get to end (default 2s)", CLI_COMPLETE_NONE},
+        {"grace", 'g', CLI_DURATION, offsetof(struct options, grace_ns), "TIME", "what agents get to end (default 30s)",
+         CLI_COMPLETE_NONE},
         {"reason", 'r', CLI_STRING, offsetof(struct options, reason), "TEXT", "why; goes into the audit",
          CLI_COMPLETE_NONE},
         CLI_OPTION_CREW(struct options),
@@ -53,6 +53,7 @@ static int stop(struct client *c, const struct options *o, struct cli_problem *p
         Crew__Envelope e = CREW__ENVELOPE__INIT;
         Crew__StopCrew request = CREW__STOP_CREW__INIT;
         const Crew__Envelope *answer = NULL;
+        char what[96];
         uint64_t grace_ms = o->grace_ns / 1000000u;
         pid_t pid = (pid_t)client_server_pid(c);
         _cleanup_close_ int pidfd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
@@ -61,15 +62,16 @@ static int stop(struct client *c, const struct options *o, struct cli_problem *p
         request.reason = (char *)(o->reason ? o->reason : "crewctl down");
         e.body_case = CREW__ENVELOPE__BODY_STOP_CREW;
         e.stop_crew = &request;
-        int wait_ms = (int)MIN_OF(grace_ms + SLACK_MS, (uint64_t)INT32_MAX);
-        if (client_call(c, &e, wait_ms, &answer, problem) < 0 && strcmp(problem->code, "closed") != 0)
+        snprintf(what, sizeof(what), "crew %s", client_crew(c));
+        const struct grace g = {.what = what, .grace_ms = grace_ms, .quiet = o->json};
+        if (grace_call(c, &e, &g, &answer, problem) < 0 && strcmp(problem->code, "closed") != 0)
                 return -1;
         await_exit(pidfd);
         return 0;
 }
 
 static int run(const struct cli_verb *self, int argc, char **argv) {
-        struct options o = {.grace_ns = GRACE_NS};
+        struct options o = {.grace_ns = GRACE_DEFAULT_NS};
         struct cli_problem problem = CLI_PROBLEM_NULL;
         _cleanup_client_ struct client *c = NULL;
         struct cli_operands rest;
@@ -96,8 +98,10 @@ const struct cli_verb verb_down = {
         .name = "down",
         .synopsis = "[--grace TIME] [--reason TEXT] [--crew NAME] [--json]",
         .summary = "stop a running crew; returns when nothing of it is left",
-        .details = "  crewctl down\n"
-                   "  crewctl down --crew financial-analysis --grace 30s\n",
+        .details = "Every agent is told, its programs get SIGTERM, and what is left after the grace is killed.\n"
+                   "\n"
+                   "  crewctl down\n"
+                   "  crewctl down --crew financial-analysis --grace 5s\n",
         .options = options,
         .n_options = ELEMENTSOF(options),
         .run = run,

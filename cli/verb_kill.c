@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* crewctl kill: ends one agent, whole tree, and shows how the others are. */
+/*
+ * crewctl kill: ends agents, whole trees, and shows how the others are; or freezes them, or looks at them first.
+ *
+ * With --snapshot every agent meant is frozen before the first byte is written, and none is killed before the archive is on
+ * disk: if that fails they stay frozen.
+ */
 #include "cli.h"
 
 #include "client.h"
 #include "common/util.h"
+#include "hold.h"
 #include "jsonout.h"
-#include "names.h"
+#include "killed.h"
+#include "snapshot.h"
 #include "term.h"
 #include "text.h"
 
@@ -14,75 +21,242 @@
 #define KILL_MS 60000
 
 struct options {
-        const char *crew, *agent, *reason;
-        bool json;
+        const char *crew, *agent, *role, *task, *reason, *snapshot;
+        bool freeze, json;
 };
 
 static const struct cli_option options[] = {
         {"agent", 'a', CLI_STRING, offsetof(struct options, agent), "AGENT", "the agent to end", CLI_COMPLETE_AGENT},
+        {"all-of-role", 0, CLI_STRING, offsetof(struct options, role), "ROLE", "every agent with that role or policy file",
+         CLI_COMPLETE_NONE},
+        {"task", 0, CLI_STRING, offsetof(struct options, task), "ID", "whichever agent works on that task now",
+         CLI_COMPLETE_NONE},
+        {"freeze", 0, CLI_FLAG, offsetof(struct options, freeze), NULL,
+         "stop it without killing; crewctl thaw lets it go on", CLI_COMPLETE_NONE},
+        {"snapshot", 0, CLI_STRING, offsetof(struct options, snapshot), "FILE.tar",
+         "first write what there is to see of it", CLI_COMPLETE_FILE},
         {"reason", 'r', CLI_STRING, offsetof(struct options, reason), "TEXT", "why; goes into the audit and to hooks",
          CLI_COMPLETE_NONE},
         CLI_OPTION_CREW(struct options),
         CLI_OPTION_JSON(struct options),
 };
 
-static void print_others(const struct term *t, Crew__AgentStatus *const *others, size_t n) {
-        if (n == 0)
-                return;
-        fputs("Crew status: ", t->out);
-        for (size_t i = 0; i < n; i++)
-                fprintf(t->out, "%s%s (%s)", i ? ", " : "", others[i]->name, name_agent_state(others[i]->state));
-        fputc('\n', t->out);
+struct doing {
+        const struct options *o;
+        struct client *c;
+        struct agent_names names; /* who is meant; none: whoever has the task */
+        struct term t;
+        json_t *frozen, *killed; /* with --json */
+        struct snapshot_totals snapshot;
+};
+
+static const char *reason_of(const struct options *o) {
+        return o->reason ? o->reason : "";
 }
 
-static void print_killed(const struct term *t, const Crew__Killed *k) {
-        const Crew__AgentTerminated *end = k->terminated;
-        const char *dot = term_dot(t);
-        char took[TEXT_WORD];
+/* --- who --- */
 
-        fprintf(t->out, "Agent %s terminated. Sandbox destroyed.\n", end->agent);
-        fprintf(t->out, "  %u process%s, %s", end->processes_killed, end->processes_killed == 1 ? "" : "es",
-                text_duration(end->kill_us * 1000u, took));
-        if (k->task[0]) {
-                fprintf(t->out, "%stask ", dot);
-                term_put(t, k->task);
-                fprintf(t->out, k->task_reassigned ? " goes to a new instance" : " failed (%s)", name_cause(end->cause));
+static int add_name(struct agent_names *l, const char *name, struct cli_problem *p) {
+        l->items = l->items ? l->items : calloc(1, sizeof(*l->items));
+        if (!l->items)
+                return cli_problem_set(p, CLI_INTERNAL, "memory", "out of memory");
+        snprintf(l->items[0], sizeof(l->items[0]), "%s", name);
+        l->n = 1;
+        return 0;
+}
+
+static int choose(struct doing *d, struct cli_problem *p) {
+        if (d->o->role)
+                return agents_of_role(d->c, d->o->role, &d->names, p);
+        if (!d->o->agent)
+                return 0;
+        if (strlen(d->o->agent) >= KILL_NAME_MAX)
+                return cli_problem_set(p, CLI_ABSENT, "unknown-agent", "no agent '%.80s' in crew %s", d->o->agent,
+                                       client_crew(d->c));
+        return add_name(&d->names, d->o->agent, p);
+}
+
+/* --- freezing --- */
+
+static void tell_frozen(struct doing *d, const Crew__AgentHeld *held) {
+        if (d->o->json) {
+                json_array_append_new(d->frozen, jsonout_agent(held->agent));
+        } else if (d->o->freeze) {
+                fprintf(d->t.out, "Agent %s frozen: nothing of it runs, nothing is lost.%s", held->agent->name,
+                        *held->task ? "  It keeps task " : "\n");
+                if (*held->task) {
+                        term_put(&d->t, held->task);
+                        fputs(".\n", d->t.out);
+                }
+                fprintf(d->t.out, "  crewctl thaw --agent %s lets it go on; crewctl kill --agent %s ends it\n",
+                        held->agent->name, held->agent->name);
         }
-        fprintf(t->out, "%saudit record %llu\n", dot, (unsigned long long)end->audit_seq);
-        if (end->side_effects_possible)
-                fputs("  it was in the middle of something: side effects are possible\n", t->out);
-        print_others(t, k->others, k->n_others);
 }
 
-static json_t *killed_json(const Crew__Killed *k) {
-        json_t *others = json_array();
+static int freeze_one(struct doing *d, const char *agent, const char *task, struct cli_problem *p) {
+        const struct hold_call call = {.agent = agent, .task = task, .reason = d->o->reason};
+        const Crew__AgentHeld *held = NULL;
 
-        for (size_t i = 0; i < k->n_others; i++)
-                json_array_append_new(others, jsonout_agent(k->others[i]));
-        return json_pack("{s:o, s:o, s:o, s:b}", "terminated", jsonout_terminated(k->terminated), "others", others, "task",
-                         jsonout_text(k->task), "task_reassigned", (int)k->task_reassigned);
+        if (hold_call(d->c, &call, &held, p) < 0)
+                return -1;
+        tell_frozen(d, held);
+        return agent ? 0 : add_name(&d->names, held->agent->name, p);
 }
 
-static int kill_agent(struct client *c, const struct options *o, struct cli_problem *problem) {
+static int freeze_all(struct doing *d, struct cli_problem *p) {
+        if (d->o->task)
+                return freeze_one(d, NULL, d->o->task, p);
+        for (size_t i = 0; i < d->names.n; i++) {
+                if (freeze_one(d, d->names.items[i], NULL, p) < 0)
+                        return -1;
+        }
+        return 0;
+}
+
+/* --- snapshot --- */
+
+static const Crew__AgentStatus *find(const Crew__Status *s, const char *name) {
+        for (size_t i = 0; i < s->n_agents; i++) {
+                if (strcmp(s->agents[i]->name, name) == 0)
+                        return s->agents[i];
+        }
+        return NULL;
+}
+
+static int write_snapshot(struct doing *d, struct cli_problem *p) {
+        _cleanup_snapshot_ struct snapshot *s = NULL;
+        const Crew__Status *status = NULL;
+
+        if (snapshot_begin(d->o->snapshot, client_crew(d->c), reason_of(d->o), &s, p) < 0 ||
+            client_status(d->c, &status, p) < 0)
+                return -1;
+        for (size_t i = 0; i < d->names.n; i++) {
+                const Crew__AgentStatus *a = find(status, d->names.items[i]);
+                if (!a || !a->frozen || a->pid == 0)
+                        return cli_problem_set(p, CLI_FAILED, "not-running", "agent %s has ended meanwhile",
+                                               d->names.items[i]);
+                if (snapshot_agent(s, a, p) < 0)
+                        return -1;
+        }
+        return snapshot_end(s, &d->snapshot, p);
+}
+
+static int take_snapshot(struct doing *d, struct cli_problem *p) {
+        char size[2 * TEXT_WORD];
+
+        if (write_snapshot(d, p) < 0) {
+                cli_problem_hint(p,
+                                 "nothing was killed; what was frozen stays so: crewctl thaw, or kill without --snapshot");
+                return -1;
+        }
+        if (!d->o->json)
+                fprintf(d->t.out, "Snapshot %s: %s, %u process%s%s\n", d->o->snapshot,
+                        text_size(d->snapshot.bytes, 0, size), d->snapshot.processes,
+                        d->snapshot.processes == 1 ? "" : "es",
+                        d->snapshot.left_out ? ", not everything of its state (left-out.json)" : "");
+        return 0;
+}
+
+/* --- killing --- */
+
+static int ask_to_kill(struct doing *d, const char *agent, const char *task, uint64_t *seq, struct cli_problem *p) {
         Crew__Envelope e = CREW__ENVELOPE__INIT;
         Crew__KillAgent request = CREW__KILL_AGENT__INIT;
-        const Crew__Envelope *answer = NULL;
-        struct term t;
 
-        request.agent = (char *)o->agent;
-        request.reason = (char *)(o->reason ? o->reason : "");
+        request.agent = (char *)agent;
+        request.task = (char *)task;
+        request.reason = (char *)reason_of(d->o);
         e.body_case = CREW__ENVELOPE__BODY_KILL_AGENT;
         e.kill_agent = &request;
-        if (client_call(c, &e, KILL_MS, &answer, problem) < 0)
-                return -1;
+        return client_send(d->c, &e, seq, p);
+}
+
+static int take_answer(struct doing *d, const Crew__Envelope *answer, bool last, struct cli_problem *p) {
+        if (answer->body_case == CREW__ENVELOPE__BODY_REFUSED)
+                return client_refused(answer->refused, p);
         if (answer->body_case != CREW__ENVELOPE__BODY_KILLED || !answer->killed->terminated)
-                return cli_problem_set(problem, CLI_INTERNAL, "protocol", "crewd did not say what became of %s", o->agent);
-        term_init(&t, stdout);
-        if (o->json)
-                jsonout_print(killed_json(answer->killed));
+                return cli_problem_set(p, CLI_INTERNAL, "protocol", "crewd did not say what became of the agent");
+        if (d->o->json)
+                json_array_append_new(d->killed, killed_json(answer->killed));
         else
-                print_killed(&t, answer->killed);
+                killed_print(&d->t, answer->killed, "terminated", last);
         return 0;
+}
+
+/* All are asked for at once and die at the same time; of those that cannot be killed the first is the problem told. */
+static int kill_all(struct doing *d, struct cli_problem *p) {
+        size_t n = MAX_OF(d->names.n, (size_t)1), waiting = n;
+        uint64_t until = crew_now_ns() + KILL_MS * 1000000ull, first = 0, seq = 0;
+        int result = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                const char *agent = d->names.n ? d->names.items[i] : "", *task = d->names.n ? "" : d->o->task;
+                if (ask_to_kill(d, agent, task, &seq, p) < 0)
+                        return -1;
+                first = first ? first : seq;
+        }
+        while (waiting > 0) {
+                const Crew__Envelope *answer = NULL;
+                struct cli_problem problem = CLI_PROBLEM_NULL;
+                uint64_t now = crew_now_ns();
+                int r = client_next(d->c, now < until ? (int)((until - now) / 1000000u) : 0, &answer, p);
+                if (r < 0)
+                        return r;
+                if (r == 0)
+                        return cli_problem_set(p, CLI_FAILED, "timeout", "crewd of crew %s does not answer",
+                                               client_crew(d->c));
+                if (answer->corr < first || answer->corr > seq || answer->body_case == CREW__ENVELOPE__BODY_EVENT)
+                        continue;
+                waiting--;
+                if (take_answer(d, answer, waiting == 0, &problem) < 0 && result == 0) {
+                        *p = problem;
+                        result = -1;
+                }
+        }
+        return result;
+}
+
+/* --- all of it --- */
+
+static int carry_out(struct doing *d, struct cli_problem *p) {
+        if (choose(d, p) < 0)
+                return -1;
+        if ((d->o->freeze || d->o->snapshot) && freeze_all(d, p) < 0)
+                return -1;
+        if (d->o->snapshot && take_snapshot(d, p) < 0)
+                return -1;
+        return d->o->freeze ? 0 : kill_all(d, p);
+}
+
+/* One agent killed is one object, as it always was; everything else is lists. */
+static void print_json(struct doing *d) {
+        bool one = !d->o->freeze && !d->o->role && json_array_size(d->killed) == 1;
+        json_t *o = one ? json_incref(json_array_get(d->killed, 0)) : json_object();
+
+        if (!one && !d->o->freeze)
+                json_object_set(o, "killed", d->killed);
+        if (d->o->freeze)
+                json_object_set(o, "frozen", d->frozen);
+        if (d->o->snapshot)
+                json_object_set_new(o, "snapshot",
+                                    json_pack("{s:o, s:I, s:I, s:I}", "file", jsonout_text(d->o->snapshot), "bytes",
+                                              (json_int_t)d->snapshot.bytes, "processes", (json_int_t)d->snapshot.processes,
+                                              "left_out", (json_int_t)d->snapshot.left_out));
+        jsonout_print(o);
+}
+
+static bool usage_ok(const struct options *o, int *status) {
+        int ways = (o->agent != NULL) + (o->role != NULL) + (o->task != NULL);
+
+        if (ways == 1 && *(o->agent ? o->agent : o->role ? o->role : o->task) && (!o->snapshot || *o->snapshot))
+                return true;
+        if (ways > 1)
+                *status = cli_fail(o->json, CLI_USAGE, "usage", "--agent, --all-of-role and --task exclude each other");
+        else if (ways == 0)
+                *status = cli_fail(o->json, CLI_USAGE, "usage", "which agent? crewctl kill --agent AGENT");
+        else
+                *status = cli_fail(o->json, CLI_USAGE, "usage", "an empty name");
+        return false;
 }
 
 static int run(const struct cli_verb *self, int argc, char **argv) {
@@ -92,23 +266,37 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
         struct cli_operands rest;
         int status;
 
-        if (!cli_parse(self, argc, argv, &o, &rest, &status) || !cli_no_operands(self, &rest, o.json, &status))
+        if (!cli_parse(self, argc, argv, &o, &rest, &status) || !cli_no_operands(self, &rest, o.json, &status) ||
+            !usage_ok(&o, &status))
                 return status;
-        if (!o.agent || !*o.agent)
-                return cli_fail(o.json, CLI_USAGE, "usage", "which agent? crewctl kill --agent AGENT");
-        if (client_open(o.crew, &c, &problem) < 0 || kill_agent(c, &o, &problem) < 0)
+        if (client_open(o.crew, &c, &problem) < 0)
                 return cli_report(&problem, o.json);
-        return CLI_OK;
+        struct doing d = {.o = &o, .c = c, .frozen = json_array(), .killed = json_array()};
+        term_init(&d.t, stdout);
+        int r = carry_out(&d, &problem);
+        if (r == 0 && o.json)
+                print_json(&d);
+        json_decref(d.frozen);
+        json_decref(d.killed);
+        agent_names_fini(&d.names);
+        return r < 0 ? cli_report(&problem, o.json) : CLI_OK;
 }
 
 const struct cli_verb verb_kill = {
         .name = "kill",
-        .synopsis = "--agent AGENT [--reason TEXT] [--crew NAME] [--json]",
-        .summary = "end one agent and everything it started; the others go on",
+        .synopsis = "--agent AGENT | --all-of-role ROLE | --task ID [--freeze] [--snapshot FILE.tar] [--reason TEXT] "
+                    "[--crew NAME] [--json]",
+        .summary = "end agents and everything they started; the others go on",
         .details = "Its network and its link are cut first.  A task it had fails, or goes to a new instance when\n"
                    "the crew file's restart allows.  The crew's hook and attached programs are told.\n"
+                   "--freeze stops it without killing: no process of it runs until crewctl thaw.\n"
+                   "--snapshot freezes it, writes status, processes, connections, the last records and the state\n"
+                   "directory, and only then kills.\n"
                    "\n"
-                   "  crewctl kill --agent portfolio-analyzer --reason \"odd queries\"\n",
+                   "  crewctl kill --agent portfolio-analyzer --reason \"odd queries\"\n"
+                   "  crewctl kill --all-of-role researcher\n"
+                   "  crewctl kill --task collect --snapshot collect.tar\n"
+                   "  crewctl kill --agent portfolio-analyzer --freeze\n",
         .options = options,
         .n_options = ELEMENTSOF(options),
         .run = run,

@@ -15,9 +15,9 @@ enum spawn_op {
         /* crewd -> spawner */
         SPAWN_START = 1, /* fds: plan memfd; link path in .text */
         SPAWN_KILL,      /* kill the whole tree of .id now */
-        SPAWN_FREEZE,
-        SPAWN_THAW,
-        SPAWN_STATS,  /* ask for struct spawn_stats of .id */
+        SPAWN_FREEZE,    /* all of .id stands still; with a .cookie one SPAWN_FREEZE_REPLY */
+        SPAWN_THAW,      /* it goes on; the same */
+        SPAWN_STATS,     /* ask for struct spawn_stats of .id */
         SPAWN_LIMITS, /* .limits of the running .id, where control groups limit it; one SPAWN_LIMITS_REPLY with its .cookie
                        */
         /* spawner -> crewd */
@@ -28,6 +28,7 @@ enum spawn_op {
         SPAWN_STATS_REPLY,
         SPAWN_HELLO, /* first message, unasked: .text says what a crew that died left behind and was removed, "" nothing */
         SPAWN_LIMITS_REPLY, /* .errno_: 0, or why not all of them could be set */
+        SPAWN_FREEZE_REPLY, /* .errno_: 0, or why it is not as asked; .cookie */
 };
 
 /* What the spawner saw from outside after the worker reported itself sealed. */
@@ -52,6 +53,7 @@ struct spawn_stats {
         uint64_t cpu_ns, memory_bytes, memory_peak;
         uint32_t processes;
         uint32_t oom_kills;
+        uint32_t open_files; /* of the process that has most of them; 0: not known */
 };
 
 /* What can change while a jail runs.  0: no limit. */
@@ -73,7 +75,7 @@ struct spawn_msg {
         uint32_t op;
         uint32_t id; /* chosen by crewd, unique per spawner lifetime */
         int32_t errno_;
-        uint32_t cookie; /* SPAWN_LIMITS: comes back */
+        uint32_t cookie; /* SPAWN_LIMITS, SPAWN_FREEZE, SPAWN_THAW: comes back */
         char step[32];
         char text[512];
         union {

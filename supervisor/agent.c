@@ -23,8 +23,13 @@
 int agent_init(struct agent *a, struct crewd *c, uint32_t index, struct crew_err *err) {
         const struct crew_agent *decl = &c->file->agents[index];
 
-        *a = (struct agent){
-                .crewd = c, .decl = decl, .index = index, .uid_lock = -1, .host_uid = getuid(), .host_gid = getgid()};
+        *a = (struct agent){.crewd = c,
+                            .decl = decl,
+                            .index = index,
+                            .uid_lock = -1,
+                            .state_lock = -1,
+                            .host_uid = getuid(),
+                            .host_gid = getgid()};
         meter_init(&a->alerts, AGENT_ALERTS_BURST, AGENT_ALERTS_RATE, crew_now_ns());
         a->state = decl->orchestrator ? AGENT_POLICY_ONLY : AGENT_DECLARED;
         restart_init(&a->restart, decl->restart_max, decl->restart_within_ms * 1000000u);
@@ -33,6 +38,8 @@ int agent_init(struct agent *a, struct crewd *c, uint32_t index, struct crew_err
                 return r;
         crewd_mark_dirty(c); /* opening has written a record */
         a->audit_dirty = true;
+        if (!decl->orchestrator)
+                snprintf(a->state_path, sizeof(a->state_path), "%.*s/%s", PATH_MAX - 80, c->states_dir, decl->name);
         if (decl->orchestrator)
                 return journal_policy(a, NULL) < 0 ? crew_fail(err, EIO, "the audit stream cannot be written") : 0;
         if (c->root_mode) {
@@ -46,6 +53,7 @@ void agent_fini(struct agent *a) {
         instance_clear(a);
         a->audit = audit_close(a->audit);
         crew_close(&a->uid_lock);
+        crew_close(&a->state_lock);
         free(crew_steal_ptr(&a->ahead.block));
         free(crew_steal_ptr(&a->last));
         free(crew_steal_ptr(&a->decoys));
@@ -60,7 +68,8 @@ const struct policy_image *agent_jail_policy(const struct agent *a) {
 }
 
 bool agent_usable(const struct agent *a) {
-        return (a->state == AGENT_READY || a->state == AGENT_WORKING) && a->in.link && !a->in.cut && !a->frozen;
+        return (a->state == AGENT_READY || a->state == AGENT_WORKING) && a->in.link && !a->in.cut && !a->frozen &&
+               !a->hold.on;
 }
 
 bool agent_coming(const struct agent *a) {

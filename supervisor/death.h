@@ -13,6 +13,8 @@ const char *death_cause_name(Crew__Cause cause);
 void death_decide(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason);
 /* Kills a live instance, or takes back a restart that is due.  Harmless when it is being killed already. */
 void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason);
+/* Asks a live instance to end by itself within grace_ms, for good; killed when it does not. */
+void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
 /* From the spawner: the whole tree is reaped. */
 void death_on_exited(struct agent *a, const struct spawn_exit *x);
 /* There never was a tree, or the spawner has taken back what there was. */

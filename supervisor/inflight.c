@@ -128,6 +128,14 @@ uint64_t inflight_next_deadline(const struct inflight *f) {
         return f->earliest;
 }
 
+void inflight_put_off(struct inflight *f, uint32_t callee, int64_t ns) {
+        for (struct inflight_call *c = f->slots[callee].owed; c; c = c->next) {
+                c->deadline_ns += (uint64_t)ns;
+                if (!c->settled)
+                        f->earliest = MIN_OF(f->earliest, c->deadline_ns);
+        }
+}
+
 struct inflight_call *inflight_any_by_callee(struct inflight *f, uint32_t agent) {
         return f->slots[agent].owed;
 }

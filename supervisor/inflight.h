@@ -51,6 +51,8 @@ void inflight_drop(struct inflight *f, struct inflight_call *call);
 /* The first unsettled call past its deadline, or NULL. */
 struct inflight_call *inflight_overdue(struct inflight *f, uint64_t now_ns);
 uint64_t inflight_next_deadline(const struct inflight *f); /* UINT64_MAX: none */
+/* Deadlines of all that callee owes move by that much. */
+void inflight_put_off(struct inflight *f, uint32_t callee, int64_t ns);
 /* Any call that has this agent at that end; to walk away what a dead agent leaves. */
 struct inflight_call *inflight_any_by_callee(struct inflight *f, uint32_t agent);
 struct inflight_call *inflight_any_by_caller(struct inflight *f, uint32_t agent); /* unsettled only */

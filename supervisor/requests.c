@@ -5,9 +5,11 @@
 #include "common/util.h"
 #include "control.h"
 #include "crewd.h"
+#include "crewplan.h"
 #include "death.h"
 #include "events.h"
 #include "execs.h"
+#include "hold.h"
 #include "reload.h"
 #include "results.h"
 #include "rundir.h"
@@ -96,6 +98,29 @@ static void refuse_error(struct crewd *c, uint64_t client, uint64_t corr, const 
 }
 
 /* --- requests --- */
+
+static void send_held(struct crewd *c, const struct agent *a, uint64_t client, uint64_t corr) {
+        const struct job *j = scheduler_job_of(c->scheduler, a->index);
+        Crew__AgentHeld body = CREW__AGENT_HELD__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+        struct status_agent s;
+
+        status_agent(a, &s);
+        body.agent = &s.pb;
+        body.task = (char *)(j ? j->name : "");
+        e.corr = corr;
+        e.body_case = CREW__ENVELOPE__BODY_AGENT_HELD;
+        e.agent_held = &body;
+        control_send(c->control, client, &e);
+}
+
+void requests_held(struct crewd *c, struct agent *a, int err) {
+        if (err == 0)
+                send_held(c, a, a->hold.client, a->hold.corr);
+        else
+                control_refuse(c->control, a->hold.client, a->hold.corr, "failed", "", "agent %s could not be %s: %s",
+                               agent_name(a), a->hold.thaw ? "thawed" : "frozen", strerror(err));
+}
 
 static void on_hello(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
         Crew__ServerHello body = CREW__SERVER_HELLO__INIT;
@@ -197,26 +222,87 @@ static void on_submit_task(struct crewd *c, uint64_t client, const Crew__Envelop
         crewd_progress(c);
 }
 
-static void on_kill_agent(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
-        struct agent *a = wanted_agent(c, client, e->seq, e->kill_agent->agent);
-        const char *reason = e->kill_agent->reason;
+/* An agent by its name, or whoever works on a task at this moment; or a refusal. */
+static struct agent *named_or_working(struct crewd *c, uint64_t client, uint64_t corr, const char *name, const char *task) {
+        if (!*name == !*task) {
+                control_refuse(c->control, client, corr, "bad-request", "", "either an agent or a task");
+                return NULL;
+        }
+        if (*name)
+                return wanted_agent(c, client, corr, name);
+        uint32_t index = scheduler_who(c->scheduler, task);
+        if (index == UINT32_MAX)
+                control_refuse(c->control, client, corr, "unknown-task", "", "no agent works on a task '%s' now", task);
+        return index == UINT32_MAX ? NULL : &c->agents[index];
+}
 
-        if (!a)
-                return;
+static const char *or_none_given(const char *reason) {
+        return *reason ? reason : "no reason given";
+}
+
+/* Whoever wants an agent dead waits for Killed; false: refused, there is nothing to kill. */
+static bool await_death(struct crewd *c, struct agent *a, uint64_t client, uint64_t corr, const char *reason) {
         if (!agent_state_live(a->state)) {
                 bool was_coming = a->state == AGENT_RESTARTING;
                 death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, control_client_name(c->control, client), reason);
-                return control_refuse(c->control, client, e->seq, "not-running", "",
-                                      was_coming ? "agent %s was waiting to be restarted; it will not be now"
-                                                 : "agent %s is not running",
-                                      agent_name(a));
+                control_refuse(c->control, client, corr, "not-running", "",
+                               was_coming ? "agent %s was waiting to be restarted; it will not be now"
+                                          : "agent %s is not running",
+                               agent_name(a));
+                return false;
         }
-        if (a->n_killers == AGENT_KILLERS_MAX)
-                return control_refuse(c->control, client, e->seq, "too-many", "", "agent %s is being killed already",
+        if (a->n_killers == AGENT_KILLERS_MAX) {
+                control_refuse(c->control, client, corr, "too-many", "", "agent %s is being killed already", agent_name(a));
+                return false;
+        }
+        a->killers[a->n_killers++] = (struct agent_killer){.client = client, .corr = corr};
+        return true;
+}
+
+static void on_kill_agent(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        const Crew__KillAgent *b = e->kill_agent;
+        struct agent *a = named_or_working(c, client, e->seq, b->agent, b->task);
+
+        if (a && await_death(c, a, client, e->seq, b->reason))
+                death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, control_client_name(c->control, client),
+                           or_none_given(b->reason));
+}
+
+static void on_stop_agent(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        const Crew__StopAgent *b = e->stop_agent;
+        struct agent *a = wanted_agent(c, client, e->seq, b->agent);
+
+        if (a && hold_is_on(a))
+                return control_refuse(c->control, client, e->seq, "busy", "crewctl thaw, or kill it", "agent %s is frozen",
                                       agent_name(a));
-        a->killers[a->n_killers++] = (struct agent_killer){.client = client, .corr = e->seq};
-        death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, control_client_name(c->control, client),
-                   *reason ? reason : "no reason given");
+        if (a && await_death(c, a, client, e->seq, b->reason))
+                death_stop(a, MIN_OF(b->grace_ms, 3600000u), control_client_name(c->control, client),
+                           or_none_given(b->reason));
+}
+
+static void on_freeze_agent(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
+        const Crew__FreezeAgent *b = e->freeze_agent;
+        struct agent *a = named_or_working(c, client, e->seq, b->agent, b->task);
+        const struct hold_request r = {.client = client,
+                                       .corr = e->seq,
+                                       .thaw = b->thaw,
+                                       .initiator = control_client_name(c->control, client),
+                                       .reason = or_none_given(b->reason)};
+        static const struct {
+                const char *code, *text;
+        } refusals[] = {
+                [HOLD_ALREADY] = {"busy", "is not frozen"},
+                [HOLD_BUSY] = {"busy", "is being frozen or thawed by another client"},
+                [HOLD_NOT_NOW] = {"not-running", "is not up"},
+                [HOLD_NO_AUDIT] = {"failed", "is frozen until it ends: its audit cannot be written"},
+        };
+
+        enum hold_outcome out = a ? hold_ask(a, &r) : HOLD_ASKED;
+        if (out == HOLD_ALREADY && !b->thaw)
+                send_held(c, a, client, e->seq); /* as wanted, by whomever */
+        else if (out != HOLD_ASKED)
+                control_refuse(c->control, client, e->seq, refusals[out].code, "", "agent %s %s", agent_name(a),
+                               refusals[out].text);
 }
 
 static void on_stop_crew(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
@@ -238,7 +324,7 @@ static void on_client_exec(struct crewd *c, uint64_t client, const Crew__Envelop
                 return;
         if (!agent_usable(a))
                 return control_refuse(c->control, client, e->seq, "not-running", "", "agent %s is %s", agent_name(a),
-                                      a->frozen ? "frozen" : agent_state_names[a->state]);
+                                      a->frozen || hold_is_on(a) ? "frozen" : agent_state_names[a->state]);
         if (execs_start(c->execs, a, client, e->seq, e->client_exec, &err) < 0)
                 refuse_error(c, client, e->seq, &err);
 }
@@ -272,12 +358,15 @@ static void (*const handlers[])(struct crewd *c, uint64_t client, const Crew__En
         ROW(RUN_TASKS, on_run_tasks),
         ROW(SUBMIT_TASK, on_submit_task),
         ROW(KILL_AGENT, on_kill_agent),
+        ROW(STOP_AGENT, on_stop_agent),
+        ROW(FREEZE_AGENT, on_freeze_agent),
         ROW(STOP_CREW, on_stop_crew),
         ROW(CLIENT_EXEC, on_client_exec),
         ROW(EXEC_INPUT, on_exec_input),
         ROW(LIST_APPROVALS, on_list_approvals),
         ROW(ANSWER_APPROVAL, on_answer_approval),
         ROW(RELOAD_POLICY, on_reload_policy),
+        ROW(PLAN_CREW, crewplan_answer),
 };
 #undef ROW
 
@@ -358,11 +447,13 @@ uint64_t requests_next_deadline(const struct crewd *c) {
 
 void requests_stats_came(struct crewd *c, struct agent *a, const struct spawn_stats *stats) {
         struct instance *in = &a->in;
-        uint64_t now = crew_now_ns(), since = in->stats_ns ? in->stats_ns : in->ready_ns;
+        /* Its time is counted from the clone on, so the first look is an average since then. */
+        uint64_t now = crew_now_ns(), since = in->stats_ns ? in->stats_ns : in->spawn_ns;
+        uint64_t most = (uint64_t)MAX_OF(sysconf(_SC_NPROCESSORS_ONLN), 1l) * 100u;
         uint64_t used = stats->cpu_ns - MIN_OF(in->stats.cpu_ns, stats->cpu_ns);
 
         if (now > since)
-                in->cpu_percent = (uint32_t)MIN_OF(used * 100 / (now - since), (uint64_t)100000);
+                in->cpu_percent = (uint32_t)MIN_OF(used * 100 / (now - since), most);
         in->stats = *stats;
         in->stats_ns = now;
         if (in->stats_asked && c->requests->stats_due > 0)

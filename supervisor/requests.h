@@ -21,6 +21,7 @@ uint64_t requests_next_deadline(const struct crewd *c);
 void requests_stats_came(struct crewd *c, struct agent *a, const struct spawn_stats *stats);
 /* Terminal messages. */
 /* The instance is buried: those who asked for the kill get Killed. */
+void requests_held(struct crewd *c, struct agent *a, int err); /* frozen or thawed, or not */
 void requests_agent_dead(struct crewd *c, struct agent *a, const struct termination *t);
 void requests_job_done(struct crewd *c, struct job *j);
 void requests_run_done(struct crewd *c);

@@ -38,6 +38,9 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
         case SPAWN_LIMITS_REPLY:
                 s->cb.on_limits(m.id, m.cookie, m.errno_, s->user);
                 break;
+        case SPAWN_FREEZE_REPLY:
+                s->cb.on_held(m.id, m.cookie, m.errno_, s->user);
+                break;
         default:
                 break; /* a newer spawner's word: not ours to act on */
         }
@@ -90,6 +93,12 @@ int spawner_start(struct spawner *s, uint32_t id, int plan_fd, const char *link_
 
 int spawner_ask(struct spawner *s, uint32_t id, enum spawn_op op) {
         struct spawn_msg m = {.op = op, .id = id};
+
+        return channel_send(s->channel, &m, NULL, 0);
+}
+
+int spawner_hold(struct spawner *s, uint32_t id, bool freeze, uint32_t cookie) {
+        struct spawn_msg m = {.op = freeze ? SPAWN_FREEZE : SPAWN_THAW, .id = id, .cookie = cookie};
 
         return channel_send(s->channel, &m, NULL, 0);
 }

@@ -5,6 +5,7 @@
 #include "common/err.h"
 #include "common/spawn.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <uv.h>
 
@@ -18,6 +19,7 @@ struct spawner_callbacks {
         void (*on_exited)(uint32_t id, const struct spawn_exit *exit, void *user);
         void (*on_stats)(uint32_t id, const struct spawn_stats *stats, void *user);
         void (*on_limits)(uint32_t id, uint32_t cookie, int err, void *user);
+        void (*on_held)(uint32_t id, uint32_t cookie, int err, void *user);
         void (*on_gone)(void *user); /* the spawner died, and every jail with it */
 };
 
@@ -27,5 +29,7 @@ void spawner_close(struct spawner *s);
 int spawner_start(struct spawner *s, uint32_t id, int plan_fd, const char *link_path, struct crew_err *err);
 /* op: SPAWN_KILL, SPAWN_FREEZE, SPAWN_THAW or SPAWN_STATS. */
 int spawner_ask(struct spawner *s, uint32_t id, enum spawn_op op);
+/* Freezes or thaws; answered by on_held with the same cookie, which is not 0. */
+int spawner_hold(struct spawner *s, uint32_t id, bool freeze, uint32_t cookie);
 /* Answered by on_limits with the same cookie. */
 int spawner_limit(struct spawner *s, uint32_t id, const struct spawn_limits *l, uint32_t cookie);

@@ -24,6 +24,8 @@ void toolgate_list(struct toolgate *t, struct agent *a, uint64_t corr);
 void toolgate_agent_gone(struct toolgate *t, uint32_t agent);
 void toolgate_expire(struct toolgate *t, uint64_t now_ns);
 uint64_t toolgate_next_deadline(const struct toolgate *t);
+/* Deadlines of this agent's calls move by that much. */
+void toolgate_put_off(struct toolgate *t, uint32_t agent, int64_t ns);
 void toolgate_describe(struct toolgate *t, uint32_t agent, void (*fn)(const char *text, void *user), void *user);
 
 /* The CallResult of a ToolCall or SendMessage. */

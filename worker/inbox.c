@@ -151,10 +151,35 @@ static void start_asks(struct worker *w) {
 
 /* ---- to programs of the agent ---- */
 
+static void write_stop(const struct worker *w, struct strbuf *b) {
+        strbuf_printf(b,
+                      "{\"kind\":\"shutdown\",\"grace_ms\":%llu,\"reason\":", (unsigned long long)worker_stop_left_ms(w));
+        strbuf_json_string(b, w->stop_reason, strlen(w->stop_reason));
+        strbuf_puts(b, "}");
+}
+
+bool inbox_tell_stop(struct worker *w) {
+        struct strbuf b = STRBUF_MAX(2048);
+        bool told = client_waits(w);
+
+        while (client_waits(w))
+                client_letter(w);
+        if (w->rpc) {
+                write_stop(w, &b);
+                told |= !b.failed && rpc_agent_shutdown(w, b.p, b.n);
+                strbuf_fini(&b);
+        }
+        return told;
+}
+
 bool inbox_take(struct worker *w, struct strbuf *b) {
         bool ask = list_empty(&w->letters);
         struct list *from = ask ? &w->asks_waiting : &w->letters;
 
+        if (w->phase == WORKER_STOPPING) {
+                write_stop(w, b);
+                return true;
+        }
         if (list_empty(from) || w->n_asks_taken >= MAX_ASKS)
                 return false;
         struct letter *l = container_of(from->next, struct letter, link);

@@ -20,5 +20,8 @@ bool inbox_answer_taken(struct worker *w, uint64_t seq, const char *payload, con
 void inbox_answer(struct worker *w, uint64_t seq, const char *payload, const char *error);
 /* The last program may have ended: what it took and did not answer is answered for it. */
 void inbox_programs_ended(struct worker *w);
+/* The agent is to end: says so to a stdio-rpc agent and to those that wait in crew/receive, whose calls get that letter
+ * from now on.  True when somebody was told. */
+bool inbox_tell_stop(struct worker *w);
 /* The crew is stopping. */
 void inbox_close(struct worker *w);

@@ -10,6 +10,9 @@
 #include <errno.h>
 #include <limits.h>
 
+#define LATE_NS 200000000u
+#define NEWS_MAX 64 /* events */
+
 int loop_init(struct loop *l, struct crew_err *err) {
         *l = (struct loop){.epoll_fd = epoll_create1(EPOLL_CLOEXEC)};
         list_init(&l->timers);
@@ -51,6 +54,15 @@ void timer_stop(struct timer *t) {
         list_remove(&t->link);
 }
 
+void loop_postpone(struct loop *l, uint64_t ms) {
+        uint64_t ns = MIN_OF(ms, UINT64_MAX / 4000000u) * 1000000u;
+
+        list_for_each(it, &l->timers) {
+                struct timer *t = container_of(it, struct timer, link);
+                t->at_ns = t->at_ns > UINT64_MAX - ns ? UINT64_MAX : t->at_ns + ns;
+        }
+}
+
 static struct timer *first_timer(const struct loop *l) {
         struct timer *first = NULL;
 
@@ -87,14 +99,31 @@ static void run_timers(struct loop *l) {
         }
 }
 
+static bool one_event(struct loop *l, int ms) {
+        struct epoll_event ev;
+
+        if (epoll_wait(l->epoll_fd, &ev, 1, ms) != 1)
+                return false;
+        struct watch *w = ev.data.ptr;
+        w->on_ready(w, ev.events);
+        return true;
+}
+
+/* Something was due long ago, so we stood still; whoever stopped us may have said so, and that comes first. */
+static void hear_the_news(struct loop *l) {
+        const struct timer *t = first_timer(l);
+
+        if (!t || crew_now_ns() < t->at_ns || crew_now_ns() - t->at_ns < LATE_NS)
+                return;
+        for (int i = 0; i < NEWS_MAX && !l->done && one_event(l, 0); i++)
+                ;
+}
+
 void loop_run(struct loop *l) {
         while (!l->done) {
-                struct epoll_event ev;
-                int n = epoll_wait(l->epoll_fd, &ev, 1, wait_ms(l));
-                if (n == 1) {
-                        struct watch *w = ev.data.ptr;
-                        w->on_ready(w, ev.events);
-                }
+                one_event(l, wait_ms(l));
+                if (!l->done)
+                        hear_the_news(l);
                 if (!l->done)
                         run_timers(l);
         }

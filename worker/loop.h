@@ -44,3 +44,5 @@ struct timer {
 /* (Re)arms for delay_ms from now. */
 void timer_start(struct loop *l, struct timer *t, uint64_t delay_ms, void (*on_timer)(struct timer *t));
 void timer_stop(struct timer *t);
+/* All timers are due that much later. */
+void loop_postpone(struct loop *l, uint64_t ms);

@@ -39,7 +39,9 @@ struct worker {
         int exit_code;
         struct loop loop;
         struct uplink up;
-        struct timer grace;
+        struct timer grace, term; /* of a shutdown: its end; when programs that were told get SIGTERM */
+        uint64_t stop_by_ns;
+        char stop_reason[200];
 
         /* program.c */
         struct watch children;
@@ -79,6 +81,8 @@ struct worker {
 void worker_observe(struct worker *w, const char *what, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* Ends the loop; nothing is answered any more. */
 void worker_quit(struct worker *w, int exit_code);
+/* What is left of a shutdown's grace. */
+uint64_t worker_stop_left_ms(const struct worker *w);
 /* In STOPPING: quits when no program is left. */
 void worker_stop_if_empty(struct worker *w);
 /* Packs and sends a body that must go out; quits when it cannot.  The sequence number. */

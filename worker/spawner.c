@@ -159,10 +159,12 @@ static void on_kill(struct spawner *s, const struct spawn_msg *m, int *fds, size
 }
 
 static void on_freeze(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
+        struct spawn_msg answer = {.op = SPAWN_FREEZE_REPLY, .id = m->id, .cookie = m->cookie};
         struct instance *i = find(s, m->id);
 
-        if (i)
-                jail_freeze(&i->jail, m->op == SPAWN_FREEZE);
+        answer.errno_ = i ? -jail_freeze(&i->jail, m->op == SPAWN_FREEZE) : ESRCH;
+        if (m->cookie)
+                reply(s, &answer, NULL, 0);
 }
 
 static void on_stats(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {

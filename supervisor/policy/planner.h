@@ -22,6 +22,8 @@ struct planner_input {
         /* A file of the host that takes the place of the system's certificates, and that programs are told of; NULL: none.
          */
         const char *ca_bundle;
+        const char
+                *state_dir; /* a directory of the host, without links on its way, that outlives the instance; NULL: none */
         const char *crew_call; /* the program bound into every agent's PATH; NULL: the one beside the running program */
         uint32_t incarnation;
         bool root_mode;

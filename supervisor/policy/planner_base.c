@@ -94,6 +94,7 @@ static const struct {
         {"/run", false, false, "it holds the sockets of the host's services"},
         {"/etc", true, false, "it would replace the minimal /etc and show /etc/shadow; grant the files that are needed"},
         {"/home/agent", true, false, "the agent's private home is there"},
+        {STATE_DIR, false, false, "the agent's own state directory is there"},
         {"/tmp", true, false, "the agent has a private /tmp; grant a directory below it"},
         {"/usr", false, true, "it is the runtime, and what may be written may never be executed"},
         {"/bin", false, true, "it is the runtime, and what may be written may never be executed"},
@@ -173,6 +174,15 @@ static void add_private(const struct view *v, struct plan_builder *b) {
         }
 }
 
+/* Private like the home it lies in, whose rule reaches it; not watched either. */
+static void add_state(const struct view *v, struct plan_builder *b) {
+        uint32_t flags = PLAN_MOUNT_NOEXEC | (v->in->root_mode ? PLAN_MOUNT_IDMAP : 0u);
+
+        if (v->in->state_dir)
+                plan_add_mount(b, PLAN_MOUNT_BIND, flags, v->in->state_dir, STATE_DIR, 0, 0, v->in->owner_uid,
+                               v->in->owner_gid);
+}
+
 static int add_crew_call(const struct view *v, struct plan_builder *b) {
         char found[PATH_MAX];
         const char *path = v->in->crew_call;
@@ -213,6 +223,7 @@ int base_add_mounts(struct view *v, struct plan_builder *b) {
         plan_add_mount(b, PLAN_MOUNT_DEV, 0, NULL, "/dev", 0755, 0, 0, 0);
         add_link(b, "/dev/shm", "/tmp"); /* POSIX shared memory and semaphores, private as /tmp is */
         add_private(v, b);
+        add_state(v, b);
         int r = add_ca_bundle(v, b);
         return r == 0 && v->in->crew ? add_crew_call(v, b) : r;
 }

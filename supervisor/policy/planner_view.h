@@ -83,6 +83,7 @@ bool view_may_execute(const struct view *v, const char *real);
 const char *view_path_of(struct view *v, const char *real);
 
 /* --- planner_base.c --- */
+#define STATE_DIR "/home/agent/state"       /* planner_input.state_dir */
 #define CA_BUNDLE "/run/crew/ca-bundle.pem" /* where planner_input.ca_bundle is in the view */
 int base_collect(struct view *v);           /* the runtime's grants */
 int base_add_mounts(struct view *v, struct plan_builder *b);

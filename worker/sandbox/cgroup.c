@@ -465,13 +465,41 @@ void cgroup_close(struct cgroup *g) {
 
 /* --- using one --- */
 
+static bool is_frozen(const char *dir, bool unified) {
+        char buf[32] = "";
+
+        if (unified)
+                return get_number(dir, "cgroup.events", "frozen") == 1;
+        return get_file(dir, "freezer.state", buf, sizeof(buf)) > 0 && strncmp(buf, "FROZEN", 6) == 0;
+}
+
+/* The kernel only begins with the write: each task stops on its own way out of the kernel. */
+static int await_frozen(const char *dir, bool unified) {
+        const struct timespec nap = {.tv_nsec = 200000};
+        uint64_t until = crew_now_ns() + FREEZE_WAIT_NS;
+
+        while (!is_frozen(dir, unified)) {
+                if (crew_now_ns() >= until)
+                        return -ETIMEDOUT;
+                nanosleep(&nap, NULL);
+        }
+        return 0;
+}
+
+static int set_frozen(const char *dir, bool unified, bool on) {
+        int r = unified ? put_file(dir, "cgroup.freeze", "%d", on)
+                        : put_file(dir, "freezer.state", "%s", on ? "FROZEN" : "THAWED");
+
+        return r < 0 || !on ? r : await_frozen(dir, unified);
+}
+
 int cgroup_freeze(const char *name, bool on) {
         char dir[PATH_MAX];
 
         if (tree_dir(V2, name, dir))
-                return put_file(dir, "cgroup.freeze", "%d", on);
+                return set_frozen(dir, true, on);
         if (tree_dir(V1_FREEZER, name, dir))
-                return put_file(dir, "freezer.state", "%s", on ? "FROZEN" : "THAWED");
+                return set_frozen(dir, false, on);
         return -EOPNOTSUPP;
 }
 

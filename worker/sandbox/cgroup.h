@@ -40,6 +40,9 @@ int cgroup_join(const struct cgroup *g, struct crew_err *err);
 void cgroup_close(struct cgroup *g); /* the descriptors; the group stays */
 
 /* By name, in any process of the same owner.  An empty name is a no-op. */
+/* Waits until all of it stands still, at most FREEZE_WAIT_NS: -ETIMEDOUT, and it may be half frozen.  -EOPNOTSUPP: no tree
+ * here can. */
+#define FREEZE_WAIT_NS 100000000u
 int cgroup_freeze(const char *name, bool on);
 /* Other limits for a group that runs: those of limits_by.  The first that cannot be set ends it: -EBUSY, more is in use. */
 int cgroup_limit(const char *name, uint32_t limits_by, const struct spawn_limits *l);

@@ -606,10 +606,15 @@ void jail_fini(struct jail *j) {
 }
 
 int jail_freeze(struct jail *j, bool on) {
+        if (j->pidfd < 0 || j->kill_sent_ns)
+                return -ESRCH;
         int r = cgroup_freeze(j->cgroup, on);
-
-        if (r == 0)
+        if (r == -EOPNOTSUPP)
+                r = proctree_stop(j->pid, on, FREEZE_WAIT_NS);
+        else if (r == 0)
                 j->frozen = on;
+        if (r == -ETIMEDOUT && on && cgroup_freeze(j->cgroup, false) == -EOPNOTSUPP)
+                proctree_stop(j->pid, false, 0);
         return r;
 }
 
@@ -622,6 +627,7 @@ void jail_stats(const struct jail *j, struct spawn_stats *out) {
         if (!j->cgroup[0] || cgroup_count(j->cgroup) < 0)
                 proctree_stats(j->pid, out);
         cgroup_stats(j->cgroup, out);
+        out->open_files = proctree_most_files(j->pid);
 }
 
 unsigned jail_sweep(char *text, size_t room) {

@@ -79,6 +79,8 @@ int jail_reap(struct jail *j, bool wait, struct spawn_exit *out);
 /* After pid 1 has been reaped by the caller (waitid on pidfd): removes cgroup and descriptors. */
 void jail_fini(struct jail *j);
 
+/* By the freezer of its control group, else with signals.  Nothing of it runs when this returns 0; after a failure all of
+ * it does. */
 int jail_freeze(struct jail *j, bool on);
 /* Other limits, where control groups have them (att.limits_by). */
 int jail_limit(const struct jail *j, const struct spawn_limits *l);

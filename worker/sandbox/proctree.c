@@ -5,8 +5,12 @@
 #include "common/util.h"
 
 #include <dirent.h>
+#include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 
 #define TREE_MAX 4096
 #define COUNT_NS 500000u
@@ -78,4 +82,61 @@ void proctree_stats(pid_t root, struct spawn_stats *out) {
         for (size_t i = 0; i < w->n; i++)
                 add_process(w->pids[i], out);
         out->memory_peak = MAX_OF(out->memory_peak, out->memory_bytes);
+}
+
+/* 'T', 't', 'Z', 'X': stopped, traced, dead. */
+static char state_of(pid_t pid) {
+        char path[64], buf[1024], state = 'X';
+
+        snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
+        size_t n = f ? fread(buf, 1, sizeof(buf) - 1, f) : 0;
+        buf[n] = '\0';
+        const char *close = strrchr(buf, ')');
+        if (close)
+                sscanf(close + 1, " %c", &state);
+        return state;
+}
+
+static bool stop_pass(pid_t root, bool on) {
+        const struct walk *w = walk_tree(root, UINT64_MAX);
+        bool still = w->n < TREE_MAX;
+
+        for (size_t i = 0; i < w->n; i++) {
+                char state = on ? state_of(w->pids[i]) : 'T';
+                if (!on || !strchr("TtZX", state))
+                        (void)kill(w->pids[i], on ? SIGSTOP : SIGCONT);
+                /* Whoever waits in the kernel ('D': a vfork whose child stands still) stops on its way out of there, and a
+                 * fork is given up for a signal. */
+                if (!strchr("TtZXD", state))
+                        still = false;
+        }
+        return still;
+}
+
+int proctree_stop(pid_t root, bool on, uint64_t wait_ns) {
+        const struct timespec nap = {.tv_nsec = 500000};
+        uint64_t until = crew_now_ns() + wait_ns;
+
+        while (!stop_pass(root, on) && on) {
+                if (crew_now_ns() >= until)
+                        return -ETIMEDOUT;
+                nanosleep(&nap, NULL);
+        }
+        return 0;
+}
+
+uint32_t proctree_most_files(pid_t root) {
+        const struct walk *w = walk_tree(root, crew_now_ns() + COUNT_NS);
+        uint32_t most = 0;
+
+        for (size_t i = 0; i < w->n; i++) {
+                struct stat st;
+                char path[64];
+                snprintf(path, sizeof(path), "/proc/%d/fd", w->pids[i]);
+                /* The size of that directory is their number, since Linux 6.2; 0 before. */
+                if (stat(path, &st) == 0 && (uint64_t)st.st_size > most)
+                        most = (uint32_t)MIN_OF((uint64_t)st.st_size, (uint64_t)UINT32_MAX);
+        }
+        return most;
 }

@@ -261,9 +261,22 @@ class Client:
         """The Status message: .agents, .tasks, .state, ..."""
         return self._call("get_status", Message("GetStatus"), "status")
 
-    def kill(self, agent, reason=""):
-        """Kills one agent; returns the Killed message once its whole tree is gone."""
-        return self._call("kill_agent", Message("KillAgent", agent=agent, reason=reason), "killed")
+    def kill(self, agent="", reason="", task=""):
+        """Kills one agent, or whichever works on a task now; returns the Killed message once its whole tree is gone."""
+        return self._call("kill_agent", Message("KillAgent", agent=agent, reason=reason, task=task), "killed")
+
+    def stop_agent(self, agent, grace_ms=30000, reason=""):
+        """Lets one agent end in order and kills it after the grace; returns the Killed message.  It is not restarted."""
+        timeout = None if self.timeout is None else self.timeout + grace_ms / 1000
+        return self._call("stop_agent", Message("StopAgent", agent=agent, grace_ms=grace_ms, reason=reason), "killed", timeout)
+
+    def freeze(self, agent="", reason="", task=""):
+        """Nothing of the agent runs until thaw() or kill(); returns the AgentHeld message."""
+        return self._call("freeze_agent", Message("FreezeAgent", agent=agent, reason=reason, task=task), "agent_held")
+
+    def thaw(self, agent, reason=""):
+        """It goes on; the time it stood still does not count against its task."""
+        return self._call("freeze_agent", Message("FreezeAgent", agent=agent, reason=reason, thaw=True), "agent_held")
 
     def stop(self, grace_ms=0, reason=""):
         """Stops the crew; returns the Done message."""

@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "snapshot.h"
+
+#include "common/util.h"
+#include "jsonout.h"
+#include "log_file.h"
+#include "tar.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define PROCESSES_MAX 4096
+#define PROC_TEXT_MAX 65536u
+#define NET_TEXT_MAX (4u << 20)
+#define RECORDS_MAX 1000u
+#define STATE_FILE_MAX (256ull << 20)
+#define STATE_TOTAL_MAX (4ull << 30)
+#define LEFT_OUT_NAMED 1000u
+
+struct snapshot {
+        char file[PATH_MAX], part[PATH_MAX + 8];
+        int fd; /* owned */
+        bool done;
+        struct tar tar;
+        struct crew_paths paths;
+        char crew[64];
+        json_t *left_out; /* owned; of the agent being written */
+        struct snapshot_totals totals;
+};
+
+struct snapshot *snapshot_free(struct snapshot *s) {
+        if (!s)
+                return NULL;
+        if (s->fd >= 0 && !s->done)
+                unlink(s->part);
+        crew_close(&s->fd);
+        json_decref(s->left_out);
+        free(s);
+        return NULL;
+}
+
+static int failed(struct cli_problem *p, const char *text) {
+        return cli_problem_set(p, CLI_FAILED, "snapshot", "%s", text);
+}
+
+static void put_json(struct snapshot *s, const char *agent, const char *name, json_t *v) {
+        char path[128], *text = json_dumps(v, JSON_INDENT(2) | JSON_ENCODE_ANY);
+
+        snprintf(path, sizeof(path), "%s%s%s", agent, *agent ? "/" : "", name);
+        if (text)
+                tar_put_bytes(&s->tar, path, text, strlen(text));
+        free(text);
+        json_decref(v);
+}
+
+int snapshot_begin(const char *file, const char *crew, const char *reason, struct snapshot **out, struct cli_problem *p) {
+        _cleanup_snapshot_ struct snapshot *s = calloc(1, sizeof(*s));
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (!s)
+                return failed(p, "out of memory");
+        s->fd = -1;
+        if (crew_paths_init(&s->paths, &err) < 0)
+                return failed(p, err.msg);
+        snprintf(s->crew, sizeof(s->crew), "%s", crew);
+        if ((size_t)snprintf(s->file, sizeof(s->file), "%s", file) >= sizeof(s->file))
+                return failed(p, "the name of the snapshot is too long");
+        snprintf(s->part, sizeof(s->part), "%s.part", s->file);
+        s->fd = open(s->part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (s->fd < 0)
+                return cli_problem_set(p, CLI_FAILED, "snapshot", "cannot make %s: %s", s->part, strerror(errno));
+        s->tar = (struct tar){.fd = s->fd, .mtime = (int64_t)(crew_realtime_ns() / 1000000000u)};
+        put_json(s, "", "snapshot.json",
+                 json_pack("{s:o, s:I, s:o, s:s}", "crew", jsonout_text(crew), "time_ms",
+                           (json_int_t)(crew_realtime_ns() / 1000000u), "reason", jsonout_text(reason), "by",
+                           "crewctl " CREW_VERSION));
+        *out = crew_steal_ptr(&s);
+        return 0;
+}
+
+/* --- processes --- */
+
+struct pids {
+        size_t n;
+        int items[PROCESSES_MAX];
+};
+
+static void add_children(struct pids *l, int pid, const char *tid) {
+        char path[96];
+        int child;
+
+        snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, tid);
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
+        while (f && l->n < PROCESSES_MAX && fscanf(f, "%d", &child) == 1)
+                l->items[l->n++] = child;
+}
+
+/* It stands still, so one walk sees all of it. */
+static void find_processes(struct pids *l, int root) {
+        char path[64];
+
+        l->n = 1;
+        l->items[0] = root;
+        for (size_t i = 0; i < l->n; i++) {
+                snprintf(path, sizeof(path), "/proc/%d/task", l->items[i]);
+                DIR *d = opendir(path);
+                for (struct dirent *e; d && (e = readdir(d));) {
+                        if (e->d_name[0] != '.')
+                                add_children(l, l->items[i], e->d_name);
+                }
+                if (d)
+                        closedir(d);
+        }
+}
+
+/* Files of /proc tell no size: until their end, at most max bytes. */
+static char *read_proc(int pid, const char *name, size_t max, size_t *n) {
+        char path[96];
+
+        snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
+        char *text = f ? malloc(max + 1) : NULL;
+        *n = text ? fread(text, 1, max, f) : 0;
+        if (text)
+                text[*n] = '\0';
+        return text;
+}
+
+static json_t *words_of(const char *text, size_t n) {
+        json_t *words = json_array();
+
+        for (size_t at = 0; at < n; at += strlen(text + at) + 1)
+                json_array_append_new(words, jsonout_text(text + at));
+        return words;
+}
+
+static json_t *process_json(int pid) {
+        size_t n = 0, m = 0, k = 0;
+        _cleanup_free_ char *status = read_proc(pid, "status", PROC_TEXT_MAX, &n);
+        _cleanup_free_ char *words = read_proc(pid, "cmdline", PROC_TEXT_MAX, &m);
+        _cleanup_free_ char *limits = read_proc(pid, "limits", PROC_TEXT_MAX, &k);
+        json_t *o = json_pack("{s:i, s:o}", "pid", pid, "command", words_of(words ? words : "", words ? m : 0));
+
+        if (status)
+                json_object_set_new(o, "status", jsonout_text(status));
+        if (limits)
+                json_object_set_new(o, "limits", jsonout_text(limits));
+        return o;
+}
+
+static void put_processes(struct snapshot *s, const Crew__AgentStatus *a) {
+        static struct pids pids;
+        json_t *list = json_array();
+
+        find_processes(&pids, (int)a->pid);
+        for (size_t i = 0; i < pids.n; i++)
+                json_array_append_new(list, process_json(pids.items[i]));
+        s->totals.processes += (uint32_t)pids.n;
+        put_json(s, a->name, "processes.json", list);
+}
+
+/* --- connections --- */
+
+static void put_sockets(struct snapshot *s, const Crew__AgentStatus *a) {
+        static const char *const tables[] = {"net/tcp", "net/tcp6", "net/udp", "net/udp6", "net/unix"};
+
+        for (size_t i = 0; i < ELEMENTSOF(tables); i++) {
+                char path[128];
+                size_t n = 0;
+                _cleanup_free_ char *text = read_proc((int)a->pid, tables[i], NET_TEXT_MAX, &n);
+                snprintf(path, sizeof(path), "%s/%s", a->name, tables[i]);
+                if (text)
+                        tar_put_bytes(&s->tar, path, text, n);
+        }
+}
+
+static const char *kind_of(json_t *v) {
+        const char *kind = json_string_value(json_object_get(v, "kind"));
+
+        return kind ? kind : "";
+}
+
+struct seek {
+        uint32_t incarnation;
+        uint64_t n;
+};
+
+static enum log_file_step to_spawn(const char *line, size_t n, void *user) {
+        const struct seek *k = user;
+        json_t *v = memmem(line, n, "\"agent.spawned\"", 15) ? json_loadb(line, n, 0, NULL) : NULL;
+        bool here = v && strcmp(kind_of(v), "agent.spawned") == 0 &&
+                    json_integer_value(json_object_get(v, "inc")) == (json_int_t)k->incarnation;
+
+        json_decref(v);
+        return here ? LOG_FILE_HERE : LOG_FILE_ON;
+}
+
+static enum log_file_step to_last(const char *line, size_t n, void *user) {
+        struct seek *k = user;
+
+        (void)line, (void)n;
+        return ++k->n >= RECORDS_MAX ? LOG_FILE_HERE : LOG_FILE_ON;
+}
+
+/* The gateway's word: what was let through and has not been closed since. */
+static void note_connection(json_t *open, const char *line, size_t n) {
+        json_t *v = memmem(line, n, "\"network.", 9) ? json_loadb(line, n, 0, NULL) : NULL;
+        char conn[32];
+
+        if (!v)
+                return;
+        snprintf(conn, sizeof(conn), "%lld", (long long)json_integer_value(json_object_get(v, "conn")));
+        if (strcmp(kind_of(v), "network.allowed") == 0)
+                json_object_set(open, conn, v);
+        else if (strcmp(kind_of(v), "network.closed") == 0)
+                json_object_del(open, conn);
+        json_decref(v);
+}
+
+static void put_connections(struct snapshot *s, const Crew__AgentStatus *a, struct log_file *log) {
+        struct seek k = {.incarnation = a->incarnation};
+        json_t *open = json_object(), *list = json_array(), *v;
+        const char *line, *key;
+        size_t n;
+
+        if (log_file_seek_back(log, to_spawn, &k) >= 0) {
+                while (log_file_next(log, &line, &n) == 1)
+                        note_connection(open, line, n);
+        }
+        json_object_foreach(open, key, v) json_array_append(list, v);
+        json_decref(open);
+        put_json(s, a->name, "connections.json", list);
+}
+
+/* --- records --- */
+
+static void put_records(struct snapshot *s, const Crew__AgentStatus *a, struct log_file *log) {
+        struct seek k = {0};
+        char path[128], *text = NULL;
+        const char *line;
+        size_t n = 0, len;
+
+        if (log_file_seek_back(log, to_last, &k) < 0)
+                return;
+        FILE *f = open_memstream(&text, &n);
+        for (uint32_t i = 0; f && i < RECORDS_MAX && log_file_next(log, &line, &len) == 1; i++) {
+                fwrite(line, 1, len, f);
+                fputc('\n', f);
+        }
+        if (f)
+                fclose(f);
+        snprintf(path, sizeof(path), "%s/records.jsonl", a->name);
+        tar_put_bytes(&s->tar, path, text ? text : "", text ? n : 0);
+        free(text);
+}
+
+static int put_log(struct snapshot *s, const Crew__AgentStatus *a, struct cli_problem *p) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct log_file *log = NULL;
+
+        if (log_file_open(a->audit_path, &log, &err) < 0)
+                return failed(p, err.msg);
+        put_connections(s, a, log);
+        put_records(s, a, log);
+        log_file_close(log);
+        return 0;
+}
+
+/* --- state directory --- */
+
+static void on_left_out(const char *path, const char *why, void *user) {
+        struct snapshot *s = user;
+
+        s->totals.left_out++;
+        if (json_array_size(s->left_out) < LEFT_OUT_NAMED)
+                json_array_append_new(s->left_out, json_pack("{s:o, s:s}", "path", jsonout_text(path), "why", why));
+}
+
+static int put_state(struct snapshot *s, const Crew__AgentStatus *a, struct cli_problem *p) {
+        char dir[2 * PATH_MAX], prefix[80];
+        struct crew_err err = CREW_ERR_NULL;
+
+        snprintf(dir, sizeof(dir), "%s/%s/state/%s", s->paths.state, s->crew, a->name);
+        snprintf(prefix, sizeof(prefix), "%s/state/", a->name);
+        _cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0)
+                return cli_problem_set(p, CLI_FAILED, "snapshot", "cannot open %s: %s", dir, strerror(errno));
+        json_decref(s->left_out);
+        s->left_out = json_array();
+        struct tar_tree tree = {.prefix = prefix,
+                                .links = true,
+                                .file_max = STATE_FILE_MAX,
+                                .total_max = STATE_TOTAL_MAX,
+                                .on_left_out = on_left_out,
+                                .user = s};
+        tar_put_dir(&s->tar, prefix, 0700, s->tar.mtime);
+        if (tar_put_tree(&s->tar, fd, &tree, &err) < 0)
+                return failed(p, err.msg);
+        if (json_array_size(s->left_out) > 0)
+                put_json(s, a->name, "left-out.json", json_incref(s->left_out));
+        return 0;
+}
+
+/* --- all of it --- */
+
+int snapshot_agent(struct snapshot *s, const Crew__AgentStatus *a, struct cli_problem *p) {
+        put_json(s, a->name, "status.json", jsonout_agent(a));
+        put_processes(s, a);
+        put_sockets(s, a);
+        return put_log(s, a, p) < 0 || put_state(s, a, p) < 0 ? -1 : 0;
+}
+
+int snapshot_end(struct snapshot *s, struct snapshot_totals *totals, struct cli_problem *p) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct stat st;
+
+        if (tar_end(&s->tar, &err) < 0)
+                return failed(p, err.msg);
+        if (fsync(s->fd) < 0 || fstat(s->fd, &st) < 0 || rename(s->part, s->file) < 0)
+                return cli_problem_set(p, CLI_FAILED, "snapshot", "cannot write %s: %s", s->file, strerror(errno));
+        s->done = true;
+        s->totals.bytes = (uint64_t)st.st_size;
+        *totals = s->totals;
+        return 0;
+}

@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * crewctl state: the directories that agents keep between their runs.  Works on the files alone; no daemon is asked.
+ *
+ * crewd holds AGENT.lock while an instance may write there, so import and reset cannot meet one.  What is in the
+ * directories was made by agents: no link is followed and no name is believed.
+ */
+#include "cli.h"
+
+#include "common/tree.h"
+#include "common/util.h"
+#include "crews.h"
+#include "jsonout.h"
+#include "table.h"
+#include "tar.h"
+#include "text.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <time.h>
+
+#define IMPORT_MAX (64ull << 30)
+
+struct options {
+        const char *crew, *agent;
+        bool yes, json;
+};
+
+static const struct cli_option list_options[] = {
+        CLI_OPTION_CREW(struct options),
+        CLI_OPTION_JSON(struct options),
+};
+static const struct cli_option agent_options[] = {
+        {"agent", 'a', CLI_STRING, offsetof(struct options, agent), "AGENT", "whose directory", CLI_COMPLETE_AGENT},
+        CLI_OPTION_CREW(struct options),
+        CLI_OPTION_JSON(struct options),
+};
+static const struct cli_option reset_options[] = {
+        {"agent", 'a', CLI_STRING, offsetof(struct options, agent), "AGENT", "whose directory", CLI_COMPLETE_AGENT},
+        {"yes", 'y', CLI_FLAG, offsetof(struct options, yes), NULL, "do not ask", CLI_COMPLETE_NONE},
+        CLI_OPTION_CREW(struct options),
+        CLI_OPTION_JSON(struct options),
+};
+
+/* Where the directories of one crew are. */
+struct place {
+        char crew[CREW_NAME_MAX];
+        char path[PATH_MAX + CREW_NAME_MAX + 8];
+        int fd; /* owned; -1: no agent has kept anything yet */
+        struct crew_names agents;
+};
+
+static void place_fini(struct place *w) {
+        crew_close(&w->fd);
+        crew_names_fini(&w->agents);
+}
+#define _cleanup_place_ _cleanup_(place_fini)
+
+static int place_open(struct place *w, const char *crew, struct cli_problem *p) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct crew_paths paths;
+
+        w->fd = -1;
+        if (crew_paths_init(&paths, &err) < 0)
+                return cli_problem_set(p, CLI_INTERNAL, "paths", "%s", err.msg);
+        if (crew_choose_recorded(&paths, crew, w->crew, p) < 0)
+                return -1;
+        if (crew_recorded_agents(&paths, w->crew, &w->agents) < 0)
+                return cli_problem_set(p, CLI_FAILED, "io", "cannot read the agents of crew %s", w->crew);
+        snprintf(w->path, sizeof(w->path), "%s/%s/state", paths.state, w->crew);
+        w->fd = open(w->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (w->fd < 0 && errno != ENOENT)
+                return cli_problem_set(p, CLI_FAILED, "io", "cannot open %s: %s", w->path, strerror(errno));
+        return 0;
+}
+
+static int check_agent(const struct place *w, const char *agent, struct cli_problem *p) {
+        for (size_t i = 0; i < w->agents.n; i++) {
+                if (strcmp(w->agents.items[i], agent) == 0)
+                        return 0;
+        }
+        return crew_unknown_agent(p, w->crew, agent, &w->agents);
+}
+
+static int open_agent(const struct place *w, const char *agent) {
+        return w->fd < 0 ? -ENOENT : openat(w->fd, agent, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* The lock that crewd holds while the agent runs; -EAGAIN: it does. */
+static int take_lock(const struct place *w, const char *agent) {
+        struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        char name[CREW_NAME_MAX + 8];
+
+        snprintf(name, sizeof(name), "%s.lock", agent);
+        _cleanup_close_ int fd = openat(w->fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0 || fcntl(fd, F_OFD_SETLK, &l) < 0)
+                return errno == EACCES && fd >= 0 ? -EAGAIN : -errno;
+        return crew_steal_fd(&fd);
+}
+
+/* Without taking it, so that a start at this moment does not fail. */
+static bool is_locked(const struct place *w, const char *agent) {
+        struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        char name[CREW_NAME_MAX + 8];
+
+        snprintf(name, sizeof(name), "%s.lock", agent);
+        _cleanup_close_ int fd = openat(w->fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+        return fd >= 0 && fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+}
+
+static int lock_or_problem(const struct place *w, const char *agent, struct cli_problem *p) {
+        int fd = w->fd < 0 ? -ENOENT : take_lock(w, agent);
+
+        if (fd == -EAGAIN) {
+                cli_problem_set(p, CLI_FAILED, "running", "agent %s is running; its directory is its own meanwhile", agent);
+                cli_problem_hint(p, "crewctl stop --agent %s", agent);
+                return -1;
+        }
+        if (fd < 0)
+                return cli_problem_set(p, CLI_FAILED, "io", "cannot lock the directory of %s: %s", agent, strerror(-fd));
+        return fd;
+}
+
+static int io_problem(struct cli_problem *p, const char *what, const char *name, int error) {
+        return cli_problem_set(p, CLI_FAILED, "io", "cannot %s %s: %s", what, name, strerror(error));
+}
+
+/* Common to all: options, the crew, and an agent that is there. */
+static bool begin(const struct cli_verb *self, int argc, char **argv, size_t n_operands, struct options *o,
+                  struct cli_operands *rest, struct place *w, int *status) {
+        struct cli_problem p = CLI_PROBLEM_NULL;
+        bool one = self->options != list_options;
+
+        w->fd = -1;
+        if (!cli_parse(self, argc, argv, o, rest, status))
+                return false;
+        if (n_operands == 0 && !cli_no_operands(self, rest, o->json, status))
+                return false;
+        if (rest->n != n_operands || (one && !o->agent)) {
+                *status = cli_fail(o->json, CLI_USAGE, "usage", "usage: crewctl state %s %s", self->name, self->synopsis);
+                return false;
+        }
+        if (place_open(w, o->crew, &p) == 0 && (!one || check_agent(w, o->agent, &p) == 0))
+                return true;
+        *status = cli_report(&p, o->json);
+        return false;
+}
+
+/* --- list --- */
+
+static const struct table_column columns[] = {
+        {"AGENT", false, 0, true},    {"SIZE", true, 0, false},    {"FILES", true, 1, false},
+        {"CHANGED", false, 2, false}, {"IN USE", false, 0, false},
+};
+
+struct row {
+        const char *agent;
+        struct tree_size size;
+        bool there, in_use;
+};
+
+static int look(const struct place *w, const char *agent, struct row *row, struct cli_problem *p) {
+        *row = (struct row){.agent = agent};
+        _cleanup_close_ int fd = open_agent(w, agent);
+        if (fd < 0)
+                return errno == ENOENT || w->fd < 0 ? 0 : io_problem(p, "open the directory of", agent, errno);
+        row->there = true;
+        row->in_use = is_locked(w, agent);
+        int r = tree_measure(fd, &row->size);
+        return r < 0 ? io_problem(p, "read the directory of", agent, -r) : 0;
+}
+
+static void print_row(struct table *t, const struct row *row) {
+        char size[2 * TEXT_WORD], when[32] = "-";
+        time_t changed = (time_t)row->size.changed;
+        struct tm tm;
+
+        if (!row->there)
+                return;
+        if (changed && localtime_r(&changed, &tm))
+                strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
+        table_cell(t, TERM_PLAIN, "%s", row->agent);
+        table_cell(t, TERM_PLAIN, "%s%s", row->size.missed ? "> " : "", text_size(row->size.bytes, 0, size));
+        table_cell(t, TERM_PLAIN, "%llu", (unsigned long long)row->size.files);
+        table_cell(t, TERM_PLAIN, "%s", when);
+        table_cell(t, row->in_use ? TERM_YELLOW : TERM_PLAIN, "%s", row->in_use ? "yes" : "no");
+}
+
+static json_t *row_json(const struct place *w, const struct row *row) {
+        char path[sizeof(w->path) + CREW_NAME_MAX + 1];
+
+        snprintf(path, sizeof(path), "%s/%s", w->path, row->agent);
+        return json_pack("{s:s, s:o, s:I, s:I, s:I, s:b}", "agent", row->agent, "path", jsonout_text(path), "bytes",
+                         (json_int_t)row->size.bytes, "files", (json_int_t)row->size.files, "changed",
+                         (json_int_t)row->size.changed, "in_use", (int)row->in_use);
+}
+
+static int run_list(const struct cli_verb *self, int argc, char **argv) {
+        struct options o = {0};
+        struct cli_problem p = CLI_PROBLEM_NULL;
+        _cleanup_place_ struct place w = {.fd = -1};
+        struct cli_operands rest;
+        struct term term;
+        int status;
+
+        if (!begin(self, argc, argv, 0, &o, &rest, &w, &status))
+                return status;
+        struct table *t = table_new(columns, ELEMENTSOF(columns));
+        json_t *list = json_array();
+        for (size_t i = 0; i < w.agents.n; i++) {
+                struct row row;
+                if (look(&w, w.agents.items[i], &row, &p) < 0) {
+                        table_free(t);
+                        json_decref(list);
+                        return cli_report(&p, o.json);
+                }
+                print_row(t, &row);
+                if (row.there)
+                        json_array_append_new(list, row_json(&w, &row));
+        }
+        term_init(&term, stdout);
+        if (o.json)
+                jsonout_print(json_pack("{s:s, s:O}", "crew", w.crew, "state", list));
+        else
+                table_print(t, &term, "");
+        table_free(t);
+        json_decref(list);
+        return CLI_OK;
+}
+
+/* --- export --- */
+
+static void on_left_out(const char *path, const char *why, void *user) {
+        struct term *t = user;
+
+        fputs("crewctl: left out: ", t->out);
+        term_put(t, path);
+        fprintf(t->out, " (%s)\n", why);
+}
+
+static int export_to(int fd, int dir, const struct options *o, struct tar_tree *tree, struct cli_problem *p) {
+        struct tar tar = {.fd = fd, .mtime = (int64_t)time(NULL)};
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (tar_put_tree(&tar, dir, tree, &err) == 0 && tar_end(&tar, &err) == 0)
+                return 0;
+        return cli_problem_set(p, CLI_FAILED, "export", "agent %s: %s", o->agent, err.msg);
+}
+
+/* Under its name only when it is whole. */
+static int export_file(const char *file, int dir, const struct options *o, struct tar_tree *tree, struct cli_problem *p) {
+        char part[PATH_MAX];
+
+        if (strcmp(file, "-") == 0)
+                return export_to(STDOUT_FILENO, dir, o, tree, p);
+        if ((size_t)snprintf(part, sizeof(part), "%s.part", file) >= sizeof(part))
+                return io_problem(p, "make", file, ENAMETOOLONG);
+        _cleanup_close_ int fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return io_problem(p, "make", part, errno);
+        int r = export_to(fd, dir, o, tree, p);
+        if (r == 0 && (fsync(fd) < 0 || rename(part, file) < 0))
+                r = io_problem(p, "write", file, errno);
+        if (r < 0)
+                unlink(part);
+        return r;
+}
+
+static int run_export(const struct cli_verb *self, int argc, char **argv) {
+        struct options o = {0};
+        struct cli_problem p = CLI_PROBLEM_NULL;
+        _cleanup_place_ struct place w = {.fd = -1};
+        char size[2 * TEXT_WORD];
+        struct cli_operands rest;
+        struct term err_term;
+        int status;
+
+        if (!begin(self, argc, argv, 1, &o, &rest, &w, &status))
+                return status;
+        term_init(&err_term, stderr);
+        struct tar_tree tree = {.prefix = "", .on_left_out = on_left_out, .user = &err_term};
+        _cleanup_close_ int dir = open_agent(&w, o.agent);
+        if (dir < 0)
+                return cli_fail(o.json, CLI_ABSENT, "no-state", "agent %s has kept nothing yet", o.agent);
+        if (export_file(rest.items[0], dir, &o, &tree, &p) < 0)
+                return cli_report(&p, o.json);
+        if (strcmp(rest.items[0], "-") == 0)
+                return CLI_OK;
+        if (o.json)
+                jsonout_print(json_pack("{s:s, s:o, s:I, s:I, s:I}", "agent", o.agent, "file", jsonout_text(rest.items[0]),
+                                        "files", (json_int_t)tree.files, "bytes", (json_int_t)tree.bytes, "left_out",
+                                        (json_int_t)tree.left_out));
+        else
+                printf("%s: %llu file%s of %s, %s\n", rest.items[0], (unsigned long long)tree.files,
+                       tree.files == 1 ? "" : "s", o.agent, text_size(tree.bytes, 0, size));
+        return CLI_OK;
+}
+
+/* --- import and reset --- */
+
+/* In place of what is there: `from` becomes the agent's directory, the former one is removed. */
+static int swap_in(const struct place *w, const char *agent, const char *from, struct cli_problem *p) {
+        char old[CREW_NAME_MAX + 32];
+
+        snprintf(old, sizeof(old), ".old-%s", agent);
+        int r = tree_remove(w->fd, old);
+        if (r == 0 && renameat(w->fd, agent, w->fd, old) < 0 && errno != ENOENT)
+                r = -errno;
+        if (r == 0 && from && renameat(w->fd, from, w->fd, agent) < 0) {
+                r = -errno;
+                (void)renameat(w->fd, old, w->fd, agent);
+        }
+        if (r == 0)
+                r = tree_remove(w->fd, old);
+        return r < 0 ? io_problem(p, "replace the directory of", agent, -r) : 0;
+}
+
+static int unpack(const struct place *w, const char *file, const char *into, struct tar_counts *counts,
+                  struct cli_problem *p) {
+        struct crew_err err = CREW_ERR_NULL;
+        bool piped = strcmp(file, "-") == 0;
+        _cleanup_close_ int fd = piped ? -1 : open(file, O_RDONLY | O_CLOEXEC);
+
+        if (!piped && fd < 0)
+                return io_problem(p, "open", file, errno);
+        int r = tree_remove(w->fd, into);
+        if (r < 0 || mkdirat(w->fd, into, 0700) < 0)
+                return io_problem(p, "make a directory in", w->path, r < 0 ? -r : errno);
+        _cleanup_close_ int dir = openat(w->fd, into, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (dir < 0)
+                return io_problem(p, "open a directory in", w->path, errno);
+        r = tar_extract(piped ? STDIN_FILENO : fd, dir, IMPORT_MAX, counts, &err);
+        if (r == 0)
+                return 0;
+        cli_problem_set(p, r == -EINVAL ? CLI_USAGE : CLI_FAILED, "import", "%s: %s", file, err.msg);
+        cli_problem_hint(p, "nothing was changed");
+        return -1;
+}
+
+static int import_locked(const struct place *w, const struct options *o, const char *file, struct tar_counts *counts,
+                         struct cli_problem *p) {
+        char into[CREW_NAME_MAX + 32];
+
+        snprintf(into, sizeof(into), ".new-%s", o->agent);
+        int r = unpack(w, file, into, counts, p);
+        if (r == 0)
+                r = swap_in(w, o->agent, into, p);
+        if (r < 0)
+                (void)tree_remove(w->fd, into);
+        return r;
+}
+
+static int make_place(struct place *w, struct cli_problem *p) {
+        if (w->fd < 0 && mkdir(w->path, 0700) < 0 && errno != EEXIST)
+                return io_problem(p, "make", w->path, errno);
+        if (w->fd < 0)
+                w->fd = open(w->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return w->fd < 0 ? io_problem(p, "open", w->path, errno) : 0;
+}
+
+static int run_import(const struct cli_verb *self, int argc, char **argv) {
+        struct options o = {0};
+        struct cli_problem p = CLI_PROBLEM_NULL;
+        _cleanup_place_ struct place w = {.fd = -1};
+        struct tar_counts counts = {0};
+        char size[2 * TEXT_WORD];
+        struct cli_operands rest;
+        int status;
+
+        if (!begin(self, argc, argv, 1, &o, &rest, &w, &status))
+                return status;
+        _cleanup_close_ int lock = make_place(&w, &p) < 0 ? -1 : lock_or_problem(&w, o.agent, &p);
+        if (lock < 0 || import_locked(&w, &o, rest.items[0], &counts, &p) < 0)
+                return cli_report(&p, o.json);
+        if (o.json)
+                jsonout_print(json_pack("{s:s, s:I, s:I}", "agent", o.agent, "files", (json_int_t)counts.files, "bytes",
+                                        (json_int_t)counts.bytes));
+        else
+                printf("agent %s: %llu file%s, %s\n", o.agent, (unsigned long long)counts.files,
+                       counts.files == 1 ? "" : "s", text_size(counts.bytes, 0, size));
+        return CLI_OK;
+}
+
+static bool sure(const struct options *o, int *status) {
+        char answer[16] = "";
+
+        if (o->yes)
+                return true;
+        if (!isatty(STDIN_FILENO) || o->json) {
+                *status = cli_fail(o->json, CLI_USAGE, "usage", "nobody to ask whether to remove it; say --yes");
+                return false;
+        }
+        fprintf(stderr, "Remove everything agent %s has kept? [y/N] ", o->agent);
+        if (fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y'))
+                return true;
+        fputs("nothing was removed\n", stderr);
+        *status = CLI_FAILED;
+        return false;
+}
+
+static int run_reset(const struct cli_verb *self, int argc, char **argv) {
+        struct options o = {0};
+        struct cli_problem p = CLI_PROBLEM_NULL;
+        _cleanup_place_ struct place w = {.fd = -1};
+        struct cli_operands rest;
+        int status;
+
+        if (!begin(self, argc, argv, 0, &o, &rest, &w, &status))
+                return status;
+        _cleanup_close_ int dir = open_agent(&w, o.agent);
+        if (dir < 0)
+                return cli_fail(o.json, CLI_ABSENT, "no-state", "agent %s has kept nothing yet", o.agent);
+        if (!sure(&o, &status))
+                return status;
+        _cleanup_close_ int lock = lock_or_problem(&w, o.agent, &p);
+        if (lock < 0 || swap_in(&w, o.agent, NULL, &p) < 0)
+                return cli_report(&p, o.json);
+        if (o.json)
+                jsonout_print(json_pack("{s:s, s:b}", "agent", o.agent, "reset", 1));
+        else
+                printf("agent %s begins with nothing\n", o.agent);
+        return CLI_OK;
+}
+
+/* --- verbs --- */
+
+const struct cli_verb verb_state_list = {
+        .group = "state",
+        .name = "list",
+        .synopsis = "[--crew NAME] [--json]",
+        .summary = "show what agents keep between their runs",
+        .details = "An agent has a directory of its own, /home/agent/state in its jail, that outlives it; crew-file(5).\n"
+                   "\n"
+                   "  crewctl state list\n",
+        .options = list_options,
+        .n_options = ELEMENTSOF(list_options),
+        .run = run_list,
+};
+
+const struct cli_verb verb_state_export = {
+        .group = "state",
+        .name = "export",
+        .synopsis = "--agent AGENT [--crew NAME] [--json] FILE.tar",
+        .summary = "write an agent's state directory to a tar archive",
+        .details =
+                "FILE.tar \"-\" is standard output.  Links, sockets and pipes are left out, and named.  Of an agent that\n"
+                "runs files may be caught half written: stop or freeze it first.\n"
+                "\n"
+                "  crewctl state export --agent report-writer writer.tar\n",
+        .options = agent_options,
+        .n_options = ELEMENTSOF(agent_options),
+        .operands = CLI_COMPLETE_FILE,
+        .run = run_export,
+};
+
+const struct cli_verb verb_state_import = {
+        .group = "state",
+        .name = "import",
+        .synopsis = "--agent AGENT [--crew NAME] [--json] FILE.tar",
+        .summary = "replace an agent's state directory by a tar archive",
+        .details =
+                "Only while the agent does not run.  Links, devices and names with \"..\" are refused, and then nothing\n"
+                "is changed.  FILE.tar \"-\" is standard input.\n"
+                "\n"
+                "  crewctl state import --agent report-writer writer.tar\n",
+        .options = agent_options,
+        .n_options = ELEMENTSOF(agent_options),
+        .operands = CLI_COMPLETE_FILE,
+        .run = run_import,
+};
+
+const struct cli_verb verb_state_reset = {
+        .group = "state",
+        .name = "reset",
+        .synopsis = "--agent AGENT [--yes] [--crew NAME] [--json]",
+        .summary = "remove what an agent has kept",
+        .details = "Only while the agent does not run.\n"
+                   "\n"
+                   "  crewctl state reset --agent report-writer --yes\n",
+        .options = reset_options,
+        .n_options = ELEMENTSOF(reset_options),
+        .run = run_reset,
+};

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tree.h"
+
+#include "util.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+
+#define TREE_PATH_MAX (TREE_DEPTH_MAX * (NAME_MAX + 1u) + 1)
+#define REMOVE_DEPTH_MAX 64u /* deeper ones are moved up and begun anew */
+
+static void closedirp(DIR **d) {
+        if (*d)
+                closedir(*d);
+}
+
+static bool is_dots(const char *name) {
+        return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+/* Without following; a directory of our own that cannot be read is made readable only by tree_remove(). */
+static DIR *open_dir(int at, const char *name) {
+        int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+        if (fd >= 0 && !d)
+                close(fd);
+        return d;
+}
+
+/* --- walking --- */
+
+struct walk {
+        const struct tree_visitor *v;
+        char *path; /* TREE_PATH_MAX */
+};
+
+static int miss(struct walk *w, int error) {
+        return w->v->on_missed ? w->v->on_missed(w->path, error, w->v->user) : 0;
+}
+
+static int walk_dir(struct walk *w, DIR *d, size_t used, unsigned depth);
+
+static int walk_item(struct walk *w, int at, const char *name, size_t used, unsigned depth) {
+        struct tree_item item = {.dirfd = at, .name = name, .path = w->path};
+
+        if (fstatat(at, name, &item.st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : miss(w, errno);
+        int r = w->v->on_item(&item, w->v->user);
+        if (r != 0 || !S_ISDIR(item.st.st_mode))
+                return r;
+        if (depth + 1 >= TREE_DEPTH_MAX)
+                return miss(w, ELOOP);
+        _cleanup_(closedirp) DIR *d = open_dir(at, name);
+        return d ? walk_dir(w, d, used, depth + 1) : miss(w, errno);
+}
+
+static int walk_dir(struct walk *w, DIR *d, size_t used, unsigned depth) {
+        int r = 0;
+
+        for (struct dirent *e; r == 0 && (e = readdir(d));) {
+                size_t n = strlen(e->d_name), at = used + (used > 0);
+                if (is_dots(e->d_name) || at + n + 1 > TREE_PATH_MAX)
+                        continue;
+                if (used > 0)
+                        w->path[used] = '/';
+                memcpy(w->path + at, e->d_name, n + 1);
+                r = walk_item(w, dirfd(d), e->d_name, at + n, depth);
+        }
+        w->path[used] = '\0';
+        return r;
+}
+
+int tree_walk(int top, const struct tree_visitor *v) {
+        _cleanup_(closedirp) DIR *d = open_dir(top, ".");
+        _cleanup_free_ char *path = malloc(TREE_PATH_MAX);
+        struct walk w = {.v = v, .path = path};
+
+        if (!d || !path)
+                return d ? -ENOMEM : -errno;
+        path[0] = '\0';
+        return walk_dir(&w, d, 0, 0);
+}
+
+/* --- measuring --- */
+
+static int measure_item(const struct tree_item *item, void *user) {
+        struct tree_size *s = user;
+
+        s->bytes += (uint64_t)item->st.st_blocks * 512;
+        if (S_ISREG(item->st.st_mode))
+                s->files++;
+        else if (!S_ISDIR(item->st.st_mode))
+                s->others++;
+        s->changed = MAX_OF(s->changed, (int64_t)item->st.st_mtime);
+        return 0;
+}
+
+static int measure_missed(const char *path, int error, void *user) {
+        struct tree_size *s = user;
+
+        (void)path, (void)error;
+        s->missed++;
+        return 0;
+}
+
+int tree_measure(int top, struct tree_size *out) {
+        const struct tree_visitor v = {.on_item = measure_item, .on_missed = measure_missed, .user = out};
+
+        *out = (struct tree_size){0};
+        return tree_walk(top, &v);
+}
+
+/* --- removing --- */
+
+struct removal {
+        int top; /* where what lies too deep is moved to */
+        unsigned moved;
+};
+
+static int remove_item(struct removal *r, int at, const char *name, unsigned depth);
+
+/* Passes over a directory until one finds nothing: what a reader sees of a directory that shrinks is not all of it. */
+static int empty_dir(struct removal *r, DIR *d, unsigned depth) {
+        for (;;) {
+                unsigned gone = 0;
+                rewinddir(d);
+                for (struct dirent *e; (e = readdir(d));) {
+                        if (is_dots(e->d_name))
+                                continue;
+                        int n = remove_item(r, dirfd(d), e->d_name, depth);
+                        if (n < 0)
+                                return n;
+                        gone++;
+                }
+                if (gone == 0)
+                        return 0;
+        }
+}
+
+static int move_up(struct removal *r, int at, const char *name) {
+        char deep[32];
+
+        for (;;) {
+                snprintf(deep, sizeof(deep), ".deep-%u", r->moved++);
+                if (faccessat(r->top, deep, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)
+                        return renameat(at, name, r->top, deep) < 0 ? -errno : 0;
+        }
+}
+
+static int remove_item(struct removal *r, int at, const char *name, unsigned depth) {
+        struct stat st;
+
+        if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (!S_ISDIR(st.st_mode))
+                return unlinkat(at, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+        if ((st.st_mode & 0700) != 0700 && fchmodat(at, name, 0700, 0) < 0)
+                return -errno;
+        if (depth >= REMOVE_DEPTH_MAX)
+                return move_up(r, at, name);
+        _cleanup_(closedirp) DIR *d = open_dir(at, name);
+        int n = d ? empty_dir(r, d, depth + 1) : -errno;
+        if (n < 0)
+                return n;
+        return unlinkat(at, name, AT_REMOVEDIR) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int tree_remove(int at, const char *name) {
+        struct stat st;
+
+        if (fstatat(at, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return errno == ENOENT ? 0 : -errno;
+        if (!S_ISDIR(st.st_mode))
+                return unlinkat(at, name, 0) < 0 ? -errno : 0;
+        if (fchmodat(at, name, 0700, 0) < 0)
+                return -errno;
+        _cleanup_(closedirp) DIR *d = open_dir(at, name);
+        if (!d)
+                return -errno;
+        struct removal r = {.top = dirfd(d)};
+        int n = empty_dir(&r, d, 0);
+        return n < 0 ? n : unlinkat(at, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "state_dir.h"
+
+#include "common/tree.h"
+#include "common/util.h"
+#include "crewd.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define ASIDE ".old-" /* no agent has such a name */
+
+int state_dirs_init(struct crewd *c, struct crew_err *err) {
+        char path[PATH_MAX], real[PATH_MAX];
+
+        snprintf(path, sizeof(path), "%.*s/%s/state", PATH_MAX - 128, c->paths.state, c->file->name);
+        int r = crew_mkdir_p(path, 0700, err);
+        if (r < 0)
+                return r;
+        /* Mounts refuse links on their way, and the state directory itself may lie behind some. */
+        if (!realpath(path, real) || strlen(real) >= sizeof(c->states_dir))
+                return crew_fail(err, errno, "cannot resolve %s: %s", path, strerror(errno));
+        strcpy(c->states_dir, real);
+        c->states_fd = open(real, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return c->states_fd < 0 ? crew_fail_errno(err, "cannot open %s", real) : 0;
+}
+
+const char *state_dir_path(const struct agent *a) {
+        return a->state_path[0] ? a->state_path : NULL;
+}
+
+/* --- removing what was put aside --- */
+
+struct removal {
+        uv_work_t work;
+        struct crewd *crewd;
+        int at; /* owned */
+        char name[96];
+        int result;
+};
+
+static void remove_it(uv_work_t *w) {
+        struct removal *r = w->data;
+
+        r->result = tree_remove(r->at, r->name);
+}
+
+static void on_removed(uv_work_t *w, int status) {
+        struct removal *r = w->data;
+
+        if (status == 0 && r->result < 0)
+                crewd_log(r->crewd, "%s/%s could not be removed: %s", r->crewd->states_dir, r->name, strerror(-r->result));
+        r->crewd->removals--;
+        crew_close(&r->at);
+        crewd_progress(r->crewd);
+        free(r);
+}
+
+static void remove_later(struct crewd *c, const char *name) {
+        struct removal *r = calloc(1, sizeof(*r));
+
+        if (!r)
+                return; /* the next start of crewd finds it */
+        *r = (struct removal){.crewd = c, .at = fcntl(c->states_fd, F_DUPFD_CLOEXEC, 3)};
+        r->work.data = r;
+        snprintf(r->name, sizeof(r->name), "%s", name);
+        if (r->at < 0 || uv_queue_work(&c->loop, &r->work, remove_it, on_removed) < 0) {
+                crew_close(&r->at);
+                free(r);
+                return;
+        }
+        c->removals++;
+}
+
+bool state_dirs_idle(const struct crewd *c) {
+        return c->removals == 0;
+}
+
+void state_dirs_sweep(struct crewd *c) {
+        int fd = fcntl(c->states_fd, F_DUPFD_CLOEXEC, 3);
+        DIR *d = fd < 0 ? NULL : fdopendir(fd);
+
+        for (struct dirent *e; d && (e = readdir(d));) {
+                if (strncmp(e->d_name, ASIDE, strlen(ASIDE)) == 0)
+                        remove_later(c, e->d_name);
+        }
+        if (d)
+                closedir(d);
+        else
+                crew_close(&fd);
+}
+
+/* --- one agent's --- */
+
+static int take_lock(struct agent *a, struct crew_err *err) {
+        struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+        char name[80];
+
+        snprintf(name, sizeof(name), "%s.lock", agent_name(a));
+        _cleanup_close_ int fd = openat(a->crewd->states_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        if (fd < 0)
+                return crew_fail_errno(err, "cannot open %s/%s", a->crewd->states_dir, name);
+        if (fcntl(fd, F_OFD_SETLK, &l) < 0)
+                return crew_fail(err, EBUSY, "its state directory is in use (crewctl state import or reset?)");
+        a->state_lock = crew_steal_fd(&fd);
+        return 0;
+}
+
+static int put_aside(struct agent *a, struct crew_err *err) {
+        char name[96];
+        struct stat st;
+
+        if (fstatat(a->crewd->states_fd, agent_name(a), &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return 0;
+        snprintf(name, sizeof(name), ASIDE "%s-%llx", agent_name(a), (unsigned long long)crew_realtime_ns());
+        if (renameat(a->crewd->states_fd, agent_name(a), a->crewd->states_fd, name) < 0)
+                return crew_fail_errno(err, "cannot empty %s", a->state_path);
+        remove_later(a->crewd, name);
+        return 0;
+}
+
+/* The agent may have changed the mode of its own top directory, but not what it is. */
+static int make(struct agent *a, struct crew_err *err) {
+        int at = a->crewd->states_fd;
+        struct stat st;
+
+        if (mkdirat(at, agent_name(a), 0700) < 0 && errno != EEXIST)
+                return crew_fail_errno(err, "cannot make %s", a->state_path);
+        if (fstatat(at, agent_name(a), &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return crew_fail_errno(err, "cannot look at %s", a->state_path);
+        if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+                return crew_fail(err, EPERM, "%s is not a directory of this user", a->state_path);
+        if ((st.st_mode & 07777) != 0700 && fchmodat(at, agent_name(a), 0700, 0) < 0)
+                return crew_fail_errno(err, "cannot set the mode of %s", a->state_path);
+        return 0;
+}
+
+int state_dir_take(struct agent *a, struct crew_err *err) {
+        if (!a->state_path[0])
+                return 0;
+        state_dir_release(a);
+        int r = take_lock(a, err);
+        if (r == 0 && a->decl->state == CREW_STATE_FRESH)
+                r = put_aside(a, err);
+        return r < 0 ? r : make(a, err);
+}
+
+void state_dir_release(struct agent *a) {
+        crew_close(&a->state_lock);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * <state>/<crew>/state/<agent>/: what an agent keeps between its runs, in its jail as /home/agent/state.
+ *
+ * <agent>.lock beside it is held from before an instance is made until it is buried, so that crewctl state import and reset
+ * never meet a running one.  `state: fresh` begins each instance with an empty directory; what the one before left is put
+ * aside by a rename and removed on a thread of its own, for an agent may have made any number of files.
+ */
+#pragma once
+
+#include "agent.h"
+
+/* Names of the directories; makes <state>/<crew>/state.  c->states_dir is a path without links. */
+int state_dirs_init(struct crewd *c, struct crew_err *err);
+/* Removes what a crewd before this one had put aside. */
+void state_dirs_sweep(struct crewd *c);
+/* No removal is under way. */
+bool state_dirs_idle(const struct crewd *c);
+/* Before a start: locked, there, and empty if it is to be.  -EBUSY: crewctl has it. */
+int state_dir_take(struct agent *a, struct crew_err *err);
+/* After the end. */
+void state_dir_release(struct agent *a);
+/* Where it is, whether or not it is there; NULL: the agent has none. */
+const char *state_dir_path(const struct agent *a);

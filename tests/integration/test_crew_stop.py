@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ending in order: an agent is told, then SIGTERM, then its grace, then a kill; what it keeps is kept."""
+
+import json
+import time
+
+import pytest
+
+import crewd
+from crewlib import Crew, agent_status, eventually, state_of
+
+GRACEFUL = """
+def on_term(*_):
+    open(os.environ['CREW_STATE'] + '/saved', 'w').write('on term')
+    time.sleep(0.3)
+    os._exit(0)
+signal.signal(signal.SIGTERM, on_term)
+open(os.environ['CREW_STATE'] + '/up', 'w').close()
+time.sleep(600)
+"""
+
+RPC = """#!/usr/bin/python3
+import json, os, sys, signal, time
+signal.signal(signal.SIGTERM, lambda *_: open(os.environ['CREW_STATE'] + '/term', 'w').close())
+for line in sys.stdin:
+    m = json.loads(line)
+    open(os.environ['CREW_STATE'] + '/heard', 'a').write(m['method'] + '\\n')
+    if m['method'] == 'shutdown':
+        json.dump(m['params'], open(os.environ['CREW_STATE'] + '/params', 'w'))
+open(os.environ['CREW_STATE'] + '/eof', 'w').close()
+"""
+
+
+def kept(crew, agent, name):
+    return crew.runner.home / "lib" / crew.name / "state" / agent / name
+
+
+def test_an_agent_that_minds_sigterm_ends_by_itself(runner):
+    crew = Crew(runner).agent("a", restart={"max": 3, "within": "60s"}).agent("b")
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description=GRACEFUL)
+        eventually(lambda: kept(crew, "a", "up").exists())
+        started = time.monotonic()
+        r = runner.crewctl("stop", "--agent", "a", "--reason", "maintenance")
+        assert r.returncode == 0, r.stderr
+        assert 0.3 <= time.monotonic() - started < 10
+        lines = r.stdout.splitlines()
+        assert lines[0] == "Agent a stopped. Sandbox destroyed." and "it ended by itself" in lines[1]
+        assert lines[-1] == "Crew status: b (ready)"
+        assert kept(crew, "a", "saved").read_text() == "on term"
+        time.sleep(0.5)
+        assert state_of(client, "a") == crewd.AgentState.TERMINATED  # restart or not
+        assert runner.crewctl("stop", "--agent", "a").returncode == 3
+    stop, = crew.records("a", "agent.stop")
+    end, = crew.records("a", "agent.terminated")
+    assert stop["reason"] == "maintenance" and stop["grace_ms"] == 30000
+    assert end["cause"] == "operator" and "kill_us" not in end and stop["seq"] < end["seq"]
+    assert not crew.records("a", "agent.restart") and not crew.records("a", "agent.kill")
+
+
+def test_an_agent_that_does_not_is_killed_after_its_grace(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        task = client.submit(agent="a", description="signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                                                    "open(os.environ['CREW_STATE'] + '/up', 'w').close(); time.sleep(600)")
+        eventually(lambda: kept(crew, "a", "up").exists())
+        started = time.monotonic()
+        r = runner.crewctl("stop", "--agent", "a", "--grace", "1500ms", "--json")
+        took = time.monotonic() - started
+        assert r.returncode == 0 and 1.4 <= took < 6, (took, r.stderr)
+        doc = json.loads(r.stdout)
+        assert doc["terminated"]["kill_us"] > 0 and doc["terminated"]["cause"] == "operator"
+        with pytest.raises(crewd.TaskFailed):
+            task.result(5)
+
+
+def test_a_long_lived_agent_is_told_before_anything_else(runner):
+    crew = Crew(runner).agent("a", driver="stdio-rpc", command=["${CREW_DIR}/rpc.py"])
+    crew.files["rpc.py"] = RPC
+    crew.files["a.yaml"] = crew.files["a.yaml"].replace("read: []", 'exec: ["${CREW_DIR}/rpc.py"], read: []')
+    with crew.start() as running:
+        client = running.client()
+        eventually(lambda: len(agent_status(client, "a").audit_path) > 0)
+        killed = client.stop_agent("a", 8000, "bye")
+        assert killed.terminated.kill_us == 0
+        assert kept(crew, "a", "heard").read_text() == "shutdown\n"
+        params = json.loads(kept(crew, "a", "params").read_text())
+        assert params["kind"] == "shutdown" and params["reason"] == "bye" and 7000 < params["grace_ms"] <= 8000
+        assert kept(crew, "a", "eof").exists() and not kept(crew, "a", "term").exists()
+
+
+def test_a_program_that_waits_for_messages_gets_the_word(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        task = client.submit(agent="a", description="open(os.environ['CREW_STATE'] + '/up', 'w').close()\n"
+                                                    "out(call('receive'))")
+        eventually(lambda: kept(crew, "a", "up").exists())
+        time.sleep(0.3)
+        client.stop_agent("a", 8000, "time to go")
+        code, letter = task.result(5)  # its result still counts
+        assert code == 0 and letter["kind"] == "shutdown" and letter["reason"] == "time to go"
+
+
+def test_down_waits_for_the_grace_and_then_kills(runner):
+    crew = Crew(runner).agent("a").agent("b")
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description=GRACEFUL)
+        client.submit(agent="b", description="signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                                             "open(os.environ['CREW_STATE'] + '/up', 'w').close(); time.sleep(600)")
+        eventually(lambda: kept(crew, "a", "up").exists() and kept(crew, "b", "up").exists())
+        started = time.monotonic()
+        r = runner.crewctl("down", "--grace", "2s")
+        took = time.monotonic() - started
+        assert r.returncode == 0 and 1.9 <= took < 9, (took, r.stderr)
+        assert kept(crew, "a", "saved").read_text() == "on term"
+        assert running.proc.wait(10) == 0
+
+
+def test_the_grace_is_shown_as_it_runs_on_a_terminal(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description="signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                                             "open(os.environ['CREW_STATE'] + '/up', 'w').close(); time.sleep(600)")
+        eventually(lambda: kept(crew, "a", "up").exists())
+        r = runner.run("script", "-qec", runner.program("crewctl") + " stop --agent a --grace 3s", "/dev/null",
+                       env={"TERM": "xterm"})
+        assert "agent a was asked to end: 1s of 3s" in r.stdout, r.stdout
+        assert "Agent a did not end and was killed." in r.stdout
