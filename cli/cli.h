@@ -18,6 +18,7 @@ enum {
         CLI_USAGE = 2,      /* a wrong command line or a bad input file */
         CLI_ABSENT = 3,     /* no such crew or agent, or it does not run */
         CLI_REFUSED = 4,    /* refused by policy, or by crew.lock */
+        CLI_CHANGES = 5,    /* plan: something would change */
         CLI_KERNEL = 69,    /* this kernel lacks a feature */
         CLI_INTERNAL = 125, /* our own fault; sandbox: the jail could not be made */
 };
@@ -125,6 +126,6 @@ extern const struct cli_verb *const cli_verbs[];
 extern const size_t cli_n_verbs;
 
 extern const struct cli_verb verb_run, verb_up, verb_down, verb_stop, verb_thaw, verb_state_list, verb_state_export,
-        verb_state_import, verb_state_reset, verb_status, verb_logs, verb_kill, verb_approvals, verb_approve,
-        verb_deny, verb_exec, verb_sandbox, verb_policy_check, verb_policy_reload, verb_policy_explain, verb_audit_verify,
-        verb_doctor, verb_lock, verb_complete;
+        verb_state_import, verb_state_reset, verb_status, verb_logs, verb_kill, verb_approvals, verb_approve, verb_deny,
+        verb_exec, verb_sandbox, verb_policy_check, verb_policy_reload, verb_policy_explain, verb_audit_verify, verb_doctor,
+        verb_lock, verb_plan, verb_complete;

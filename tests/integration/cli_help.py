@@ -12,7 +12,7 @@ import subprocess
 import termios
 
 VERBS = ["run", "up", "down", "status", "logs", "kill", "approvals", "approve", "deny", "exec", "sandbox", "policy check",
-         "policy explain", "policy reload", "audit verify", "lock",
+         "policy explain", "policy reload", "audit verify", "lock", "plan",
          "doctor"]
 
 

@@ -52,6 +52,7 @@ MESSAGES = {
         (80, "reload_policy", "msg:ReloadPolicy", False, 0),
         (84, "freeze_agent", "msg:FreezeAgent", False, 0),
         (85, "stop_agent", "msg:StopAgent", False, 0),
+        (88, "plan_crew", "msg:PlanCrew", False, 0),
         (90, "server_hello", "msg:ServerHello", False, 0),
         (91, "status", "msg:Status", False, 0),
         (92, "event", "msg:Event", False, 0),
@@ -66,6 +67,7 @@ MESSAGES = {
         (101, "approval_changed", "msg:ApprovalChanged", False, 0),
         (102, "policy_reloaded", "msg:PolicyReloaded", False, 0),
         (106, "agent_held", "msg:AgentHeld", False, 0),
+        (108, "crew_plan", "msg:CrewPlan", False, 0),
     ],
     "CallError": [
         (1, "code", "i32", False, 0),
@@ -270,6 +272,9 @@ MESSAGES = {
         (1, "agent", "str", False, 63),
         (2, "restart", "bool", False, 0),
     ],
+    "PlanCrew": [
+        (1, "file", "str", False, 4096),
+    ],
     "ServerHello": [
         (1, "protocol", "u32", False, 0),
         (2, "crew", "str", False, 63),
@@ -448,6 +453,24 @@ MESSAGES = {
         (3, "problems", "msg:PolicyProblem", True, 0),
         (4, "duration_us", "u64", False, 0),
     ],
+    "PlanChange": [
+        (1, "key", "str", False, 320),
+        (2, "detail", "str", False, 512),
+        (3, "effect", "enum:PlanEffect", False, 0),
+    ],
+    "AgentPlan": [
+        (1, "agent", "str", False, 63),
+        (2, "effect", "enum:PlanEffect", False, 0),
+        (3, "changes", "msg:PlanChange", True, 0),
+    ],
+    "CrewPlan": [
+        (1, "ok", "bool", False, 0),
+        (2, "effect", "enum:PlanEffect", False, 0),
+        (3, "agents", "msg:AgentPlan", True, 0),
+        (4, "crew", "msg:PlanChange", True, 0),
+        (5, "problems", "msg:PolicyProblem", True, 0),
+        (6, "file", "str", False, 4096),
+    ],
 }
 
 # field of Envelope: (message, max_bytes)
@@ -496,6 +519,7 @@ BODIES = {
     "reload_policy": ("ReloadPolicy", 256),
     "freeze_agent": ("FreezeAgent", 2048),
     "stop_agent": ("StopAgent", 2048),
+    "plan_crew": ("PlanCrew", 8192),
     "server_hello": ("ServerHello", 8192),
     "status": ("Status", 4194304),
     "event": ("Event", 65536),
@@ -509,6 +533,7 @@ BODIES = {
     "approval_answered": ("ApprovalAnswered", 8192),
     "approval_changed": ("ApprovalChanged", 8192),
     "policy_reloaded": ("PolicyReloaded", 4194304),
+    "crew_plan": ("CrewPlan", 4194304),
     "agent_held": ("AgentHeld", 16384),
 }
 
@@ -575,5 +600,14 @@ ENUMS = {
         "APPLIED": 2,
         "NEEDS_RESTART": 3,
         "RESTARTED": 4,
+    },
+    "PlanEffect": {
+        "UNSET": 0,
+        "UNCHANGED": 1,
+        "RELOAD": 2,
+        "RESTART": 3,
+        "START": 4,
+        "STOP": 5,
+        "CREW": 6,
     },
 }
