@@ -251,6 +251,8 @@ static void on_task(struct progress *p, const Crew__TaskStatus *s, uint64_t now_
                 return;
         if (strcmp(s->state, "running") == 0)
                 task_started(p, t, s, now_ns);
+        else if (strcmp(s->state, "voting") == 0)
+                snprintf(t->doing, sizeof(t->doing), "the others vote");
         else if (strcmp(s->state, "waiting") == 0)
                 t->phase = WAITING;
         else

@@ -39,6 +39,8 @@ enum record_kind {
         RECORD_RESTART,
         RECORD_TASK_STARTED,
         RECORD_TASK_RETRIED,  /* an attempt failed, another follows */
+        RECORD_TASK_VOTE,     /* of the agent whose stream this is, on another's proposal or its own */
+        RECORD_TASK_TALLY,    /* what the votes on this agent's proposal came to */
         RECORD_TASK_FINISHED, /* outcome, cause, duration, result digest */
         RECORD_TOOL_CALL,     /* verdict, rule, args digest (value when audit: full) */
         RECORD_TOOL_RETURN,

@@ -64,6 +64,10 @@ static const struct text_row {
                 {"attempt", "attempt ", ""}, {"by", "handed out by ", ""}}},
         [RECORD_TASK_RETRIED] = {"TASK", NULL, "RETRIED", .groups = GROUP_TASK, .subject = "task", .details = {
                 {"attempt", "attempt ", ""}, {"cause", "", ""}, {"reason", "", ""}}},
+        [RECORD_TASK_VOTE] = {"VOTE", "vote", "ABSTAIN", .groups = GROUP_TASK, .subject = "task", .details = {
+                {"weight", "weight ", ""}, {"reason", "", ""}, {"proposal_sha256", "on sha256:", "#"}}},
+        [RECORD_TASK_TALLY] = {"TALLY", "outcome", "REJECTED", .groups = GROUP_TASK, .subject = "task", .details = {
+                {"reason", "", ""}, {"votes", "", ""}, {"proposal_sha256", "on sha256:", "#"}}},
         [RECORD_TASK_FINISHED] = {"TASK", "outcome", "FINISHED", .groups = GROUP_TASK, .subject = "task", .details = {
                 {"cause", "", ""}, {"reason", "", ""}, {"ms", "", " ms"}, {"result_sha256", "result sha256:", "#"}}},
         [RECORD_TOOL_CALL] = {"TOOL", "verdict", "ALLOWED", .groups = GROUP_TOOL, .subject = "tool", .details = {

@@ -34,6 +34,7 @@
 #include "state_dir.h"
 #include "text.h"
 #include "toolgate.h"
+#include "voting.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -265,6 +266,8 @@ static void ping_all(struct crewd *c, uint64_t now) {
         c->next_ping_ns = now + AGENT_PING_NS;
         for (uint32_t i = 0; i < c->n_agents; i++)
                 instance_ping(&c->agents[i]);
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                state_dir_measure(&c->agents[i]);
 }
 
 static void expire(struct crewd *c) {
@@ -276,6 +279,7 @@ static void expire(struct crewd *c) {
         toolgate_expire(c->tools, now);
         scheduler_expire(c->scheduler, now);
         manager_expire(c->manager, now);
+        voting_expire(c->voting, now);
         control_expire(c->control, now);
         approvals_expire(c, now);
         requests_flush_status(c, now);
@@ -291,6 +295,7 @@ static uint64_t next_deadline(const struct crewd *c) {
 
         next = MIN_OF(next, scheduler_next_deadline(c->scheduler));
         next = MIN_OF(next, manager_next_deadline(c->manager));
+        next = MIN_OF(next, voting_next_deadline(c->voting));
         next = MIN_OF(next, control_next_deadline(c->control));
         next = MIN_OF(next, approvals_next_deadline(c));
         next = MIN_OF(next, requests_next_deadline(c));

@@ -29,6 +29,7 @@ struct router;
 struct scheduler;
 struct spawner;
 struct toolgate;
+struct voting;
 
 enum crewd_phase {
         CREWD_STARTING, /* agents are coming up for the first time */
@@ -62,6 +63,7 @@ struct crewd {
         struct toolgate *tools;
         struct scheduler *scheduler;
         struct manager *manager; /* NULL: not a hierarchical crew */
+        struct voting *voting;   /* NULL: not a consensual crew */
         struct execs *execs;
         struct control *control;
         struct approvals *approvals;
@@ -80,7 +82,7 @@ struct crewd {
         int ready_fd, owner_fd;
         char states_dir[PATH_MAX]; /* of the agents' state directories; no link on its way */
         int states_fd;             /* owned */
-        unsigned removals;         /* of directories put aside; under way */
+        unsigned removals;         /* of directories put aside, and measurements; under way */
         uint32_t holds;                  /* cookies given out; hold.c */
         bool agents_started, sync_ready; /* the timer exists */
         bool poke;                       /* look for work and for the next phase before the loop sleeps */

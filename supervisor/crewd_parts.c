@@ -32,6 +32,7 @@
 #include "supervisor/policy/lock.h"
 #include "taskstart.h"
 #include "toolgate.h"
+#include "voting.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -235,6 +236,10 @@ static void job_retried(struct job *j, Crew__Outcome outcome, const char *error,
         journal_task_retried(&c->agents[j->agent], j, outcome, error);
 }
 
+static void job_proposed(struct job *j, uint64_t now_ns, void *user) {
+        voting_begin(user, j, now_ns);
+}
+
 static void job_changed(struct job *j, void *user) {
         struct crewd *c = user;
 
@@ -245,6 +250,8 @@ static void job_changed(struct job *j, void *user) {
         status_announce_task(c, j);
         if (j->state >= JOB_DONE)
                 manager_job_done(c, j);
+        if (j->state >= JOB_DONE && j->ballot)
+                voting_ballot_done(c, j);
 }
 
 static void job_finished(struct job *j, void *user) {
@@ -334,6 +341,7 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
                                                         .cancel = cancel_job,
                                                         .overdue = overdue_job,
                                                         .retried = job_retried,
+                                                        .proposed = job_proposed,
                                                         .changed = job_changed,
                                                         .finished = job_finished,
                                                         .run_done = run_done};
@@ -350,7 +358,8 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
         if (!c->events || !c->requests || !c->approvals || !c->reload || !c->execs || !c->tools || !c->router ||
             !c->scheduler || !c->arena)
                 return crew_fail(err, ENOMEM, "out of memory");
-        return manager_new(c, &c->manager, err);
+        int r = manager_new(c, &c->manager, err);
+        return r < 0 ? r : voting_new(c, &c->voting, err);
 }
 
 static int make_agents(struct crewd *c, struct crew_err *err) {
@@ -378,9 +387,8 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
         if ((r = uv_loop_init(&c->loop)) < 0)
                 return crew_fail(err, -r, "cannot make a loop: %s", uv_strerror(r));
         c->loop_ready = true;
-        if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 ||
-            (r = state_dirs_init(c, err)) < 0 || (r = make_agents(c, err)) < 0 ||
-            (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
+        if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 || (r = state_dirs_init(c, err)) < 0 ||
+            (r = make_agents(c, err)) < 0 || (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
                 return r;
         instance_warm_up(c);
         state_dirs_sweep(c);
@@ -426,6 +434,7 @@ void crewd_parts_free(struct crewd *c) {
                 agent_fini(&c->agents[i]);
         free(c->agents);
         manager_free(c->manager);
+        voting_free(c->voting);
         scheduler_free(c->scheduler);
         router_free(c->router);
         toolgate_free(c->tools);

@@ -8,6 +8,7 @@
 #include "attest.h"
 #include "common/plan.h"
 #include "common/util.h"
+#include "consensus.h"
 #include "crewd.h"
 #include "death.h"
 #include "events.h"
@@ -411,6 +412,38 @@ int journal_order_refused(struct agent *a, const char *verb, const struct journa
         order_head(&r, verb, what);
         record_str(&r, "verdict", "denied");
         return journal_observe(a, &r, 1, true);
+}
+
+int journal_vote(struct agent *a, const struct job *j, const char *vote, uint32_t weight, const char *reason) {
+        struct record r;
+
+        record_init(&r, RECORD_TASK_VOTE, "crewd");
+        record_str(&r, "task", j->name);
+        record_str(&r, "task_id", j->id);
+        record_str(&r, "vote", vote);
+        record_int(&r, "weight", weight);
+        record_str(&r, "reason", reason);
+        put_digest(&r, "proposal_sha256", j->result, j->result_len);
+        return journal_write(a, &r, false);
+}
+
+int journal_tally(struct agent *a, const struct job *j, const char *rule, const struct consensus_tally *t,
+                  const char *votes) {
+        struct record r;
+
+        record_init(&r, RECORD_TASK_TALLY, "crewd");
+        record_str(&r, "task", j->name);
+        record_str(&r, "task_id", j->id);
+        record_str(&r, "outcome", t->accepted ? "accepted" : "rejected");
+        record_str(&r, "by_rule", rule);
+        record_int(&r, "approve", t->votes[VOTE_APPROVE]);
+        record_int(&r, "reject", t->votes[VOTE_REJECT]);
+        record_int(&r, "abstain", t->votes[VOTE_ABSTAIN]);
+        record_int(&r, "quorum", t->quorum);
+        record_str(&r, "votes", votes);
+        record_str(&r, "reason", t->text);
+        put_digest(&r, "proposal_sha256", j->result, j->result_len);
+        return journal_write(a, &r, true);
 }
 
 int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq) {

@@ -8,6 +8,7 @@
 #include "agent.h"
 #include "supervisor/policy/policy.h"
 
+struct consensus_tally;
 struct crew_tool;
 struct job;
 
@@ -55,6 +56,11 @@ struct journal_order {
 int journal_order(struct agent *a, const char *verb, const struct journal_order *what);
 int journal_order_read(struct agent *a, const char *verb, const char *task_id);
 int journal_order_refused(struct agent *a, const char *verb, const struct journal_order *what);
+
+/* One vote, in its voter's stream; and what they came to, in the proposer's, before it counts. */
+int journal_vote(struct agent *a, const struct job *j, const char *vote, uint32_t weight, const char *reason);
+int journal_tally(struct agent *a, const struct job *j, const char *rule, const struct consensus_tally *t,
+                  const char *votes);
 
 int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq);
 int journal_message_denied(struct agent *a, const char *target, const struct policy_verdict *v);

@@ -15,8 +15,8 @@
 #include <string.h>
 
 const char *const job_state_names[] = {
-        [JOB_WAITING] = "waiting", [JOB_RUNNING] = "running", [JOB_DONE] = "done",
-        [JOB_FAILED] = "failed",   [JOB_SKIPPED] = "skipped",
+        [JOB_WAITING] = "waiting", [JOB_RUNNING] = "running", [JOB_VOTING] = "voting",
+        [JOB_DONE] = "done",       [JOB_FAILED] = "failed",   [JOB_SKIPPED] = "skipped",
 };
 static_assert(ELEMENTSOF(job_state_names) == JOB_STATE_N, "a name for each state");
 
@@ -84,9 +84,6 @@ int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t 
                 return crew_fail(err, EBUSY, "the tasks of this crew are running already");
         if (s->stopped)
                 return crew_fail(err, ESHUTDOWN, "%s", s->stop_reason);
-        if (s->crew->process == CREW_CONSENSUAL)
-                return crew_fail(err, EOPNOTSUPP, "process '%s' cannot be run by this version",
-                                 crew_process_names[s->crew->process]);
         s->run = (struct sched_run){.active = true,
                                     .ever = true,
                                     .client = client,
@@ -141,7 +138,8 @@ static int fill_by_agent(struct scheduler *s, const struct sched_submit *what, s
                 return crew_fail(err, ENOENT, "no agent '%s' in crew %s", what->agent, s->crew->name);
         if (a->orchestrator)
                 return crew_fail(err, EINVAL, "agent '%s' has no command: it cannot be given a task", a->name);
-        j->name = "ad-hoc";
+        j->name = what->ballot ? "vote" : "ad-hoc";
+        j->ballot = what->ballot;
         j->agent = (uint32_t)(a - s->crew->agents);
         j->timeout_ns = SCHED_AD_HOC_TIMEOUT_NS;
         return 0;
@@ -318,7 +316,7 @@ static bool outranked(struct scheduler *s, const struct job *j) {
 static bool advance(struct scheduler *s, struct job *j, uint64_t now_ns) {
         char why[256] = "";
 
-        if (j->state != JOB_WAITING)
+        if (j->state != JOB_WAITING && !(j->state == JOB_VOTING && s->stopped))
                 return false;
         if (s->stopped) {
                 finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, s->stop_reason, now_ns);
@@ -385,7 +383,7 @@ static void end_run(struct scheduler *s, uint64_t now_ns) {
         if (!s->run.active)
                 return;
         for (size_t i = 0; i < s->crew->n_tasks; i++) {
-                if (s->run_jobs[i].state == JOB_WAITING || s->run_jobs[i].state == JOB_RUNNING)
+                if (s->run_jobs[i].state < JOB_DONE)
                         return;
         }
         s->run.active = false;
@@ -470,6 +468,26 @@ static bool try_again(struct scheduler *s, struct job *j, Crew__Outcome outcome,
         return true;
 }
 
+static void propose(struct scheduler *s, struct job *j, uint64_t now_ns) {
+        s->on_agent[j->agent] = NULL; /* it may vote on others meanwhile */
+        j->state = JOB_VOTING;
+        s->cb.changed(j, s->user);
+        s->cb.proposed(j, now_ns, s->user);
+}
+
+void scheduler_decide(struct scheduler *s, struct job *j, bool accepted, const char *why, uint64_t now_ns) {
+        if (j->state != JOB_VOTING)
+                return; /* the crew is stopping, and it was skipped */
+        if (accepted) {
+                finish(s, j, JOB_DONE, CREW__OUTCOME__OUTCOME_OK, "", now_ns);
+                return;
+        }
+        free(crew_steal_ptr(&j->result));
+        j->result_len = 0;
+        j->summary[0] = '\0';
+        finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_REFUSED, why, now_ns);
+}
+
 int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t now_ns) {
         struct job *j = s->on_agent[r->agent];
         char error[sizeof(j->error)] = "";
@@ -484,7 +502,9 @@ int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t
                         snprintf(error, sizeof(error), "out of memory for a result of %zu bytes", r->result_len);
                 }
         }
-        if (outcome == CREW__OUTCOME__OUTCOME_OK)
+        if (outcome == CREW__OUTCOME__OUTCOME_OK && j->in_run && s->crew->process == CREW_CONSENSUAL)
+                propose(s, j, now_ns);
+        else if (outcome == CREW__OUTCOME__OUTCOME_OK)
                 finish(s, j, JOB_DONE, outcome, error, now_ns);
         else if (!try_again(s, j, outcome, error))
                 finish(s, j, JOB_FAILED, outcome, error, now_ns);

@@ -6,6 +6,7 @@
  * each other and belong to different agents run at the same time.  A task whose context failed is skipped and says why.
  * `hierarchical`: the manager's tasks are run like that; the others are held until it hands them out, and are skipped once
  * nothing is left that could.  Of the queued tasks of one agent the one with the highest priority is next.
+ * `consensual`: a valid result is a proposal until scheduler_decide() says what has become of it.
  * A failed task is tried again while it has retries, unless a call of a tool that is not idempotent was granted in it.
  * Invariants: a job reaches exactly one final state; a job is on at most one agent, an agent has at most one job.
  * Pure: the world is behind callbacks, the clock is injected.
@@ -20,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum job_state { JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_SKIPPED, JOB_STATE_N };
+enum job_state { JOB_WAITING, JOB_RUNNING, JOB_VOTING, JOB_DONE, JOB_FAILED, JOB_SKIPPED, JOB_STATE_N };
 extern const char *const job_state_names[JOB_STATE_N];
 
 /* Why a running job has been told to end. */
@@ -32,7 +33,8 @@ struct job {
         const char *name;             /* the task's, or "ad-hoc" */
         uint32_t agent;
         bool in_run;
-        bool held; /* in_run: not handed out yet */
+        bool held;   /* in_run: not handed out yet */
+        bool ballot; /* ad hoc: a vote on another's result */
         uint32_t priority;
         uint32_t retries, retried; /* granted, used */
         const char *by;            /* the manager that handed it out, or NULL */
@@ -62,6 +64,7 @@ struct sched_callbacks {
         void (*cancel)(struct job *j, void *user);  /* past the deadline, or asked for */
         void (*overdue)(struct job *j, void *user); /* still no answer: kill its agent */
         void (*retried)(struct job *j, Crew__Outcome outcome, const char *error, void *user); /* an attempt failed */
+        void (*proposed)(struct job *j, uint64_t now_ns, void *user); /* it votes: scheduler_decide() follows */
         void (*changed)(struct job *j, void *user);
         void (*finished)(struct job *j, void *user); /* an ad-hoc one; freed afterwards */
         void (*run_done)(void *user);
@@ -91,6 +94,7 @@ struct sched_submit {
         uint64_t timeout_ns, timeout_max_ns; /* 0: none given; 0: unbounded */
         uint32_t priority, retries;          /* retries: at least those of the task */
         const char *by;
+        bool ballot;
         uint64_t client, corr;
         uint64_t now_ns;
 };
@@ -108,6 +112,8 @@ struct job *scheduler_find(struct scheduler *s, const char *id);
 int scheduler_cancel(struct scheduler *s, struct job *j, const char *reason, uint64_t now_ns);
 /* 0, or 1: it is queued no more. */
 int scheduler_reprioritise(struct scheduler *s, struct job *j, uint32_t priority);
+/* The end of a JOB_VOTING; why: for one that was not accepted. */
+void scheduler_decide(struct scheduler *s, struct job *j, bool accepted, const char *why, uint64_t now_ns);
 uint32_t scheduler_queued(const struct scheduler *s, uint32_t agent);
 /* A tool that is not idempotent is about to run for this agent. */
 void scheduler_note_effect(struct scheduler *s, uint32_t agent);

@@ -40,7 +40,7 @@ static int make_input(const struct agent *a, const struct job *j, char **out, si
         const char *input = j->task ? j->task->input_json : j->input;
 
         json_open(&t, '{');
-        json_key(&t, "kind"), json_str(&t, "task");
+        json_key(&t, "kind"), json_str(&t, j->ballot ? "vote" : "task");
         json_key(&t, "task"), json_str(&t, j->name);
         json_key(&t, "task_id"), json_str(&t, j->id);
         json_key(&t, "description"), json_str(&t, j->task ? j->task->description : j->description);

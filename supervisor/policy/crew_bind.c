@@ -352,6 +352,13 @@ static int agent_state(struct bind *b, const struct node *v, const struct bind_f
         return r;
 }
 
+static int agent_state_max(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct agent_out *o = out;
+
+        o->d->state = v;
+        return bind_size(b, v, f, &o->a->state_max);
+}
+
 static const struct bind_field agent_fields[] = {
         {"policy", agent_policy, .required = true},
         {"role", agent_text, .min = offsetof(struct crew_agent, role)},
@@ -363,6 +370,7 @@ static const struct bind_field agent_fields[] = {
         {"health", agent_health},
         {"tools", agent_tools},
         {"state", agent_state},
+        {"state_max", agent_state_max, .min = 4096, .max = 1ull << 50},
 };
 static const struct bind_table agent_table = {"in an agent", agent_fields, ELEMENTSOF(agent_fields)};
 
@@ -472,6 +480,7 @@ static int bind_agents(struct bind *b, const struct node *v, const struct bind_f
                 *o.a = (struct crew_agent){.name = e->key->text,
                                            .driver = PLAN_DRIVER_EXEC_JSON,
                                            .restart_within_ms = 60000,
+                                           .state_max = 1u << 30,
                                            .mark = e->key->mark};
                 o.d->node = e;
                 c->n_agents++;
@@ -481,8 +490,8 @@ static int bind_agents(struct bind *b, const struct node *v, const struct bind_f
                 o.a->orchestrator = !o.d->command;
                 check_driver(b, &o);
                 if (o.a->orchestrator && o.d->state)
-                        bind_error(b, o.d->state->key, "", "'state' without 'command': agent '%s' has no program",
-                                   o.a->name);
+                        bind_error(b, o.d->state->key, "", "'%s' without 'command': agent '%s' has no program",
+                                   o.d->state->key->text, o.a->name);
                 if (o.a->orchestrator)
                         o.a->driver = PLAN_DRIVER_NONE;
         }
@@ -538,10 +547,48 @@ static int bind_process(struct bind *b, const struct node *v, const struct bind_
 
         d->c->process = (enum crew_process)d->process;
         d->process_at = v;
-        if (d->c->process == CREW_CONSENSUAL)
-                bind_error(b, v, "write sequential or hierarchical", "process '%s' is not part of this version",
-                           crew_process_names[d->c->process]);
         return r;
+}
+
+const char *const crew_rule_names[CREW_RULE_N] = {
+        [CREW_MAJORITY] = "majority", [CREW_UNANIMITY] = "unanimity", [CREW_WEIGHTED] = "weighted"};
+static const struct bind_names rule_names = {crew_rule_names, CREW_RULE_N};
+
+static int consensus_rule(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_enum(b, v, f, &((struct crew_draft *)out)->c->consensus.rule);
+}
+static int consensus_quorum(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+
+        d->quorum = v;
+        return bind_u32(b, v, f, &d->c->consensus.quorum);
+}
+static int consensus_deadline(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        return bind_duration(b, v, f, &((struct crew_draft *)out)->c->consensus.deadline_ms);
+}
+/* Names are resolved once all agents are known. */
+static int consensus_voters(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        ((struct crew_draft *)out)->voters = v;
+        return 0;
+}
+static int consensus_tie(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        if (bind_is(b, v, NODE_SCALAR, "reject, approve or the name of a voter"))
+                ((struct crew_draft *)out)->tie_break = v;
+        return 0;
+}
+
+static const struct bind_field consensus_fields[] = {
+        {"rule", consensus_rule, .arg = &rule_names},
+        {"voters", consensus_voters},
+        {"quorum", consensus_quorum, .min = 1, .max = 4096},
+        {"tie_break", consensus_tie},
+        {"deadline", consensus_deadline, .min = 100, .max = DAY_MS},
+};
+static const struct bind_table consensus_table = {"under consensus", consensus_fields, ELEMENTSOF(consensus_fields)};
+
+static int bind_consensus(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        ((struct crew_draft *)out)->consensus = v;
+        return bind_map(b, v, &consensus_table, out);
 }
 
 static const struct bind_field manager_fields[] = {
@@ -596,6 +643,7 @@ static const struct bind_field crew_fields[] = {
         {"crew", bind_crew_name, .required = true},
         {"process", bind_process},
         {"manager", bind_manager},
+        {"consensus", bind_consensus},
         {"approvals", bind_approvals},
         {"policies", bind_text, offsetof(struct crew_draft, policies)},
         {"endpoints", crew_bind_endpoints},

@@ -57,6 +57,7 @@ struct crew_agent {
         uint64_t restart_within_ms;
         struct crew_health health;
         enum crew_state state;
+        uint64_t state_max; /* bytes on disk; default 1 GiB */
         bool orchestrator; /* no command: policy only, no process is started */
         struct policy_image *policy;
         const char *policy_file;
@@ -87,6 +88,19 @@ struct crew_manager {
 #define CREW_MANAGER_TASKS_AT_ONCE 8u
 #define CREW_MANAGER_TASKS_TOTAL 256u
 
+/* How a consensual crew agrees to a task's result. */
+enum crew_rule { CREW_MAJORITY, CREW_UNANIMITY, CREW_WEIGHTED, CREW_RULE_N };
+extern const char *const crew_rule_names[CREW_RULE_N];
+enum crew_tie { CREW_TIE_REJECT, CREW_TIE_APPROVE, CREW_TIE_AGENT };
+struct crew_consensus {
+        uint32_t rule;     /* enum crew_rule */
+        uint32_t quorum;   /* votes that must be cast; 0: by the rule */
+        uint32_t *weights; /* n_agents; 0: it has no vote */
+        uint64_t deadline_ms;
+        enum crew_tie tie;
+        uint32_t tie_agent;
+};
+
 /* Where a name in a policy really lives; never widens a policy. */
 struct crew_endpoint {
         const char *host;
@@ -103,7 +117,8 @@ struct crew_file {
         const char *name, *path, *dir; /* dir: absolute; what ${CREW_DIR} means */
         enum crew_process process;
         enum crew_approvals approvals;
-        struct crew_manager manager; /* of process: hierarchical */
+        struct crew_manager manager;     /* of process: hierarchical */
+        struct crew_consensus consensus; /* of process: consensual */
         struct crew_tool *tools;
         size_t n_tools;
         struct crew_agent *agents;

@@ -195,7 +195,8 @@ static int resolve_manager(struct crew_draft *d) {
         if (a) {
                 m->index = (uint32_t)(a - d->c->agents);
                 if (a->orchestrator)
-                        bind_error(&d->b, d->manager, "", "the manager '%s' has no command (line %u)", a->name, a->mark.line);
+                        bind_error(&d->b, d->manager, "", "the manager '%s' has no command (line %u)", a->name,
+                                   a->mark.line);
                 return 0;
         }
         const char **names = NAMES_OF(d, d->c->agents, d->c->n_agents);
@@ -205,6 +206,96 @@ static int resolve_manager(struct crew_draft *d) {
                    "the manager is agent '%.80s', which is not declared", m->agent);
         m->agent = NULL;
         return 0;
+}
+
+/* --- the voters --- */
+
+static int voter(struct crew_draft *d, const struct node *at, const char *name, uint32_t weight) {
+        const struct crew_agent *a = crew_find_agent(d->c, name);
+        char hint[256];
+
+        if (a && a->orchestrator)
+                bind_error(&d->b, at, "", "agent '%s' has no command: it cannot vote", a->name);
+        if (a) {
+                d->c->consensus.weights[a - d->c->agents] = weight;
+                return 0;
+        }
+        const char **names = NAMES_OF(d, d->c->agents, d->c->n_agents);
+        if (!names)
+                return -ENOMEM;
+        bind_error(&d->b, at, crew_suggest(hint, sizeof(hint), name, names, d->c->n_agents),
+                   "agent '%.80s', who is to vote, is not declared", name);
+        return 0;
+}
+
+/* A list of names, or for the rule `weighted` a map of names and weights. */
+static int listed_voters(struct crew_draft *d) {
+        static const struct bind_field weight_field = {"voters", NULL, .min = 1, .max = 1000};
+        bool weighted = d->c->consensus.rule == CREW_WEIGHTED;
+        int r = 0;
+
+        if (!bind_is(&d->b, d->voters, weighted ? NODE_MAP : NODE_LIST,
+                     weighted ? "a map of agents and their weights" : "a list of agents"))
+                return 0;
+        for (const struct node *e = d->voters->first; r == 0 && e; e = e->next) {
+                uint32_t weight = 1;
+                if (weighted)
+                        bind_u32(&d->b, e, &weight_field, &weight);
+                if (weighted || bind_is(&d->b, e, NODE_SCALAR, "the name of an agent"))
+                        r = voter(d, weighted ? e->key : e, weighted ? e->key->text : e->text, weight);
+        }
+        return r;
+}
+
+static void resolve_tie(struct crew_draft *d) {
+        static const char *const words[] = {[CREW_TIE_REJECT] = "reject", [CREW_TIE_APPROVE] = "approve"};
+        struct crew_consensus *k = &d->c->consensus;
+        const char *text = d->tie_break ? d->tie_break->text : "reject";
+
+        for (size_t i = 0; i < ELEMENTSOF(words); i++) {
+                k->tie = (enum crew_tie)i;
+                if (strcmp(text, words[i]) == 0)
+                        return;
+        }
+        const struct crew_agent *a = crew_find_agent(d->c, text);
+        k->tie = CREW_TIE_AGENT;
+        k->tie_agent = a ? (uint32_t)(a - d->c->agents) : 0;
+        if (!a || !k->weights[k->tie_agent])
+                bind_error(&d->b, d->tie_break, "reject, approve, or the name of a voter",
+                           "'tie_break': '%.80s' has no vote", text);
+}
+
+static int resolve_consensus(struct crew_draft *d) {
+        struct crew_consensus *k = &d->c->consensus;
+        uint32_t n = 0;
+        int r = 0;
+
+        if (d->c->process != CREW_CONSENSUAL) {
+                if (d->consensus)
+                        bind_error(&d->b, d->consensus->key, "write process: consensual",
+                                   "'consensus' is for consensual crews");
+                return 0;
+        }
+        if (!k->deadline_ms)
+                k->deadline_ms = 60000;
+        k->weights = arena_alloc(d->b.arena, d->c->n_agents * sizeof(*k->weights) + 1);
+        if (!k->weights)
+                return -ENOMEM;
+        if (d->voters)
+                r = listed_voters(d);
+        else if (k->rule == CREW_WEIGHTED)
+                bind_error(&d->b, d->consensus, "voters: {AGENT: WEIGHT, ...}", "the rule 'weighted' needs voters");
+        for (size_t i = 0; i < d->c->n_agents; i++) {
+                if (!d->voters)
+                        k->weights[i] = !d->c->agents[i].orchestrator;
+                n += k->weights[i] > 0;
+        }
+        if (k->quorum > n)
+                bind_error(&d->b, d->quorum, "", "'quorum': %u votes of %u voters", k->quorum, n);
+        if (n < 2)
+                bind_error(&d->b, d->voters ? d->voters : d->process_at, "", "a vote needs two voters, there are %u", n);
+        resolve_tie(d);
+        return r;
 }
 
 /* --- policies --- */
@@ -322,6 +413,8 @@ int crew_resolve(struct crew_draft *d, struct crew_err *err) {
         }
         if (r == 0)
                 r = resolve_manager(d);
+        if (r == 0)
+                r = resolve_consensus(d);
         if (r == 0)
                 r = check_cycles(d);
         return r < 0 ? crew_fail(err, -r, "%s: out of memory", d->c->path) : 0;

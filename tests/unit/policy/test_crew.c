@@ -281,11 +281,50 @@ static void names_of_the_managers_verbs_are_taken(void **state) {
                       "'crew_submit' is what the manager of a crew hands out work with", "another name");
 }
 
-static void other_processes_are_refused_honestly(void **state) {
-        error_in_crew(HEAD "process: consensual\nagents: {a: {policy: a.yaml}}\n", 3, 10,
-                      "process 'consensual' is not part of this version", "");
+static void an_unknown_process_is_refused(void **state) {
         error_in_crew(HEAD "process: parallel\nagents: {a: {policy: a.yaml}}\n", 3, 10, "'parallel' is not a value of it",
                       "known: sequential, hierarchical, consensual");
+}
+
+#define BOARD                                                                                                              \
+        "agents:\n"                                                                                                        \
+        "  a: {policy: a.yaml, command: [cat]}\n"                                                                          \
+        "  b: {policy: b.yaml, command: [cat]}\n"                                                                          \
+        "  boss: {policy: boss.yaml}\n"
+#define VOTED HEAD "process: consensual\nconsensus: "
+
+static void a_consensus_means_what_it_says(void **state) {
+        struct loaded l;
+
+        load(&l, HEAD "process: consensual\n" BOARD);
+        assert_int_equal(l.r, 0);
+        const struct crew_consensus *k = &l.crew->consensus;
+        assert_int_equal(k->rule, CREW_MAJORITY);
+        assert_int_equal(k->tie, CREW_TIE_REJECT);
+        assert_int_equal(k->deadline_ms, 60000);
+        assert_true(k->weights[0] == 1 && k->weights[1] == 1 && k->weights[2] == 0);
+        loaded_fini(&l);
+        load(&l, VOTED "{rule: weighted, voters: {a: 3, b: 1}, quorum: 2, tie_break: b, deadline: 5s}\n" BOARD);
+        assert_int_equal(l.r, 0);
+        k = &l.crew->consensus;
+        assert_int_equal(k->rule, CREW_WEIGHTED);
+        assert_true(k->weights[0] == 3 && k->weights[1] == 1 && k->quorum == 2);
+        assert_true(k->tie == CREW_TIE_AGENT && k->tie_agent == 1 && k->deadline_ms == 5000);
+        loaded_fini(&l);
+}
+
+static void a_vote_that_could_not_work_is_refused(void **state) {
+        error_in_crew(HEAD "consensus: {}\n" BOARD, 3, 1, "'consensus' is for consensual crews", "process: consensual");
+        error_in_crew(VOTED "{voters: [a, c]}\n" BOARD, 4, 0, "agent 'c', who is to vote, is not declared", "");
+        error_in_crew(VOTED "{voters: [a, boss]}\n" BOARD, 4, 0, "agent 'boss' has no command: it cannot vote", "");
+        error_in_crew(VOTED "{voters: [a]}\n" BOARD, 4, 0, "a vote needs two voters, there are 1", "");
+        error_in_crew(VOTED "{quorum: 3}\n" BOARD, 4, 0, "'quorum': 3 votes of 2 voters", "");
+        error_in_crew(VOTED "{rule: weighted}\n" BOARD, 4, 0, "the rule 'weighted' needs voters", "WEIGHT");
+        error_in_crew(VOTED "{rule: weighted, voters: [a, b]}\n" BOARD, 4, 0, "a map of agents and their weights", "");
+        error_in_crew(VOTED "{voters: {a: 1}}\n" BOARD, 4, 0, "a list of agents", "");
+        error_in_crew(VOTED "{rule: weighted, voters: {a: 0, b: 1}}\n" BOARD, 4, 0, "'voters': 0 is out of range", "");
+        error_in_crew(VOTED "{tie_break: boss}\n" BOARD, 4, 0, "'tie_break': 'boss' has no vote", "name of a voter");
+        error_in_crew(VOTED "{rule: loudest}\n" BOARD, 4, 0, "'loudest' is not a value of it", "majority");
 }
 
 static void bad_values_say_what_was_expected(void **state) {
@@ -615,7 +654,9 @@ int main(void) {
                 cmocka_unit_test(a_manager_with_more_than_that_is_refused),
                 cmocka_unit_test(a_hierarchy_that_could_not_work_is_refused),
                 cmocka_unit_test(names_of_the_managers_verbs_are_taken),
-                cmocka_unit_test(other_processes_are_refused_honestly),
+                cmocka_unit_test(an_unknown_process_is_refused),
+                cmocka_unit_test(a_consensus_means_what_it_says),
+                cmocka_unit_test(a_vote_that_could_not_work_is_refused),
                 cmocka_unit_test(bad_values_say_what_was_expected),
                 cmocka_unit_test(a_task_needs_an_agent_with_a_program),
                 cmocka_unit_test(the_program_must_be_in_the_runtime_or_in_exec),

@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One open vote a task; at most one ballot a voter in each. */
+#include "voting.h"
+
+#include "common/util.h"
+#include "consensus.h"
+#include "crewd.h"
+#include "journal.h"
+#include "jsontext.h"
+#include "scheduler.h"
+#include "text.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define BALLOT_MAX 16711680u /* TaskStart.input leaves room for as much */
+
+struct ballot {
+        struct consensus_vote cast;
+        char id[24]; /* of its job; "": it has none, or has come in */
+};
+
+struct open_vote {
+        struct job *job; /* NULL: none is open */
+        uint64_t deadline_ns;
+        uint32_t due;
+        struct ballot *ballots; /* n_voters */
+};
+
+struct voting {
+        struct crewd *crewd;
+        const struct crew_consensus *rule;
+        uint32_t n_voters;
+        struct open_vote *votes; /* n_tasks, parallel to the crew file's */
+        struct ballot *ballots;
+};
+
+int voting_new(struct crewd *c, struct voting **out, struct crew_err *err) {
+        const struct crew_consensus *rule = &c->file->consensus;
+
+        *out = NULL;
+        if (c->file->process != CREW_CONSENSUAL)
+                return 0;
+        struct voting *v = calloc(1, sizeof(*v));
+        if (!v)
+                return crew_fail(err, ENOMEM, "out of memory");
+        v->crewd = c;
+        v->rule = rule;
+        for (size_t i = 0; i < c->file->n_agents; i++)
+                v->n_voters += rule->weights[i] > 0;
+        v->votes = calloc(MAX_OF(c->file->n_tasks, (size_t)1), sizeof(*v->votes));
+        v->ballots = calloc(MAX_OF(c->file->n_tasks * v->n_voters, (size_t)1), sizeof(*v->ballots));
+        if (!v->votes || !v->ballots) {
+                voting_free(v);
+                return crew_fail(err, ENOMEM, "out of memory");
+        }
+        for (size_t i = 0; i < c->file->n_tasks; i++)
+                v->votes[i].ballots = v->ballots + i * v->n_voters;
+        *out = v;
+        return 0;
+}
+
+struct voting *voting_free(struct voting *v) {
+        if (v) {
+                free(v->votes);
+                free(v->ballots);
+        }
+        free(v);
+        return NULL;
+}
+
+/* --- the end --- */
+
+static void list_votes(const struct voting *v, const struct open_vote *o, char *text, size_t size) {
+        size_t used = 0;
+
+        text[0] = '\0';
+        for (uint32_t i = 0; i < v->n_voters && used < size; i++) {
+                const struct consensus_vote *b = &o->ballots[i].cast;
+                used += (size_t)snprintf(text + used, size - used, "%s%s=%s*%u", i ? " " : "",
+                                         agent_name(&v->crewd->agents[b->agent]), vote_names[b->vote], b->weight);
+        }
+}
+
+static void count(struct voting *v, struct open_vote *o) {
+        struct crewd *c = v->crewd;
+        struct job *j = o->job;
+        struct consensus_vote *votes = calloc(MAX_OF(v->n_voters, 1u), sizeof(*votes));
+        struct consensus_tally t = {.text = "out of memory"};
+        char list[2048], why[256];
+
+        o->job = NULL;
+        for (uint32_t i = 0; votes && i < v->n_voters; i++)
+                votes[i] = o->ballots[i].cast;
+        if (votes)
+                consensus_count(v->rule, votes, v->n_voters, &t);
+        free(votes);
+        list_votes(v, o, list, sizeof(list));
+        if (journal_tally(&c->agents[j->agent], j, crew_rule_names[v->rule->rule], &t, list) < 0) {
+                t.accepted = false;
+                snprintf(t.text, sizeof(t.text), "the audit cannot be written");
+        }
+        snprintf(why, sizeof(why), "not agreed to: %s", t.text);
+        scheduler_decide(c->scheduler, j, t.accepted, why, crew_now_ns());
+        crewd_progress(c);
+}
+
+static void cast(struct voting *v, struct open_vote *o, struct ballot *b, enum vote vote, const char *reason) {
+        b->id[0] = '\0';
+        b->cast.vote = vote;
+        o->due--;
+        /* A stream that cannot be written freezes its agent; the vote that it does not hold is none. */
+        if (journal_vote(&v->crewd->agents[b->cast.agent], o->job, vote_names[vote], b->cast.weight, reason) < 0)
+                b->cast.vote = VOTE_ABSTAIN;
+}
+
+/* --- the beginning --- */
+
+static int make_ballot(const struct crewd *c, const struct job *j, char **out) {
+        struct json_text t = JSON_TEXT(BALLOT_MAX);
+        size_t n;
+
+        json_open(&t, '{');
+        json_key(&t, "task"), json_str(&t, j->name);
+        json_key(&t, "proposed_by"), json_str(&t, agent_name(&c->agents[j->agent]));
+        json_key(&t, "description"), json_str(&t, j->task->description);
+        json_key(&t, "expected_output"), json_str(&t, j->task->expected_output);
+        json_key(&t, "proposal"), json_raw(&t, j->result, j->result_len);
+        json_close(&t, '}');
+        return json_text_take(&t, out, &n);
+}
+
+static void hand_ballot(struct voting *v, struct open_vote *o, struct ballot *b, const char *input, uint64_t now_ns) {
+        struct crewd *c = v->crewd;
+        struct crew_err err = CREW_ERR_NULL;
+        struct sched_submit what = {.agent = agent_name(&c->agents[b->cast.agent]),
+                                    .ballot = true,
+                                    .description =
+                                            "Vote on the proposal: {\"vote\": \"approve\", \"reject\" or \"abstain\", "
+                                            "\"reason\": \"...\"}",
+                                    .input = input,
+                                    .timeout_ns = 2 * v->rule->deadline_ms * 1000000u, /* the vote's own end comes first */
+                                    .now_ns = now_ns};
+        struct job *ballot;
+
+        if (input && scheduler_submit(c->scheduler, &what, &ballot, &err) == 0)
+                snprintf(b->id, sizeof(b->id), "%s", ballot->id);
+        else
+                cast(v, o, b, VOTE_ABSTAIN, input ? err.msg : "the ballot could not be made");
+}
+
+void voting_begin(struct crewd *c, struct job *j, uint64_t now_ns) {
+        struct voting *v = c->voting;
+        struct open_vote *o = &v->votes[j->task - c->file->tasks];
+        _cleanup_free_ char *input = NULL;
+        struct ballot *b = o->ballots;
+
+        o->job = j;
+        o->due = v->n_voters;
+        o->deadline_ns = now_ns + v->rule->deadline_ms * 1000000u;
+        (void)make_ballot(c, j, &input);
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                if (v->rule->weights[i] == 0)
+                        continue;
+                *b = (struct ballot){.cast = {.agent = i, .weight = v->rule->weights[i]}};
+                if (i == j->agent)
+                        cast(v, o, b, VOTE_APPROVE, "it is its own proposal");
+                else
+                        hand_ballot(v, o, b, input, now_ns);
+                b++;
+        }
+        if (o->due == 0)
+                count(v, o);
+        crewd_progress(c);
+}
+
+/* --- in between --- */
+
+static void read_ballot(struct voting *v, struct open_vote *o, struct ballot *b, const struct job *j) {
+        char reason[256] = "";
+        enum vote vote;
+
+        if (j->state != JOB_DONE)
+                snprintf(reason, sizeof(reason), "no vote: %.200s", j->error);
+        else if (consensus_read(j->result, j->result_len, &vote, reason, sizeof(reason)))
+                return cast(v, o, b, vote, reason[0] ? reason : NULL);
+        else
+                snprintf(reason, sizeof(reason), "no vote: its answer has no `vote` of approve, reject or abstain");
+        char clean[sizeof(reason)];
+        text_copy(clean, sizeof(clean), reason, SIZE_MAX);
+        cast(v, o, b, VOTE_ABSTAIN, clean);
+}
+
+void voting_ballot_done(struct crewd *c, const struct job *ballot) {
+        struct voting *v = c->voting;
+
+        for (size_t t = 0; v && t < c->file->n_tasks; t++) {
+                struct open_vote *o = &v->votes[t];
+                for (uint32_t i = 0; o->job && i < v->n_voters; i++) {
+                        struct ballot *b = &o->ballots[i];
+                        if (strcmp(b->id, ballot->id) != 0)
+                                continue;
+                        read_ballot(v, o, b, ballot);
+                        if (o->due == 0)
+                                count(v, o);
+                        return;
+                }
+        }
+}
+
+/* Those who have not voted are told that it is over; their ballots count no more. */
+static void close_vote(struct voting *v, struct open_vote *o, uint64_t now_ns) {
+        for (uint32_t i = 0; i < v->n_voters; i++) {
+                struct ballot *b = &o->ballots[i];
+                struct job *j = b->id[0] ? scheduler_find(v->crewd->scheduler, b->id) : NULL;
+                if (!b->id[0])
+                        continue;
+                cast(v, o, b, VOTE_ABSTAIN, "no vote within consensus.deadline");
+                if (j)
+                        scheduler_cancel(v->crewd->scheduler, j, "the vote is over", now_ns);
+        }
+        count(v, o);
+}
+
+void voting_expire(struct voting *v, uint64_t now_ns) {
+        for (size_t t = 0; v && t < v->crewd->file->n_tasks; t++)
+                if (v->votes[t].job && now_ns >= v->votes[t].deadline_ns)
+                        close_vote(v, &v->votes[t], now_ns);
+}
+
+uint64_t voting_next_deadline(const struct voting *v) {
+        uint64_t next = UINT64_MAX;
+
+        for (size_t t = 0; v && t < v->crewd->file->n_tasks; t++)
+                if (v->votes[t].job)
+                        next = MIN_OF(next, v->votes[t].deadline_ns);
+        return next;
+}
