@@ -167,7 +167,7 @@ static int look(const struct place *w, const char *agent, struct row *row, struc
                 return errno == ENOENT || w->fd < 0 ? 0 : io_problem(p, "open the directory of", agent, errno);
         row->there = true;
         row->in_use = is_locked(w, agent);
-        int r = tree_measure(fd, &row->size);
+        int r = tree_measure(fd, 0, &row->size);
         return r < 0 ? io_problem(p, "read the directory of", agent, -r) : 0;
 }
 

@@ -87,9 +87,18 @@ int tree_walk(int top, const struct tree_visitor *v) {
 
 /* --- measuring --- */
 
-static int measure_item(const struct tree_item *item, void *user) {
-        struct tree_size *s = user;
+struct measuring {
+        struct tree_size *size;
+        uint64_t entries_max;
+};
 
+static int measure_item(const struct tree_item *item, void *user) {
+        const struct measuring *m = user;
+        struct tree_size *s = m->size;
+
+        if (m->entries_max && s->entries >= m->entries_max)
+                return 1;
+        s->entries++;
         s->bytes += (uint64_t)item->st.st_blocks * 512;
         if (S_ISREG(item->st.st_mode))
                 s->files++;
@@ -100,15 +109,16 @@ static int measure_item(const struct tree_item *item, void *user) {
 }
 
 static int measure_missed(const char *path, int error, void *user) {
-        struct tree_size *s = user;
+        const struct measuring *m = user;
 
         (void)path, (void)error;
-        s->missed++;
+        m->size->missed++;
         return 0;
 }
 
-int tree_measure(int top, struct tree_size *out) {
-        const struct tree_visitor v = {.on_item = measure_item, .on_missed = measure_missed, .user = out};
+int tree_measure(int top, uint64_t entries_max, struct tree_size *out) {
+        struct measuring m = {.size = out, .entries_max = entries_max};
+        const struct tree_visitor v = {.on_item = measure_item, .on_missed = measure_missed, .user = &m};
 
         *out = (struct tree_size){0};
         return tree_walk(top, &v);

@@ -29,11 +29,12 @@ struct tree_visitor {
 int tree_walk(int dirfd, const struct tree_visitor *v);
 
 struct tree_size {
-        uint64_t bytes; /* on disk */
-        uint64_t files, others, missed;
-        int64_t changed; /* newest mtime, seconds since 1970; 0: empty */
+        uint64_t bytes;                          /* on disk */
+        uint64_t entries, files, others, missed; /* missed: could not be looked at */
+        int64_t changed;                         /* newest mtime, seconds since 1970; 0: empty */
 };
-int tree_measure(int dirfd, struct tree_size *out);
+/* Stops at entries_max (0: none): 1, there are more. */
+int tree_measure(int dirfd, uint64_t entries_max, struct tree_size *out);
 
 /* Removes dirfd/name and everything in it, however deep.  0 (also when it is not there) or -errno. */
 int tree_remove(int dirfd, const char *name);

@@ -123,6 +123,7 @@ struct agent {
         int uid_lock;              /* root mode: holds host_uid */
         int state_lock;            /* owned; held while an instance may write its state directory */
         char state_path[PATH_MAX]; /* "": it has none */
+        bool measuring;            /* what is in there */
         struct audit_stream *audit;
         bool audit_dirty, frozen;
         uint64_t denied;

@@ -4,6 +4,9 @@
 #include "common/tree.h"
 #include "common/util.h"
 #include "crewd.h"
+#include "death.h"
+#include "hold.h"
+#include "journal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,6 +15,7 @@
 #include <sys/stat.h>
 
 #define ASIDE ".old-" /* no agent has such a name */
+#define ENTRIES_MAX 1000000u
 
 int state_dirs_init(struct crewd *c, struct crew_err *err) {
         char path[PATH_MAX], real[PATH_MAX];
@@ -136,6 +140,70 @@ static int make(struct agent *a, struct crew_err *err) {
         if ((st.st_mode & 07777) != 0700 && fchmodat(at, agent_name(a), 0700, 0) < 0)
                 return crew_fail_errno(err, "cannot set the mode of %s", a->state_path);
         return 0;
+}
+
+/* --- how much there is --- */
+
+struct measurement {
+        uv_work_t work;
+        struct crewd *crewd;
+        struct agent *agent;
+        uint32_t id; /* of the instance */
+        int dir;     /* owned */
+        int result;
+        struct tree_size size;
+};
+
+static void measure_it(uv_work_t *w) {
+        struct measurement *m = w->data;
+
+        m->result = tree_measure(m->dir, ENTRIES_MAX, &m->size);
+}
+
+static void judge(struct agent *a, const struct measurement *m) {
+        char text[160];
+
+        if (m->result > 0)
+                snprintf(text, sizeof(text), "its state directory holds more than %u files", ENTRIES_MAX);
+        else
+                snprintf(text, sizeof(text), "its state directory holds %llu KiB; state_max is %llu KiB",
+                         (unsigned long long)(m->size.bytes >> 10), (unsigned long long)(a->decl->state_max >> 10));
+        if (m->result <= 0 && m->size.bytes <= a->decl->state_max)
+                return;
+        journal_limit(a, "state", text);
+        death_kill(a, CREW__CAUSE__CAUSE_LIMIT, "crewd", text);
+}
+
+static void on_measured(uv_work_t *w, int status) {
+        struct measurement *m = w->data;
+
+        m->crewd->removals--;
+        m->agent->measuring = false;
+        if (status == 0 && m->result >= 0 && m->agent->in.id == m->id)
+                judge(m->agent, m);
+        crew_close(&m->dir);
+        crewd_progress(m->crewd);
+        free(m);
+}
+
+void state_dir_measure(struct agent *a) {
+        struct crewd *c = a->crewd;
+
+        if (!a->state_path[0] || a->measuring || !agent_state_live(a->state) || hold_is_on(a))
+                return;
+        struct measurement *m = calloc(1, sizeof(*m));
+        if (!m)
+                return;
+        *m = (struct measurement){.crewd = c, .agent = a, .id = a->in.id};
+        m->work.data = m;
+        m->dir = openat(c->states_fd, agent_name(a), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (m->dir < 0 || uv_queue_work(&c->loop, &m->work, measure_it, on_measured) < 0) {
+                crew_close(&m->dir);
+                free(m);
+                return;
+        }
+        a->measuring = true;
+        c->removals++;
 }
 
 int state_dir_take(struct agent *a, struct crew_err *err) {

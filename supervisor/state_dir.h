@@ -14,10 +14,12 @@
 int state_dirs_init(struct crewd *c, struct crew_err *err);
 /* Removes what a crewd before this one had put aside. */
 void state_dirs_sweep(struct crewd *c);
-/* No removal is under way. */
+/* No removal and no measurement is under way. */
 bool state_dirs_idle(const struct crewd *c);
 /* Before a start: locked, there, and empty if it is to be.  -EBUSY: crewctl has it. */
 int state_dir_take(struct agent *a, struct crew_err *err);
+/* Looks how much the agent keeps, on a thread of its own; more than `state_max` of the crew file ends it. */
+void state_dir_measure(struct agent *a);
 /* After the end. */
 void state_dir_release(struct agent *a);
 /* Where it is, whether or not it is there; NULL: the agent has none. */

@@ -161,3 +161,16 @@ def test_import_refuses_what_is_no_archive(runner):
         assert r.returncode == 2 and "nothing was changed" in r.stderr, r.stderr
     r = runner.crewctl("state", "export", "--agent", "x", path)
     assert r.returncode == 3 and "agents: a" in r.stderr
+
+
+def test_more_than_state_max_ends_the_agent(runner):
+    crew = Crew(runner).agent("a", state_max="1MiB", limits="output: 64MiB").agent("b")
+    fill = "f = open(os.environ['CREW_STATE'] + '/big', 'wb')\nf.write(b'x' * (4 << 20)); f.flush()\ntime.sleep(600)"
+    with crew.start() as running:
+        client = running.client()
+        task = client.submit(agent="a", description=fill)
+        with pytest.raises(crewd.AgentTerminated) as e:
+            task.result(20)
+        assert e.value.cause == crewd.Cause.LIMIT and "state_max is 1024 KiB" in e.value.record.reason
+        assert state_of(client, "b") == crewd.AgentState.READY
+    assert [r["limit"] for r in crew.records("a", "limit.hit")] == ["state"]

@@ -75,6 +75,25 @@ static void deadlines_come_in_and_settled_calls_have_none(void **state) {
         inflight_free(f);
 }
 
+static void deadlines_can_be_put_off_and_brought_back(void **state) {
+        const int64_t far = 1000000;
+        struct inflight *f = inflight_new(3, &limits);
+        struct inflight_call *a, *b;
+        (void)state;
+        assert_int_equal(add(f, call(0, 1, 1, 11, 50, 1), &a), INFLIGHT_ADDED);
+        assert_int_equal(add(f, call(0, 2, 2, 12, 70, 1), &b), INFLIGHT_ADDED);
+        inflight_put_off(f, 1, far);
+        assert_null(inflight_overdue(f, 60));
+        assert_ptr_equal(inflight_overdue(f, 70), b); /* of another callee: as it was */
+        inflight_settle(f, b);
+        assert_null(inflight_overdue(f, 5000));
+        inflight_put_off(f, 1, 100 - far); /* it lasted 100 */
+        assert_int_equal(inflight_next_deadline(f), 150);
+        assert_null(inflight_overdue(f, 149));
+        assert_ptr_equal(inflight_overdue(f, 150), a);
+        inflight_free(f);
+}
+
 static void random_use_returns_every_charge(void **state) {
         struct inflight *f = inflight_new(4, &limits);
         uint64_t seed = 7, seq = 0;
@@ -119,6 +138,7 @@ int main(void) {
                 cmocka_unit_test(a_callee_owes_until_it_answers),
                 cmocka_unit_test(only_the_callee_can_answer),
                 cmocka_unit_test(deadlines_come_in_and_settled_calls_have_none),
+                cmocka_unit_test(deadlines_can_be_put_off_and_brought_back),
                 cmocka_unit_test(random_use_returns_every_charge),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -264,6 +264,25 @@ static void a_deadline_cancels_then_kills_then_is_a_timeout(void **state) {
         assert_int_equal(job(0)->outcome, CREW__OUTCOME__OUTCOME_TIMEOUT);
 }
 
+static void a_deadline_that_is_put_off_comes_later_by_that(void **state) {
+        const int64_t far = 1000 * (int64_t)S;
+        (void)state;
+        make(2, 2);
+        w.tasks[1].agent_index = 1;
+        run();
+        assert_int_equal(scheduler_who(w.s, "t0"), 0);
+        assert_int_equal(scheduler_who(w.s, job(1)->id), 1);
+        assert_int_equal(scheduler_who(w.s, "t9"), UINT32_MAX);
+        scheduler_put_off(w.s, 0, far);
+        scheduler_expire(w.s, 5 * S);
+        assert_int_equal(w.cancelled, 1); /* the other one's */
+        scheduler_put_off(w.s, 0, 10 * (int64_t)S - far);
+        scheduler_expire(w.s, 11 * S - 1);
+        assert_false(job(0)->cancelled);
+        scheduler_expire(w.s, 11 * S);
+        assert_true(job(0)->cancelled);
+}
+
 static void a_result_after_the_deadline_counts_as_a_timeout(void **state) {
         (void)state;
         make(1, 1);
@@ -545,6 +564,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(a_result_that_is_no_json_fails_the_task, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_answer_to_a_foreign_or_finished_task_is_a_violation, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_deadline_cancels_then_kills_then_is_a_timeout, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_deadline_that_is_put_off_comes_later_by_that, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_result_after_the_deadline_counts_as_a_timeout, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_killed_agents_task_goes_to_its_replacement, setup, teardown),
                 cmocka_unit_test_setup_teardown(without_a_replacement_the_task_fails_and_the_next_one_too, setup, teardown),
