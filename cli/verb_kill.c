@@ -284,8 +284,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 
 const struct cli_verb verb_kill = {
         .name = "kill",
-        .synopsis = "--agent AGENT | --all-of-role ROLE | --task ID [--freeze] [--snapshot FILE.tar] [--reason TEXT] "
-                    "[--crew NAME] [--json]",
+        .synopsis = "--agent AGENT | --all-of-role ROLE | --task ID [--freeze] [--snapshot FILE.tar] [--reason TEXT]",
         .summary = "end agents and everything they started; the others go on",
         .details = "Its network and its link are cut first.  A task it had fails, or goes to a new instance when\n"
                    "the crew file's restart allows.  The crew's hook and attached programs are told.\n"

@@ -16,9 +16,9 @@ from fake_crewd import FakeCrewd
 MIB = 1 << 20
 AGENTS = [
     dict(name="data-collector", state=3, pid=11, uid=200001, up_ms=252_000, cpu_percent=0, memory_bytes=21 * MIB,
-         memory_max=512 * MIB, processes=2, processes_max=64, denied=2, walls="full", landlock_abi=7, spawn_us=2100),
+         memory_max=512 * MIB, processes=2, processes_max=64, open_files=9, open_files_max=256, denied=2, walls="full", landlock_abi=7, spawn_us=2100),
     dict(name="portfolio-analyzer", state=4, task="analyze", pid=12, uid=200002, up_ms=252_000, cpu_percent=71,
-         memory_bytes=64 * MIB, memory_max=512 * MIB, processes=3, processes_max=64, walls="full", landlock_abi=7),
+         memory_bytes=64 * MIB, memory_max=512 * MIB, processes=3, processes_max=64, open_files=40, walls="full", landlock_abi=7),
     dict(name="report-writer", state=3, task="report", pid=13, uid=200003, up_ms=252_000, memory_bytes=19 * MIB,
          memory_max=512 * MIB, processes=2, processes_max=64, walls="full", landlock_abi=7),
     dict(name="supervisor", state=9),
@@ -68,11 +68,11 @@ def test_status_table(ctl, fake):
     assert (r.returncode, r.stderr) == (0, "")
     assert r.stdout == """\
 crew financial-analysis   running 4 m 12 s   process sequential
-AGENT               STATE        TASK     UP     CPU           MEM   PROCS  DENIED  WALLS
-data-collector      ready        -        4m12s   0%  21 / 512 MiB  2 / 64       2  full
-portfolio-analyzer  working      analyze  4m12s  71%  64 / 512 MiB  3 / 64       0  full
-report-writer       waiting      report   4m12s   0%  19 / 512 MiB  2 / 64       0  full
-supervisor          policy-only  -        -        -             -       -       0  -
+AGENT               STATE        TASK     UP     CPU           MEM   PROCS    FILES  DENIED  WALLS
+data-collector      ready        -        4m12s   0%  21 / 512 MiB  2 / 64  9 / 256       2  full
+portfolio-analyzer  working      analyze  4m12s  71%  64 / 512 MiB  3 / 64       40       0  full
+report-writer       waiting      report   4m12s   0%  19 / 512 MiB  2 / 64        -       0  full
+supervisor          policy-only  -        -        -             -       -        -       0  -
 """
 
 
