@@ -44,6 +44,8 @@ enum record_kind {
         RECORD_TASK_FINISHED, /* outcome, cause, duration, result digest */
         RECORD_TOOL_CALL,     /* verdict, rule, args digest (value when audit: full) */
         RECORD_TOOL_RETURN,
+        RECORD_TOOL_REQUEST,  /* an agent asked for a tool it does not have: verdict */
+        RECORD_MEMORY,        /* verb, space, key, verdict: of a memory that agents share */
         RECORD_MANAGER_ORDER, /* verb, verdict, task_id: what the manager of a hierarchical crew asked for */
         RECORD_MESSAGE_SENT,
         RECORD_MESSAGE_RECEIVED,

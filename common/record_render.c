@@ -74,6 +74,11 @@ static const struct text_row {
                 {"reason", "", ""}, {"rule", "", ""}, {"args_sha256", "args sha256:", "#"}, {"args", "args ", ""}}},
         [RECORD_TOOL_RETURN] = {"TOOL", "outcome", "RETURNED", .groups = GROUP_TOOL, .subject = "tool", .details = {
                 {"cause", "", ""}, {"reason", "", ""}, {"ms", "", " ms"}, {"result_sha256", "result sha256:", "#"}, {"result", "result ", ""}}},
+        [RECORD_TOOL_REQUEST] = {"TOOL REQUEST", "verdict", "GRANTED", .groups = GROUP_TOOL, .subject = "tool", .details = {
+                {"asked_for", "for: ", ""}, {"reason", "", ""}, {"rule", "", ""}}},
+        [RECORD_MEMORY] = {"MEMORY", "verdict", "ALLOWED", .groups = GROUP_MESSAGE, .subject = "verb", .details = {
+                {"space", "in ", ""}, {"key", "key ", ""}, {"bytes", "", " bytes"}, {"sha256", "sha256:", "#"}, {"reason", "", ""},
+                {"rule", "", ""}}},
         [RECORD_MANAGER_ORDER] = {"MANAGER", "verdict", "ALLOWED", .groups = GROUP_TASK, .subject = "verb", .details = {
                 {"to", "to ", ""}, {"task", "task ", ""}, {"task_id", "", ""}, {"key", "key ", ""}, {"reason", "", ""}, {"rule", "", ""}}},
         [RECORD_MESSAGE_SENT] = {"MESSAGE", "verdict", "SENT", .groups = GROUP_MESSAGE, .subject = "to", .details = {

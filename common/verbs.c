@@ -8,6 +8,8 @@
         "{\"type\":\"object\",\"properties\":{" properties "},\"required\":[" required "],\"additionalProperties\":false}"
 #define TASK_ID "\"task_id\":{\"type\":\"string\",\"maxLength\":63}"
 #define PRIORITY "\"priority\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":100}"
+#define SPACE "\"space\":{\"type\":\"string\",\"maxLength\":63}"
+#define KEY "\"key\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":128}"
 #define TIMEOUT "\"timeout_ms\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":86400000}"
 
 const struct crew_verb_row crew_verbs[CREW_VERB_N] = {
@@ -33,6 +35,17 @@ const struct crew_verb_row crew_verbs[CREW_VERB_N] = {
         [CREW_VERB_RESULT] = {"result", "crew/result", "crew_result",
                               "What is known of a task you handed out, now: state, outcome, result or error.",
                               OBJECT("\"task_id\"", TASK_ID)},
+        [CREW_VERB_MEMORY_PUT] = {"memory-put", "memory/put", "crew_memory_put",
+                                  "Put a JSON value under a key of a memory that the crew shares; null removes the key.",
+                                  OBJECT("\"space\",\"key\",\"value\"", SPACE "," KEY ",\"value\":{}")},
+        [CREW_VERB_MEMORY_GET] = {"memory-get", "memory/get", "crew_memory_get",
+                                  "The value under a key of a shared memory.", OBJECT("\"space\",\"key\"", SPACE "," KEY)},
+        [CREW_VERB_MEMORY_LIST] = {"memory-list", "memory/list", "crew_memory_list", "The keys of a shared memory.",
+                                   OBJECT("\"space\"", SPACE)},
+        [CREW_VERB_REQUEST_TOOL] = {"request", "tools/request", "crew_request_tool",
+                                    "Ask for a tool that you do not have now; list the tools again when it is granted.",
+                                    OBJECT("\"tool\"", "\"tool\":{\"type\":\"string\",\"maxLength\":63},\"reason\":"
+                                                       "{\"type\":\"string\",\"maxLength\":256}")},
         [CREW_VERB_ASK] = {"ask", "crew/ask", "crew_ask", "Send a message to an agent and wait for its answer.",
                            OBJECT("\"target\",\"payload\"",
                                   "\"target\":{\"type\":\"string\",\"maxLength\":63},\"payload\":{}," TIMEOUT)},

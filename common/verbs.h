@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the manager of a hierarchical crew can ask of crewd: one row a verb, by its three names.  The worker turns each
+ * What an agent, or only the manager of a hierarchical crew, can ask of crewd: one row a verb, by its three names.  The worker turns each
  * into a typed message of its own, crewd lists them as tools, and the crew file may not use their names.
  */
 #pragma once
@@ -15,6 +15,10 @@ enum crew_verb {
         CREW_VERB_CANCEL,
         CREW_VERB_REPRIORITISE,
         CREW_VERB_RESULT,
+        CREW_VERB_MEMORY_PUT, /* from here to the next comment: of every agent */
+        CREW_VERB_MEMORY_GET,
+        CREW_VERB_MEMORY_LIST,
+        CREW_VERB_REQUEST_TOOL,
         CREW_VERB_ASK, /* every agent has it as the method crew/ask; as a tool only the manager */
         CREW_VERB_N,
 };

@@ -22,6 +22,7 @@ struct execs;
 struct gateway;
 struct hooks;
 struct manager;
+struct memory;
 struct reload;
 struct requests;
 struct rundir;
@@ -64,6 +65,7 @@ struct crewd {
         struct scheduler *scheduler;
         struct manager *manager; /* NULL: not a hierarchical crew */
         struct voting *voting;   /* NULL: not a consensual crew */
+        struct memory *memory;
         struct execs *execs;
         struct control *control;
         struct approvals *approvals;

@@ -20,6 +20,7 @@
 #include "instance.h"
 #include "journal.h"
 #include "manager.h"
+#include "memory.h"
 #include "reload.h"
 #include "requests.h"
 #include "results.h"
@@ -354,9 +355,10 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
         c->tools = toolgate_new(c);
         c->router = router_new(c->n_agents, &router_cb, c);
         c->scheduler = scheduler_new(c->file, &sched_cb, c);
+        c->memory = memory_new(c->file);
         c->arena = ipc_arena_new(ARENA_BYTES + (128u << 10));
         if (!c->events || !c->requests || !c->approvals || !c->reload || !c->execs || !c->tools || !c->router ||
-            !c->scheduler || !c->arena)
+            !c->scheduler || !c->memory || !c->arena)
                 return crew_fail(err, ENOMEM, "out of memory");
         int r = manager_new(c, &c->manager, err);
         return r < 0 ? r : voting_new(c, &c->voting, err);
@@ -435,6 +437,7 @@ void crewd_parts_free(struct crewd *c) {
         free(c->agents);
         manager_free(c->manager);
         voting_free(c->voting);
+        memory_free(c->memory);
         scheduler_free(c->scheduler);
         router_free(c->router);
         toolgate_free(c->tools);

@@ -15,6 +15,7 @@
 #include "manager.h"
 #include "router.h"
 #include "scheduler.h"
+#include "sharing.h"
 #include "toolgate.h"
 
 #include <string.h>
@@ -175,6 +176,14 @@ static void on_exec_exit(struct agent *a, const Crew__Envelope *e) {
                 dispatch_violation(a, "exec_exit", "corr", "is no command in flight", false);
 }
 
+static void on_memory(struct agent *a, const Crew__Envelope *e) {
+        sharing_request(a, e);
+}
+
+static void on_request_tool(struct agent *a, const Crew__Envelope *e) {
+        toolgate_request(a->crewd->tools, a, e);
+}
+
 static void on_order(struct agent *a, const Crew__Envelope *e) {
         manager_order(a, e);
 }
@@ -194,6 +203,10 @@ static void (*const handlers[])(struct agent *a, const Crew__Envelope *e) = {
         ROW(PONG, on_pong),
         ROW(EXEC_OUTPUT, on_exec_output),
         ROW(EXEC_EXIT, on_exec_exit),
+        ROW(MEMORY_PUT, on_memory),
+        ROW(MEMORY_GET, on_memory),
+        ROW(MEMORY_LIST, on_memory),
+        ROW(REQUEST_TOOL, on_request_tool),
         ROW(LIST_AGENTS, on_order),
         ROW(SUBMIT_WORK, on_order),
         ROW(WAIT_WORK, on_order),

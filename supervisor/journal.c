@@ -446,6 +446,38 @@ int journal_tally(struct agent *a, const struct job *j, const char *rule, const 
         return journal_write(a, &r, true);
 }
 
+int journal_memory(struct agent *a, const struct journal_memory *what) {
+        struct record r;
+
+        record_init(&r, RECORD_MEMORY, "crewd");
+        record_str(&r, "verb", what->verb);
+        record_str(&r, "space", what->space);
+        record_str(&r, "key", what->key && *what->key ? what->key : NULL);
+        record_str(&r, "verdict", what->denied ? "denied" : "allowed");
+        record_str(&r, "rule", what->rule);
+        record_str(&r, "reason", what->reason);
+        if (what->value) {
+                record_int(&r, "bytes", (int64_t)what->value_len);
+                put_digest(&r, "sha256", what->value, what->value_len);
+        }
+        if (!what->denied && strcmp(what->verb, "put") == 0)
+                return journal_write(a, &r, false);
+        return journal_observe(a, &r, 1, what->denied);
+}
+
+int journal_tool_request(struct agent *a, const char *tool, const char *why, bool granted, const char *rule,
+                         const char *reason) {
+        struct record r;
+
+        record_init(&r, RECORD_TOOL_REQUEST, "crewd");
+        record_str(&r, "tool", tool);
+        record_str(&r, "asked_for", *why ? why : NULL);
+        record_str(&r, "verdict", granted ? "granted" : "denied");
+        record_str(&r, "rule", rule && *rule ? rule : NULL);
+        record_str(&r, "reason", reason);
+        return granted ? journal_write(a, &r, true) : journal_observe(a, &r, 1, true);
+}
+
 int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq) {
         size_t n = strlen(payload);
         struct record r;

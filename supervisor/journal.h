@@ -62,6 +62,19 @@ int journal_vote(struct agent *a, const struct job *j, const char *vote, uint32_
 int journal_tally(struct agent *a, const struct job *j, const char *rule, const struct consensus_tally *t,
                   const char *votes);
 
+/* Shared memory: a put before it can be read; what was only looked at, and refusals, are folded. */
+struct journal_memory {
+        const char *verb, *space, *key;
+        const char *value; /* NULL: none */
+        size_t value_len;
+        bool denied;
+        const char *rule, *reason;
+};
+int journal_memory(struct agent *a, const struct journal_memory *what);
+/* An agent asked for a tool; granted: durable before it has it. */
+int journal_tool_request(struct agent *a, const char *tool, const char *why, bool granted, const char *rule,
+                         const char *reason);
+
 int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq);
 int journal_message_denied(struct agent *a, const char *target, const struct policy_verdict *v);
 /* A frame, or part of one, that was not accepted. */

@@ -17,6 +17,7 @@
 struct toolgate {
         struct crewd *crewd;
         struct inflight *calls;
+        bool *granted; /* n_agents x n_tools: on request, to the instance that is alive */
 };
 
 struct toolgate *toolgate_new(struct crewd *c) {
@@ -28,12 +29,15 @@ struct toolgate *toolgate_new(struct crewd *c) {
                 return NULL;
         t->crewd = c;
         t->calls = inflight_new(c->n_agents, &limits);
-        return t->calls ? t : toolgate_free(t);
+        t->granted = calloc(MAX_OF(c->n_agents * c->file->n_tools, (size_t)1), sizeof(*t->granted));
+        return t->calls && t->granted ? t : toolgate_free(t);
 }
 
 struct toolgate *toolgate_free(struct toolgate *t) {
-        if (t)
+        if (t) {
                 inflight_free(t->calls);
+                free(t->granted);
+        }
         free(t);
         return NULL;
 }
@@ -76,8 +80,24 @@ static void refuse(struct agent *a, const struct journal_call *call, enum call_c
 
 /* --- a call --- */
 
+static bool *granted(const struct agent *a, const struct crew_tool *tool) {
+        const struct crewd *c = a->crewd;
+
+        return &c->tools->granted[a->index * c->file->n_tools + (size_t)(tool - c->file->tools)];
+}
+
+/* Has it been given the tool, by its `tools` in the crew file or on request? */
+static bool has_tool(const struct agent *a, const char *name) {
+        const struct crew_tool *tool = crew_find_tool(a->crewd->file, name);
+
+        for (size_t i = 0; i < a->decl->n_tools; i++)
+                if (strcmp(a->decl->tools[i], name) == 0)
+                        return true;
+        return !a->decl->tools || (tool && *granted(a, tool));
+}
+
 /* By the policy as it is now; a tool that it has allowed since the start is not in the jail. */
-static struct policy_verdict decide(const struct agent *a, const char *tool) {
+static struct policy_verdict allowed(const struct agent *a, const char *tool) {
         struct policy_verdict v = policy_decide(a->decl->policy, POLICY_DO_TOOL, tool);
 
         if (!v.allowed || policy_decide(agent_jail_policy(a), POLICY_DO_TOOL, tool).allowed)
@@ -86,6 +106,22 @@ static struct policy_verdict decide(const struct agent *a, const char *tool) {
         snprintf(v.text, sizeof(v.text), "allowed since the agent was started, and not in its jail yet");
         snprintf(v.next_step, sizeof(v.next_step),
                  "the operator can start it again: crewctl policy reload --agent %s --restart", agent_name(a));
+        return v;
+}
+
+static struct policy_verdict decide(const struct agent *a, const char *tool) {
+        struct policy_verdict v = allowed(a, tool);
+
+        if (!v.allowed || has_tool(a, tool))
+                return v;
+        v.allowed = false;
+        snprintf(v.rule, sizeof(v.rule), "%.600s:%u", a->crewd->file->path, a->decl->mark.line);
+        snprintf(v.text, sizeof(v.text), "not among the tools this agent was given");
+        if (a->crewd->file->tool_delegation == CREW_TOOLS_WITHIN_ALLOWED)
+                snprintf(v.next_step, sizeof(v.next_step), "ask for it: tools/request, or crew-call request %.63s", tool);
+        else
+                snprintf(v.next_step, sizeof(v.next_step),
+                         "the operator can list it in the agent's tools in the crew file");
         return v;
 }
 
@@ -255,13 +291,44 @@ static void add_verb(struct tool_list *l, const struct crew_verb_row *verb) {
         l->items[l->n++] = info;
 }
 
+static bool has_memory(const struct agent *a) {
+        const struct crew_file *f = a->crewd->file;
+        uint8_t rights = 0;
+
+        for (size_t i = 0; i < f->n_memory; i++)
+                rights |= f->memory[i].rights[a->index];
+        return rights != 0;
+}
+
+static bool may_use(const struct agent *a, enum crew_verb verb) {
+        switch (verb) {
+        case CREW_VERB_MEMORY_PUT:
+        case CREW_VERB_MEMORY_GET:
+        case CREW_VERB_MEMORY_LIST:
+                return has_memory(a);
+        case CREW_VERB_REQUEST_TOOL:
+                return a->decl->tools && a->crewd->file->tool_delegation == CREW_TOOLS_WITHIN_ALLOWED;
+        case CREW_VERB_AGENTS:
+        case CREW_VERB_SUBMIT:
+        case CREW_VERB_WAIT:
+        case CREW_VERB_CANCEL:
+        case CREW_VERB_REPRIORITISE:
+        case CREW_VERB_RESULT:
+        case CREW_VERB_ASK:
+        case CREW_VERB_N:
+                break;
+        }
+        return manager_is(a);
+}
+
 void toolgate_list(struct toolgate *t, struct agent *a, uint64_t corr) {
         Crew__ToolList body = CREW__TOOL_LIST__INIT;
         Crew__Envelope e = CREW__ENVELOPE__INIT;
         struct tool_list list = {.n = 0};
 
-        for (size_t i = 0; manager_is(a) && i < CREW_VERB_N; i++)
-                add_verb(&list, &crew_verbs[i]);
+        for (size_t i = 0; i < CREW_VERB_N; i++)
+                if (may_use(a, (enum crew_verb)i))
+                        add_verb(&list, &crew_verbs[i]);
         for (size_t i = 0; i < t->crewd->file->n_tools; i++)
                 add_tool(&list, a, &t->crewd->file->tools[i]);
         body.n_tools = list.n;
@@ -272,10 +339,52 @@ void toolgate_list(struct toolgate *t, struct agent *a, uint64_t corr) {
         agent_send_or_kill(a, &e);
 }
 
+/* --- a request for one --- */
+
+static void deny_request(struct agent *a, const Crew__Envelope *e, const struct policy_verdict *v) {
+        const Crew__RequestTool *b = e->request_tool;
+        char raw[512], text[512];
+
+        snprintf(raw, sizeof(raw), "tool '%s' is %s", b->tool, v->text[0] ? v->text : "not in tools.allowed");
+        text_copy(text, sizeof(text), raw, SIZE_MAX);
+        journal_tool_request(a, b->tool, b->reason, false, v->rule, v->text[0] ? v->text : "not in tools.allowed");
+        toolgate_reply(
+                a, e->seq,
+                &(struct call_reply){.code = CALL_DENIED, .message = text, .rule = v->rule, .next_step = v->next_step});
+}
+
+void toolgate_request(struct toolgate *t, struct agent *a, const Crew__Envelope *e) {
+        const Crew__RequestTool *b = e->request_tool;
+        const struct crew_tool *tool = crew_find_tool(t->crewd->file, b->tool);
+        struct policy_verdict v = allowed(a, b->tool);
+
+        if (!v.allowed)
+                return deny_request(a, e, &v);
+        if (!tool || (t->crewd->file->tool_delegation == CREW_TOOLS_LOCKED && !has_tool(a, b->tool))) {
+                snprintf(v.rule, sizeof(v.rule), "%.600s:%u", t->crewd->file->path, a->decl->mark.line);
+                snprintf(v.text, sizeof(v.text), "%s",
+                         tool ? "allowed by the policy, but tool_delegation of this crew is locked"
+                              : "allowed by the policy, but the crew file has none of that name");
+                return deny_request(a, e, &v);
+        }
+        if (!has_tool(a, b->tool)) {
+                if (journal_tool_request(a, b->tool, b->reason, true, v.rule, NULL) < 0)
+                        return toolgate_reply(
+                                a, e->seq,
+                                &(struct call_reply){.code = CALL_DENIED, .message = "the audit cannot be written"});
+                *granted(a, tool) = true;
+        }
+        toolgate_reply(a, e->seq, &(struct call_reply){.ok = true, .result = "{\"granted\":true}"});
+}
+
 /* --- ends --- */
 
 void toolgate_agent_gone(struct toolgate *t, uint32_t agent) {
+        const size_t n_tools = t->crewd->file->n_tools;
         struct inflight_call *c;
+
+        /* What was granted was granted to that instance. */
+        memset(t->granted + agent * n_tools, 0, n_tools * sizeof(*t->granted));
 
         /* Caller and callee are the same jail: nobody is left to be told. */
         while ((c = inflight_any_by_callee(t->calls, agent)))

@@ -18,7 +18,9 @@ struct toolgate *toolgate_free(struct toolgate *t);
 void toolgate_call(struct toolgate *t, struct agent *a, const Crew__Envelope *e);
 /* False: no such call is in flight. */
 bool toolgate_return(struct toolgate *t, struct agent *a, const Crew__Envelope *e);
-/* The tools of the crew that this agent's policy allows. */
+/* tools/request: granted only when the policy allows the tool and the crew's tool_delegation is within_allowed. */
+void toolgate_request(struct toolgate *t, struct agent *a, const Crew__Envelope *e);
+/* The tools that this agent has, and the verbs it may use. */
 void toolgate_list(struct toolgate *t, struct agent *a, uint64_t corr);
 
 void toolgate_agent_gone(struct toolgate *t, uint32_t agent);

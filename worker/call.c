@@ -113,6 +113,36 @@ static void params_task_id(struct strbuf *b, const struct options *o, struct jso
         put_timeout(b, o, ",");
 }
 
+/* SPACE/KEY, or SPACE alone. */
+static void put_place(struct strbuf *b, const struct options *o, bool key) {
+        size_t n = key ? strcspn(o->name, "/") : strlen(o->name);
+
+        strbuf_puts(b, "\"space\":");
+        strbuf_json_string(b, o->name, n);
+        if (key) {
+                strbuf_puts(b, ",");
+                put_member(b, "key", o->name[n] ? o->name + n + 1 : "");
+        }
+}
+
+static void params_memory_put(struct strbuf *b, const struct options *o, struct json_span input) {
+        put_place(b, o, true);
+        put_input(b, "value", input);
+}
+
+static void params_memory_get(struct strbuf *b, const struct options *o, struct json_span input) {
+        put_place(b, o, true);
+}
+
+static void params_memory_list(struct strbuf *b, const struct options *o, struct json_span input) {
+        put_place(b, o, false);
+}
+
+static void params_request(struct strbuf *b, const struct options *o, struct json_span input) {
+        put_member(b, "tool", o->name);
+        put_members(b, input);
+}
+
 static void params_none(struct strbuf *b, const struct options *o, struct json_span input) {
 }
 
@@ -128,6 +158,10 @@ static const struct verb {
         {"receive", NULL, "crew/receive", NULL, params_receive,
          "print the next message or ask; null when the time is over"},
         {"answer", "ID", "crew/answer", "null", params_answer, "answer an ask that receive printed"},
+        {"memory-put", "SPACE/KEY", "memory/put", "null", params_memory_put, "put the JSON on stdin into a shared memory"},
+        {"memory-get", "SPACE/KEY", "memory/get", NULL, params_memory_get, "print what is there"},
+        {"memory-list", "SPACE", "memory/list", NULL, params_memory_list, "list the keys of a shared memory"},
+        {"request", "TOOL", "tools/request", "{}", params_request, "ask for a tool; {\"reason\": ...} on stdin"},
         {"agents", NULL, "crew/agents", NULL, params_none, "manager: list the agents it may address"},
         {"submit", "AGENT", "crew/submit", "{}", params_submit, "manager: hand the task on stdin to an agent"},
         {"release", "TASK", "crew/submit", "{}", params_release, "manager: hand a task of the crew file out"},
@@ -143,7 +177,7 @@ static void usage(FILE *to) {
         for (size_t i = 0; i < ELEMENTSOF(verbs); i++) {
                 char head[32];
                 snprintf(head, sizeof(head), "%s %s", verbs[i].name, verbs[i].operand ? verbs[i].operand : "");
-                fprintf(to, "  %-16s %s\n", head, verbs[i].help);
+                fprintf(to, "  %-21s %s\n", head, verbs[i].help);
         }
         fprintf(to, "exit: 0 done, 2 usage, 3 denied by policy, 4 invalid, 5 failed or timed out, 69 not inside a jail\n");
 }

@@ -8,10 +8,10 @@
 #include <string.h>
 
 struct params {
-        char *text[8];
+        char *text[10];
         uint64_t number[3];
 };
-enum { AGENT, TASK, DESCRIPTION, INPUT, KEY, TASK_ID, REASON, TARGET, N_TEXTS };
+enum { AGENT, TASK, DESCRIPTION, INPUT, KEY, TASK_ID, REASON, TARGET, SPACE, TOOL, N_TEXTS };
 enum { PRIORITY, RETRIES, TIMEOUT, N_NUMBERS };
 static_assert(N_TEXTS == ELEMENTSOF(((struct params *)0)->text), "a place for each text");
 static_assert(N_NUMBERS == ELEMENTSOF(((struct params *)0)->number), "a place for each number");
@@ -32,6 +32,10 @@ static const struct param {
         {"task_id", PARAM_TEXT, TASK_ID, 63},
         {"reason", PARAM_TEXT, REASON, 256},
         {"target", PARAM_TEXT, TARGET, 63},
+        {"space", PARAM_TEXT, SPACE, 63},
+        {"key", PARAM_TOKEN, KEY, 128},
+        {"value", PARAM_JSON, INPUT, 1u << 20},
+        {"tool", PARAM_TEXT, TOOL, 63},
         {"payload", PARAM_JSON, INPUT, 1u << 20},
         {"priority", PARAM_NUMBER, PRIORITY, 100},
         {"retries", PARAM_NUMBER, RETRIES, 10},
@@ -47,6 +51,10 @@ enum {
         P_TASK_ID,
         P_REASON,
         P_TARGET,
+        P_SPACE,
+        P_MEMORY_KEY,
+        P_VALUE,
+        P_TOOL,
         P_PAYLOAD,
         P_PRIORITY,
         P_RETRIES,
@@ -114,6 +122,40 @@ static uint64_t send_result(struct worker *w, const struct params *p) {
         return uplink_send(&w->up, &ENVELOPE(READ_RESULT, .read_result = &body));
 }
 
+static uint64_t send_memory_put(struct worker *w, const struct params *p) {
+        Crew__MemoryPut body = CREW__MEMORY_PUT__INIT;
+
+        body.space = p->text[SPACE];
+        body.key = p->text[KEY];
+        body.value = p->text[INPUT];
+        return uplink_send(&w->up, &ENVELOPE(MEMORY_PUT, .memory_put = &body));
+}
+
+static uint64_t send_memory_get(struct worker *w, const struct params *p) {
+        Crew__MemoryGet body = CREW__MEMORY_GET__INIT;
+
+        body.space = p->text[SPACE];
+        body.key = p->text[KEY];
+        return uplink_send(&w->up, &ENVELOPE(MEMORY_GET, .memory_get = &body));
+}
+
+static uint64_t send_memory_list(struct worker *w, const struct params *p) {
+        Crew__MemoryList body = CREW__MEMORY_LIST__INIT;
+
+        body.space = p->text[SPACE];
+        return uplink_send(&w->up, &ENVELOPE(MEMORY_LIST, .memory_list = &body));
+}
+
+static uint64_t send_request_tool(struct worker *w, const struct params *p) {
+        Crew__RequestTool body = CREW__REQUEST_TOOL__INIT;
+
+        /* What the connections have been told of the tools may be old now. */
+        list_for_each(it, &w->clients) strbuf_drop(&container_of(it, struct client, link)->tools, SIZE_MAX);
+        body.tool = p->text[TOOL];
+        body.reason = given(p->text[REASON]);
+        return uplink_send(&w->up, &ENVELOPE(REQUEST_TOOL, .request_tool = &body));
+}
+
 static uint64_t send_ask(struct worker *w, const struct params *p) {
         Crew__SendMessage body = CREW__SEND_MESSAGE__INIT;
 
@@ -135,6 +177,11 @@ static const struct verb {
         [CREW_VERB_CANCEL] = {send_cancel, BIT(P_TASK_ID) | BIT(P_REASON), BIT(P_TASK_ID)},
         [CREW_VERB_REPRIORITISE] = {send_reprioritise, BIT(P_TASK_ID) | BIT(P_PRIORITY), BIT(P_TASK_ID) | BIT(P_PRIORITY)},
         [CREW_VERB_RESULT] = {send_result, BIT(P_TASK_ID), BIT(P_TASK_ID)},
+        [CREW_VERB_MEMORY_PUT] = {send_memory_put, BIT(P_SPACE) | BIT(P_MEMORY_KEY) | BIT(P_VALUE),
+                                  BIT(P_SPACE) | BIT(P_MEMORY_KEY) | BIT(P_VALUE)},
+        [CREW_VERB_MEMORY_GET] = {send_memory_get, BIT(P_SPACE) | BIT(P_MEMORY_KEY), BIT(P_SPACE) | BIT(P_MEMORY_KEY)},
+        [CREW_VERB_MEMORY_LIST] = {send_memory_list, BIT(P_SPACE), BIT(P_SPACE)},
+        [CREW_VERB_REQUEST_TOOL] = {send_request_tool, BIT(P_TOOL) | BIT(P_REASON), BIT(P_TOOL)},
         [CREW_VERB_ASK] = {send_ask, BIT(P_TARGET) | BIT(P_PAYLOAD) | BIT(P_TIMEOUT), BIT(P_TARGET) | BIT(P_PAYLOAD)},
 };
 static_assert(ELEMENTSOF(verbs) == CREW_VERB_N, "a row for each verb");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The verbs of the manager of a hierarchical crew (common/verbs.h): read here, sent as typed messages.  Whether this agent
- * is that manager is crewd's to say; any other gets a refusal.
+ * The verbs of common/verbs.h: read here, sent as typed messages.  Whether this agent may use them (most are the manager's
+ * of a hierarchical crew) is crewd's to say; others get a refusal.
  */
 #pragma once
 

@@ -591,6 +591,59 @@ static int bind_consensus(struct bind *b, const struct node *v, const struct bin
         return bind_map(b, v, &consensus_table, out);
 }
 
+const char *const crew_delegation_names[CREW_DELEGATION_N] = {
+        [CREW_TOOLS_LOCKED] = "locked", [CREW_TOOLS_WITHIN_ALLOWED] = "within_allowed"};
+
+static int bind_delegation(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+        const struct bind_field of = {f->key, .arg = &(const struct bind_names){crew_delegation_names, CREW_DELEGATION_N}};
+        uint32_t value = d->c->tool_delegation;
+        int r = bind_enum(b, v, &of, &value);
+
+        d->c->tool_delegation = (enum crew_delegation)value;
+        return r;
+}
+
+/* Who may do what is resolved once all agents are known. */
+static int memory_agents(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        bind_is(b, v, NODE_LIST, "a list of agents");
+        return 0;
+}
+static const struct bind_field memory_fields[] = {
+        {"read", memory_agents},
+        {"write", memory_agents, .required = true},
+        {"max_bytes", bind_size, offsetof(struct crew_memory, max_bytes), .min = 1024, .max = 64u << 20},
+        {"agent_bytes", bind_size, offsetof(struct crew_memory, agent_bytes), .min = 1024, .max = 64u << 20},
+        {"max_keys", bind_u32, offsetof(struct crew_memory, max_keys), .min = 1, .max = 4096},
+};
+static const struct bind_table memory_table = {"in a memory", memory_fields, ELEMENTSOF(memory_fields)};
+
+static int bind_memory(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+        struct crew_file *c = d->c;
+
+        if (!bind_is(b, v, NODE_MAP, "a map of memories"))
+                return 0;
+        d->memory = v;
+        c->memory = arena_alloc(b->arena, v->n * sizeof(*c->memory) + 1);
+        if (!c->memory)
+                return -ENOMEM;
+        if (v->n > 64)
+                bind_error(b, v, "", "%zu memories are more than the 64 a crew may have", v->n);
+        for (const struct node *e = v->first; e; e = e->next) {
+                struct crew_memory *m = &c->memory[c->n_memory++];
+                *m = (struct crew_memory){
+                        .name = e->key->text, .max_bytes = 1u << 20, .max_keys = 256, .mark = e->key->mark};
+                name_fits(b, e, "a memory", false);
+                int r = bind_map(b, e, &memory_table, m);
+                if (r < 0)
+                        return r;
+                if (!m->agent_bytes)
+                        m->agent_bytes = m->max_bytes;
+        }
+        return 0;
+}
+
 static const struct bind_field manager_fields[] = {
         {"agent", bind_text, offsetof(struct crew_manager, agent), .required = true},
         {"tasks_at_once", bind_u32, offsetof(struct crew_manager, tasks_at_once), .min = 1, .max = 256},
@@ -643,6 +696,8 @@ static const struct bind_field crew_fields[] = {
         {"crew", bind_crew_name, .required = true},
         {"process", bind_process},
         {"manager", bind_manager},
+        {"memory", bind_memory},
+        {"tool_delegation", bind_delegation},
         {"consensus", bind_consensus},
         {"approvals", bind_approvals},
         {"policies", bind_text, offsetof(struct crew_draft, policies)},

@@ -59,6 +59,8 @@ struct crew_agent {
         enum crew_state state;
         uint64_t state_max; /* bytes on disk; default 1 GiB */
         bool orchestrator; /* no command: policy only, no process is started */
+        const char **tools; /* what it starts with, n_tools; NULL: all that its policy allows */
+        size_t n_tools;
         struct policy_image *policy;
         const char *policy_file;
         struct policy_mark mark;
@@ -101,6 +103,20 @@ struct crew_consensus {
         uint32_t tie_agent;
 };
 
+/* A memory that agents share through crewd. */
+enum { CREW_MEMORY_READ = 1, CREW_MEMORY_WRITE = 2 };
+struct crew_memory {
+        const char *name;
+        uint8_t *rights; /* n_agents: CREW_MEMORY_*; who writes may read */
+        uint64_t max_bytes, agent_bytes;
+        uint32_t max_keys;
+        struct policy_mark mark;
+};
+
+/* May an agent get more of what its policy allows than its `tools` lists? */
+enum crew_delegation { CREW_TOOLS_LOCKED, CREW_TOOLS_WITHIN_ALLOWED, CREW_DELEGATION_N };
+extern const char *const crew_delegation_names[CREW_DELEGATION_N];
+
 /* Where a name in a policy really lives; never widens a policy. */
 struct crew_endpoint {
         const char *host;
@@ -119,6 +135,9 @@ struct crew_file {
         enum crew_approvals approvals;
         struct crew_manager manager;     /* of process: hierarchical */
         struct crew_consensus consensus; /* of process: consensual */
+        enum crew_delegation tool_delegation;
+        struct crew_memory *memory;
+        size_t n_memory;
         struct crew_tool *tools;
         size_t n_tools;
         struct crew_agent *agents;

@@ -208,6 +208,66 @@ static int resolve_manager(struct crew_draft *d) {
         return 0;
 }
 
+/* --- memory --- */
+
+static int grant(struct crew_draft *d, struct crew_memory *m, const struct node *list, uint8_t rights) {
+        char hint[256];
+
+        for (const struct node *e = list ? list->first : NULL; e; e = e->next) {
+                if (!bind_is(&d->b, e, NODE_SCALAR, "the name of an agent"))
+                        continue;
+                const struct crew_agent *a = crew_find_agent(d->c, e->text);
+                if (a) {
+                        m->rights[a - d->c->agents] |= rights;
+                        continue;
+                }
+                const char **names = NAMES_OF(d, d->c->agents, d->c->n_agents);
+                if (!names)
+                        return -ENOMEM;
+                bind_error(&d->b, e, crew_suggest(hint, sizeof(hint), e->text, names, d->c->n_agents),
+                           "memory '%s' names agent '%.80s', which is not declared", m->name, e->text);
+        }
+        return 0;
+}
+
+static int resolve_memory(struct crew_draft *d) {
+        const struct node *e = d->memory ? d->memory->first : NULL;
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < d->c->n_memory; i++, e = e->next) {
+                struct crew_memory *m = &d->c->memory[i];
+                m->rights = arena_alloc(d->b.arena, d->c->n_agents + 1);
+                if (!m->rights)
+                        return -ENOMEM;
+                for (const struct node *k = e->first; r == 0 && e->kind == NODE_MAP && k; k = k->next) {
+                        if (k->kind != NODE_LIST)
+                                continue;
+                        if (strcmp(k->key->text, "read") == 0)
+                                r = grant(d, m, k, CREW_MEMORY_READ);
+                        else if (strcmp(k->key->text, "write") == 0)
+                                r = grant(d, m, k, CREW_MEMORY_READ | CREW_MEMORY_WRITE);
+                }
+        }
+        return r;
+}
+
+/* --- the tools an agent starts with --- */
+
+static int list_tools(struct crew_draft *d, size_t i) {
+        struct crew_agent *a = &d->c->agents[i];
+        const struct node *list = d->agents[i].tools;
+
+        if (!list)
+                return 0;
+        a->tools = arena_alloc(d->b.arena, list->n * sizeof(*a->tools) + 1);
+        if (!a->tools)
+                return -ENOMEM;
+        for (const struct node *e = list->first; e; e = e->next)
+                if (e->kind == NODE_SCALAR)
+                        a->tools[a->n_tools++] = e->text;
+        return 0;
+}
+
 /* --- the voters --- */
 
 static int voter(struct crew_draft *d, const struct node *at, const char *name, uint32_t weight) {
@@ -415,6 +475,10 @@ int crew_resolve(struct crew_draft *d, struct crew_err *err) {
                 r = resolve_manager(d);
         if (r == 0)
                 r = resolve_consensus(d);
+        if (r == 0)
+                r = resolve_memory(d);
+        for (size_t i = 0; r == 0 && i < d->c->n_agents; i++)
+                r = list_tools(d, i);
         if (r == 0)
                 r = check_cycles(d);
         return r < 0 ? crew_fail(err, -r, "%s: out of memory", d->c->path) : 0;

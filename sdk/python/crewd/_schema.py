@@ -27,6 +27,10 @@ MESSAGES = {
         (26, "cancel_work", "msg:CancelWork", False, 0),
         (27, "reprioritise_work", "msg:ReprioritiseWork", False, 0),
         (28, "read_result", "msg:ReadResult", False, 0),
+        (29, "memory_put", "msg:MemoryPut", False, 0),
+        (30, "memory_get", "msg:MemoryGet", False, 0),
+        (31, "memory_list", "msg:MemoryList", False, 0),
+        (32, "request_tool", "msg:RequestTool", False, 0),
         (40, "welcome", "msg:Welcome", False, 0),
         (41, "task_start", "msg:TaskStart", False, 0),
         (42, "task_cancel", "msg:TaskCancel", False, 0),
@@ -163,6 +167,22 @@ MESSAGES = {
     ],
     "ReadResult": [
         (1, "task_id", "str", False, 63),
+    ],
+    "MemoryPut": [
+        (1, "space", "str", False, 63),
+        (2, "key", "str", False, 128),
+        (3, "value", "str", False, 1048576),
+    ],
+    "MemoryGet": [
+        (1, "space", "str", False, 63),
+        (2, "key", "str", False, 128),
+    ],
+    "MemoryList": [
+        (1, "space", "str", False, 63),
+    ],
+    "RequestTool": [
+        (1, "tool", "str", False, 63),
+        (2, "reason", "str", False, 256),
     ],
     "Welcome": [
         (1, "protocol", "u32", False, 0),
@@ -494,6 +514,10 @@ BODIES = {
     "cancel_work": ("CancelWork", 1024),
     "reprioritise_work": ("ReprioritiseWork", 256),
     "read_result": ("ReadResult", 256),
+    "memory_put": ("MemoryPut", 1114112),
+    "memory_get": ("MemoryGet", 512),
+    "memory_list": ("MemoryList", 256),
+    "request_tool": ("RequestTool", 1024),
     "welcome": ("Welcome", 256),
     "task_start": ("TaskStart", 16777216),
     "task_cancel": ("TaskCancel", 1024),

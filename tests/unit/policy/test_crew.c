@@ -293,6 +293,28 @@ static void an_unknown_process_is_refused(void **state) {
         "  boss: {policy: boss.yaml}\n"
 #define VOTED HEAD "process: consensual\nconsensus: "
 
+static void memory_has_rights_and_quotas(void **state) {
+        struct loaded l;
+
+        load(&l, HEAD BOARD "tool_delegation: within_allowed\nmemory:\n"
+                            "  notes: {write: [a], read: [b], max_bytes: 4KiB, agent_bytes: 1KiB, max_keys: 5}\n"
+                            "  other: {write: [b]}\n");
+        assert_int_equal(l.r, 0);
+        const struct crew_memory *m = l.crew->memory;
+        assert_int_equal(l.crew->n_memory, 2);
+        assert_true(m[0].rights[0] == 3 && m[0].rights[1] == 1 && m[0].rights[2] == 0);
+        assert_true(m[0].max_bytes == 4096 && m[0].agent_bytes == 1024 && m[0].max_keys == 5);
+        assert_true(m[1].max_bytes == 1u << 20 && m[1].agent_bytes == 1u << 20 && m[1].max_keys == 256);
+        assert_int_equal(l.crew->tool_delegation, CREW_TOOLS_WITHIN_ALLOWED);
+        loaded_fini(&l);
+        error_in_crew(HEAD "memory: {notes: {write: [x]}}\n" BOARD, 3, 0,
+                      "memory 'notes' names agent 'x', which is not declared", "");
+        error_in_crew(HEAD "memory: {notes: {read: [a]}}\n" BOARD, 3, 0, "'write'", "");
+        error_in_crew(HEAD "memory: {Notes: {write: [a]}}\n" BOARD, 3, 10, "'Notes' is not a name for a memory", "");
+        error_in_crew(HEAD "memory: {notes: {write: [a], max_keys: 0}}\n" BOARD, 3, 0, "max_keys", "");
+        error_in_crew(HEAD "tool_delegation: open\n" BOARD, 3, 0, "'open' is not a value of it", "locked, within_allowed");
+}
+
 static void a_consensus_means_what_it_says(void **state) {
         struct loaded l;
 
@@ -654,6 +676,7 @@ int main(void) {
                 cmocka_unit_test(a_manager_with_more_than_that_is_refused),
                 cmocka_unit_test(a_hierarchy_that_could_not_work_is_refused),
                 cmocka_unit_test(names_of_the_managers_verbs_are_taken),
+                cmocka_unit_test(memory_has_rights_and_quotas),
                 cmocka_unit_test(an_unknown_process_is_refused),
                 cmocka_unit_test(a_consensus_means_what_it_says),
                 cmocka_unit_test(a_vote_that_could_not_work_is_refused),
