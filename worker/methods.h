@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What $CREW_SOCKET answers: MCP (initialize, ping, tools/list, tools/call) and the crew's own crew/send, crew/ask,
- * crew/receive, crew/answer, and the manager's verbs (verbs.h).  Nothing is decided here: calls become frames, and crewd's answers become responses.
+ * crew/receive, crew/answer, and the manager's verbs (verbs.h).  Nothing is decided here: calls become frames, and crewd's
+ * answers become responses.
  */
 #pragma once
 

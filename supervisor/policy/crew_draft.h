@@ -36,7 +36,8 @@ struct crew_draft {
         struct agent_draft *agents;
         struct task_draft *tasks;
         struct tool_draft *tools;
-        const struct node *hook_command, *credentials, *process_at, *manager, *consensus, *voters, *quorum, *tie_break, *memory;
+        const struct node *hook_command, *credentials, *process_at, *manager, *consensus, *voters, *quorum, *tie_break,
+                *memory;
         uint32_t process;
         uint32_t *order; /* of the tasks: each after those of its context; set by crew_resolve() */
 };

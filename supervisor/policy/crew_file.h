@@ -58,7 +58,7 @@ struct crew_agent {
         struct crew_health health;
         enum crew_state state;
         uint64_t state_max; /* bytes on disk; default 1 GiB */
-        bool orchestrator; /* no command: policy only, no process is started */
+        bool orchestrator;  /* no command: policy only, no process is started */
         const char **tools; /* what it starts with, n_tools; NULL: all that its policy allows */
         size_t n_tools;
         struct policy_image *policy;
