@@ -16,7 +16,8 @@ from fake_crewd import FakeCrewd
 MIB = 1 << 20
 AGENTS = [
     dict(name="data-collector", state=3, pid=11, uid=200001, up_ms=252_000, cpu_percent=0, memory_bytes=21 * MIB,
-         memory_max=512 * MIB, processes=2, processes_max=64, open_files=9, open_files_max=256, denied=2, walls="full", landlock_abi=7, spawn_us=2100),
+         memory_max=512 * MIB, processes=2, processes_max=64, open_files=9, open_files_max=256, denied=2, walls="full",
+         landlock_abi=7, spawn_us=2100),
     dict(name="portfolio-analyzer", state=4, task="analyze", pid=12, uid=200002, up_ms=252_000, cpu_percent=71,
          memory_bytes=64 * MIB, memory_max=512 * MIB, processes=3, processes_max=64, open_files=40, walls="full", landlock_abi=7),
     dict(name="report-writer", state=3, task="report", pid=13, uid=200003, up_ms=252_000, memory_bytes=19 * MIB,
