@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What an agent, or only the manager of a hierarchical crew, can ask of crewd: one row a verb, by its three names.  The worker turns each
- * into a typed message of its own, crewd lists them as tools, and the crew file may not use their names.
+ * What an agent, or only the manager of a hierarchical crew, can ask of crewd: one row a verb, by its three names.  The
+ * worker turns each into a typed message of its own, crewd lists them as tools, and the crew file may not use their names.
  */
 #pragma once
 

@@ -5,12 +5,14 @@ import json
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from conftest import SOURCE
 from crewlib import AGENT, Crew, done_task, eventually, state_of
 from crewd import AgentState
+
+SOURCE = Path(__file__).resolve().parents[2]
 
 # An agent votes as its name says: "yes-1", "no-2", "abstain-3"; "mute-4" prints nonsense, "slow-5" nothing in time.
 VOTER = AGENT.replace('exec(doc.get("description")', """

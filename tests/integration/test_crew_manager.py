@@ -6,12 +6,14 @@ import json
 import shutil
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from conftest import SOURCE
 from crewd import AgentState
 from crewlib import Crew, agent_status, done_task, eventually
+
+SOURCE = Path(__file__).resolve().parents[2]
 
 READY, WORKING = AgentState.READY, AgentState.WORKING
 VERBS = {"crew_agents", "crew_submit", "crew_wait", "crew_cancel", "crew_reprioritise", "crew_result", "crew_ask"}
