@@ -32,7 +32,8 @@ int agent_init(struct agent *a, struct crewd *c, uint32_t index, struct crew_err
                             .host_gid = getgid()};
         meter_init(&a->alerts, AGENT_ALERTS_BURST, AGENT_ALERTS_RATE, crew_now_ns());
         a->state = decl->orchestrator ? AGENT_POLICY_ONLY : AGENT_DECLARED;
-        restart_init(&a->restart, decl->restart_max, decl->restart_within_ms * 1000000u);
+        restart_init(&a->restart, decl->restart_max, decl->restart_within_ms * 1000000u,
+                     crew_realtime_ns() ^ (uint64_t)index << 40);
         int r = audit_open(c->audit_dir, c->file->name, decl->name, &a->audit, err);
         if (r < 0)
                 return r;
@@ -68,8 +69,8 @@ const struct policy_image *agent_jail_policy(const struct agent *a) {
 }
 
 bool agent_usable(const struct agent *a) {
-        return (a->state == AGENT_READY || a->state == AGENT_WORKING) && a->in.link && !a->in.cut && !a->frozen &&
-               !a->hold.on;
+        return (a->state == AGENT_READY || a->state == AGENT_WORKING) && a->in.link && !a->in.cut && !a->in.exited &&
+               !a->frozen && !a->hold.on;
 }
 
 bool agent_coming(const struct agent *a) {

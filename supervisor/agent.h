@@ -5,6 +5,7 @@
 #pragma once
 
 #include "agent_fsm.h"
+#include "cause.h"
 #include "common/spawn.h"
 #include "crew.pb-c.h"
 #include "meter.h"
@@ -43,6 +44,7 @@ struct link;
 /* Why the instance is ending; decided once, by whoever is first. */
 struct death {
         bool decided;
+        bool together; /* with another that died, to be started again with it */
         Crew__Cause cause;
         char initiator[128]; /* "uid 1000 (crewctl 0.1)", "crewd" */
         char reason[512];
@@ -67,6 +69,9 @@ struct instance {
         pid_t peer_pid; /* who connected; 0: nobody yet */
         bool attested, greeted, cut, kill_sent;
         bool stopped; /* by an operator: no other instance follows it */
+        bool hung_up; /* its link: everything it said has been heard */
+        bool exited;  /* the tree is reaped, and its last words are still being read */
+        struct spawn_exit exit;
         struct early {
                 uint8_t *bytes; /* owned */
                 size_t n;
@@ -76,12 +81,14 @@ struct instance {
         uint64_t seq_in, seq_out;
         uint64_t spawn_ns, ready_ns;                  /* when */
         uint64_t ready_by_ns, stop_by_ns, gone_by_ns; /* deadlines; 0: none */
+        uint64_t heard_by_ns;
         struct meter frames, stderr_bytes;
         uint64_t resume_ns;  /* its link is not read until then; 0: it is */
         uint64_t stderr_cut; /* bytes, since the last record */
         uint32_t pings_lost;
         struct rate violations;
         struct health health;
+        struct cause_told told;
         struct death death;
         uint32_t generation;         /* of its network policy, beyond the first */
         struct policy_limits limits; /* in force for the jail; some change while it runs */
@@ -106,6 +113,7 @@ struct termination {
         char calls[AGENT_CALLS_NAMED_MAX][128];
         size_t n_calls;
         bool effects, restartable;
+        const char *action; /* what follows: a constant */
         uint32_t attempt;
         uint64_t audit_seq;
         char stderr_tail[AGENT_STDERR_TAIL + 1];

@@ -26,6 +26,7 @@ struct client {
         uint64_t id;
         uid_t uid;
         char name[160];
+        bool orchestrator;
         uint32_t ipc_state; /* IPC_STATE_NEW, IPC_STATE_OPEN */
         bool subscribed, closing, draining;
         uint64_t follows; /* approvals: number of its request; 0: it does not */
@@ -214,6 +215,12 @@ const char *control_client_name(struct control *k, uint64_t client) {
         return cl ? cl->name : "a client";
 }
 
+Crew__Cause control_client_cause(struct control *k, uint64_t client) {
+        const struct client *cl = find(k, client);
+
+        return cl && cl->orchestrator ? CREW__CAUSE__CAUSE_ORCHESTRATOR : CREW__CAUSE__CAUSE_OPERATOR;
+}
+
 void control_subscribe(struct control *k, uint64_t client) {
         struct client *cl = find(k, client);
 
@@ -235,6 +242,7 @@ static void greet(struct client *cl, const Crew__Envelope *e) {
         cl->ipc_state = IPC_STATE_OPEN;
         cl->hello_by_ns = 0;
         text_copy(name, sizeof(name), e->client_hello->client, SIZE_MAX);
+        cl->orchestrator = e->client_hello->orchestrator;
         snprintf(cl->name, sizeof(cl->name), "uid %u (%.100s)", (unsigned)cl->uid, name);
         /* The text goes into records and one-line displays. */
         for (char *p = cl->name; *p; p++)

@@ -31,6 +31,8 @@ void control_refuse(struct control *k, uint64_t client, uint64_t corr, const cha
                     ...) __attribute__((format(printf, 6, 7)));
 void control_event(struct control *k, const Crew__Event *e);         /* to all subscribers */
 const char *control_client_name(struct control *k, uint64_t client); /* "uid 1000 (crewctl 0.1)" */
+/* As what its kills count: OPERATOR or ORCHESTRATOR, as it said in its hello; both may do the same. */
+Crew__Cause control_client_cause(struct control *k, uint64_t client);
 void control_subscribe(struct control *k, uint64_t client);
 /* This client is told of approvals from now on, in answers to corr; while one is, there is somebody to ask. */
 void control_follow(struct control *k, uint64_t client, uint64_t corr);

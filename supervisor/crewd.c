@@ -78,20 +78,30 @@ static void tell_starter(struct crewd *c, const char *text) {
         crew_close(&c->ready_fd);
 }
 
+static void fail(struct crewd *c, uint64_t grace_ms, const char *text) {
+        char line[1100];
+
+        if (!c->failed) {
+                crewd_log(c, "%s", text);
+                snprintf(line, sizeof(line), "error: %.1024s\n", text);
+                tell_starter(c, line);
+        }
+        c->failed = true;
+        crewd_stop(c, grace_ms, text);
+}
+
 void crewd_fail(struct crewd *c, const char *fmt, ...) {
-        char text[1024], line[1100];
+        char text[1024];
         va_list ap;
 
         va_start(ap, fmt);
         vsnprintf(text, sizeof(text), fmt, ap);
         va_end(ap);
-        if (!c->failed) {
-                crewd_log(c, "%s", text);
-                snprintf(line, sizeof(line), "error: %s\n", text);
-                tell_starter(c, line);
-        }
-        c->failed = true;
-        crewd_stop(c, 0, text);
+        fail(c, 0, text);
+}
+
+void crewd_give_up(struct crewd *c, const char *text) {
+        fail(c, CREWD_STOP_GRACE_MS, text);
 }
 
 /* --- finding --- */
@@ -152,6 +162,7 @@ static void check_start(struct crewd *c) {
         if (!all)
                 return;
         c->phase = CREWD_RUNNING;
+        supervision_open(&c->supervision);
         tell_starter(c, "ready\n");
 }
 
@@ -177,6 +188,7 @@ void crewd_stop(struct crewd *c, uint64_t grace_ms, const char *reason) {
         if (c->phase != CREWD_STOPPING) {
                 text_copy(c->stop_reason, sizeof(c->stop_reason), reason, SIZE_MAX);
                 c->phase = CREWD_STOPPING;
+                supervision_stop(&c->supervision);
                 scheduler_stop(c->scheduler, "the crew is stopping", crew_now_ns());
                 if (!c->failed) {
                         char line[sizeof(c->stop_reason) + 16];
@@ -378,6 +390,7 @@ int crewd_run(struct crewd_setup *setup) {
                            .started_ns = crew_now_ns(),
                            .ready_fd = setup->ready_fd,
                            .owner_fd = setup->owner_fd};
+        supervision_init(&c.supervision, &c.file->supervision);
         c.next_ping_ns = c.started_ns + AGENT_PING_NS;
         memcpy(c.crew_path, setup->crew_path, sizeof(c.crew_path));
         snprintf(c.audit_dir, sizeof(c.audit_dir), "%.*s/%s/audit", PATH_MAX - 128, c.paths.state, c.file->name);

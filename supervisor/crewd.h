@@ -9,6 +9,7 @@
 #include "common/err.h"
 #include "common/paths.h"
 #include "ipc-schema/ipc.h"
+#include "supervision.h"
 #include "supervisor/policy/crew_file.h"
 
 #include <uv.h>
@@ -55,6 +56,11 @@ struct crewd {
 
         struct agent *agents; /* n_agents, parallel to file->agents */
         uint32_t n_agents;
+
+        struct supervision supervision;
+        uint32_t n_together;          /* are being ended, to be started again with one that died */
+        uint64_t together_at_ns;      /* when */
+        uint64_t last_termination_id; /* ids count up, whatever the clock does */
 
         struct spawner *spawner;
         struct evidence *evidence; /* NULL: none on this host */
@@ -108,6 +114,9 @@ int crewd_run(struct crewd_setup *setup);
 
 /* Ends the crew: grace_ms 0 kills at once. */
 void crewd_stop(struct crewd *c, uint64_t grace_ms, const char *reason);
+#define CREWD_STOP_GRACE_MS 3000u
+/* What became of an agent ends the crew, in order, and the program with exit_status. */
+void crewd_give_up(struct crewd *c, const char *text);
 /* A fault that ends the crew and the program, with exit_status. */
 void crewd_fail(struct crewd *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The instance a helper's message is about; NULL when it is no longer (or not yet) the current one. */

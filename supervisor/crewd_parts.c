@@ -41,7 +41,6 @@
 
 #define ARENA_BYTES                                                                                                        \
         (ipc_max_frame[IPC_WORKER] > ipc_max_frame[IPC_CLIENT] ? ipc_max_frame[IPC_WORKER] : ipc_max_frame[IPC_CLIENT])
-#define STOP_GRACE_MS 3000u
 
 /* --- spawner --- */
 
@@ -275,7 +274,7 @@ static void on_signal(uv_signal_t *h, int number) {
         struct crewd *c = h->data;
 
         /* The second one means now. */
-        crewd_stop(c, c->phase == CREWD_STOPPING ? 0 : STOP_GRACE_MS,
+        crewd_stop(c, c->phase == CREWD_STOPPING ? 0 : CREWD_STOP_GRACE_MS,
                    number == SIGINT ? "interrupted" : "asked to by SIGTERM");
 }
 

@@ -19,33 +19,10 @@
 #include "text.h"
 #include "toolgate.h"
 
-#include <assert.h>
-#include <signal.h>
 #include <string.h>
 
+#define HEAR_NS 200000000ull    /* for what a worker said before its end: a few milliseconds, unless it said very much */
 #define FORGET_NS 1000000000ull /* how long evidence of a dead instance may still come in */
-
-static const char *const cause_names[] = {
-        [CREW__CAUSE__CAUSE_UNSET] = "unknown",
-        [CREW__CAUSE__CAUSE_OPERATOR] = "operator",
-        [CREW__CAUSE__CAUSE_ORCHESTRATOR] = "orchestrator",
-        [CREW__CAUSE__CAUSE_POLICY_VIOLATION] = "policy violation",
-        [CREW__CAUSE__CAUSE_SIGSYS] = "forbidden system call",
-        [CREW__CAUSE__CAUSE_OOM] = "out of memory",
-        [CREW__CAUSE__CAUSE_DEADLINE] = "deadline",
-        [CREW__CAUSE__CAUSE_LIMIT] = "limit",
-        [CREW__CAUSE__CAUSE_CRASH] = "crash",
-        [CREW__CAUSE__CAUSE_EXIT] = "exit",
-        [CREW__CAUSE__CAUSE_HEARTBEAT] = "heartbeat lost",
-        [CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN] = "supervisor shutdown",
-        [CREW__CAUSE__CAUSE_START_FAILED] = "start failed",
-        [CREW__CAUSE__CAUSE_HEALTH] = "unhealthy",
-};
-static_assert(ELEMENTSOF(cause_names) == CREW__CAUSE__CAUSE_HEALTH + 1, "a name for each cause");
-
-const char *death_cause_name(Crew__Cause cause) {
-        return (size_t)cause < ELEMENTSOF(cause_names) ? cause_names[cause] : cause_names[0];
-}
 
 void death_decide(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason) {
         struct death *d = &a->in.death;
@@ -63,7 +40,7 @@ void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const
                 agent_event(a, AGENT_EV_KILL);
                 return;
         }
-        if (!agent_state_live(a->state) || a->in.kill_sent)
+        if (!agent_state_live(a->state) || a->in.kill_sent || a->in.exited)
                 return;
         death_decide(a, cause, initiator, reason);
         /* A stream that cannot be written must not keep an agent alive. */
@@ -85,22 +62,6 @@ void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const
 
 /* --- what it was --- */
 
-static void infer_cause(struct agent *a, const struct spawn_exit *x) {
-        char text[96];
-
-        if (x->signal == SIGSYS) {
-                death_decide(a, CREW__CAUSE__CAUSE_SIGSYS, "kernel", "a forbidden system call");
-        } else if (x->oom_kills > 0) {
-                death_decide(a, CREW__CAUSE__CAUSE_OOM, "kernel", "the memory limit was hit");
-        } else if (x->signal) {
-                snprintf(text, sizeof(text), "the worker died of signal %d (%s)", x->signal, sigdescr_np(x->signal) ?: "?");
-                death_decide(a, CREW__CAUSE__CAUSE_CRASH, "kernel", text);
-        } else {
-                snprintf(text, sizeof(text), "exited by itself with code %d", x->code);
-                death_decide(a, CREW__CAUSE__CAUSE_EXIT, "agent", text);
-        }
-}
-
 static void name_call(const char *text, void *user) {
         struct termination *t = user;
 
@@ -119,18 +80,40 @@ static struct termination *termination_of(struct agent *a) {
         return t;
 }
 
-void death_on_exited(struct agent *a, const struct spawn_exit *x) {
+static void conclude(struct agent *a, const struct spawn_exit *x) {
+        struct cause found = {.code = x->code, .signal = x->signal};
         struct termination *t;
 
-        infer_cause(a, x);
+        if (!a->in.death.decided) {
+                cause_find(&a->in.told, x->code, x->signal, x->oom_kills, &found);
+                death_decide(a, found.cause, found.initiator, found.reason);
+        }
         if ((t = termination_of(a))) {
-                t->exit_code = x->code;
-                t->signal = x->signal;
+                t->exit_code = found.code;
+                t->signal = found.signal;
                 t->processes = x->processes;
                 t->kill_us = x->kill_ns / 1000u;
         }
         a->in.stats = x->last;
         agent_event(a, AGENT_EV_EXITED);
+}
+
+/* The spawner is often faster than the link, and the last frames say why it ended. */
+void death_on_exited(struct agent *a, const struct spawn_exit *x) {
+        struct instance *in = &a->in;
+
+        if (in->death.decided || !in->greeted || in->hung_up || in->cut)
+                return conclude(a, x);
+        in->exited = true;
+        in->exit = *x;
+        in->heard_by_ns = crew_now_ns() + HEAR_NS;
+}
+
+void death_heard_out(struct agent *a) {
+        const struct spawn_exit x = a->in.exit;
+
+        if (a->in.exited)
+                conclude(a, &x);
 }
 
 void death_on_start_failed(struct agent *a, const char *reason) {
@@ -141,10 +124,19 @@ void death_on_start_failed(struct agent *a, const char *reason) {
         agent_event(a, AGENT_EV_SPAWN_FAILED);
 }
 
+/* The same wherever and however often it is told, and no other's; also of another crewd's, unless the clock was set back.
+ * Below 2^53: a hook may read it with a parser that has only doubles. */
+static uint64_t new_id(struct crewd *c) {
+        uint64_t id = (crew_realtime_ns() / 1000000u) << 8;
+
+        c->last_termination_id = MAX_OF(id, c->last_termination_id + 1);
+        return c->last_termination_id;
+}
+
 static void fill(struct agent *a, struct termination *t) {
         const struct job *j = scheduler_job_of(a->crewd->scheduler, a->index);
 
-        t->id = (uint64_t)a->in.id << 20 | (crew_realtime_ns() / 1000000000u & 0xfffff);
+        t->id = new_id(a->crewd);
         t->incarnation = a->incarnation;
         t->death = a->in.death;
         t->effects = a->in.effects;
@@ -160,41 +152,72 @@ static void fill(struct agent *a, struct termination *t) {
 
 /* --- what becomes of it --- */
 
-/* A worker that broke the protocol gets no second go; a planned end needs none. */
-static bool may_return(struct agent *a) {
-        enum crewd_phase phase = a->crewd->phase;
-        Crew__Cause cause = a->in.death.cause;
-
-        return phase == CREWD_RUNNING && !a->in.stopped && cause != CREW__CAUSE__CAUSE_POLICY_VIOLATION &&
-               cause != CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN;
+static enum supervision_why why_of(const struct agent *a) {
+        if (a->in.stopped)
+                return SUPERVISION_RETIRED;
+        if (a->in.death.together)
+                return SUPERVISION_TOGETHER;
+        if (a->in.death.cause == CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN)
+                return SUPERVISION_RETIRED;
+        if (a->in.death.cause == CREW__CAUSE__CAUSE_POLICY_VIOLATION)
+                return SUPERVISION_VIOLATION;
+        return a->restart_asked ? SUPERVISION_ASKED : SUPERVISION_ACCIDENT;
 }
 
-static bool schedule_restart(struct agent *a) {
-        uint64_t now = crew_now_ns(), delay;
-        bool asked = a->restart_asked;
+static struct supervision_verdict judge(struct agent *a, struct termination *t) {
+        const struct supervision_death d = {.why = why_of(a), .action = a->decl->on_terminated, .attempt = t->attempt};
+        struct supervision_verdict v = supervision_decide(&a->crewd->supervision, &a->restart, &d, crew_now_ns());
 
         a->restart_asked = false;
-        if (!may_return(a))
-                return false;
-        if (asked) {
-                a->restart_at_ns = now;
-                journal_restart(a, 0);
-                return true;
-        }
-        switch (restart_decide(&a->restart, now, &delay)) {
-        case RESTART_AFTER:
-                a->restart_at_ns = now + delay;
-                journal_restart(a, delay);
-                instance_plan_ahead(a);
-                return true;
-        case RESTART_GIVE_UP:
+        t->restartable = v.event == AGENT_EV_RESTART;
+        t->action = t->restartable ? (v.task_again ? "reassign" : "restart")
+                    : v.stop_crew  ? "stop_crew"
+                    : v.gave_up    ? "give_up"
+                                   : "fail_task";
+        return v;
+}
+
+static void come_back(struct agent *a, const struct supervision_verdict *v) {
+        uint64_t now = crew_now_ns();
+
+        if (v->gave_up)
                 crewd_log(a->crewd, "agent %s: more than %u restarts within %llu s, giving up", agent_name(a),
                           a->decl->restart_max, (unsigned long long)(a->decl->restart_within_ms / 1000u));
-                return false;
-        case RESTART_NEVER:
-                return false;
+        if (v->event != AGENT_EV_RESTART)
+                return;
+        a->restart_at_ns = now + v->delay_ns;
+        if (a->in.death.together)
+                a->restart_at_ns = MAX_OF(now, a->crewd->together_at_ns);
+        journal_restart(a, a->restart_at_ns - now);
+        if (v->delay_ns > 0)
+                instance_plan_ahead(a);
+}
+
+/* Those that the strategy starts again with it; each comes here by its own death, and waits for the last of them. */
+static void end_others(struct agent *a) {
+        struct crewd *c = a->crewd;
+        char why[200];
+
+        snprintf(why, sizeof(why), "ended to be started again together with agent %s (%s)", agent_name(a),
+                 crew_strategy_names[c->supervision.strategy]);
+        c->together_at_ns = MAX_OF(c->together_at_ns, a->restart_at_ns);
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                struct agent *o = &c->agents[i];
+                if (!supervision_ends(&c->supervision, a->index, i) || !agent_state_live(o->state) || o->in.death.decided)
+                        continue;
+                o->in.death.together = true;
+                c->n_together++;
+                death_kill(o, CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN, "crewd", why);
         }
-        return false;
+}
+
+static void end_crew(struct agent *a, const struct termination *t, const struct supervision_verdict *v) {
+        const struct death *d = &t->death;
+        char text[sizeof(d->reason) + 200];
+
+        snprintf(text, sizeof(text), "agent %s terminated (%s: %s): %s", agent_name(a), cause_name(d->cause), d->reason,
+                 v->why);
+        crewd_give_up(a->crewd, text);
 }
 
 static void tell_clients(struct agent *a, const struct termination *t) {
@@ -211,7 +234,7 @@ static void settle_everything(struct agent *a, bool again) {
         struct crewd *c = a->crewd;
         char why[sizeof(a->in.death.reason) + 64];
 
-        snprintf(why, sizeof(why), "terminated (%s: %.400s)", death_cause_name(a->in.death.cause), a->in.death.reason);
+        snprintf(why, sizeof(why), "terminated (%s: %.400s)", cause_name(a->in.death.cause), a->in.death.reason);
         router_agent_gone(c->router, a->index, why);
         toolgate_agent_gone(c->tools, a->index);
         execs_agent_gone(c->execs, a->index, why);
@@ -221,10 +244,31 @@ static void settle_everything(struct agent *a, bool again) {
         manager_agent_gone(c, a, again);
 }
 
+/* Forgets the instance, and says what is next. */
+static void leave(struct agent *a, const struct supervision_verdict *v) {
+        a->crewd->n_together -= a->in.death.together;
+        instance_clear(a);
+        if (v->event != AGENT_EVENT_N)
+                agent_event(a, v->event);
+        else
+                status_announce_agent(a);
+}
+
+/* Where it must be known before anybody acts on it: the hook's outbox, and the audit. */
+static void put_on_record(struct agent *a, struct termination *t, bool hooked) {
+        if (a->in.stderr_cut)
+                journal_stderr(a, "agent", "", 0, a->in.stderr_cut);
+        journal_flush(a);
+        t->audit_seq = audit_seq(a->audit) + 1; /* what the record gets next */
+        if (hooked)
+                hooks_keep(a->crewd->hooks, a, t);
+        journal_terminated(a, t);
+}
+
 void death_bury(struct agent *a) {
         struct crewd *c = a->crewd;
-        bool again;
         struct termination spare = {0}, *t;
+        bool planned;
 
         instance_cut(a);
         if (a->in.attested && evidence_forget(c->evidence, a->in.id) == 0) {
@@ -232,28 +276,21 @@ void death_bury(struct agent *a) {
                 a->forget_by_ns = crew_now_ns() + FORGET_NS;
         }
         t = a->last ? a->last : &spare; /* out of memory: the death is told all the same */
+        planned = a->in.death.cause == CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN && !a->in.death.together;
         fill(a, t);
-        again = may_return(a) && (a->restart_asked || restart_possible(&a->restart, crew_now_ns()));
-        t->restartable = again;
-        if (a->in.stderr_cut)
-                journal_stderr(a, "agent", "", 0, a->in.stderr_cut);
-        journal_flush(a);
-        journal_terminated(a, t);
+        struct supervision_verdict v = judge(a, t);
+        put_on_record(a, t, !planned);
         tell_clients(a, t);
-        again = schedule_restart(a);
+        come_back(a, &v);
         approvals_agent_gone(c, a);
-        settle_everything(a, again);
-        bool planned = t->death.cause == CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN, stopped = a->in.stopped;
-        instance_clear(a);
-        if (again)
-                agent_event(a, AGENT_EV_RESTART);
-        else if (restart_wanted(&a->restart) && !planned && !stopped)
-                agent_event(a, AGENT_EV_GIVE_UP);
-        else
-                status_announce_agent(a);
+        settle_everything(a, v.task_again);
+        leave(a, &v);
         requests_agent_dead(c, a, t);
-        if (!planned)
-                hooks_terminated(c->hooks, a, t);
+        hooks_run(c->hooks);
+        if (v.others)
+                end_others(a);
+        if (v.stop_crew)
+                end_crew(a, t, &v);
 }
 
 void death_message(const struct agent *a, const struct termination *t, struct termination_message *out) {

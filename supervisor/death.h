@@ -8,7 +8,6 @@
 
 #include "agent.h"
 
-const char *death_cause_name(Crew__Cause cause);
 /* Sets cause and reason if nobody has yet. */
 void death_decide(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason);
 /* Kills a live instance, or takes back a restart that is due.  Harmless when it is being killed already. */
@@ -17,6 +16,8 @@ void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const
 void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
 /* From the spawner: the whole tree is reaped. */
 void death_on_exited(struct agent *a, const struct spawn_exit *x);
+/* Its link has hung up, or took too long about it: nothing more will be heard of an instance that has exited. */
+void death_heard_out(struct agent *a);
 /* There never was a tree, or the spawner has taken back what there was. */
 void death_on_start_failed(struct agent *a, const char *reason);
 /* AGENT_DO_BURY. */

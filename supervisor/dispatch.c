@@ -188,6 +188,18 @@ static void on_order(struct agent *a, const Crew__Envelope *e) {
         manager_order(a, e);
 }
 
+/* Its word counts when the jail has ended; it has a moment for that. */
+static void on_agent_ended(struct agent *a, const Crew__Envelope *e) {
+        const Crew__AgentEnded *b = e->agent_ended;
+        struct cause_told *told = &a->in.told;
+
+        if (told->told)
+                return dispatch_violation(a, "agent_ended", "", "only once", true);
+        *told = (struct cause_told){.told = true, .end = b->end, .code = b->exit_code, .signal = b->term_signal};
+        snprintf(told->detail, sizeof(told->detail), "%s", b->detail);
+        instance_on_program_ended(a);
+}
+
 #define ROW(BODY, fn) [CREW__ENVELOPE__BODY_##BODY] = fn
 static void (*const handlers[])(struct agent *a, const Crew__Envelope *e) = {
         ROW(HELLO, on_hello),
@@ -213,6 +225,7 @@ static void (*const handlers[])(struct agent *a, const Crew__Envelope *e) = {
         ROW(CANCEL_WORK, on_order),
         ROW(REPRIORITISE_WORK, on_order),
         ROW(READ_RESULT, on_order),
+        ROW(AGENT_ENDED, on_agent_ended),
 };
 #undef ROW
 

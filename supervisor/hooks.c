@@ -6,19 +6,22 @@
 #include "common/util.h"
 #include "crewd.h"
 #include "death.h"
+#include "hook_outbox.h"
 #include "hooks_wire.h"
 #include "journal.h"
 #include "jsontext.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 
 struct hooks {
         struct crewd *crewd;
-        struct channel *channel;
-        uint32_t waiting;
+        struct channel *channel; /* NULL: the runner is gone */
+        struct hook_outbox *outbox;
+        bool running; /* the oldest of the outbox */
 };
 
 int hooks_start_runner(const char *const *command, struct crew_err *err) {
@@ -40,41 +43,70 @@ int hooks_start_runner(const char *const *command, struct crew_err *err) {
         return pair[0];
 }
 
+/* NULL: the crew file has lost that agent since. */
+static struct agent *agent_of(struct crewd *c, const struct hook_outbox_item *i) {
+        return crewd_agent_by_name(c, i->agent);
+}
+
+static void describe(int status, char *text, size_t size) {
+        if (status == 0)
+                snprintf(text, size, "on_agent_terminated ran");
+        else if (status == -1)
+                snprintf(text, size, "on_agent_terminated was killed after %llu s", HOOKS_TIMEOUT_NS / 1000000000ull);
+        else if (status == -2)
+                snprintf(text, size, "on_agent_terminated could not be started");
+        else
+                snprintf(text, size, "on_agent_terminated ended with status %d", status);
+}
+
+/* Recorded first, acknowledged then: in between is a repeat, the other way round a loss. */
 static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
         const struct hook_msg *m = bytes;
         struct hooks *h = user;
         struct crewd *c = h->crewd;
+        const struct hook_outbox_item *i = hook_outbox_first(h->outbox);
         char text[256];
 
         (void)fds;
         (void)n_fds;
-        h->waiting -= h->waiting > 0;
-        if (m->agent >= c->n_agents)
+        if (!h->running || !i || i->id != m->id)
                 return;
-        struct agent *a = &c->agents[m->agent];
-        if (m->status == 0)
-                snprintf(text, sizeof(text), "on_agent_terminated ran");
-        else if (m->status == -1)
-                snprintf(text, sizeof(text), "on_agent_terminated was killed after %llu s",
-                         HOOKS_TIMEOUT_NS / 1000000000ull);
-        else if (m->status == -2)
-                snprintf(text, sizeof(text), "on_agent_terminated could not be started");
-        else
-                snprintf(text, sizeof(text), "on_agent_terminated ended with status %d", m->status);
-        journal_hook(a, c->file->hook_terminated[0], m->status, text);
+        h->running = false;
+        describe(m->status, text, sizeof(text));
+        struct agent *a = agent_of(c, i);
+        if (a)
+                journal_hook(a, c->file->hook_terminated[0], m->status, text);
         if (m->status != 0)
-                crewd_log(c, "hook %s for agent %s", text, agent_name(a));
+                crewd_log(c, "hook %s for agent %s", text, i->agent);
+        hook_outbox_ack(h->outbox);
+        hooks_run(h);
         crewd_progress(c);
 }
 
+/* What waits, and what still comes, is for the next crewd of this crew. */
 static void on_hangup(void *user) {
         struct hooks *h = user;
-        struct crewd *c = h->crewd;
 
-        crewd_log(c, "the hook runner is gone: no hook runs any more");
-        c->hooks = NULL;
-        hooks_close(h);
-        crewd_progress(c);
+        crewd_log(h->crewd, "the hook runner is gone: no hook runs before the next start");
+        channel_close(crew_steal_ptr(&h->channel));
+        crewd_progress(h->crewd);
+}
+
+static int open_outbox(struct hooks *h, struct crew_err *err) {
+        struct crewd *c = h->crewd;
+        char path[PATH_MAX];
+        uint32_t dropped;
+
+        snprintf(path, sizeof(path), "%.*s/%s/hooks.outbox", PATH_MAX - 128, c->paths.state, c->file->name);
+        int r = hook_outbox_open(path, &h->outbox, &dropped, err);
+        if (r < 0)
+                return r;
+        size_t n = hook_outbox_count(h->outbox);
+        if (n > 0)
+                crewd_log(c, "%zu termination%s that the hook was not told of before crewd ended", n, n == 1 ? "" : "s");
+        if (dropped > 0)
+                crewd_log(c, "%s: %u lines had no meaning, or were cut off", path, dropped);
+        return 0;
 }
 
 int hooks_open(struct crewd *c, int fd, struct hooks **out, struct crew_err *err) {
@@ -91,19 +123,26 @@ int hooks_open(struct crewd *c, int fd, struct hooks **out, struct crew_err *err
                 free(h);
                 return r;
         }
+        if ((r = open_outbox(h, err)) < 0) {
+                hooks_close(h);
+                return r;
+        }
         *out = h;
+        hooks_run(h);
         return 0;
 }
 
 void hooks_close(struct hooks *h) {
         if (!h)
                 return;
-        channel_close(h->channel);
+        if (h->channel)
+                channel_close(h->channel);
+        hook_outbox_close(h->outbox);
         free(h);
 }
 
 bool hooks_idle(const struct hooks *h) {
-        return !h || h->waiting == 0;
+        return !h || !h->channel || hook_outbox_count(h->outbox) == 0;
 }
 
 static void put_strings(struct json_text *t, const char *key, const char (*items)[128], size_t n) {
@@ -114,7 +153,7 @@ static void put_strings(struct json_text *t, const char *key, const char (*items
         json_close(t, ']');
 }
 
-/* Version 1 of the termination record, field for field what AgentTerminated carries. */
+/* Version 1 of the termination record: what AgentTerminated carries, and where its audit is. */
 static void write_json(struct json_text *t, const struct agent *a, const struct termination *d) {
         json_open(t, '{');
         json_key(t, "version"), json_int(t, 1);
@@ -123,7 +162,7 @@ static void write_json(struct json_text *t, const struct agent *a, const struct 
         json_key(t, "crew"), json_str(t, a->crewd->file->name);
         json_key(t, "agent"), json_str(t, agent_name(a));
         json_key(t, "incarnation"), json_int(t, d->incarnation);
-        json_key(t, "cause"), json_str(t, death_cause_name(d->death.cause));
+        json_key(t, "cause"), json_str(t, cause_name(d->death.cause));
         json_key(t, "exit_code"), json_int(t, d->exit_code);
         json_key(t, "term_signal"), json_int(t, d->signal);
         json_key(t, "initiator"), json_str(t, d->death.initiator);
@@ -132,6 +171,7 @@ static void write_json(struct json_text *t, const struct agent *a, const struct 
         put_strings(t, "calls_in_flight", d->calls, d->n_calls);
         json_key(t, "side_effects_possible"), json_bool(t, d->effects);
         json_key(t, "restartable"), json_bool(t, d->restartable);
+        json_key(t, "action"), json_str(t, d->action);
         json_key(t, "attempt"), json_int(t, d->attempt);
         json_key(t, "audit_seq"), json_int(t, (int64_t)d->audit_seq);
         json_key(t, "audit_path"), json_str(t, audit_path(a->audit));
@@ -142,24 +182,38 @@ static void write_json(struct json_text *t, const struct agent *a, const struct 
         json_close(t, '}');
 }
 
-void hooks_terminated(struct hooks *h, struct agent *a, const struct termination *t) {
+void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t) {
         struct json_text text = JSON_TEXT(HOOKS_JSON_MAX);
-        _cleanup_free_ struct hook_msg *m = NULL;
+        struct crew_err err = CREW_ERR_NULL;
         _cleanup_free_ char *json = NULL;
         size_t n = 0;
 
         if (!h)
                 return;
         write_json(&text, a, t);
-        if (h->waiting >= HOOKS_WAITING_MAX || json_text_take(&text, &json, &n) < 0 || !(m = calloc(1, sizeof(*m)))) {
-                json_text_fini(&text);
+        int r = json_text_take(&text, &json, &n);
+        json_text_fini(&text);
+        if (r == 0)
+                r = hook_outbox_put(h->outbox, t->id, agent_name(a), json, n, &err);
+        if (r == -ENOBUFS || !json)
                 journal_hook(a, h->crewd->file->hook_terminated[0], -2, "on_agent_terminated was not run: too many wait");
+        else if (r < 0)
+                crewd_log(h->crewd, "the hook's outbox: %s", err.msg);
+}
+
+void hooks_run(struct hooks *h) {
+        _cleanup_free_ struct hook_msg *m = NULL;
+        const struct hook_outbox_item *i;
+
+        if (!h || h->running || !h->channel)
                 return;
-        }
-        m->id = t->id;
-        m->agent = a->index;
-        m->n = (uint32_t)n;
-        memcpy(m->json, json, n);
-        if (channel_send(h->channel, m, NULL, 0) == 0)
-                h->waiting++;
+        /* Nothing of ours is that long; a file may be anybody's. */
+        while ((i = hook_outbox_first(h->outbox)) && i->n > HOOKS_JSON_MAX)
+                hook_outbox_ack(h->outbox);
+        if (!i || !(m = calloc(1, sizeof(*m))))
+                return;
+        m->id = i->id;
+        m->n = (uint32_t)i->n;
+        memcpy(m->json, i->json, i->n);
+        h->running = channel_send(h->channel, m, NULL, 0) == 0;
 }

@@ -4,14 +4,17 @@
  *
  * It is run by a child forked before crewd gave up its rights and before it opened anything: so a hook has the
  * operator's rights and the network, and inherits no descriptor.  One hook at a time, each in its own process group,
- * killed after ten seconds.  At most HOOKS_WAITING_MAX wait; more are reported as not run.
+ * killed after ten seconds.
+ *
+ * Each termination is in the outbox (hook_outbox.h) from before it is recorded until its hook has ended, however that
+ * ended: a crewd that is killed in between delivers it at its next start, in order and before anything new.  So a hook may
+ * see an id twice, and misses none; but for the outbox's own bounds, beyond which one is reported as not run.
  */
 #pragma once
 
 #include "agent.h"
 
 #define HOOKS_TIMEOUT_NS 10000000000ull
-#define HOOKS_WAITING_MAX 64u
 #define HOOKS_JSON_MAX 60000u /* fits a pipe, so that writing it never waits */
 
 struct hooks;
@@ -19,7 +22,10 @@ struct hooks;
 /* Before anything else runs: forks the runner for command (NULL-terminated).  Its end of the channel, or -errno. */
 int hooks_start_runner(const char *const *command, struct crew_err *err);
 
+/* Takes what an earlier crewd has left in the outbox, too. */
 int hooks_open(struct crewd *c, int fd, struct hooks **out, struct crew_err *err);
 void hooks_close(struct hooks *h);
-void hooks_terminated(struct hooks *h, struct agent *a, const struct termination *t); /* h NULL: no hook */
+/* h may be NULL in what follows: no hook. */
+void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t); /* on disk when it returns */
+void hooks_run(struct hooks *h);                                                /* the oldest, if none runs */
 bool hooks_idle(const struct hooks *h);

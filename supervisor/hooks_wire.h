@@ -6,7 +6,6 @@
 
 struct hook_msg {
         uint64_t id;
-        uint32_t agent; /* index, comes back in the reply */
         int32_t status; /* reply: exit code, 128 + signal, -1: timed out, -2: could not be started */
         uint32_t n;
         char json[HOOKS_JSON_MAX];

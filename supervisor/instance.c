@@ -27,8 +27,9 @@
 #include <errno.h>
 #include <string.h>
 
-#define LINK_PATIENCE_NS 1000000000ull /* between a lost link and the exit that should follow */
-#define KILL_PATIENCE_NS 1000000000ull /* between a kill and the link being closed as well */
+#define LINK_PATIENCE_NS 1000000000ull  /* between a lost link and the exit that should follow */
+#define ENDED_PATIENCE_NS 3000000000ull /* between a worker's last word and its end: it may still have to be heard */
+#define KILL_PATIENCE_NS 1000000000ull  /* between a kill and the link being closed as well */
 
 /* --- making --- */
 
@@ -339,11 +340,19 @@ static void on_link_down(struct link *l, int why, void *user) {
         struct agent *a = user;
 
         (void)l;
+        a->in.hung_up = true;
+        if (a->in.exited)
+                return death_heard_out(a);
         if (!a->in.cut && (why == -EPROTO || why == -EMSGSIZE))
                 return dispatch_violation(a, "frame", "", why == -EMSGSIZE ? "announced too large" : "wire format", true);
         /* The usual reason is that it is exiting; SPAWN_EXITED says so soon.  If not, it is killed. */
         if (!a->in.cut)
                 a->in.gone_by_ns = crew_now_ns() + LINK_PATIENCE_NS;
+}
+
+void instance_on_program_ended(struct agent *a) {
+        if (!a->in.gone_by_ns)
+                a->in.gone_by_ns = crew_now_ns() + ENDED_PATIENCE_NS;
 }
 
 void instance_on_ready(struct agent *a, uint32_t selftests) {
@@ -405,12 +414,17 @@ static bool due(uint64_t deadline_ns, uint64_t now_ns) {
         return deadline_ns != 0 && now_ns >= deadline_ns;
 }
 
+/* Not before those are dead that are started again together with it, and not while its last instance is still heard of. */
+static bool may_start(const struct agent *a) {
+        return a->state == AGENT_RESTARTING && !a->forgetting && a->crewd->n_together == 0;
+}
+
 void instance_expire(struct agent *a, uint64_t now_ns) {
         struct instance *in = &a->in;
 
         if (a->forgetting && due(a->forget_by_ns, now_ns))
                 a->forgetting = false;
-        if (due(a->restart_at_ns, now_ns) && !a->forgetting && a->state == AGENT_RESTARTING)
+        if (due(a->restart_at_ns, now_ns) && may_start(a))
                 agent_event(a, AGENT_EV_START);
         if (due(in->ready_by_ns, now_ns) && a->state == AGENT_SPAWNING) {
                 in->ready_by_ns = 0;
@@ -423,6 +437,8 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
                 if (in->link && !hold_is_on(a))
                         link_pause(in->link, false);
         }
+        if (due(in->heard_by_ns, now_ns))
+                return death_heard_out(a);
         if (agent_state_live(a->state))
                 health_expire(a, now_ns);
         if (due(in->gone_by_ns, now_ns)) {
@@ -430,7 +446,9 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
                 if (in->kill_sent)
                         hang_up(in); /* the spawner is slow; the worker ends by itself when its link does */
                 else
-                        death_kill(a, CREW__CAUSE__CAUSE_CRASH, "crewd", "the worker closed its link");
+                        death_kill(a, CREW__CAUSE__CAUSE_CRASH, "crewd",
+                                   in->told.told ? "the worker did not end with its program"
+                                                 : "the worker closed its link");
         }
         if (due(in->stop_by_ns, now_ns)) {
                 in->stop_by_ns = 0;
@@ -447,12 +465,13 @@ uint64_t instance_next_deadline(const struct agent *a) {
         uint64_t next = earlier(UINT64_MAX, a->in.ready_by_ns);
 
         next = earlier(next, a->in.gone_by_ns);
+        next = earlier(next, a->in.heard_by_ns);
         next = earlier(next, a->in.resume_ns);
         next = earlier(next, a->in.stop_by_ns);
         next = MIN_OF(next, health_next_deadline(a));
         if (a->forgetting)
                 return earlier(next, a->forget_by_ns);
-        return earlier(next, a->state == AGENT_RESTARTING ? a->restart_at_ns : 0);
+        return earlier(next, may_start(a) ? a->restart_at_ns : 0);
 }
 
 void instance_ping(struct agent *a) {

@@ -23,6 +23,8 @@ void instance_clear(struct agent *a);
 /* From the spawner. */
 void instance_on_spawned(struct agent *a, const struct spawn_attestation *att, int *fds, size_t n_fds);
 void instance_on_spawn_failed(struct agent *a, int err, const char *step, const char *text);
+/* The worker says that its program is over: it should end by itself now. */
+void instance_on_program_ended(struct agent *a);
 /* Ready frame seen. */
 void instance_on_ready(struct agent *a, uint32_t selftests);
 /* Spawn time-out, lost link, stop grace, due restart.  And when that is next. */

@@ -200,7 +200,7 @@ int journal_kill(struct agent *a, const struct death *d) {
         struct record r;
 
         record_init(&r, RECORD_KILL, "crewd");
-        record_str(&r, "cause", death_cause_name(d->cause));
+        record_str(&r, "cause", cause_name(d->cause));
         record_str(&r, "initiator", d->initiator);
         record_str(&r, "reason", d->reason);
         return journal_write(a, &r, true);
@@ -241,7 +241,7 @@ int journal_terminated(struct agent *a, struct termination *t) {
         struct record r;
 
         record_init(&r, RECORD_TERMINATED, "crewd");
-        record_str(&r, "cause", death_cause_name(t->death.cause));
+        record_str(&r, "cause", cause_name(t->death.cause));
         if (t->signal)
                 record_int(&r, "signal", t->signal);
         else if (t->exit_code >= 0)
@@ -256,6 +256,7 @@ int journal_terminated(struct agent *a, struct termination *t) {
         record_int(&r, "id", (int64_t)t->id);
         record_bool(&r, "effects", t->effects);
         record_bool(&r, "restartable", t->restartable);
+        record_str(&r, "action", t->action);
         return write_one(a, &r, true, false, &t->audit_seq);
 }
 
@@ -265,7 +266,7 @@ int journal_restart(struct agent *a, uint64_t delay_ns) {
         record_init(&r, RECORD_RESTART, "crewd");
         record_int(&r, "attempt", a->restart.total);
         record_int(&r, "delay_ms", (int64_t)(delay_ns / 1000000u));
-        record_str(&r, "cause", a->last ? death_cause_name(a->last->death.cause) : NULL);
+        record_str(&r, "cause", a->last ? cause_name(a->last->death.cause) : NULL);
         return journal_write(a, &r, false);
 }
 

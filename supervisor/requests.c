@@ -244,7 +244,7 @@ static const char *or_none_given(const char *reason) {
 static bool await_death(struct crewd *c, struct agent *a, uint64_t client, uint64_t corr, const char *reason) {
         if (!agent_state_live(a->state)) {
                 bool was_coming = a->state == AGENT_RESTARTING;
-                death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, control_client_name(c->control, client), reason);
+                death_kill(a, control_client_cause(c->control, client), control_client_name(c->control, client), reason);
                 control_refuse(c->control, client, corr, "not-running", "",
                                was_coming ? "agent %s was waiting to be restarted; it will not be now"
                                           : "agent %s is not running",
@@ -264,7 +264,7 @@ static void on_kill_agent(struct crewd *c, uint64_t client, const Crew__Envelope
         struct agent *a = named_or_working(c, client, e->seq, b->agent, b->task);
 
         if (a && await_death(c, a, client, e->seq, b->reason))
-                death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, control_client_name(c->control, client),
+                death_kill(a, control_client_cause(c->control, client), control_client_name(c->control, client),
                            or_none_given(b->reason));
 }
 

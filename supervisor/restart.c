@@ -3,27 +3,31 @@
 
 #include "common/util.h"
 
-void restart_init(struct restart *r, uint32_t max, uint64_t within_ns) {
-        *r = (struct restart){0};
+void restart_init(struct restart *r, uint32_t max, uint64_t within_ns, uint64_t seed) {
+        *r = (struct restart){.seed = seed | 1};
         rate_init(&r->rate, max, within_ns);
 }
 
-bool restart_wanted(const struct restart *r) {
-        return r->rate.max > 0;
+/* xorshift64*; nobody has to be kept from guessing it. */
+static uint64_t next_random(uint64_t *seed) {
+        *seed ^= *seed >> 12;
+        *seed ^= *seed << 25;
+        *seed ^= *seed >> 27;
+        return *seed * 0x2545f4914f6cdd1dull >> 11;
 }
 
-bool restart_possible(struct restart *r, uint64_t now_ns) {
-        return rate_count(&r->rate, now_ns) < r->rate.max;
-}
-
-enum restart_outcome restart_decide(struct restart *r, uint64_t now_ns, uint64_t *delay_ns) {
-        if (!restart_wanted(r))
-                return RESTART_NEVER;
+bool restart_take(struct restart *r, uint64_t now_ns, uint64_t *delay_ns) {
         uint32_t recent = rate_count(&r->rate, now_ns);
+
         if (rate_exceeded_by(&r->rate, now_ns))
-                return RESTART_GIVE_UP;
-        uint64_t delay = recent < 16 ? RESTART_BACKOFF_FIRST_NS << recent : RESTART_BACKOFF_MAX_NS;
-        *delay_ns = MIN_OF(delay, RESTART_BACKOFF_MAX_NS);
+                return false;
+        uint64_t most = recent < 16 ? RESTART_BACKOFF_FIRST_NS << recent : RESTART_BACKOFF_MAX_NS;
+        most = MIN_OF(most, RESTART_BACKOFF_MAX_NS);
+        *delay_ns = most / 2 + next_random(&r->seed) % (most / 2 + 1);
         r->total++;
-        return RESTART_AFTER;
+        return true;
+}
+
+void restart_free_of_charge(struct restart *r) {
+        r->total++;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Whether a dead agent gets another instance, and when: OTP's restart intensity with an exponential back-off.
- * Pure, on an injected clock.
+ * How often and how soon one agent may be started again: OTP's restart intensity with an exponential back-off and jitter.
+ * Whether it is wanted at all is supervision.h's question.  Pure, on an injected clock, with a generator of its own.
  */
 #pragma once
 
@@ -13,14 +13,13 @@
 struct restart {
         struct rate rate;
         uint32_t total; /* restarts so far, for status */
+        uint64_t seed;
 };
 
-enum restart_outcome { RESTART_NEVER, RESTART_GIVE_UP, RESTART_AFTER };
-
-/* max 0: never. */
-void restart_init(struct restart *r, uint32_t max, uint64_t within_ns);
-bool restart_wanted(const struct restart *r);
-/* Would one more be allowed now?  Changes nothing but forgetting what is out of the window. */
-bool restart_possible(struct restart *r, uint64_t now_ns);
-/* One instance has died.  RESTART_AFTER fills *delay_ns and counts the restart. */
-enum restart_outcome restart_decide(struct restart *r, uint64_t now_ns, uint64_t *delay_ns);
+/* max 0: never.  seed: any number; agents that die together should not come back together. */
+void restart_init(struct restart *r, uint32_t max, uint64_t within_ns, uint64_t seed);
+/* One instance has died and is to be replaced.  True: *delay_ns is filled, between half of the back-off and all of it, and
+ * the restart is counted.  False: there were as many as may be. */
+bool restart_take(struct restart *r, uint64_t now_ns, uint64_t *delay_ns);
+/* One that is not the agent's own doing: at once, and not held against it. */
+void restart_free_of_charge(struct restart *r);

@@ -84,7 +84,7 @@ void status_agent(const struct agent *a, struct status_agent *out) {
         pb->audit_seq = audit_seq(a->audit);
         out->cause[0] = '\0';
         if (a->last)
-                snprintf(out->cause, sizeof(out->cause), "%s", death_cause_name(a->last->death.cause));
+                snprintf(out->cause, sizeof(out->cause), "%s", cause_name(a->last->death.cause));
         pb->last_cause = out->cause;
         pb->audit_path = (char *)audit_path(a->audit);
         health_text(a, out->health);

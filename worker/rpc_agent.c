@@ -36,6 +36,7 @@ struct rpc_agent {
         struct strbuf line;
         struct list requests;
         unsigned n_requests, faults;
+        char stopped_for[256]; /* why we stopped it; "" we did not */
         uint64_t next_id;
 };
 
@@ -78,6 +79,14 @@ static void on_grace_over(struct timer *t) {
         struct request *q = container_of(t, struct request, timer);
         struct program *p = &q->agent->program;
 
+        char task[96] = "an ask";
+        if (q->task_id[0])
+                snprintf(task, sizeof(task), "task %s", q->task_id);
+        /* The first reason is the one it is stopped for. */
+        if (!q->agent->stopped_for[0])
+                snprintf(q->agent->stopped_for, sizeof(q->agent->stopped_for),
+                         "%s was %s, and the program did not answer 'cancel' in %u ms", task,
+                         q->ending == CREW__OUTCOME__OUTCOME_TIMEOUT ? "over its time" : "cancelled", CANCEL_GRACE_MS);
         report_ending(q);
         worker_observe(p->w, "limit-cancel", "the agent did not answer 'cancel' in %u ms and is stopped", CANCEL_GRACE_MS);
         program_stop(p, PROGRAM_TIMED_OUT, TERM_GRACE_MS);
@@ -115,8 +124,11 @@ static void fault(struct rpc_agent *a, const char *what) {
         if (a->faults++ > RPC_MAX_FAULTS)
                 return;
         worker_observe(a->program.w, "limit-protocol", "%s", what);
-        if (a->faults > RPC_MAX_FAULTS)
-                program_stop(&a->program, PROGRAM_CANCELLED, 0);
+        if (a->faults <= RPC_MAX_FAULTS)
+                return;
+        snprintf(a->stopped_for, sizeof(a->stopped_for),
+                 "more than %u lines on its standard output mean nothing, the last: %.160s", RPC_MAX_FAULTS, what);
+        program_stop(&a->program, PROGRAM_CANCELLED, 0);
 }
 
 static struct request *find_request(struct rpc_agent *a, uint64_t id) {
@@ -204,11 +216,55 @@ static bool on_agent_stdout(struct program *p, const char *data, size_t n) {
         return !a->line.failed;
 }
 
+static void tell_end(struct worker *w, Crew__AgentEnd end, int code, int sig, const char *text) {
+        Crew__AgentEnded body = CREW__AGENT_ENDED__INIT;
+        char clean[512];
+
+        text_clean(text, strlen(text), clean, sizeof(clean));
+        body.end = end;
+        body.exit_code = code;
+        body.term_signal = sig;
+        body.detail = clean;
+        worker_send(w, &ENVELOPE(AGENT_ENDED, .agent_ended = &body));
+}
+
+/* What to say of a program that ended by itself: also that somebody still waits for it. */
+static void describe_end(struct program *p, char *text, size_t room) {
+        char how[400];
+        const char *task = NULL;
+
+        program_describe(p, how, sizeof(how));
+        list_for_each(it, &p->w->rpc->requests) {
+                struct request *q = container_of(it, struct request, link);
+                if (q->task_id[0])
+                        task = q->task_id;
+        }
+        snprintf(text, room, "its program %s%s%s", how, task ? "; no result for task " : "", task ? task : "");
+}
+
+static void tell_agent_end(struct program *p) {
+        static const Crew__AgentEnd ends[] = {
+                [PROGRAM_BY_ITSELF] = CREW__AGENT_END__AGENT_END_BY_ITSELF,
+                [PROGRAM_TIMED_OUT] = CREW__AGENT_END__AGENT_END_DEADLINE,
+                [PROGRAM_CANCELLED] = CREW__AGENT_END__AGENT_END_LIMIT, /* garbage: nothing else cancels it */
+                [PROGRAM_TOO_MUCH] = CREW__AGENT_END__AGENT_END_LIMIT,
+                [PROGRAM_STOPPED] = CREW__AGENT_END__AGENT_END_BY_ITSELF,
+        };
+        char text[512];
+
+        if (p->end == PROGRAM_TOO_MUCH)
+                snprintf(text, sizeof(text), "wrote a line of more than %zu bytes", p->max_output);
+        else if (p->w->rpc->stopped_for[0])
+                snprintf(text, sizeof(text), "%s", p->w->rpc->stopped_for);
+        else
+                describe_end(p, text, sizeof(text));
+        tell_end(p->w, ends[p->end], program_exit_code(p), program_term_signal(p), text);
+}
+
 /* The agent is over.  Nothing is reported for what is in flight: crewd knows, and may give it to the next instance. */
 static void on_agent_end(struct program *p) {
         struct worker *w = p->w;
         int sig = program_term_signal(p);
-        char text[512];
 
         if (w->phase == WORKER_STOPPING) {
                 for (struct list *node; (node = list_pop(&w->rpc->requests));)
@@ -216,8 +272,7 @@ static void on_agent_end(struct program *p) {
                                "the crew is stopping");
                 return;
         }
-        program_describe(p, text, sizeof(text));
-        worker_observe(w, "agent-ended", "the agent's program %s", text);
+        tell_agent_end(p);
         worker_quit(w, sig ? 128 + sig : program_exit_code(p));
 }
 
@@ -231,13 +286,16 @@ int rpc_agent_start(struct worker *w, struct crew_err *err) {
         list_init(&a->requests);
         a->line = STRBUF_MAX(MAX_RESULT + 1024);
         w->rpc = a;
-        return program_start(w, &a->program,
-                             &(struct program_spec){.ops = &agent_ops,
-                                                    .source = "agent",
-                                                    .program = w->agent,
-                                                    .keep_stdin = true,
-                                                    .max_output = a->line.max},
-                             err);
+        int r = program_start(w, &a->program,
+                              &(struct program_spec){.ops = &agent_ops,
+                                                     .source = "agent",
+                                                     .program = w->agent,
+                                                     .keep_stdin = true,
+                                                     .max_output = a->line.max},
+                              err);
+        if (r < 0)
+                tell_end(w, CREW__AGENT_END__AGENT_END_NOT_STARTED, -1, 0, err->msg);
+        return r;
 }
 
 /* ---- what we ask ---- */

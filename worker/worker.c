@@ -81,10 +81,8 @@ static void on_welcome(struct worker *w, const Crew__Envelope *e) {
                 return;
         }
         w->phase = WORKER_RUNNING;
-        if (w->agent->driver == PLAN_DRIVER_STDIO_RPC && rpc_agent_start(w, &err) < 0) {
-                worker_observe(w, "agent-ended", "%s", err.msg);
+        if (w->agent->driver == PLAN_DRIVER_STDIO_RPC && rpc_agent_start(w, &err) < 0)
                 worker_quit(w, WORKER_EXIT_BROKEN);
-        }
 }
 
 static void on_task_start(struct worker *w, const Crew__Envelope *e) {

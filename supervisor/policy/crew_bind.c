@@ -265,14 +265,13 @@ static int agent_driver(struct bind *b, const struct node *v, const struct bind_
         return r;
 }
 
-static const struct bind_field restart_fields[] = {
-        {"max", bind_u32, offsetof(struct crew_agent, restart_max), .required = true, .min = 0, .max = 1000},
-        {"within", bind_duration, offsetof(struct crew_agent, restart_within_ms), .min = 1000, .max = DAY_MS},
-};
-static const struct bind_table restart_table = {"under restart", restart_fields, ELEMENTSOF(restart_fields)};
-
 static int agent_restart(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
-        return bind_map(b, v, &restart_table, ((struct agent_out *)out)->a);
+        struct agent_out *o = out;
+        return crew_bind_restart(b, v, o->a, o->d);
+}
+static int agent_on_terminated(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct agent_out *o = out;
+        return crew_bind_on_terminated(b, v, f, o->a, o->d);
 }
 static int health_command(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         struct agent_out *o = out;
@@ -368,6 +367,7 @@ static const struct bind_field agent_fields[] = {
         {"driver", agent_driver},
         {"restart", agent_restart},
         {"health", agent_health},
+        {"on_agent_terminated", agent_on_terminated},
         {"tools", agent_tools},
         {"state", agent_state},
         {"state_max", agent_state_max, .min = 4096, .max = 1ull << 50},
@@ -479,7 +479,7 @@ static int bind_agents(struct bind *b, const struct node *v, const struct bind_f
                         continue;
                 *o.a = (struct crew_agent){.name = e->key->text,
                                            .driver = PLAN_DRIVER_EXEC_JSON,
-                                           .restart_within_ms = 60000,
+                                           .restart_within_ms = CREW_RESTART_WITHIN_MS,
                                            .state_max = 1u << 30,
                                            .mark = e->key->mark};
                 o.d->node = e;
@@ -707,11 +707,16 @@ static const struct bind_field crew_fields[] = {
         {"agents", bind_agents, .required = true},
         {"tasks", bind_tasks},
         {"hooks", bind_sub, .arg = &hooks_table},
+        {"defaults", crew_bind_defaults},
+        {"supervision", crew_bind_supervision},
 };
 static const struct bind_table crew_table = {"in a crew file", crew_fields, ELEMENTSOF(crew_fields)};
 
 int crew_bind(struct crew_draft *d, const struct node *doc) {
         if (doc->next)
                 bind_error(&d->b, doc->next, "", "a crew file holds one document");
-        return bind_map(&d->b, doc, &crew_table, d);
+        int r = bind_map(&d->b, doc, &crew_table, d);
+        if (r == 0)
+                crew_settle_supervision(d);
+        return r;
 }

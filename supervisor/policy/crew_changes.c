@@ -35,6 +35,7 @@ static const struct key_row agent_rows[] = {
         {"goal", CREW_RELOAD},
         {"backstory", CREW_RELOAD},
         {"restart", CREW_RELOAD, .deeper = true},
+        {"on_agent_terminated", CREW_RELOAD},
         {"tools", CREW_RELOAD},
         {"health", CREW_RESTART, .deeper = true},
         {"health.every", CREW_RELOAD},

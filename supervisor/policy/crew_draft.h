@@ -18,8 +18,9 @@ struct crew_own {
 /* Parallel to crew_file.agents, .tasks, .tools: where their keys stand. */
 struct agent_draft {
         const struct node *node, *policy, *command, *driver, *tools, *state, *health, *health_command;
-        const char *policy_name;  /* as written */
-        const char *policy_agent; /* whose document; NULL: the agent's own */
+        const struct node *restart, *on_terminated; /* NULL: not given */
+        const char *policy_name;                    /* as written */
+        const char *policy_agent;                   /* whose document; NULL: the agent's own */
 };
 struct task_draft {
         const struct node *node, *agent, *context, *timeout;
@@ -40,12 +41,22 @@ struct crew_draft {
                 *memory;
         uint32_t process;
         uint32_t *order; /* of the tasks: each after those of its context; set by crew_resolve() */
+        const struct node *default_on_terminated, *supervision;
+        uint32_t default_action; /* enum crew_death */
 };
 
 /* Binds the document; names are not resolved yet. */
 int crew_bind(struct crew_draft *d, const struct node *doc);
 /* The key `endpoints`; out is the struct crew_draft. */
 int crew_bind_endpoints(struct bind *b, const struct node *v, const struct bind_field *f, void *out);
+/* The keys `defaults`, `supervision`, and an agent's `restart` and `on_agent_terminated`. */
+int crew_bind_defaults(struct bind *b, const struct node *v, const struct bind_field *f, void *out);
+int crew_bind_supervision(struct bind *b, const struct node *v, const struct bind_field *f, void *out);
+int crew_bind_restart(struct bind *b, const struct node *v, struct crew_agent *a, struct agent_draft *d);
+int crew_bind_on_terminated(struct bind *b, const struct node *v, const struct bind_field *f, struct crew_agent *a,
+                            struct agent_draft *d);
+/* What each agent's death leads to, once all of these are bound. */
+void crew_settle_supervision(struct crew_draft *d);
 /* Names between tasks, agents and tools, cycles; then policies are loaded. */
 int crew_resolve(struct crew_draft *d, struct crew_err *err);
 /* What must hold between agents; see files "Cross-crew checks" in crew-file(5). */

@@ -18,6 +18,36 @@ enum crew_approvals {
 };
 extern const char *const crew_approvals_names[CREW_APPROVALS_N];
 
+/* What follows from the death of an agent: on_agent_terminated. */
+enum crew_death {
+        CREW_DEATH_FAIL_TASK, /* its task fails; it is not started again */
+        CREW_DEATH_REASSIGN,  /* it is started again, and the new instance gets the task */
+        CREW_DEATH_RESTART,   /* it is started again; the task fails */
+        CREW_DEATH_STOP_CREW, /* the task fails, and the crew ends */
+        CREW_DEATH_N,
+};
+extern const char *const crew_death_names[CREW_DEATH_N];
+
+/* Who is started again together with an agent that is: OTP's strategies. */
+enum crew_strategy {
+        CREW_ONE_FOR_ONE,
+        CREW_REST_FOR_ONE, /* those after it in the crew file */
+        CREW_ONE_FOR_ALL,
+        CREW_STRATEGY_N,
+};
+extern const char *const crew_strategy_names[CREW_STRATEGY_N];
+
+struct crew_supervision {
+        enum crew_strategy strategy;
+        bool limited;       /* the crew ends with more restarts than this, of all its agents: */
+        uint32_t intensity; /* ... so many */
+        uint64_t period_ms; /* ... in this time */
+};
+
+#define CREW_RESTART_MAX 64u /* the most that can be remembered; RATE_MAX in supervisor/rate.h */
+#define CREW_RESTART_DEFAULT 3u
+#define CREW_RESTART_WITHIN_MS 60000u
+
 struct crew_schema; /* compiled JSON Schema; supervisor/schema/schema.h */
 
 struct crew_tool {
@@ -59,6 +89,7 @@ struct crew_agent {
         enum crew_state state;
         uint64_t state_max; /* bytes on disk; default 1 GiB */
         bool orchestrator;  /* no command: policy only, no process is started */
+        enum crew_death on_terminated;
         const char **tools; /* what it starts with, n_tools; NULL: all that its policy allows */
         size_t n_tools;
         struct policy_image *policy;
@@ -146,6 +177,7 @@ struct crew_file {
         size_t n_tasks;
         struct crew_endpoint *endpoints;
         size_t n_endpoints;
+        struct crew_supervision supervision;
         const char *credentials;      /* absolute: the file that crew-gateway alone reads; NULL: none */
         const char **hook_terminated; /* hooks.on_agent_terminated.command or NULL */
         size_t n_hook_terminated;

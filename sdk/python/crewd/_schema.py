@@ -31,6 +31,7 @@ MESSAGES = {
         (30, "memory_get", "msg:MemoryGet", False, 0),
         (31, "memory_list", "msg:MemoryList", False, 0),
         (32, "request_tool", "msg:RequestTool", False, 0),
+        (36, "agent_ended", "msg:AgentEnded", False, 0),
         (40, "welcome", "msg:Welcome", False, 0),
         (41, "task_start", "msg:TaskStart", False, 0),
         (42, "task_cancel", "msg:TaskCancel", False, 0),
@@ -137,6 +138,12 @@ MESSAGES = {
         (1, "stream", "u32", False, 0),
         (2, "data", "bytes", False, 65536),
     ],
+    "AgentEnded": [
+        (1, "end", "enum:AgentEnd", False, 0),
+        (2, "exit_code", "i32", False, 0),
+        (3, "term_signal", "i32", False, 0),
+        (4, "detail", "str", False, 511),
+    ],
     "ExecExit": [
         (1, "exit_code", "i32", False, 0),
         (2, "term_signal", "i32", False, 0),
@@ -241,6 +248,7 @@ MESSAGES = {
     "ClientHello": [
         (1, "protocol", "u32", False, 0),
         (2, "client", "str", False, 128),
+        (3, "orchestrator", "bool", False, 0),
     ],
     "GetStatus": [
     ],
@@ -508,6 +516,7 @@ BODIES = {
     "pong": ("Pong", 64),
     "exec_output": ("ExecOutput", 66560),
     "exec_exit": ("ExecExit", 512),
+    "agent_ended": ("AgentEnded", 2048),
     "list_agents": ("ListAgents", 64),
     "submit_work": ("SubmitWork", 1179648),
     "wait_work": ("WaitWork", 256),
@@ -586,6 +595,13 @@ ENUMS = {
         "SUPERVISOR_SHUTDOWN": 11,
         "START_FAILED": 12,
         "HEALTH": 13,
+    },
+    "AgentEnd": {
+        "UNSET": 0,
+        "BY_ITSELF": 1,
+        "DEADLINE": 2,
+        "LIMIT": 3,
+        "NOT_STARTED": 4,
     },
     "AgentState": {
         "UNSET": 0,

@@ -128,9 +128,12 @@ class Task:
 
 
 class Client:
-    """One connection.  Give a crew's name, the path of its control socket, or neither when one crew is running."""
+    """One connection.  Give a crew's name, the path of its control socket, or neither when one crew is running.
 
-    def __init__(self, crew=None, path=None, name="crewd-python", timeout=30.0):
+    orchestrator: this program directs the crew by itself; what it kills is then recorded as killed by an orchestrator, not
+    by the operator."""
+
+    def __init__(self, crew=None, path=None, name="crewd-python", timeout=30.0, orchestrator=False):
         self.timeout = timeout
         self.events_dropped = 0
         self._changed = threading.Condition()  # guards what the reader fills
@@ -147,7 +150,8 @@ class Client:
         self._reader = threading.Thread(target=self._read, name="crewd-client", daemon=True)
         self._reader.start()
         try:
-            hello = self._call("client_hello", Message("ClientHello", protocol=codec.VERSION, client=name), "server_hello")
+            hello = self._call("client_hello", Message("ClientHello", protocol=codec.VERSION, client=name,
+                                                       orchestrator=orchestrator), "server_hello")
         except BaseException:
             self.close()
             raise

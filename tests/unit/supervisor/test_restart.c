@@ -44,39 +44,54 @@ static void no_restart_without_a_policy(void **state) {
         struct restart r;
         uint64_t delay = 1;
         (void)state;
-        restart_init(&r, 0, 60 * S);
-        assert_false(restart_wanted(&r));
-        assert_false(restart_possible(&r, S));
-        assert_int_equal(restart_decide(&r, S, &delay), RESTART_NEVER);
+        restart_init(&r, 0, 60 * S, 1);
+        assert_false(restart_take(&r, S, &delay));
+        assert_int_equal(r.total, 0);
 }
 
 static void the_fourth_death_within_the_period_gives_up(void **state) {
         struct restart r;
         uint64_t delay, now = 1000 * S;
         (void)state;
-        restart_init(&r, 3, 60 * S);
-        for (int i = 0; i < 3; i++) {
-                assert_true(restart_possible(&r, now + (uint64_t)i * S));
-                assert_int_equal(restart_decide(&r, now + (uint64_t)i * S, &delay), RESTART_AFTER);
-        }
-        assert_false(restart_possible(&r, now + 3 * S));
-        assert_int_equal(restart_decide(&r, now + 3 * S, &delay), RESTART_GIVE_UP);
+        restart_init(&r, 3, 60 * S, 1);
+        for (int i = 0; i < 3; i++)
+                assert_true(restart_take(&r, now + (uint64_t)i * S, &delay));
+        assert_false(restart_take(&r, now + 3 * S, &delay));
         assert_int_equal(r.total, 3);
+        /* One that was asked for is told, and held against nobody. */
+        restart_free_of_charge(&r);
+        assert_int_equal(r.total, 4);
+        assert_false(restart_take(&r, now + 59 * S, &delay));
+        assert_true(restart_take(&r, now + 60 * S, &delay));
 }
 
 static void the_back_off_doubles_and_forgets(void **state) {
         struct restart r;
         uint64_t delay, now = 1000 * S;
         (void)state;
-        restart_init(&r, 20, 60 * S);
-        uint64_t want = RESTART_BACKOFF_FIRST_NS;
+        restart_init(&r, 20, 60 * S, 1);
+        uint64_t most = RESTART_BACKOFF_FIRST_NS;
         for (int i = 0; i < 12; i++) {
-                assert_int_equal(restart_decide(&r, now, &delay), RESTART_AFTER);
-                assert_int_equal(delay, want);
-                want = want * 2 > RESTART_BACKOFF_MAX_NS ? RESTART_BACKOFF_MAX_NS : want * 2;
+                assert_true(restart_take(&r, now, &delay));
+                assert_true(delay >= most / 2 && delay <= most);
+                most = most * 2 > RESTART_BACKOFF_MAX_NS ? RESTART_BACKOFF_MAX_NS : most * 2;
         }
-        assert_int_equal(restart_decide(&r, now + 60 * S, &delay), RESTART_AFTER);
-        assert_int_equal(delay, RESTART_BACKOFF_FIRST_NS);
+        assert_true(restart_take(&r, now + 60 * S, &delay));
+        assert_true(delay <= RESTART_BACKOFF_FIRST_NS);
+}
+
+static void those_that_die_together_do_not_come_back_together(void **state) {
+        uint64_t delays[64], sum = 0, spread = 0;
+        (void)state;
+        for (uint64_t i = 0; i < 64; i++) {
+                struct restart r;
+                restart_init(&r, 3, 60 * S, i * 0x9e3779b97f4a7c15ull);
+                assert_true(restart_take(&r, S, &delays[i]));
+                sum += delays[i] / 64;
+        }
+        for (int i = 0; i < 64; i++)
+                spread += delays[i] > sum ? delays[i] - sum : sum - delays[i];
+        assert_true(spread / 64 > RESTART_BACKOFF_FIRST_NS / 16);
 }
 
 int main(void) {
@@ -86,6 +101,7 @@ int main(void) {
                 cmocka_unit_test(no_restart_without_a_policy),
                 cmocka_unit_test(the_fourth_death_within_the_period_gives_up),
                 cmocka_unit_test(the_back_off_doubles_and_forgets),
+                cmocka_unit_test(those_that_die_together_do_not_come_back_together),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -407,10 +407,25 @@ static void an_agent_that_talks_nonsense_is_ended(void **state) {
         assert_int_equal(fake_wait(&f), 128 + SIGKILL);
 }
 
+/* The last frame of a worker whose program is over. */
+static const Crew__AgentEnded *last_word(struct fake_crewd *f) {
+        const Crew__Envelope *e;
+
+        while ((e = fake_next(f)) && e->body_case == CREW__ENVELOPE__BODY_OBSERVED)
+                ;
+        assert_non_null(e);
+        assert_int_equal(e->body_case, CREW__ENVELOPE__BODY_AGENT_ENDED);
+        return e->agent_ended;
+}
+
 static void a_line_without_end_ends_the_agent(void **state) {
         struct fake_crewd f;
 
         start_rpc(&f, "import sys\nwhile True: sys.stdout.write('x'*65536)\n");
+        const Crew__AgentEnded *b = last_word(&f);
+        assert_int_equal(b->end, CREW__AGENT_END__AGENT_END_LIMIT);
+        assert_int_equal(b->term_signal, SIGKILL);
+        assert_contains(b->detail, "wrote a line of more than ");
         assert_int_equal(fake_wait(&f), 128 + SIGKILL);
 }
 
@@ -419,9 +434,12 @@ static void the_end_of_the_agent_is_the_end_of_pid_1(void **state) {
 
         start_rpc(&f, RPC_AGENT "  os._exit(5)\n");
         fake_task(&f, "t-1", "{}", 0);
-        const Crew__Envelope *e;
-        while ((e = fake_next(&f)))
-                assert_int_equal(e->body_case, CREW__ENVELOPE__BODY_OBSERVED);
+        const Crew__AgentEnded *b = last_word(&f);
+        assert_int_equal(b->end, CREW__AGENT_END__AGENT_END_BY_ITSELF);
+        assert_int_equal(b->exit_code, 5);
+        assert_int_equal(b->term_signal, 0);
+        assert_string_equal(b->detail, "its program exited with status 5; no result for task t-1");
+        assert_null(fake_next(&f));
         assert_int_equal(fake_wait(&f), 5);
 }
 
