@@ -278,8 +278,7 @@ static void ping_all(struct crewd *c, uint64_t now) {
         c->next_ping_ns = now + AGENT_PING_NS;
         for (uint32_t i = 0; i < c->n_agents; i++)
                 instance_ping(&c->agents[i]);
-        for (uint32_t i = 0; i < c->n_agents; i++)
-                state_dir_measure(&c->agents[i]);
+        state_dirs_measure(c);
 }
 
 static void expire(struct crewd *c) {

@@ -91,6 +91,7 @@ struct crewd {
         char states_dir[PATH_MAX];       /* of the agents' state directories; no link on its way */
         int states_fd;                   /* owned */
         unsigned removals;               /* of directories put aside, and measurements; under way */
+        uint32_t measured;               /* agents without a task whose directory was looked at, in turn */
         uint32_t holds;                  /* cookies given out; hold.c */
         bool agents_started, sync_ready; /* the timer exists */
         bool poke;                       /* look for work and for the next phase before the loop sleeps */

@@ -16,6 +16,7 @@
 
 #define ASIDE ".old-" /* no agent has such a name */
 #define ENTRIES_MAX 1000000u
+#define IDLE_AT_ONCE 16u
 
 int state_dirs_init(struct crewd *c, struct crew_err *err) {
         char path[PATH_MAX], real[PATH_MAX];
@@ -186,7 +187,7 @@ static void on_measured(uv_work_t *w, int status) {
         free(m);
 }
 
-void state_dir_measure(struct agent *a) {
+static void measure(struct agent *a) {
         struct crewd *c = a->crewd;
 
         if (!a->state_path[0] || a->measuring || !agent_state_live(a->state) || hold_is_on(a))
@@ -204,6 +205,15 @@ void state_dir_measure(struct agent *a) {
         }
         a->measuring = true;
         c->removals++;
+}
+
+void state_dirs_measure(struct crewd *c) {
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                if (c->agents[i].state == AGENT_WORKING)
+                        measure(&c->agents[i]);
+        }
+        for (uint32_t i = 0; i < MIN_OF(c->n_agents, IDLE_AT_ONCE); i++)
+                measure(&c->agents[c->measured++ % c->n_agents]);
 }
 
 int state_dir_take(struct agent *a, struct crew_err *err) {
