@@ -254,7 +254,7 @@ static int relay_once(struct relay *r, bool *ended) {
                 on_taken(r);
         if (e == 0 && (fds[3].revents & (POLLIN | POLLHUP | POLLERR)))
                 e = on_output(r);
-        if (fds[4].revents)
+        if (r->also && fds[4].revents)
                 r->also->on_ready(r->also->user);
         *ended = fds[0].revents != 0;
         return e;
