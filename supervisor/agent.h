@@ -54,6 +54,9 @@ struct instance {
         char link_path[108];
         pid_t peer_pid; /* who connected; 0: nobody yet */
         bool attested, greeted, cut, kill_sent;
+        bool hung_up; /* the peer: there is nothing more to read */
+        bool ended;   /* the process: .exit is how; told as soon as its last frames are read */
+        struct spawn_exit exit;
         struct early {
                 uint8_t *bytes; /* owned */
                 size_t n;
@@ -63,6 +66,7 @@ struct instance {
         uint64_t seq_in, seq_out;
         uint64_t spawn_ns, ready_ns;                  /* when */
         uint64_t ready_by_ns, stop_by_ns, gone_by_ns; /* deadlines; 0: none */
+        uint64_t drained_by_ns;                       /* when ended */
         struct meter frames, stderr_bytes;
         uint64_t resume_ns;  /* its link is not read until then; 0: it is */
         uint64_t stderr_cut; /* bytes, since the last record */

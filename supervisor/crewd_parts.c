@@ -62,7 +62,7 @@ static void on_exited(uint32_t id, const struct spawn_exit *x, void *user) {
         struct agent *a = current(user, id);
 
         if (a)
-                death_on_exited(a, x);
+                instance_on_exited(a, x);
 }
 
 static void on_stats(uint32_t id, const struct spawn_stats *stats, void *user) {

@@ -24,6 +24,7 @@
 #include <string.h>
 
 #define LINK_PATIENCE_NS 1000000000ull /* between a lost link and the exit that should follow */
+#define DRAIN_NS 500000000ull
 #define KILL_PATIENCE_NS 1000000000ull /* between a kill and the link being closed as well */
 
 /* --- making --- */
@@ -326,10 +327,36 @@ static void on_link_frame(struct link *l, const uint8_t *bytes, size_t n, void *
                 violate(a, "sent frames before it was attested");
 }
 
+static void bury_drained(struct agent *a) {
+        const struct spawn_exit how = a->in.exit;
+
+        a->in.ended = false;
+        death_on_exited(a, &how);
+}
+
+/*
+ * The news of its death and its last frames come by two ways, and either may be the faster one.  An answer that was given
+ * counts, so its link is read to the end; of one that we have killed nothing is heard any more.
+ */
+void instance_on_exited(struct agent *a, const struct spawn_exit *x) {
+        struct instance *in = &a->in;
+
+        if (!in->link || in->peer_pid == 0 || in->hung_up || in->cut || in->kill_sent)
+                return death_on_exited(a, x);
+        in->exit = *x;
+        in->ended = true;
+        in->drained_by_ns = crew_now_ns() + DRAIN_NS;
+        in->resume_ns = 0;
+        link_pause(in->link, false);
+}
+
 static void on_link_down(struct link *l, int why, void *user) {
         struct agent *a = user;
 
         (void)l;
+        a->in.hung_up = true;
+        if (a->in.ended)
+                return bury_drained(a);
         if (!a->in.cut && (why == -EPROTO || why == -EMSGSIZE))
                 return dispatch_violation(a, "frame", "", why == -EMSGSIZE ? "announced too large" : "wire format", true);
         /* The usual reason is that it is exiting; SPAWN_EXITED says so soon.  If not, it is killed. */
@@ -417,6 +444,8 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
                 else
                         death_kill(a, CREW__CAUSE__CAUSE_CRASH, "crewd", "the worker closed its link");
         }
+        if (in->ended && due(in->drained_by_ns, now_ns))
+                return bury_drained(a);
         if (due(in->stop_by_ns, now_ns)) {
                 in->stop_by_ns = 0;
                 if (a->state == AGENT_STOPPING && !in->kill_sent)
@@ -434,6 +463,7 @@ uint64_t instance_next_deadline(const struct agent *a) {
         next = earlier(next, a->in.gone_by_ns);
         next = earlier(next, a->in.resume_ns);
         next = earlier(next, a->in.stop_by_ns);
+        next = earlier(next, a->in.drained_by_ns);
         if (a->forgetting)
                 return earlier(next, a->forget_by_ns);
         return earlier(next, a->state == AGENT_RESTARTING ? a->restart_at_ns : 0);

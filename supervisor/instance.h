@@ -16,6 +16,8 @@ void instance_spawn(struct agent *a);
 /* AGENT_DO_KILL: network and link first, then the tree. */
 void instance_kill(struct agent *a);
 /* Stops listening to it and takes the network away; idempotent. */
+/* What it had said before it died is heard first. */
+void instance_on_exited(struct agent *a, const struct spawn_exit *x);
 void instance_cut(struct agent *a);
 /* Forgets everything of an instance that is gone. */
 void instance_clear(struct agent *a);
