@@ -164,7 +164,7 @@ def test_what_is_not_listed_is_refused_at_once_and_named(egress, authority, http
 def test_python(egress, authority, https, clients, how):
     crew = egress({f"{NAME}:443": https}, read=[authority.ca, f"{clients}/"], runtime=["python3"])
     r = crew.exec("client", "/usr/bin/python3", clients / "fetch.py", how, f"https://{NAME}/{how}", authority.ca)
-    assert (r.returncode, r.stdout) == (0, f"200 hello from /{how}\n"), r.stderr
+    assert (r.returncode, r.stdout) == (0, f"200 hello from /{how}\n"), (r.stderr, https, crew.network("client", "allowed"))
     assert_passed(crew, https)
 
 
