@@ -140,7 +140,7 @@ void pty_close(struct pty *p) {
 struct relay {
         struct pty *p;
         const struct pty_watch *also;
-        int pidfd, signals;
+        int pidfd, end_fd, signals;
         bool input_open, output_open;
         char to_jail[CHUNK]; /* typed, not yet taken by the pty */
         size_t n_to_jail;
@@ -236,7 +236,7 @@ static int relay_once(struct relay *r, bool *ended) {
         const struct pty *p = r->p;
         bool room = r->input_open && p->input && r->n_to_jail < sizeof(r->to_jail);
         struct pollfd fds[] = {
-                {.fd = r->pidfd, .events = POLLIN},
+                {.fd = r->end_fd, .events = POLLIN},
                 {.fd = r->signals, .events = POLLIN},
                 {.fd = room ? STDIN_FILENO : -1, .events = POLLIN},
                 {.fd = r->output_open ? p->master : -1, .events = (short)(POLLIN | (r->n_to_jail > 0 ? POLLOUT : 0))},
@@ -254,14 +254,14 @@ static int relay_once(struct relay *r, bool *ended) {
                 on_taken(r);
         if (e == 0 && (fds[3].revents & (POLLIN | POLLHUP | POLLERR)))
                 e = on_output(r);
-        if (fds[4].revents)
+        if (r->also && fds[4].revents)
                 r->also->on_ready(r->also->user);
         *ended = fds[0].revents != 0;
         return e;
 }
 
-int pty_run(struct pty *p, int pidfd, const struct pty_watch *also, struct crew_err *err) {
-        struct relay r _cleanup_(relay_fini) = {.p = p, .also = also, .pidfd = pidfd, .signals = -1};
+int pty_run(struct pty *p, int pidfd, int end_fd, const struct pty_watch *also, struct crew_err *err) {
+        struct relay r _cleanup_(relay_fini) = {.p = p, .also = also, .pidfd = pidfd, .end_fd = end_fd, .signals = -1};
         bool ended = false;
         int e = open_signals(&r);
 

@@ -33,10 +33,10 @@ struct pty_watch {
 };
 
 /*
- * Runs until the process behind pidfd has ended and its last output is passed on.  Signals in pty_signals() must be
- * blocked; those that ask a program to end are passed on to the process, SIGHUP of a lost terminal ends the relay.
- * 0 when the process has ended, -EIO when the terminal is gone, -errno.
+ * Runs until end_fd is readable (pidfd itself, or where the end is said) and the last output is passed on.  also: NULL is
+ * fine.  Signals in pty_signals() must be blocked; those that ask a program to end are passed on to the process, SIGHUP of
+ * a lost terminal ends the relay. 0 when the process has ended, -EIO when the terminal is gone, -errno.
  */
-int pty_run(struct pty *p, int pidfd, const struct pty_watch *also, struct crew_err *err); /* also: NULL is fine */
+int pty_run(struct pty *p, int pidfd, int end_fd, const struct pty_watch *also, struct crew_err *err);
 /* Blocks the signals the relay handles; the old mask goes to *old if not NULL. */
 int pty_block_signals(void *old /* sigset_t * */);

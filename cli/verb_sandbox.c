@@ -104,6 +104,13 @@ static int supervise(pid_t command) {
         }
 }
 
+/* What the command left behind does not outlive it. */
+static void end_all(void) {
+        kill(-1, SIGKILL);
+        while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+                ;
+}
+
 static void jail_main(const struct jail_child *c, void *user) {
         const struct plan_program *program = plan_program_at(c->plan, 0);
         sigset_t all;
@@ -117,6 +124,8 @@ static void jail_main(const struct jail_child *c, void *user) {
                 .envp = words_of(c->plan, c->plan->first_env, c->plan->n_env),
                 .stdio = {c->stdio[0], c->stdio[1], c->stdio[2]},
                 .new_session = true,
+                .groups = c->groups,
+                .n_groups = ELEMENTSOF(c->groups),
         };
         if (!x.argv || !x.envp)
                 _exit(CLI_INTERNAL);
@@ -127,7 +136,14 @@ static void jail_main(const struct jail_child *c, void *user) {
         }
         for (int i = 0; i < 3; i++)
                 close(c->stdio[i]);
-        _exit(supervise(command));
+        for (size_t i = 0; i < ELEMENTSOF(c->groups); i++)
+                if (c->groups[i] >= 0)
+                        close(c->groups[i]);
+        int status = supervise(command);
+        end_all();
+        const unsigned char said = (unsigned char)status;
+        (void)!write(c->status_fd, &said, sizeof(said));
+        _exit(status);
 }
 
 /* --- outside --- */
@@ -235,14 +251,19 @@ static void on_net_report(void *user) {
 static int wait_jail(struct sandbox *s) {
         siginfo_t info = {0};
         struct crew_err err = CREW_ERR_NULL;
+        unsigned char said;
 
         const struct pty_watch net = {.fd = &s->net.fd, .on_ready = on_net_report, .user = &s->net};
         s->net.raw = s->pty.input;
-        int r = pty_run(&s->pty, s->jail.pidfd, &net, &err);
+        int r = pty_run(&s->pty, s->jail.pidfd, s->jail.status_fd, &net, &err);
         if (r < 0) {
                 struct spawn_exit gone;
                 jail_kill(&s->jail, &gone);
                 return STATUS_SIGNAL + SIGHUP;
+        }
+        if (read(s->jail.status_fd, &said, sizeof(said)) == sizeof(said)) {
+                jail_leave(&s->jail);
+                return said;
         }
         while (waitid(P_PIDFD, (id_t)s->jail.pidfd, &info, WEXITED) < 0 && errno == EINTR)
                 ;

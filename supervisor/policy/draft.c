@@ -273,7 +273,7 @@ int draft_bind(struct bind *b, const struct node *doc, struct draft *d) {
                            .processes = 64,
                            .open_files = 256,
                            .connections = 128,
-                           .half_open = 32,
+                           .half_open = 128,
                            .dns_per_s = 50},
                 .network = {.ask_s = 60},
         };

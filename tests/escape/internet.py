@@ -2,7 +2,6 @@
 """A small Internet beside the host's, and crews that live in it.  What is in it: internet_main.py."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
 from crewlib import outside  # noqa: E402,F401
-from egresslib import Authority, Egress, stop_unhurt  # noqa: E402
+from egresslib import Authority, Egress, go_build, stop_unhurt  # noqa: E402
 
 PUBLIC, SECOND, PUBLIC6 = "93.184.215.14", "93.184.215.15", "2606:2800:21f::14"
 METADATA, METADATA6 = "169.254.169.254", "fd00:ec2::254"
@@ -33,12 +32,9 @@ NO_DEVICE = {"127.0.0.1", "127.77.0.1", "::1", "0.0.0.0", f"::ffff:{METADATA}"}
 
 def build_tls_server(top):
     """tls_server.go as a program, or None where there is no Go."""
-    cache = Path(os.environ.get("CREWD_TEST_CACHE", "/var/tmp/crewd-test-cache")) / "go"
     if not Path("/usr/bin/go").exists():
         return None
-    cache.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["/usr/bin/go", "build", "-o", top / "tls_server", HERE / "tls_server.go"], check=True, timeout=300,
-                   env={"PATH": "/usr/bin:/bin", "HOME": str(top), "GOCACHE": str(cache), "CGO_ENABLED": "0", "GO111MODULE": "off"})
+    go_build(HERE / "tls_server.go", top / "tls_server", top)
     return str(top / "tls_server")
 
 

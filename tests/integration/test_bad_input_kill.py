@@ -143,8 +143,9 @@ def test_kill_9_of_a_helper_under_load_fails_closed(runner, helper):
             stop.set()
             worker.join(10)
             assert [r for r in crew.records("a", "evidence.lost") if r["source"] == "gateway"]
-            dial = ("import socket\ntry: socket.create_connection(('192.0.2.1', 80), 2); out('connected')\n"
-                    "except OSError as e: out('refused')")
+            # The next gateway takes the connection, and resets it.
+            dial = ("import socket\ntry:\n    s = socket.create_connection(('192.0.2.1', 80), 2)\n    out(s.recv(1).hex() or 'end')\n"
+                    "except ConnectionError: out('refused')")
             assert client.submit(agent="a", description=dial).result(20) == "refused"
             assert running.stop() == 0
     assert runner.crewctl("audit", "verify").returncode == 0

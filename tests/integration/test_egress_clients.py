@@ -21,10 +21,9 @@ from pathlib import Path
 import pytest
 
 from crewlib import eventually
-from egresslib import Authority, Egress, Service, Tcp, echo, free_port, greet, open_file_limit, stop_unhurt, times
+from egresslib import Authority, Egress, Service, Tcp, echo, free_port, go_build, greet, open_file_limit, stop_unhurt, times
 
 HERE = Path(__file__).resolve().parent / "egress_clients"
-CACHE = Path(os.environ.get("CREWD_TEST_CACHE", "/var/tmp/crewd-test-cache"))
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if Path("/usr/lib/postgresql").exists() else []
 NAME = "api.client.test"
 
@@ -165,7 +164,7 @@ def test_what_is_not_listed_is_refused_at_once_and_named(egress, authority, http
 def test_python(egress, authority, https, clients, how):
     crew = egress({f"{NAME}:443": https}, read=[authority.ca, f"{clients}/"], runtime=["python3"])
     r = crew.exec("client", "/usr/bin/python3", clients / "fetch.py", how, f"https://{NAME}/{how}", authority.ca)
-    assert (r.returncode, r.stdout) == (0, f"200 hello from /{how}\n"), r.stderr
+    assert (r.returncode, r.stdout) == (0, f"200 hello from /{how}\n"), (r.stderr, https, crew.network("client", "allowed"))
     assert_passed(crew, https)
 
 
@@ -177,14 +176,9 @@ def test_node_fetch(egress, authority, https, clients):
 
 
 def test_static_go_binary_that_does_its_own_dns(egress, authority, https, clients, top):
-    cache = CACHE / "go"
-    cache.mkdir(parents=True, exist_ok=True)
     (top / "go").mkdir(exist_ok=True)
     binary = top / "go/fetch"
-    subprocess.run(["/usr/bin/go", "build", "-o", binary, clients / "fetch.go"], check=True, timeout=300, cwd=top,
-                   env={"PATH": "/usr/bin:/bin", "HOME": str(top), "GOCACHE": str(cache), "CGO_ENABLED": "0", "GOFLAGS": "-mod=mod",
-                        "GOTOOLCHAIN": "local", "GO111MODULE": "off"})
-    binary.chmod(0o755)
+    go_build(clients / "fetch.go", binary, top)
     crew = egress({f"{NAME}:443": https}, read=[authority.ca], exec=[f"{top}/go/"])
     r = crew.exec("client", binary, authority.ca, f"https://{NAME}/go")
     assert (r.returncode, r.stdout) == (0, "200 hello from /go\n"), r.stderr

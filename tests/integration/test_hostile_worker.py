@@ -141,7 +141,7 @@ def test_floods_cost_the_others_little_and_the_disk_less(runner):
         assert not client._failure, "a client that reads is not dropped"
     assert runner.crewctl("audit", "verify").returncode == 0
     cut = crew.records("stderr", "agent.stderr")
-    assert sum(r.get("dropped", 0) for r in cut) > 1 << 20, "what was cut is counted"
+    assert sum(r.get("dropped", 0) for r in cut) > 1 << 16, "what was cut is counted"
 
 
 def test_many_floods_at_once(runner):

@@ -172,6 +172,7 @@ static int clone_child(struct spawn *s, struct crew_err *err) {
                 .exit_signal = SIGCHLD,
         };
 
+        s->out->born_in_group = s->birth.group.into >= 0;
         if (s->birth.group.into >= 0) {
                 a.flags |= CLONE_INTO_CGROUP;
                 a.cgroup = (uint64_t)s->birth.group.into;
@@ -413,8 +414,10 @@ static int attest(struct spawn *s, struct crew_err *err) {
 }
 
 static int let_go(struct spawn *s, struct crew_err *err) {
-        if (s->birth.plan->flags & PLAN_SANDBOX)
+        if (s->birth.plan->flags & PLAN_SANDBOX) {
+                s->out->status_fd = crew_steal_fd(&s->sync);
                 return 0;
+        }
         const struct jail_msg go = {.kind = JAIL_GO};
         ssize_t n = crew_send_fds(s->sync, &go, sizeof(go), NULL, 0);
 
@@ -594,11 +597,21 @@ int jail_kill(struct jail *j, struct spawn_exit *out) {
         return jail_reap(j, true, out);
 }
 
+void jail_leave(struct jail *j) {
+        siginfo_t info;
+
+        if (j->born_in_group)
+                while (waitid(P_PIDFD, (id_t)j->pidfd, &info, WEXITED) < 0 && errno == EINTR)
+                        ;
+        jail_fini(j);
+}
+
 void jail_fini(struct jail *j) {
         cgroup_remove(j->cgroup);
         crew_close(&j->pidfd);
         crew_close(&j->notify_fd);
         crew_close(&j->mnt_ns);
+        crew_close(&j->status_fd);
         for (size_t i = 0; i < ELEMENTSOF(j->listeners); i++)
                 crew_close(&j->listeners[i]);
         j->pid = -1;

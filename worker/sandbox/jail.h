@@ -13,12 +13,18 @@
 
 #include <sys/types.h>
 
+#define JAIL_GROUPS_MAX 4 /* memory, pids, cpu, freezer */
+
 /* What the sealed child runs; never returns.  In the child: pid 1 of its pid namespace, sealed, link_fd connected (or
  * -1), listeners in the order of SPAWN_READY (or -1). */
 struct jail_child {
         const struct plan *plan;
         int link_fd;
         int stdio[3]; /* sandbox: what the command gets */
+        /* Sandbox: version 1 groups that the command joins, and pid 1 does not, so that they are empty when it has ended;
+         * -1: none.  And where its status is said, one byte, when nothing of the command lives any more. */
+        int groups[JAIL_GROUPS_MAX];
+        int status_fd;
 };
 typedef void (*jail_main_fn)(const struct jail_child *c, void *user);
 
@@ -57,10 +63,14 @@ struct jail { /* owned by the caller; JAIL_NULL */
         char cgroup[128];        /* name below our cgroup root, "" when none */
         uint64_t kill_sent_ns;   /* jail_kill_begin: when, 0 never */
         uint32_t kill_processes; /* ... and how many lived */
+        int status_fd;           /* sandbox: the other end of jail_child.status_fd; -1 */
+        bool born_in_group;      /* pid 1 itself is in it */
         bool frozen;             /* by jail_freeze() */
         bool kill_pressed;       /* jail_kill_press() was called */
 };
-#define JAIL_NULL ((struct jail){.pid = -1, .pidfd = -1, .listeners = {-1, -1, -1, -1}, .notify_fd = -1, .mnt_ns = -1})
+#define JAIL_NULL                                                                                                          \
+        ((struct jail){                                                                                                    \
+                .pid = -1, .pidfd = -1, .listeners = {-1, -1, -1, -1}, .notify_fd = -1, .mnt_ns = -1, .status_fd = -1})
 
 /* Clones, seals, checks from outside.  0: sealed and attested.  On failure nothing of it is left; err->msg begins with the
  * failed step and ": ", out->step is that step. */
@@ -78,6 +88,9 @@ void jail_kill_press(struct jail *j);
 int jail_reap(struct jail *j, bool wait, struct spawn_exit *out);
 /* After pid 1 has been reaped by the caller (waitid on pidfd): removes cgroup and descriptors. */
 void jail_fini(struct jail *j);
+/* Sandbox, after a status was said: the same without waiting for pid 1, which has nothing left to do but to end, where that
+ * is possible (its group is empty); else it is waited for. */
+void jail_leave(struct jail *j);
 
 /* By the freezer of its control group, else with signals.  Nothing of it runs when this returns 0; after a failure all of
  * it does. */
@@ -99,7 +112,9 @@ struct jail_exec {
         const char *const *argv; /* NULL-terminated */
         const char *const *envp;
         int stdio[3];
-        bool new_session; /* setsid; a terminal on stdio[0] becomes its controlling terminal */
+        bool new_session;  /* setsid; a terminal on stdio[0] becomes its controlling terminal */
+        const int *groups; /* version 1 `tasks` files that it joins first; -1: skipped */
+        size_t n_groups;
 };
 /* argv[0] without a slash is looked up in the PATH of envp.  An exec that fails is -errno here, not a dead child.
  * The layer's ruleset is made at its first use and kept. */

@@ -37,6 +37,7 @@ struct child {
         struct jail_birth *b;
         const struct plan *plan; /* NULL before step_plan, when we were made ahead of it */
         int given[3];            /* standard streams that came with it, -1 */
+        int groups[JAIL_GROUPS_MAX];
         int link;
         int listeners[4];
         int stdio[3];
@@ -244,8 +245,12 @@ static int step_groups(struct child *c, struct crew_err *err) {
                 return r;
         if (n > CGROUP_V1_N)
                 return crew_fail(err, EPROTO, "%zu groups to join", n);
-        memcpy(late.join, fds, n * sizeof(*fds));
         c->b->group.limits_by = m.limits_by;
+        if (c->plan->flags & PLAN_SANDBOX) {
+                memcpy(c->groups, fds, n * sizeof(*fds)); /* for the command */
+                return 0;
+        }
+        memcpy(late.join, fds, n * sizeof(*fds));
         r = cgroup_join(&late, err);
         cgroup_close(&late);
         return r;
@@ -371,6 +376,7 @@ _Noreturn void jail_child_run(struct jail_birth *b) {
         struct child c = {.b = b,
                           .plan = b->plan,
                           .given = {given[0], given[1], given[2]},
+                          .groups = {-1, -1, -1, -1},
                           .link = -1,
                           .listeners = {-1, -1, -1, -1}};
         struct crew_err err = CREW_ERR_NULL;
@@ -384,8 +390,13 @@ _Noreturn void jail_child_run(struct jail_birth *b) {
                 if (test_fault(steps[i].name, &err) < 0 || steps[i].run(&c, &err) < 0)
                         give_up(&c, steps[i].name, &err);
         }
-        close(b->sync);
-        struct jail_child child = {.plan = c.plan, .link_fd = c.link, .stdio = {c.stdio[0], c.stdio[1], c.stdio[2]}};
+        struct jail_child child = {.plan = c.plan,
+                                   .link_fd = c.link,
+                                   .stdio = {c.stdio[0], c.stdio[1], c.stdio[2]},
+                                   .groups = {c.groups[0], c.groups[1], c.groups[2], c.groups[3]},
+                                   .status_fd = c.plan->flags & PLAN_SANDBOX ? b->sync : -1};
+        if (child.status_fd < 0)
+                close(b->sync);
         b->args->main(&child, b->args->user);
         _exit(0);
 }

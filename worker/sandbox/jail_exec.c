@@ -80,8 +80,9 @@ static int set_stdio(const int stdio[3]) {
 static void reset_signals(void) {
         sigset_t none;
 
-        for (int s = 1; s < NSIG; s++)
-                signal(s, SIG_DFL); /* the ones that cannot be set stay as they are */
+        /* The ones that cannot be set stay as they are; nobody here touches the real-time ones. */
+        for (int s = 1; s < __SIGRTMIN; s++)
+                signal(s, SIG_DFL);
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -127,10 +128,17 @@ static int hide_landlock(void) {
         return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
 }
 
-static int become(const struct plan *plan, const struct jail_exec *x, int ruleset) {
-        int r = set_stdio(x->stdio);
+static int join_groups(const struct jail_exec *x) {
+        for (size_t i = 0; i < x->n_groups; i++)
+                if (x->groups[i] >= 0 && write(x->groups[i], "0", 1) != 1)
+                        return -errno;
+        return 0;
+}
 
-        if (r < 0)
+static int become(const struct plan *plan, const struct jail_exec *x, int ruleset) {
+        int r = join_groups(x);
+
+        if (r < 0 || (r = set_stdio(x->stdio)) < 0)
                 return r;
         reset_signals();
         if (x->new_session) {

@@ -500,12 +500,15 @@ static int mask_proc(struct builder *b, int proc) {
                 _cleanup_close_ int target = openat(proc, proc_masks[i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
                 if (target < 0 && errno == ENOENT)
                         continue; /* this kernel has none */
-                _cleanup_close_ int cover = target < 0 ? -errno : clone_void_at(empty);
-                int r = cover < 0 ? cover : attach(b, cover, target, proc_masks[i]);
+                _cleanup_close_ int cover =
+                        target < 0 ? -1 : open_tree(empty, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+                int r = cover < 0 ? -errno : attach(b, cover, target, proc_masks[i]);
                 if (r < 0)
                         return r;
         }
-        return 0;
+        /* All of them, and proc, which is read-only already, in one call. */
+        struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
+        return mount_setattr(proc, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0 ? -errno : 0;
 }
 
 static int put_proc(struct builder *b, uint32_t i, const struct plan_mount *m, const char *dst) {

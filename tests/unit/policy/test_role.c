@@ -162,7 +162,7 @@ static void defaults_are_sensible(void **state) {
         assert_int_equal(m.output_bytes, 16ull << 20);
         assert_int_equal(m.wall_ms, 600000);
         assert_int_equal(m.connections, 128);
-        assert_int_equal(m.half_open, 32);
+        assert_int_equal(m.half_open, 128);
         assert_int_equal(m.dns_per_s, 50);
         assert_true(m.bandwidth == 0);
         assert_int_equal(policy_audit_files_of(l.image), POLICY_AUDIT_ALL);
