@@ -33,8 +33,8 @@
 #include "supervisor/policy/lock.h"
 #include "taskstart.h"
 #include "toolgate.h"
-#include "webhook.h"
 #include "voting.h"
+#include "webhook.h"
 
 #include <errno.h>
 #include <signal.h>
