@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * hooks.on_agent_terminated.webhook: each termination record is put into <state>/<crew>/webhook.outbox before it is handed to
- * crew-webhook, and taken out when the receiver has it.  What is in there when crewd starts is sent again: at least once,
- * with the same id.
+ * hooks.on_agent_terminated.webhook: each termination record is put into <state>/<crew>/webhook.outbox before it is handed
+ * to crew-webhook, and taken out when the receiver has it.  What is in there when crewd starts is sent again: at least
+ * once, with the same id.
  */
 #pragma once
 
