@@ -13,4 +13,11 @@
 void crew_sha256(const void *buf, size_t n, uint8_t out[CREW_SHA256_BYTES]);
 /* Of all that is still to be read from fd.  0 or -errno. */
 int crew_sha256_fd(int fd, uint8_t out[CREW_SHA256_BYTES], struct crew_err *err);
+/* HMAC-SHA256 (RFC 2104) of the parts, one behind the other. */
+struct crew_part {
+        const void *bytes;
+        size_t n;
+};
+void crew_hmac_sha256(const void *key, size_t n_key, const struct crew_part *parts, size_t n_parts,
+                      uint8_t out[CREW_SHA256_BYTES]);
 void crew_sha256_hex(const void *buf, size_t n, char out[CREW_SHA256_HEX]);

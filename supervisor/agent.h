@@ -55,6 +55,7 @@ struct health {
         uint64_t seq;                          /* of the check under way; 0: none */
         uint64_t due_ns, late_ns, start_by_ns; /* the next one; when an answer is too late; when it must have passed one */
         bool passed, overdue;                  /* at least once; killed, but not gone yet */
+        bool complained;                       /* the tail is of standard error */
         uint32_t failures;                     /* in a row */
         char why[200];                         /* the last of them */
         char tail[160];                        /* of its output */

@@ -35,6 +35,7 @@
 #include "text.h"
 #include "toolgate.h"
 #include "voting.h"
+#include "webhook.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -217,7 +218,8 @@ static void check_flush(struct crewd *c, uint64_t now) {
                 evidence |= c->agents[i].forgetting;
         if (evidence && now < c->flush_by_ns)
                 return;
-        if ((!hooks_idle(c->hooks) || !state_dirs_idle(c)) && now < c->flush_by_ns + HOOKS_TIMEOUT_NS)
+        if ((!hooks_idle(c->hooks) || !webhook_idle(c->webhook) || !state_dirs_idle(c)) &&
+            now < c->flush_by_ns + HOOKS_TIMEOUT_NS)
                 return;
         for (uint32_t i = 0; i < c->n_agents; i++)
                 journal_sync(&c->agents[i]);

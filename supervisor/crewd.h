@@ -31,6 +31,7 @@ struct router;
 struct scheduler;
 struct spawner;
 struct toolgate;
+struct webhook;
 struct voting;
 
 enum crewd_phase {
@@ -66,6 +67,7 @@ struct crewd {
         struct evidence *evidence; /* NULL: none on this host */
         struct gateway *gateway;   /* NULL: not installed */
         struct hooks *hooks;       /* NULL: the crew has no hook */
+        struct webhook *webhook;   /* NULL: nor a webhook */
         struct router *router;
         struct toolgate *tools;
         struct scheduler *scheduler;
@@ -107,7 +109,7 @@ struct crewd_setup {
         char crew_path[PATH_MAX]; /* absolute */
         struct crew_paths paths;
         struct rundir *rundir;
-        int spawner_fd, evidence_fd, gateway_fd, hooks_fd; /* -1: none */
+        int spawner_fd, evidence_fd, gateway_fd, hooks_fd, webhook_fd; /* -1: none */
         int ready_fd, owner_fd;
 };
 /* Runs the crew to its end.  Exit status. */

@@ -34,6 +34,7 @@
 #include "taskstart.h"
 #include "toolgate.h"
 #include "voting.h"
+#include "webhook.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -330,6 +331,8 @@ static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err 
                 r = gateway_open(c, crew_steal_fd(&s->gateway_fd), &c->gateway, err);
         if (r == 0 && s->hooks_fd >= 0)
                 r = hooks_open(c, crew_steal_fd(&s->hooks_fd), &c->hooks, err);
+        if (r == 0 && s->webhook_fd >= 0)
+                r = webhook_open(c, crew_steal_fd(&s->webhook_fd), &c->webhook, err);
         return r;
 }
 
@@ -422,6 +425,7 @@ void crewd_parts_close(struct crewd *c) {
         evidence_close(crew_steal_ptr(&c->evidence));
         gateway_close(crew_steal_ptr(&c->gateway));
         hooks_close(crew_steal_ptr(&c->hooks));
+        webhook_close(crew_steal_ptr(&c->webhook));
         close_handle((uv_handle_t *)&c->wake);
         close_handle((uv_handle_t *)&c->sync);
         close_handle((uv_handle_t *)&c->prepare);

@@ -18,6 +18,7 @@
 #include "status.h"
 #include "text.h"
 #include "toolgate.h"
+#include "webhook.h"
 
 #include <string.h>
 
@@ -254,14 +255,16 @@ static void leave(struct agent *a, const struct supervision_verdict *v) {
                 status_announce_agent(a);
 }
 
-/* Where it must be known before anybody acts on it: the hook's outbox, and the audit. */
+/* Where it must be known before anybody acts on it: the hooks' outboxes, and the audit. */
 static void put_on_record(struct agent *a, struct termination *t, bool hooked) {
         if (a->in.stderr_cut)
                 journal_stderr(a, "agent", "", 0, a->in.stderr_cut);
         journal_flush(a);
         t->audit_seq = audit_seq(a->audit) + 1; /* what the record gets next */
-        if (hooked)
+        if (hooked) {
                 hooks_keep(a->crewd->hooks, a, t);
+                webhook_keep(a->crewd->webhook, a, t);
+        }
         journal_terminated(a, t);
 }
 

@@ -155,6 +155,7 @@ static void check(struct agent *a, uint64_t now) {
         if (h->overdue)
                 return fail(a, "the check before has not ended");
         h->tail_n = 0;
+        h->complained = false;
         h->seq = 0;
         int r = d->kind == CREW_HEALTH_COMMAND ? send_command(a) : send_ping(a);
         if (r < 0)
@@ -206,13 +207,19 @@ uint64_t health_next_deadline(const struct agent *a) {
 
 /* --- answers --- */
 
-/* The last of what it said, which is where commands say what is wrong. */
+/* The last of what it said, which is where commands say what is wrong; of standard error, if there is any. */
 bool health_output(struct agent *a, const Crew__Envelope *e) {
         struct health *h = &a->in.health;
         const ProtobufCBinaryData *d = &e->exec_output->data;
 
         if (declared(a)->kind != CREW_HEALTH_COMMAND || h->seq == 0 || e->corr != h->seq)
                 return false;
+        bool complaint = e->exec_output->stream == 2;
+        if (complaint && !h->complained)
+                h->tail_n = 0;
+        h->complained |= complaint;
+        if (h->complained != complaint)
+                return true;
         size_t n = MIN_OF(d->len, sizeof(h->tail)), keep = MIN_OF(h->tail_n, sizeof(h->tail) - n);
         memmove(h->tail, h->tail + h->tail_n - keep, keep);
         if (n > 0)

@@ -182,17 +182,24 @@ static void write_json(struct json_text *t, const struct agent *a, const struct 
         json_close(t, '}');
 }
 
-void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t) {
+int hooks_json(const struct agent *a, const struct termination *t, char **json, size_t *n) {
         struct json_text text = JSON_TEXT(HOOKS_JSON_MAX);
+
+        write_json(&text, a, t);
+        int r = json_text_take(&text, json, n);
+        if (r < 0)
+                json_text_fini(&text);
+        return r;
+}
+
+void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t) {
         struct crew_err err = CREW_ERR_NULL;
         _cleanup_free_ char *json = NULL;
         size_t n = 0;
 
         if (!h)
                 return;
-        write_json(&text, a, t);
-        int r = json_text_take(&text, &json, &n);
-        json_text_fini(&text);
+        int r = hooks_json(a, t, &json, &n);
         if (r == 0)
                 r = hook_outbox_put(h->outbox, t->id, agent_name(a), json, n, &err);
         if (r == -ENOBUFS || !json)

@@ -28,4 +28,6 @@ void hooks_close(struct hooks *h);
 /* h may be NULL in what follows: no hook. */
 void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t); /* on disk when it returns */
 void hooks_run(struct hooks *h);                                                /* the oldest, if none runs */
+/* The record of a death; *json is malloc'd, at most HOOKS_JSON_MAX. */
+int hooks_json(const struct agent *a, const struct termination *t, char **json, size_t *n);
 bool hooks_idle(const struct hooks *h);

@@ -18,6 +18,7 @@
 #include "hooks.h"
 #include "rundir.h"
 #include "supervisor/policy/lock.h"
+#include "webhook.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -32,7 +33,7 @@
 
 #define EXIT_USAGE 2
 #define EXIT_REFUSED 4
-#define HELPERS_MAX 4
+#define HELPERS_MAX 5
 
 struct options {
         int ready_fd, owner_fd;
@@ -162,6 +163,15 @@ static int start_launcher(struct crewd_setup *s, struct crew_err *err) {
         return MIN_OF(s->gateway_fd, 0);
 }
 
+/* An operator who asks to be told must be, so without it the crew does not start. */
+static int start_webhook(struct crewd_setup *s, struct crew_err *err) {
+        pid_t pid = -1;
+
+        s->webhook_fd = webhook_start(s->file, &pid, err);
+        remember(pid);
+        return MIN_OF(s->webhook_fd, 0);
+}
+
 /* They end when their channels close; waited for, so that crewd's end is the end of all of it. */
 static void reap_helpers(void) {
         uint64_t deadline = crew_now_ns() + 5000000000ull;
@@ -285,6 +295,8 @@ static int prepare(const struct options *o, struct crewd_setup *s) {
                 r = make_dirs(s, &err);
         if (r == 0)
                 r = start_launcher(s, &err);
+        if (r == 0 && s->file->webhook.url)
+                r = start_webhook(s, &err);
         if (r == 0 && s->file->hook_terminated)
                 r = s->hooks_fd = hooks_start_runner(s->file->hook_terminated, &err);
         environment_wipe();
@@ -299,7 +311,7 @@ static int prepare(const struct options *o, struct crewd_setup *s) {
 
 int main(int argc, char **argv) {
         struct options o = {.ready_fd = -1, .owner_fd = -1};
-        struct crewd_setup s = {.spawner_fd = -1, .evidence_fd = -1, .gateway_fd = -1, .hooks_fd = -1};
+        struct crewd_setup s = {.spawner_fd = -1, .evidence_fd = -1, .gateway_fd = -1, .hooks_fd = -1, .webhook_fd = -1};
         int status = parse_args(argc, argv, &o);
 
         if (status)
@@ -326,6 +338,7 @@ int main(int argc, char **argv) {
         crew_close(&s.evidence_fd);
         crew_close(&s.gateway_fd);
         crew_close(&s.hooks_fd);
+        crew_close(&s.webhook_fd);
         reap_helpers();
         return status;
 }

@@ -39,6 +39,7 @@ HOMES = {
     r"nng/.*": ["supervisor/link.c"],
     r"uv\.h": ["supervisor", "gateway", "bench"],
     r"openssl/.*": ["gateway"],
+    r"curl/.*": ["gateway/webhook.c"],
     r"linux/landlock\.h": ["common/landlock.h", "bench"],  # the yardstick names its own rights
     r"libnftnl/.*|libmnl/.*|nftables/.*": ["gateway"],
     r"protobuf-c/.*": ["ipc-schema"],

@@ -120,6 +120,10 @@ static int guard_all(struct crew_check *k) {
         for (size_t i = 0; r == 0 && i < c->n_endpoints; i++)
                 r = guard(k, c->endpoints[i].ca_file, "the certificates of endpoint", c->endpoints[i].host,
                           c->endpoints[i].mark.line);
+        if (r == 0)
+                r = guard(k, c->webhook.secret_file, "the key of", "webhook", c->webhook.mark.line);
+        if (r == 0)
+                r = guard(k, c->webhook.ca_file, "the certificates of", "webhook", c->webhook.mark.line);
         if (r == 0 && k->d->hook_command)
                 r = guard_words(k, (const char *const *)c->hook_terminated, c->n_hook_terminated, "the hook",
                                 "on_agent_terminated", k->d->hook_command->mark.line);
@@ -447,28 +451,32 @@ static bool names_file(const struct crew_check *k, const char *const *words, siz
 }
 
 /* What crew-gateway alone may read must be in no view. */
-static void check_credentials(struct crew_check *k) {
+/* A secret that a helper alone reads: no agent may, and it is no argument of a program. */
+static void check_secret(struct crew_check *k, const struct node *at, const char *key, const char *path) {
         const char *hint = "move it to where no policy reaches, or list it in filesystem.deny";
         const struct crew_file *c = k->c;
         char real[PATH_MAX];
 
-        if (!c->credentials || !realpath(c->credentials, real))
+        if (!path || !at || !realpath(path, real))
                 return;
         for (size_t i = 0; i < c->n_agents; i++) {
                 const struct crew_agent *a = &c->agents[i];
                 struct policy_verdict v = policy_decide(a->policy, POLICY_DO_READ, real);
                 if (v.allowed)
-                        bind_error(&k->d->b, k->d->credentials, hint, "'credentials': agent '%s' could read %.200s (%s)",
-                                   a->name, real, v.rule[0] ? v.rule : "its runtime");
+                        bind_error(&k->d->b, at, hint, "'%s': agent '%s' could read %.200s (%s)", key, a->name, real,
+                                   v.rule[0] ? v.rule : "its runtime");
                 if (names_file(k, (const char *const *)a->command, a->n_command, real) ||
                     names_file(k, (const char *const *)a->health.command, a->health.n_command, real))
-                        bind_error(&k->d->b, k->d->credentials, "", "'credentials': it is in the command of agent '%s'",
-                                   a->name);
+                        bind_error(&k->d->b, at, "", "'%s': it is in the command of agent '%s'", key, a->name);
         }
         for (size_t i = 0; i < c->n_tools; i++)
                 if (names_file(k, (const char *const *)c->tools[i].command, c->tools[i].n_command, real))
-                        bind_error(&k->d->b, k->d->credentials, "", "'credentials': it is in the command of tool '%s'",
-                                   c->tools[i].name);
+                        bind_error(&k->d->b, at, "", "'%s': it is in the command of tool '%s'", key, c->tools[i].name);
+}
+
+static void check_credentials(struct crew_check *k) {
+        check_secret(k, k->d->credentials, "credentials", k->c->credentials);
+        check_secret(k, k->d->webhook_secret, "secret_file", k->c->webhook.secret_file);
 }
 
 static bool made_by_a_member(const void *user, const char *path) {

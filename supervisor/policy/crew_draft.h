@@ -38,7 +38,7 @@ struct crew_draft {
         struct task_draft *tasks;
         struct tool_draft *tools;
         const struct node *hook_command, *credentials, *process_at, *manager, *consensus, *voters, *quorum, *tie_break,
-                *memory;
+                *memory, *webhook_secret;
         uint32_t process;
         uint32_t *order; /* of the tasks: each after those of its context; set by crew_resolve() */
         const struct node *default_on_terminated, *supervision;

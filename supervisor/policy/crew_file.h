@@ -160,6 +160,14 @@ struct crew_endpoint {
         struct policy_mark mark;
 };
 
+/* hooks.on_agent_terminated.webhook */
+struct crew_webhook {
+        const char *url;         /* NULL: none */
+        const char *secret_file; /* absolute; crew-webhook alone reads it */
+        const char *ca_file;     /* absolute; NULL: the system's certificates */
+        struct policy_mark mark;
+};
+
 struct crew_file {
         const char *name, *path, *dir; /* dir: absolute; what ${CREW_DIR} means */
         enum crew_process process;
@@ -181,6 +189,7 @@ struct crew_file {
         const char *credentials;      /* absolute: the file that crew-gateway alone reads; NULL: none */
         const char **hook_terminated; /* hooks.on_agent_terminated.command or NULL */
         size_t n_hook_terminated;
+        struct crew_webhook webhook;
         uint8_t sha256[32]; /* of the crew file's bytes */
         const char *bytes;  /* themselves: what crew_load_again() reads */
         size_t n_bytes;

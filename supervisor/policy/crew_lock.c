@@ -133,6 +133,8 @@ static int take_programs(struct taking *t) {
         const struct crew_file *c = t->c;
         int r = take_command(t, LOCK_HOOK, (const char *const *)c->hook_terminated, c->n_hook_terminated);
 
+        if (r == 0 && c->webhook.ca_file)
+                r = lock_note_program(t->l, LOCK_CA, c->webhook.ca_file, t->err);
         for (size_t i = 0; r == 0 && i < c->n_tools; i++)
                 r = take_command(t, LOCK_TOOL, (const char *const *)c->tools[i].command, c->tools[i].n_command);
         for (size_t i = 0; r == 0 && i < c->n_agents; i++) {

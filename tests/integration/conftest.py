@@ -21,13 +21,14 @@ import pytest
 SOURCE = Path(__file__).resolve().parent.parent.parent
 # Where the programs that run outside a jail come from, when that is another build (script/test: a sanitized one).
 SANITIZED = os.environ.get("CREWD_SANITIZED")
-OUTSIDE = {"crewctl", "crewd", "crew-evidence", "crew-gateway"}
+OUTSIDE = {"crewctl", "crewd", "crew-evidence", "crew-gateway", "crew-webhook"}
 BUILD = Path(os.environ.get("CREWD_BUILD", SOURCE / "build")).resolve()
 PROGRAMS = {
     "cli/crewctl": True,
     "supervisor/crewd": True,
     "supervisor/evidence/crew-evidence": False,
     "gateway/crew-gateway": False,
+    "gateway/crew-webhook": True,
     "worker/crew-worker": True,
     "worker/crew-call": True,
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/record.h"
 
+#include "common/digest.h"
 #include "common/record_line.h"
 #include "common/util.h"
 
@@ -441,6 +442,23 @@ static void lines_of_another_stream_do_not_fit(void **state) {
         assert_string_equal(v.problem, "the line belongs to another stream");
 }
 
+/* RFC 4231, test cases 2 and 6 (a key longer than a block), in parts. */
+static void hmac_is_that_of_the_rfc(void **state) {
+        uint8_t key[131], mac[CREW_SHA256_BYTES];
+        char hex[CREW_SHA256_HEX];
+        const struct crew_part two[] = {{"what do ya want ", 16}, {"", 0}, {"for nothing?", 12}};
+        const struct crew_part six[] = {{"Test Using Larger Than Block-Size Key - Hash Key First", 54}};
+
+        (void)state;
+        crew_hmac_sha256("Jefe", 4, two, ELEMENTSOF(two), mac);
+        crew_hex(mac, sizeof(mac), hex);
+        assert_string_equal(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        memset(key, 0xaa, sizeof(key));
+        crew_hmac_sha256(key, sizeof(key), six, ELEMENTSOF(six), mac);
+        crew_hex(mac, sizeof(mac), hex);
+        assert_string_equal(hex, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(the_line_is_canonical),
@@ -459,6 +477,7 @@ int main(void) {
                 cmocka_unit_test(a_torn_tail_is_not_a_bad_record),
                 cmocka_unit_test(a_line_without_end_is_bounded),
                 cmocka_unit_test(lines_of_another_stream_do_not_fit),
+                cmocka_unit_test(hmac_is_that_of_the_rfc),
         };
         setenv("TZ", "UTC", 1);
         tzset();

@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""hooks.on_agent_terminated.webhook: signed, tried again until it is taken, also by the next crewd, and the key stays secret."""
+
+import hashlib
+import hmac
+import http.server
+import json
+import ssl
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from crewlib import Crew, eventually, outside
+
+KEY = "a-key-that-nobody-else-knows-0123"
+
+
+class Receiver:
+    """Answers with the given statuses, then 204 for ever; keeps what it got."""
+
+    def __init__(self, *statuses, hold=0.0, port=0, tls=None):
+        self.got, statuses = [], list(statuses)
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(handler):
+                body = handler.rfile.read(int(handler.headers["Content-Length"]))
+                self.got.append((handler.path, dict(handler.headers), body, time.monotonic()))
+                time.sleep(hold)
+                handler.send_response(statuses.pop(0) if statuses else 204)
+                handler.send_header("Location", "http://127.0.0.1:9/elsewhere")
+                handler.send_header("Content-Length", "0")
+                handler.end_headers()
+
+            def log_message(handler, *args):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self.port = self.server.server_address[1]
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def hooked(runner, port, extra=""):
+    crew = Crew(runner).agent("a").agent("b").task("t", "a")
+    crew.extra = ("hooks:\n  on_agent_terminated:\n    webhook: {url: \"http://127.0.0.1:%d/hook/url-token-xyz\", "
+                  "secret_file: keys/hook.key%s}\n" % (port, extra))
+    crew.files["keys/hook.key"] = KEY + "\n"
+    crew.write()
+    (crew.top / "keys/hook.key").chmod(0o600)
+    return crew
+
+
+def outbox(runner):
+    return sorted((runner.home / "lib" / "t" / "webhook.outbox").glob("*.json"))
+
+
+def kill(runner, agent):
+    r = runner.crewctl("kill", "--agent", agent, "--reason", "for the webhook")
+    assert r.returncode == 0, r.stderr
+
+
+def checked(request):
+    """The record of one request, its signature computed here."""
+    _, headers, body, _ = request
+    when, v1 = headers["X-Crewd-Signature"].split(",")
+    mac = hmac.new(KEY.encode(), when[2:].encode() + b"." + body, hashlib.sha256).hexdigest()
+    assert v1 == "v1=" + mac and abs(int(when[2:]) - time.time()) < 60
+    record = json.loads(body)
+    assert headers["X-Crewd-Delivery"] == str(record["id"]) and headers["X-Crewd-Event"] == "agent-terminated"
+    return record, int(headers["X-Crewd-Attempt"])
+
+
+def test_a_termination_is_delivered_once_and_signed(runner):
+    with Receiver() as server:
+        crew = hooked(runner, server.port)
+        with crew.start():
+            kill(runner, "a")
+            eventually(lambda: server.got)
+            record, attempt = checked(server.got[0])
+            assert server.got[0][0] == "/hook/url-token-xyz" and attempt == 1
+            assert (record["crew"], record["agent"], record["cause"]) == ("t", "a", "operator")
+            assert record["reason"] == "for the webhook" and record["version"] == 1
+            eventually(lambda: not outbox(runner))
+            done = eventually(lambda: [r for r in crew.records("a", "process.exec") if r["path"] == "webhook"])
+            assert done[0]["verdict"] == "hook" and "at attempt 1" in done[0]["reason"]
+        assert len(server.got) == 1
+
+
+def test_over_https_only_the_named_certificates_are_trusted(runner, tmp_path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                    "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+                   check=True, stderr=subprocess.DEVNULL)
+    with Receiver(tls=(cert, key)) as server:
+        crew = hooked(runner, server.port, ", ca: ca.pem")
+        (crew.top / "ca.pem").write_text(cert.read_text())
+        edit = (crew.top / "crew.yaml").read_text().replace("http://", "https://")
+        (crew.top / "crew.yaml").write_text(edit)
+        with crew.start():
+            kill(runner, "a")
+            eventually(lambda: server.got)
+            assert checked(server.got[0])[0]["agent"] == "a"
+        assert len(server.got) == 1
+        (crew.top / "crew.yaml").write_text(edit.replace(", ca: ca.pem", ""))
+        with crew.start():
+            kill(runner, "a")
+            failed = eventually(lambda: [r for r in crew.records("a", "process.exec") if r["verdict"] == "hook failed"])
+            assert "certificate" in failed[0]["reason"].lower() or "SSL" in failed[0]["reason"]
+        assert len(server.got) == 1 and len(outbox(runner)) == 1
+
+
+def test_it_is_tried_again_with_growing_pauses_and_no_redirect(runner):
+    with Receiver(500, 302) as server:
+        crew = hooked(runner, server.port)
+        with crew.start():
+            kill(runner, "a")
+            eventually(lambda: len(server.got) == 3, timeout=20)
+            assert [checked(g)[1] for g in server.got] == [1, 2, 3]
+            assert len({checked(g)[0]["id"] for g in server.got}) == 1
+            first, second = (server.got[i + 1][3] - server.got[i][3] for i in (0, 1))
+            assert 0.7 < first < 2.5 and 1.4 < second < 4
+            eventually(lambda: not outbox(runner))
+            reasons = eventually(lambda: [r["reason"] for r in crew.records("a", "process.exec")][1:] and
+                                 [r["reason"] for r in crew.records("a", "process.exec")])
+            assert "HTTP status 500" in reasons[0] and "at attempt 3" in reasons[1]
+
+
+def test_what_was_not_taken_is_sent_by_the_next_crewd(runner):
+    with Receiver() as server:
+        port = server.port
+    crew = hooked(runner, port)  # nobody listens there now
+    running = crew.start()
+    try:
+        kill(runner, "a")
+        eventually(lambda: outbox(runner))
+        text = outbox(runner)[0].read_text()
+        running.proc.kill()  # at any time
+        running.proc.wait()
+    finally:
+        running.__exit__()
+    assert outbox(runner)
+    with Receiver(port=port) as server:
+        with crew.start():
+            eventually(lambda: server.got)
+            assert checked(server.got[0])[0] == json.loads(text)
+            eventually(lambda: not outbox(runner))
+
+
+def test_a_slow_receiver_holds_up_nothing(runner):
+    with Receiver(hold=3) as server:
+        crew = hooked(runner, server.port)
+        with crew.start():
+            kill(runner, "a")
+            began = time.monotonic()
+            kill(runner, "b")
+            assert time.monotonic() - began < 2
+            eventually(lambda: len(server.got) == 2, timeout=15)
+
+
+def test_the_key_and_the_address_are_nowhere(runner):
+    with Receiver(500) as server:
+        crew = hooked(runner, server.port)
+        with crew.start() as running:
+            kill(runner, "a")
+            eventually(lambda: len(server.got) == 2, timeout=15)
+            found = outside(running.proc.pid) | {running.proc.pid: "crewd"}
+            assert any("crew-webhook" in comm for comm in found.values()), found
+            for pid in found:
+                for name in ("cmdline", "environ"):
+                    try:
+                        data = Path(f"/proc/{pid}/{name}").read_bytes()
+                    except OSError:
+                        continue
+                    assert KEY.encode() not in data and b"url-token-xyz" not in data, (pid, name)
+        log = running.log()
+        assert KEY not in log and "url-token-xyz" not in log
+    for path in list((runner.home / "lib").rglob("*")) + list((runner.home / "run").rglob("*")):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path
+
+
+def test_the_sender_cannot_be_looked_into_and_has_given_up_its_rights(runner):
+    with Receiver() as server:
+        crew = hooked(runner, server.port)
+        with crew.start() as running:
+            [pid] = [p for p, comm in outside(running.proc.pid).items() if comm.startswith("crew-webhook")]
+            status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+            assert status["Seccomp"] == "2" and status["NoNewPrivs"] == "1" and int(status["CapEff"], 16) == 0
+            if not runner.rootless:
+                assert status["Uid"].split()[0] == "65534"
+            kill_nine = subprocess.run(["kill", "-9", str(pid)])
+            assert kill_nine.returncode == 0
+            eventually(lambda: "crew-webhook is gone" in running.log())
+            kill(runner, "a")  # is told to nobody now, and kept
+            assert len(eventually(lambda: outbox(runner))) == 1
+
+
+@pytest.mark.parametrize("change, said", [
+    (lambda c: (c.top / "keys/hook.key").chmod(0o644), "can be read or written by others"),
+    (lambda c: (c.top / "keys/hook.key").write_text("short"), "shorter than 16 bytes"),
+    (lambda c: (c.top / "crew.yaml").write_text((c.top / "crew.yaml").read_text().replace("http://", "ftp://")), "'url'"),
+    (lambda c: (c.top / "crew.yaml").write_text((c.top / "crew.yaml").read_text().replace("http://", "http://me:pw@")),
+     "no user name or password"),
+    (lambda c: (c.top / "a.yaml").write_text((c.top / "a.yaml").read_text().replace("read: []", 'read: ["${CREW_DIR}/keys/"]')),
+     "could read"),
+])
+def test_what_would_not_be_safe_does_not_start(runner, change, said):
+    crew = hooked(runner, 9)
+    change(crew)
+    r = runner.crewctl("up", "--detach", crew.top / "crew.yaml")
+    assert r.returncode != 0 and said in r.stdout + r.stderr, r.stdout + r.stderr
