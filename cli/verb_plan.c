@@ -194,9 +194,10 @@ static int ask(struct client *c, const char *file, const Crew__CrewPlan **out, s
         if (client_call(c, &e, PLAN_MS, &answer, p) < 0)
                 return -1;
         if (answer->body_case != CREW__ENVELOPE__BODY_CREW_PLAN)
-                return cli_problem_set(p, CLI_INTERNAL, "protocol", "crewd answered something else than was asked");
-        *out = answer->crew_plan;
-        return 0;
+                cli_problem_set(p, CLI_INTERNAL, "protocol", "crewd answered something else than was asked");
+        else
+                *out = answer->crew_plan;
+        return *out ? 0 : -1;
 }
 
 static int show(const struct client *c, const Crew__CrewPlan *p, bool json) {

@@ -41,7 +41,7 @@ static void refuse(const struct access *x, int outcome) {
 
         if (d)
                 snprintf(rule, sizeof(rule), "%.600s:%u", f->path, d->mark.line);
-        switch (outcome) {
+        switch (d ? outcome : MEMORY_NO_NAMESPACE) {
         case MEMORY_NO_NAMESPACE:
         case MEMORY_DENIED: /* which namespaces there are is for those who may use them */
                 code = CALL_DENIED;

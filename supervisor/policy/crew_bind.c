@@ -329,7 +329,7 @@ static void check_driver(struct bind *b, const struct agent_out *o) {
                 bind_error(b, o->d->driver->key, "", "'driver' without 'command': agent '%s' has no program", o->a->name);
         if (o->a->orchestrator && o->d->health)
                 bind_error(b, o->d->health->key, "", "'health' without 'command': agent '%s' has no program", o->a->name);
-        else if (o->a->health.kind == CREW_HEALTH_HEARTBEAT && o->a->driver != PLAN_DRIVER_STDIO_RPC)
+        else if (o->d->health && o->a->health.kind == CREW_HEALTH_HEARTBEAT && o->a->driver != PLAN_DRIVER_STDIO_RPC)
                 bind_error(b, o->d->health->key, "use command: [...], or driver: stdio-rpc",
                            "'heartbeat' asks the program of agent '%s', which runs only while it has a task (exec-json)",
                            o->a->name);

@@ -365,6 +365,8 @@ static bool is_elsewhere(const char *key) {
 }
 
 static void compare_crew(struct compare *c) {
+        if (!c->old || !c->new)
+                return add(c, NULL, CREW_WHOLE, "", "cannot be compared");
         for (const struct node *e = c->old->first; e; e = e->next) {
                 if (!is_elsewhere(e->key->text))
                         compare_key(c, e, node_get(c->new, e->key->text), e->key->text, "", "", &crew_keys, found_by_agent,

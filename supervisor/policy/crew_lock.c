@@ -228,7 +228,7 @@ int crew_lock_verify(const struct crew_file *c, struct crew_lock **out, struct p
         else if (report->errors == before)
                 policy_report_add(report, false, path, 0, 0, "", "cannot be checked: %s", err ? err->msg : strerror(-r));
         arena_fini(&want.arena);
-        if (report->errors != before) {
+        if (report->errors != before || !have) {
                 crew_lock_free(have);
                 return crew_fail(err, EKEYREJECTED, "the files of crew %s are not those of %s", c->name, path);
         }

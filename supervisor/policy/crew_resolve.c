@@ -234,7 +234,7 @@ static int resolve_memory(struct crew_draft *d) {
         const struct node *e = d->memory ? d->memory->first : NULL;
         int r = 0;
 
-        for (size_t i = 0; r == 0 && i < d->c->n_memory; i++, e = e->next) {
+        for (size_t i = 0; r == 0 && e && i < d->c->n_memory; i++, e = e->next) {
                 struct crew_memory *m = &d->c->memory[i];
                 m->rights = arena_alloc(d->b.arena, d->c->n_agents + 1);
                 if (!m->rights)

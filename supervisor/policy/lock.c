@@ -317,6 +317,7 @@ static void differ(const char *file, struct policy_report *report, const struct 
         const struct lock_file *it = want ? want : have;
         char a[CREW_SHA256_HEX], b[CREW_SHA256_HEX];
 
+        crew_assert(it); /* one of the two lists it */
         if (want)
                 crew_hex(want->sha256, sizeof(want->sha256), a);
         if (have)
