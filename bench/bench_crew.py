@@ -72,7 +72,7 @@ class Bench:
 def bench_spawn(b, rounds=15):
     """Restarts of one agent in a crew that is otherwise idle, and the recipe between them."""
     crew = b.crew("spawn", 1)
-    crew.write_text(crew.read_text().replace("driver: exec-json}", "driver: exec-json, restart: {max: 1000, within: 1s}}"))
+    crew.write_text(crew.read_text().replace("driver: exec-json}", "driver: exec-json, restart: {max: 64, within: 1s}}"))
     b.crewctl("up", "--detach", crew)
     ours, bare = [], []
     for i in range(rounds + 1):

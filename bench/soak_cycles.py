@@ -42,7 +42,7 @@ def main():
     b = Bench(args.build)
     try:
         crew = b.crew("soak", 2)
-        text = crew.read_text().replace("driver: exec-json}", "driver: exec-json, restart: {max: 1000, within: 1s}}")
+        text = crew.read_text().replace("driver: exec-json}", "driver: exec-json, restart: {max: 64, within: 1s}}")
         crew.write_text(text)
         b.crewctl("up", "--detach", crew)
         crewd = int((b.top / "home/run/soak/pid").read_text().split()[0])
