@@ -189,3 +189,47 @@ int confine_self(const struct confine *c, struct crew_err *err) {
                 return install_filter(c, err);
         return 0;
 }
+
+/* --- what looks names up --- */
+
+const char *const confine_lookup_paths[] = {"/etc",    "/usr", "/lib",          "/lib32", "/lib64",
+                                            "/libx32", "/run", "/var/lib/misc", NULL};
+
+const int confine_lookup_denied[] = {
+        SYS_execve,
+        SYS_execveat,
+        SYS_ptrace,
+        SYS_process_vm_readv,
+        SYS_process_vm_writev,
+        SYS_pidfd_getfd,
+        SYS_bpf,
+        SYS_perf_event_open,
+        SYS_userfaultfd,
+        SYS_io_uring_setup,
+        SYS_keyctl,
+        SYS_add_key,
+        SYS_request_key,
+        SYS_mount,
+        SYS_umount2,
+        SYS_pivot_root,
+        SYS_chroot,
+        SYS_unshare,
+        SYS_setns,
+        SYS_init_module,
+        SYS_finit_module,
+        SYS_delete_module,
+        SYS_kexec_load,
+        SYS_personality,
+        SYS_listen,
+        SYS_accept,
+        SYS_accept4,
+        SYS_memfd_create,
+        SYS_fsopen,
+        SYS_open_tree,
+        SYS_move_mount,
+        SYS_mount_setattr,
+        SYS_open_by_handle_at,
+        SYS_kill,
+        SYS_tkill,
+};
+const size_t confine_lookup_denied_n = ELEMENTSOF(confine_lookup_denied);

@@ -31,3 +31,9 @@ struct confine {
 /* no_new_privs, dumpable 0, no core dumps, then the fields above in order, the filter last.  A call outside the
  * allow-list fails with EPERM; a foreign architecture kills the process. */
 int confine_self(const struct confine *c, struct crew_err *err);
+
+/* For our programs that look names up with the system's own means (getaddrinfo, certificates): what they may read, and
+ * calls that no such thing needs.  For .read_only, .denied and .n_denied. */
+extern const char *const confine_lookup_paths[];
+extern const int confine_lookup_denied[];
+extern const size_t confine_lookup_denied_n;

@@ -14,53 +14,12 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define NOBODY 65534
 #define THREADS 32
 #define STACK_BYTES (256u * 1024)
 #define PAUSE_MAX_MS 2000u
-
-static const char *const readable[] = {"/etc",    "/usr", "/lib",          "/lib32", "/lib64",
-                                       "/libx32", "/run", "/var/lib/misc", NULL};
-
-static const int denied_calls[] = {
-        SYS_execve,
-        SYS_execveat,
-        SYS_ptrace,
-        SYS_process_vm_readv,
-        SYS_process_vm_writev,
-        SYS_pidfd_getfd,
-        SYS_bpf,
-        SYS_perf_event_open,
-        SYS_userfaultfd,
-        SYS_io_uring_setup,
-        SYS_keyctl,
-        SYS_add_key,
-        SYS_request_key,
-        SYS_mount,
-        SYS_umount2,
-        SYS_pivot_root,
-        SYS_chroot,
-        SYS_unshare,
-        SYS_setns,
-        SYS_init_module,
-        SYS_finit_module,
-        SYS_delete_module,
-        SYS_kexec_load,
-        SYS_personality,
-        SYS_listen,
-        SYS_accept,
-        SYS_accept4,
-        SYS_memfd_create,
-        SYS_fsopen,
-        SYS_open_tree,
-        SYS_move_mount,
-        SYS_mount_setattr,
-        SYS_kill,
-        SYS_tkill,
-};
 
 static void look_up(const char *name, struct resolver_answer *out) {
         const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
@@ -120,9 +79,9 @@ static int confine(struct crew_err *err) {
         const struct confine c = {
                 .uid = root ? NOBODY : 0,
                 .gid = root ? NOBODY : 0,
-                .read_only = readable,
-                .denied = denied_calls,
-                .n_denied = ELEMENTSOF(denied_calls),
+                .read_only = confine_lookup_paths,
+                .denied = confine_lookup_denied,
+                .n_denied = confine_lookup_denied_n,
         };
         return confine_self(&c, err);
 }

@@ -20,7 +20,6 @@
 #include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 
 #define NOBODY 65534u
 #define SECRET_MIN 16u
@@ -106,42 +105,13 @@ static int take_config(struct sender *s, struct crew_err *err) {
 }
 
 static int give_up_rights(struct crew_err *err) {
-        /* What names and certificates are looked up in; as the gateway's resolver has it. */
-        static const char *const readable[] = {"/etc",    "/usr", "/lib",          "/lib32", "/lib64",
-                                               "/libx32", "/run", "/var/lib/misc", NULL};
-        static const int denied[] = {SYS_execve,
-                                     SYS_execveat,
-                                     SYS_ptrace,
-                                     SYS_process_vm_readv,
-                                     SYS_process_vm_writev,
-                                     SYS_pidfd_getfd,
-                                     SYS_bpf,
-                                     SYS_perf_event_open,
-                                     SYS_userfaultfd,
-                                     SYS_io_uring_setup,
-                                     SYS_keyctl,
-                                     SYS_add_key,
-                                     SYS_request_key,
-                                     SYS_mount,
-                                     SYS_umount2,
-                                     SYS_pivot_root,
-                                     SYS_chroot,
-                                     SYS_unshare,
-                                     SYS_setns,
-                                     SYS_personality,
-                                     SYS_listen,
-                                     SYS_accept,
-                                     SYS_accept4,
-                                     SYS_kill,
-                                     SYS_tkill,
-                                     SYS_open_by_handle_at};
         const bool root = geteuid() == 0;
         const struct confine c = {
                 .uid = root ? NOBODY : 0,
                 .gid = root ? NOBODY : 0,
-                .read_only = readable,
-                .denied = denied,
-                .n_denied = ELEMENTSOF(denied),
+                .read_only = confine_lookup_paths,
+                .denied = confine_lookup_denied,
+                .n_denied = confine_lookup_denied_n,
         };
         return confine_self(&c, err);
 }
