@@ -263,8 +263,7 @@ def test_a_tls_hello_must_name_what_was_dialled(jail, attack, args, expect, reas
     ("other_record_version", ("evil.test", "0"), True), ("cipher_change_before_hello", ("evil.test",), False),
     ("sni_in_two_records", ("evil.test",), True)], ids=lambda v: v if isinstance(v, str) else "_".join(v) if isinstance(v, tuple) else "")
 def test_what_only_another_make_of_tls_takes_for_a_hello_is_judged_too(jail, attack, args, wins):
-    if not jail.internet.tls_server:
-        pytest.skip("no Go to build the other server with: run script/bootstrap")
+    assert jail.internet.tls_server, "no Go to build the other server with: run script/bootstrap"
     tls = (jail.attack.parent / "tls_attacks.py", attack, "allowed.test", "7444", *args)
     if wins:
         assert outcome(jail.internet.run("/usr/bin/python3", *tls)) == "won"
