@@ -291,15 +291,23 @@ int journal_task_started(struct agent *a, const struct job *j, const char *input
         return journal_write(a, &r, true);
 }
 
-static void put_cause(struct record *r, Crew__Outcome outcome) {
-        static const char *const causes[] = {
-                [CREW__OUTCOME__OUTCOME_FAILED] = "failed",       [CREW__OUTCOME__OUTCOME_TIMEOUT] = "timeout",
-                [CREW__OUTCOME__OUTCOME_CANCELLED] = "cancelled", [CREW__OUTCOME__OUTCOME_TERMINATED] = "terminated",
+const char *journal_outcome_name(Crew__Outcome outcome) {
+        static const char *const names[] = {
+                [CREW__OUTCOME__OUTCOME_OK] = "ok",
+                [CREW__OUTCOME__OUTCOME_FAILED] = "failed",
+                [CREW__OUTCOME__OUTCOME_TIMEOUT] = "timeout",
+                [CREW__OUTCOME__OUTCOME_CANCELLED] = "cancelled",
+                [CREW__OUTCOME__OUTCOME_TERMINATED] = "terminated",
                 [CREW__OUTCOME__OUTCOME_REFUSED] = "refused",
         };
 
-        if ((size_t)outcome < ELEMENTSOF(causes))
-                record_str(r, "cause", causes[outcome]);
+        return (size_t)outcome < ELEMENTSOF(names) ? names[outcome] : NULL;
+}
+
+/* Why it did not go well; nothing when it did. */
+static void put_cause(struct record *r, Crew__Outcome outcome) {
+        if (outcome != CREW__OUTCOME__OUTCOME_OK)
+                record_str(r, "cause", journal_outcome_name(outcome));
 }
 
 int journal_task_retried(struct agent *a, const struct job *j, Crew__Outcome outcome, const char *error) {

@@ -32,6 +32,8 @@ int journal_terminated(struct agent *a, struct termination *t); /* durable; fill
 int journal_restart(struct agent *a, uint64_t delay_ns);
 
 int journal_task_started(struct agent *a, const struct job *j, const char *input, size_t input_len);
+/* "ok", "failed", ...; NULL for a number that is none. */
+const char *journal_outcome_name(Crew__Outcome outcome);
 /* An attempt failed, and another follows. */
 int journal_task_retried(struct agent *a, const struct job *j, Crew__Outcome outcome, const char *error);
 int journal_task_finished(struct agent *a, const struct job *j);

@@ -109,22 +109,13 @@ static const char *state_name(const struct manager *m, const struct handout *t) 
 }
 
 static void put_task(struct json_text *j, const struct manager *m, const struct handout *t) {
-        static const char *const outcomes[] = {
-                [CREW__OUTCOME__OUTCOME_OK] = "ok",
-                [CREW__OUTCOME__OUTCOME_FAILED] = "failed",
-                [CREW__OUTCOME__OUTCOME_TIMEOUT] = "timeout",
-                [CREW__OUTCOME__OUTCOME_CANCELLED] = "cancelled",
-                [CREW__OUTCOME__OUTCOME_TERMINATED] = "terminated",
-                [CREW__OUTCOME__OUTCOME_REFUSED] = "refused",
-        };
-
         json_open(j, '{');
         json_key(j, "task_id"), json_str(j, t->id);
         json_key(j, "task"), json_str(j, t->task);
         json_key(j, "agent"), json_str(j, agent_name(&m->crewd->agents[t->agent]));
         json_key(j, "state"), json_str(j, state_name(m, t));
         json_key(j, "outcome");
-        json_str(j, t->done && (size_t)t->outcome < ELEMENTSOF(outcomes) ? outcomes[t->outcome] : NULL);
+        json_str(j, t->done ? journal_outcome_name(t->outcome) : NULL);
         json_key(j, "result"), json_raw(j, t->result ? t->result : "null", SIZE_MAX);
         json_key(j, "error");
         json_str(j, t->error[0] ? t->error
