@@ -30,6 +30,7 @@ const char *const record_kind_names[RECORD_KIND_N] = {
         [RECORD_TOOL_REQUEST] = "tool.request",
         [RECORD_MEMORY] = "memory.access",
         [RECORD_MANAGER_ORDER] = "manager.order",
+        [RECORD_MANAGER_TOLD] = "manager.told",
         [RECORD_MESSAGE_SENT] = "message.sent",
         [RECORD_MESSAGE_RECEIVED] = "message.received",
         [RECORD_MESSAGE_REJECTED] = "message.rejected",

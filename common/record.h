@@ -47,6 +47,7 @@ enum record_kind {
         RECORD_TOOL_REQUEST,  /* an agent asked for a tool it does not have: verdict */
         RECORD_MEMORY,        /* verb, space, key, verdict: of a memory that agents share */
         RECORD_MANAGER_ORDER, /* verb, verdict, task_id: what the manager of a hierarchical crew asked for */
+        RECORD_MANAGER_TOLD,  /* about, id: the end of an agent, before it is sent */
         RECORD_MESSAGE_SENT,
         RECORD_MESSAGE_RECEIVED,
         RECORD_MESSAGE_REJECTED, /* field, rule */

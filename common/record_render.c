@@ -81,6 +81,8 @@ static const struct text_row {
                 {"rule", "", ""}}},
         [RECORD_MANAGER_ORDER] = {"MANAGER", "verdict", "ALLOWED", .groups = GROUP_TASK, .subject = "verb", .details = {
                 {"to", "to ", ""}, {"task", "task ", ""}, {"task_id", "", ""}, {"key", "key ", ""}, {"reason", "", ""}, {"rule", "", ""}}},
+        [RECORD_MANAGER_TOLD] = {"MANAGER", "verdict", "TOLD", .groups = GROUP_TASK | GROUP_LIFECYCLE, .subject = "about", .details = {
+                {"id", "of its end, id ", ""}, {"lost", "", " of them"}}},
         [RECORD_MESSAGE_SENT] = {"MESSAGE", "verdict", "SENT", .groups = GROUP_MESSAGE, .subject = "to", .details = {
                 {"reason", "", ""}, {"rule", "", ""}, {"bytes", "", " bytes"}, {"sha256", "sha256:", "#"}}},
         [RECORD_MESSAGE_RECEIVED] = {"MESSAGE", NULL, "RECEIVED", .groups = GROUP_MESSAGE, .subject = "from", .details = {

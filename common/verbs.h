@@ -15,6 +15,8 @@ enum crew_verb {
         CREW_VERB_CANCEL,
         CREW_VERB_REPRIORITISE,
         CREW_VERB_RESULT,
+        CREW_VERB_TERMINATIONS,
+        CREW_VERB_SEEN,
         CREW_VERB_MEMORY_PUT, /* from here to the next comment: of every agent */
         CREW_VERB_MEMORY_GET,
         CREW_VERB_MEMORY_LIST,

@@ -12,6 +12,7 @@
 #include "instance.h"
 #include "journal.h"
 #include "link.h"
+#include "manager.h"
 #include "router.h"
 #include "scheduler.h"
 #include "status.h"
@@ -89,6 +90,7 @@ static void do_nothing(struct agent *a) {
 
 static void do_announce(struct agent *a) {
         router_agent_up(a->crewd->router, a->index, crew_now_ns());
+        manager_up(a->crewd, a);
 }
 
 static void do_shutdown(struct agent *a) {

@@ -284,6 +284,8 @@ void death_bury(struct agent *a) {
         struct supervision_verdict v = judge(a, t);
         put_on_record(a, t, !planned);
         tell_clients(a, t);
+        if (!planned)
+                manager_tell(c, a, t);
         come_back(a, &v);
         approvals_agent_gone(c, a);
         settle_everything(a, v.task_again);

@@ -225,6 +225,8 @@ static void (*const handlers[])(struct agent *a, const Crew__Envelope *e) = {
         ROW(CANCEL_WORK, on_order),
         ROW(REPRIORITISE_WORK, on_order),
         ROW(READ_RESULT, on_order),
+        ROW(LIST_TERMINATIONS, on_order),
+        ROW(TERMINATION_SEEN, on_order),
         ROW(AGENT_ENDED, on_agent_ended),
 };
 #undef ROW

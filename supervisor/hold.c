@@ -8,6 +8,7 @@
 #include "crewd.h"
 #include "journal.h"
 #include "link.h"
+#include "manager.h"
 #include "requests.h"
 #include "router.h"
 #include "scheduler.h"
@@ -56,6 +57,7 @@ static void end(struct agent *a) {
         if (a->in.link && !a->in.resume_ns)
                 link_pause(a->in.link, false);
         router_agent_up(a->crewd->router, a->index, now);
+        manager_up(a->crewd, a);
         crewd_progress(a->crewd);
 }
 

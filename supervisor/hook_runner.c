@@ -41,7 +41,7 @@ static pid_t start(const char *const *command, const struct hook_msg *m) {
         /* A pipe holds 64 KiB: this never waits for the hook to read. */
         if (pid > 0) {
                 setpgid(pid, pid);
-                (void)!crew_write_full(pipe_fd[1], m->json, MIN_OF(m->n, HOOKS_JSON_MAX));
+                (void)!crew_write_full(pipe_fd[1], m->json, MIN_OF(m->n, TERMINATION_JSON_MAX));
         }
         close(pipe_fd[1]);
         return pid;

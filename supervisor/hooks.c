@@ -9,7 +9,7 @@
 #include "hook_outbox.h"
 #include "hooks_wire.h"
 #include "journal.h"
-#include "jsontext.h"
+#include "termination.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -145,53 +145,6 @@ bool hooks_idle(const struct hooks *h) {
         return !h || !h->channel || hook_outbox_count(h->outbox) == 0;
 }
 
-static void put_strings(struct json_text *t, const char *key, const char (*items)[128], size_t n) {
-        json_key(t, key);
-        json_open(t, '[');
-        for (size_t i = 0; i < n; i++)
-                json_str(t, items[i]);
-        json_close(t, ']');
-}
-
-/* Version 1 of the termination record: what AgentTerminated carries, and where its audit is. */
-static void write_json(struct json_text *t, const struct agent *a, const struct termination *d) {
-        json_open(t, '{');
-        json_key(t, "version"), json_int(t, 1);
-        json_key(t, "event"), json_str(t, "agent-terminated");
-        json_key(t, "id"), json_int(t, (int64_t)d->id);
-        json_key(t, "crew"), json_str(t, a->crewd->file->name);
-        json_key(t, "agent"), json_str(t, agent_name(a));
-        json_key(t, "incarnation"), json_int(t, d->incarnation);
-        json_key(t, "cause"), json_str(t, cause_name(d->death.cause));
-        json_key(t, "exit_code"), json_int(t, d->exit_code);
-        json_key(t, "term_signal"), json_int(t, d->signal);
-        json_key(t, "initiator"), json_str(t, d->death.initiator);
-        json_key(t, "reason"), json_str(t, d->death.reason);
-        json_key(t, "task"), json_str(t, d->task[0] ? d->task : NULL);
-        put_strings(t, "calls_in_flight", d->calls, d->n_calls);
-        json_key(t, "side_effects_possible"), json_bool(t, d->effects);
-        json_key(t, "restartable"), json_bool(t, d->restartable);
-        json_key(t, "action"), json_str(t, d->action);
-        json_key(t, "attempt"), json_int(t, d->attempt);
-        json_key(t, "audit_seq"), json_int(t, (int64_t)d->audit_seq);
-        json_key(t, "audit_path"), json_str(t, audit_path(a->audit));
-        json_key(t, "stderr_tail"), json_str(t, d->stderr_tail);
-        json_key(t, "processes_killed"), json_int(t, d->processes);
-        json_key(t, "kill_us"), json_int(t, (int64_t)d->kill_us);
-        json_key(t, "time_ms"), json_int(t, (int64_t)d->time_ms);
-        json_close(t, '}');
-}
-
-int hooks_json(const struct agent *a, const struct termination *t, char **json, size_t *n) {
-        struct json_text text = JSON_TEXT(HOOKS_JSON_MAX);
-
-        write_json(&text, a, t);
-        int r = json_text_take(&text, json, n);
-        if (r < 0)
-                json_text_fini(&text);
-        return r;
-}
-
 void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t) {
         struct crew_err err = CREW_ERR_NULL;
         _cleanup_free_ char *json = NULL;
@@ -199,7 +152,7 @@ void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t) {
 
         if (!h)
                 return;
-        int r = hooks_json(a, t, &json, &n);
+        int r = termination_json(a, t, TERMINATION_OUTSIDE, &json, &n);
         if (r == 0)
                 r = hook_outbox_put(h->outbox, t->id, agent_name(a), json, n, &err);
         if (r == -ENOBUFS || !json)
@@ -215,7 +168,7 @@ void hooks_run(struct hooks *h) {
         if (!h || h->running || !h->channel)
                 return;
         /* Nothing of ours is that long; a file may be anybody's. */
-        while ((i = hook_outbox_first(h->outbox)) && i->n > HOOKS_JSON_MAX)
+        while ((i = hook_outbox_first(h->outbox)) && i->n > TERMINATION_JSON_MAX)
                 hook_outbox_ack(h->outbox);
         if (!i || !(m = calloc(1, sizeof(*m))))
                 return;

@@ -15,7 +15,6 @@
 #include "agent.h"
 
 #define HOOKS_TIMEOUT_NS 10000000000ull
-#define HOOKS_JSON_MAX 60000u /* fits a pipe, so that writing it never waits */
 
 struct hooks;
 
@@ -28,6 +27,4 @@ void hooks_close(struct hooks *h);
 /* h may be NULL in what follows: no hook. */
 void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t); /* on disk when it returns */
 void hooks_run(struct hooks *h);                                                /* the oldest, if none runs */
-/* The record of a death; *json is malloc'd, at most HOOKS_JSON_MAX. */
-int hooks_json(const struct agent *a, const struct termination *t, char **json, size_t *n);
 bool hooks_idle(const struct hooks *h);

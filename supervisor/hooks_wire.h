@@ -3,12 +3,13 @@
 #pragma once
 
 #include "hooks.h"
+#include "termination.h"
 
 struct hook_msg {
         uint64_t id;
         int32_t status; /* reply: exit code, 128 + signal, -1: timed out, -2: could not be started */
         uint32_t n;
-        char json[HOOKS_JSON_MAX];
+        char json[TERMINATION_JSON_MAX];
 };
 
 /* Runs hooks until the other end closes.  In hook_runner.c. */

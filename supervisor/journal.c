@@ -423,6 +423,26 @@ int journal_order_refused(struct agent *a, const char *verb, const struct journa
         return journal_observe(a, &r, 1, true);
 }
 
+int journal_manager_told(struct agent *a, const char *dead, uint64_t id) {
+        struct record r;
+
+        record_init(&r, RECORD_MANAGER_TOLD, "crewd");
+        record_str(&r, "verdict", "told");
+        record_str(&r, "about", dead);
+        record_int(&r, "id", (int64_t)id);
+        return journal_write(a, &r, false);
+}
+
+int journal_manager_untold(struct agent *a, uint32_t n) {
+        struct record r;
+
+        record_init(&r, RECORD_MANAGER_TOLD, "crewd");
+        record_str(&r, "verdict", "lost");
+        record_str(&r, "about", "ends that were never acknowledged");
+        record_int(&r, "lost", n);
+        return journal_write(a, &r, false);
+}
+
 int journal_vote(struct agent *a, const struct job *j, const char *vote, uint32_t weight, const char *reason) {
         struct record r;
 

@@ -56,6 +56,8 @@ struct journal_order {
         const char *rule, *reason, *next_step; /* next_step: for the answer alone */
 };
 int journal_order(struct agent *a, const char *verb, const struct journal_order *what);
+int journal_manager_told(struct agent *a, const char *dead, uint64_t id);
+int journal_manager_untold(struct agent *a, uint32_t n); /* too many wait */
 int journal_order_read(struct agent *a, const char *verb, const char *task_id);
 int journal_order_refused(struct agent *a, const char *verb, const struct journal_order *what);
 

@@ -8,8 +8,10 @@
 #include "handouts.h"
 #include "journal.h"
 #include "jsontext.h"
+#include "notices.h"
 #include "router.h"
 #include "scheduler.h"
+#include "termination.h"
 #include "text.h"
 #include "toolgate.h"
 
@@ -19,10 +21,13 @@
 #define ANSWER_MAX 4194304u     /* CallResult.result */
 #define WAIT_NS 300000000000ull /* when it names no deadline */
 #define GONE_TEXT "its manager is gone"
+#define TELL_AGAIN_NS 20000000ull /* while its link is full */
 
 struct manager {
         struct crewd *crewd;
         struct handouts *out;
+        struct notices *notices;
+        uint64_t tell_at_ns; /* 0: nothing has to be told, or it is told when the manager comes up */
         uint32_t index;
 };
 
@@ -43,7 +48,9 @@ int manager_new(struct crewd *c, struct manager **out, struct crew_err *err) {
         struct manager *m = calloc(1, sizeof(*m));
         if (m)
                 m->out = handouts_new(decl->tasks_at_once, decl->tasks_total);
-        if (!m || !m->out) {
+        if (m)
+                m->notices = notices_new();
+        if (!m || !m->out || !m->notices) {
                 manager_free(m);
                 return crew_fail(err, ENOMEM, "out of memory");
         }
@@ -54,8 +61,10 @@ int manager_new(struct crewd *c, struct manager **out, struct crew_err *err) {
 }
 
 struct manager *manager_free(struct manager *m) {
-        if (m)
+        if (m) {
                 handouts_free(m->out);
+                notices_free(m->notices);
+        }
         free(m);
         return NULL;
 }
@@ -380,6 +389,74 @@ static void on_reprioritise(const struct order *o) {
         crewd_progress(o->m->crewd);
 }
 
+/* --- the ends of agents --- */
+
+static void on_terminations(const struct order *o) {
+        struct json_text j = JSON_TEXT(ANSWER_MAX);
+
+        journal_order_read(o->a, crew_verbs[o->verb].name, NULL);
+        notices_write(o->m->notices, &j);
+        send_json(o->a, o->e->seq, &j);
+}
+
+/* One that is not there was acknowledged before, or never told: the same to whoever wants it gone. */
+static void on_seen(const struct order *o) {
+        struct json_text j = JSON_TEXT(256);
+
+        journal_order_read(o->a, crew_verbs[o->verb].name, NULL);
+        json_open(&j, '{');
+        json_key(&j, "acknowledged"), json_bool(&j, notices_seen(o->m->notices, o->e->termination_seen->id));
+        json_close(&j, '}');
+        send_json(o->a, o->e->seq, &j);
+}
+
+/* Its link may be full: it has a moment then. */
+static void tell(struct manager *m) {
+        struct agent *a = &m->crewd->agents[m->index];
+        Crew__TerminationNotice body = CREW__TERMINATION_NOTICE__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+        struct notice *n;
+
+        m->tell_at_ns = 0;
+        e.body_case = CREW__ENVELOPE__BODY_TERMINATION_NOTICE;
+        e.termination_notice = &body;
+        while (agent_usable(a) && (n = notices_next(m->notices, a->incarnation))) {
+                body.id = n->id;
+                body.agent = n->agent;
+                body.record = n->record;
+                if (!agent_takes_message(a) || journal_manager_told(a, n->agent, n->id) < 0 ||
+                    agent_send(a, &e, NULL) == -EAGAIN) {
+                        m->tell_at_ns = crew_now_ns() + TELL_AGAIN_NS;
+                        return;
+                }
+                n->told = a->incarnation;
+        }
+}
+
+void manager_tell(struct crewd *c, const struct agent *dead, const struct termination *t) {
+        struct manager *m = c->manager;
+        _cleanup_free_ char *record = NULL;
+        struct agent *a;
+        size_t n;
+
+        if (!m)
+                return;
+        a = &c->agents[m->index];
+        if (dead != a && !policy_decide(a->decl->policy, POLICY_DO_SEND, agent_name(dead)).allowed)
+                return;
+        int r = termination_json(dead, t, TERMINATION_INSIDE, &record, &n);
+        if (r == 0)
+                r = notices_add(m->notices, t->id, agent_name(dead), record, n);
+        if (r != 0)
+                journal_manager_untold(a, r < 0 ? 1 : (uint32_t)r);
+        tell(m);
+}
+
+void manager_up(struct crewd *c, const struct agent *a) {
+        if (manager_is(a))
+                tell(c->manager);
+}
+
 /* --- the table --- */
 
 #define ROW(BODY, VERB, fn) [CREW__ENVELOPE__BODY_##BODY] = {CREW_VERB_##VERB, fn}
@@ -387,9 +464,14 @@ static const struct {
         enum crew_verb verb;
         void (*handle)(const struct order *o);
 } orders[] = {
-        ROW(LIST_AGENTS, AGENTS, on_agents), ROW(SUBMIT_WORK, SUBMIT, on_submit),
-        ROW(WAIT_WORK, WAIT, on_wait),       ROW(CANCEL_WORK, CANCEL, on_cancel),
-        ROW(READ_RESULT, RESULT, on_result), ROW(REPRIORITISE_WORK, REPRIORITISE, on_reprioritise),
+        ROW(LIST_AGENTS, AGENTS, on_agents),
+        ROW(SUBMIT_WORK, SUBMIT, on_submit),
+        ROW(WAIT_WORK, WAIT, on_wait),
+        ROW(CANCEL_WORK, CANCEL, on_cancel),
+        ROW(READ_RESULT, RESULT, on_result),
+        ROW(REPRIORITISE_WORK, REPRIORITISE, on_reprioritise),
+        ROW(LIST_TERMINATIONS, TERMINATIONS, on_terminations),
+        ROW(TERMINATION_SEEN, SEEN, on_seen),
 };
 #undef ROW
 
@@ -441,10 +523,15 @@ void manager_agent_gone(struct crewd *c, const struct agent *a, bool again) {
 }
 
 void manager_expire(struct manager *m, uint64_t now_ns) {
-        if (m)
-                handouts_expire(m->out, now_ns, answer_wait, m);
+        if (!m)
+                return;
+        if (m->tell_at_ns && now_ns >= m->tell_at_ns)
+                tell(m);
+        handouts_expire(m->out, now_ns, answer_wait, m);
 }
 
 uint64_t manager_next_deadline(const struct manager *m) {
-        return m ? handouts_next_deadline(m->out) : UINT64_MAX;
+        if (!m)
+                return UINT64_MAX;
+        return MIN_OF(handouts_next_deadline(m->out), m->tell_at_ns ? m->tell_at_ns : UINT64_MAX);
 }

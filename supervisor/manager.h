@@ -21,6 +21,11 @@ bool manager_is(const struct agent *a);
 void manager_order(struct agent *a, const Crew__Envelope *e);
 /* An order of a worker that is not the manager's: refused by the message table, and answered. */
 void manager_refuse(struct agent *a, const char *body, uint64_t seq);
+/* An agent is dead: the manager is told before anything that follows from it, if it may address that agent or was that
+ * agent itself; and again in each further instance of its, until it acknowledges it. */
+void manager_tell(struct crewd *c, const struct agent *dead, const struct termination *t);
+/* It can be told again what it has missed: a new instance is up, or it was thawed.  Nothing for other agents. */
+void manager_up(struct crewd *c, const struct agent *a);
 /* A job has its outcome. */
 void manager_job_done(struct crewd *c, const struct job *j);
 /* An instance is dead.  Without another to come what the manager handed out is called off. */

@@ -314,6 +314,8 @@ static bool may_use(const struct agent *a, enum crew_verb verb) {
         case CREW_VERB_CANCEL:
         case CREW_VERB_REPRIORITISE:
         case CREW_VERB_RESULT:
+        case CREW_VERB_TERMINATIONS:
+        case CREW_VERB_SEEN:
         case CREW_VERB_ASK:
         case CREW_VERB_N:
                 break;

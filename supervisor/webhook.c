@@ -6,8 +6,8 @@
 #include "common/webhook.h"
 #include "crewd.h"
 #include "environment.h"
-#include "hooks.h"
 #include "journal.h"
+#include "termination.h"
 #include "text.h"
 
 #include <dirent.h>
@@ -223,7 +223,7 @@ void webhook_keep(struct webhook *w, struct agent *a, const struct termination *
 
         if (!w)
                 return;
-        if (hooks_json(a, t, &json, &n) < 0 || path_of(w, t->id, path) < 0 ||
+        if (termination_json(a, t, TERMINATION_OUTSIDE, &json, &n) < 0 || path_of(w, t->id, path) < 0 ||
             crew_write_file_atomic(path, json, n, 0600, &err) < 0) {
                 journal_hook(a, "webhook", -2, "on_agent_terminated was not sent: the outbox cannot be written");
                 crewd_log(w->crewd, "webhook: %s", err.msg[0] ? err.msg : "out of memory");

@@ -113,6 +113,16 @@ static void params_task_id(struct strbuf *b, const struct options *o, struct jso
         put_timeout(b, o, ",");
 }
 
+/* What is no number is a string, which the other end refuses by name. */
+static void params_seen(struct strbuf *b, const struct options *o, struct json_span input) {
+        uint64_t id;
+
+        if (crew_parse_u64(o->name, &id) == 0)
+                strbuf_printf(b, "\"id\":%llu", (unsigned long long)id);
+        else
+                put_member(b, "id", o->name);
+}
+
 /* SPACE/KEY, or SPACE alone. */
 static void put_place(struct strbuf *b, const struct options *o, bool key) {
         size_t n = key ? strcspn(o->name, "/") : strlen(o->name);
@@ -169,6 +179,8 @@ static const struct verb {
         {"result", "ID", "crew/result", NULL, params_task_id, "manager: what is known of a task now"},
         {"cancel", "ID", "crew/cancel", "{}", params_task_id, "manager: call a task off"},
         {"reprioritise", "ID", "crew/reprioritise", "{}", params_task_id, "manager: {\"priority\": N} on stdin"},
+        {"terminations", NULL, "crew/terminations", NULL, params_none, "manager: ends of agents not acknowledged yet"},
+        {"seen", "ID", "crew/seen", NULL, params_seen, "manager: acknowledge the end of an agent"},
         {"mcp", NULL, NULL, NULL, params_none, "be an MCP server on stdin and stdout"},
 };
 

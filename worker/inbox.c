@@ -11,12 +11,14 @@
 
 struct letter {
         struct list link; /* letters, or asks_waiting, or asks_taken (without payload) */
-        bool ask;
+        bool ask, notice; /* notice: of an agent's end; payload is the record */
         uint64_t seq, deadline_ms;
         char from[64];
         char *payload; /* owned */
         size_t n;
 };
+
+#define NOTICE_METHOD "agent.terminated"
 
 struct ask_run {
         struct list link;
@@ -50,14 +52,18 @@ static void free_letter(struct worker *w, struct letter *l) {
 }
 
 static struct letter *new_letter(struct worker *w, const Crew__Envelope *e) {
-        const char *payload = e->deliver->payload[0] ? e->deliver->payload : "null";
+        bool notice = e->body_case == CREW__ENVELOPE__BODY_TERMINATION_NOTICE;
+        const char *payload = notice ? e->termination_notice->record : e->deliver->payload;
         struct letter *l = calloc(1, sizeof(*l));
 
         if (!l)
                 return NULL;
-        *l = (struct letter){
-                .ask = e->deliver->ask, .seq = e->seq, .deadline_ms = e->deadline_ms, .payload = strdup(payload)};
-        snprintf(l->from, sizeof(l->from), "%s", e->deliver->sender);
+        *l = (struct letter){.ask = !notice && e->deliver->ask,
+                             .notice = notice,
+                             .seq = e->seq,
+                             .deadline_ms = e->deadline_ms,
+                             .payload = strdup(payload[0] ? payload : "null")};
+        snprintf(l->from, sizeof(l->from), "%s", notice ? "crewd" : e->deliver->sender);
         if (!l->payload) {
                 free(l);
                 return NULL;
@@ -77,12 +83,15 @@ static uint64_t time_left_ms(const struct letter *l) {
 }
 
 static void write_letter(struct strbuf *b, const struct letter *l, bool with_id) {
-        strbuf_printf(b, "{\"kind\":\"%s\",", l->ask ? "ask" : "message");
+        strbuf_printf(b, "{\"kind\":\"%s\",", l->notice ? NOTICE_METHOD : l->ask ? "ask" : "message");
         if (l->ask && with_id)
                 strbuf_printf(b, "\"id\":\"%llu\",", (unsigned long long)l->seq);
-        strbuf_puts(b, "\"from\":");
-        strbuf_json_string(b, l->from, strlen(l->from));
-        strbuf_puts(b, ",\"payload\":");
+        if (!l->notice) { /* nobody's: no agent can send one */
+                strbuf_puts(b, "\"from\":");
+                strbuf_json_string(b, l->from, strlen(l->from));
+                strbuf_puts(b, ",");
+        }
+        strbuf_puts(b, "\"payload\":");
         strbuf_json_text(b, l->payload, l->n);
         strbuf_puts(b, "}");
 }
@@ -235,15 +244,18 @@ void inbox_close(struct worker *w) {
 /* ---- from crewd ---- */
 
 static void drop(struct worker *w, const Crew__Envelope *e, const char *why) {
-        if (e->deliver->ask)
+        bool notice = e->body_case == CREW__ENVELOPE__BODY_TERMINATION_NOTICE;
+
+        if (!notice && e->deliver->ask)
                 inbox_answer(w, e->seq, NULL, why);
         else
-                worker_observe(w, "limit-inbox", "from %s: %s", e->deliver->sender, why);
+                worker_observe(w, "limit-inbox", "from %s: %s", notice ? "crewd" : e->deliver->sender, why);
 }
 
 static void to_rpc_agent(struct worker *w, struct letter *l) {
-        bool ok = l->ask ? rpc_agent_ask(w, l->seq, l->from, l->payload, time_left_ms(l))
-                         : rpc_agent_message(w, l->from, l->payload);
+        bool ok = l->ask      ? rpc_agent_ask(w, l->seq, l->from, l->payload, time_left_ms(l))
+                  : l->notice ? rpc_agent_notice(w, NOTICE_METHOD, l->payload)
+                              : rpc_agent_message(w, l->from, l->payload);
 
         if (!ok && l->ask)
                 inbox_answer(w, l->seq, NULL, "the agent has too many open asks");
@@ -253,7 +265,8 @@ static void to_rpc_agent(struct worker *w, struct letter *l) {
 }
 
 void inbox_deliver(struct worker *w, const Crew__Envelope *e) {
-        bool ask = e->deliver->ask, full = ask ? w->n_asks_waiting >= MAX_ASKS : w->n_letters >= MAX_LETTERS;
+        bool ask = e->body_case == CREW__ENVELOPE__BODY_DELIVER && e->deliver->ask;
+        bool full = ask ? w->n_asks_waiting >= MAX_ASKS : w->n_letters >= MAX_LETTERS;
         struct letter *l;
 
         if (w->phase == WORKER_STOPPING) {

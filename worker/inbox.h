@@ -3,8 +3,9 @@
  * Messages and asks from other agents, until a program of this one takes them.
  *
  * A message goes to a program that waits in crew/receive, else to a stdio-rpc agent's stdin, else into the inbox (256
- * letters, 16 MiB).  An ask goes the same way, except that for an exec-json agent a process is started for it when nobody
- * waits. Exactly one AskAnswer for every ask that was delivered.
+ * letters, 16 MiB).  A notice of another agent's end is a message of crewd's and goes the same way.  An ask goes the same
+ * way, except that for an exec-json agent a process is started for it when nobody waits. Exactly one AskAnswer for every
+ * ask that was delivered.
  */
 #pragma once
 
@@ -12,6 +13,7 @@
 #include "program.h"
 
 void inbox_init(struct worker *w);
+/* A Deliver or a TerminationNotice. */
 void inbox_deliver(struct worker *w, const Crew__Envelope *e);
 /* The next letter as JSON into b.  False: nothing is there. */
 bool inbox_take(struct worker *w, struct strbuf *b);

@@ -297,6 +297,8 @@ static const struct method {
         {"crew/cancel", false, on_verb},
         {"crew/reprioritise", false, on_verb},
         {"crew/result", false, on_verb},
+        {"crew/terminations", false, on_verb},
+        {"crew/seen", false, on_verb},
         {"notifications/cancelled", true, on_cancelled},
 };
 

@@ -379,6 +379,10 @@ bool rpc_agent_message(struct worker *w, const char *from, const char *payload) 
         return write_letter(w, 0, "message", from, payload);
 }
 
+bool rpc_agent_notice(struct worker *w, const char *method, const char *params) {
+        return write_call(w->rpc, 0, method, params, strlen(params));
+}
+
 /* One at a time: an answer to an older one comes too late for crewd anyway, but shows that this one will be read. */
 void rpc_agent_ping(struct worker *w, uint64_t seq) {
         struct request *q = NULL;

@@ -18,6 +18,8 @@ void rpc_agent_cancel(struct worker *w, const char *task_id);
 /* An ask, answered with AskAnswer; a plain message.  False: it does not take more. */
 bool rpc_agent_ask(struct worker *w, uint64_t seq, const char *from, const char *payload, uint64_t timeout_ms);
 bool rpc_agent_message(struct worker *w, const char *from, const char *payload);
+/* A notification of crewd's, of this method.  False: it does not take more. */
+bool rpc_agent_notice(struct worker *w, const char *method, const char *params);
 /* Pong, with corr seq, once it has answered the request "ping", with whatever: it is alive. */
 void rpc_agent_ping(struct worker *w, uint64_t seq);
 /* The notification, then the end of its standard input. */

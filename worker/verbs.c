@@ -9,10 +9,10 @@
 
 struct params {
         char *text[10];
-        uint64_t number[3];
+        uint64_t number[4];
 };
 enum { AGENT, TASK, DESCRIPTION, INPUT, KEY, TASK_ID, REASON, TARGET, SPACE, TOOL, N_TEXTS };
-enum { PRIORITY, RETRIES, TIMEOUT, N_NUMBERS };
+enum { PRIORITY, RETRIES, TIMEOUT, ID, N_NUMBERS };
 static_assert(N_TEXTS == ELEMENTSOF(((struct params *)0)->text), "a place for each text");
 static_assert(N_NUMBERS == ELEMENTSOF(((struct params *)0)->number), "a place for each number");
 
@@ -40,6 +40,7 @@ static const struct param {
         {"priority", PARAM_NUMBER, PRIORITY, 100},
         {"retries", PARAM_NUMBER, RETRIES, 10},
         {"timeout_ms", PARAM_NUMBER, TIMEOUT, 86400000},
+        {"id", PARAM_NUMBER, ID, 1ull << 53},
 };
 #define BIT(i) (1u << (i))
 enum {
@@ -58,7 +59,8 @@ enum {
         P_PAYLOAD,
         P_PRIORITY,
         P_RETRIES,
-        P_TIMEOUT
+        P_TIMEOUT,
+        P_ID
 };
 
 /* --- the messages --- */
@@ -122,6 +124,19 @@ static uint64_t send_result(struct worker *w, const struct params *p) {
         return uplink_send(&w->up, &ENVELOPE(READ_RESULT, .read_result = &body));
 }
 
+static uint64_t send_terminations(struct worker *w, const struct params *p) {
+        Crew__ListTerminations body = CREW__LIST_TERMINATIONS__INIT;
+
+        return uplink_send(&w->up, &ENVELOPE(LIST_TERMINATIONS, .list_terminations = &body));
+}
+
+static uint64_t send_seen(struct worker *w, const struct params *p) {
+        Crew__TerminationSeen body = CREW__TERMINATION_SEEN__INIT;
+
+        body.id = p->number[ID];
+        return uplink_send(&w->up, &ENVELOPE(TERMINATION_SEEN, .termination_seen = &body));
+}
+
 static uint64_t send_memory_put(struct worker *w, const struct params *p) {
         Crew__MemoryPut body = CREW__MEMORY_PUT__INIT;
 
@@ -177,6 +192,8 @@ static const struct verb {
         [CREW_VERB_CANCEL] = {send_cancel, BIT(P_TASK_ID) | BIT(P_REASON), BIT(P_TASK_ID)},
         [CREW_VERB_REPRIORITISE] = {send_reprioritise, BIT(P_TASK_ID) | BIT(P_PRIORITY), BIT(P_TASK_ID) | BIT(P_PRIORITY)},
         [CREW_VERB_RESULT] = {send_result, BIT(P_TASK_ID), BIT(P_TASK_ID)},
+        [CREW_VERB_TERMINATIONS] = {send_terminations},
+        [CREW_VERB_SEEN] = {send_seen, BIT(P_ID), BIT(P_ID)},
         [CREW_VERB_MEMORY_PUT] = {send_memory_put, BIT(P_SPACE) | BIT(P_MEMORY_KEY) | BIT(P_VALUE),
                                   BIT(P_SPACE) | BIT(P_MEMORY_KEY) | BIT(P_VALUE)},
         [CREW_VERB_MEMORY_GET] = {send_memory_get, BIT(P_SPACE) | BIT(P_MEMORY_KEY), BIT(P_SPACE) | BIT(P_MEMORY_KEY)},

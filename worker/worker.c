@@ -199,6 +199,7 @@ static const struct frame_row {
         [CREW__ENVELOPE__BODY_EXEC_INPUT] = {on_exec_input, true},
         [CREW__ENVELOPE__BODY_SHUTDOWN] = {on_shutdown, true},
         [CREW__ENVELOPE__BODY_RESUMED] = {on_resumed, true},
+        [CREW__ENVELOPE__BODY_TERMINATION_NOTICE] = {inbox_deliver, true},
 };
 
 static void on_link_frame(struct uplink *u, const Crew__Envelope *e) {

@@ -104,11 +104,12 @@ def test_its_worker_may_not_be_another(runner):
     """What the orders are worth to the others: nothing, however often they are tried."""
     crew = managed(runner).task("lead", "boss", """
 t = call("submit", "worker", stdin={"description": "out([call(v, *a, stdin={})[0] for _ in range(4) for v, *a in "
-         "(('agents',), ('submit', 'other'), ('wait', 't-1'), ('cancel', 't-1'), ('reprioritise', 't-1'), ('result', 't-1'))])"})
+         "(('agents',), ('submit', 'other'), ('wait', 't-1'), ('cancel', 't-1'), ('reprioritise', 't-1'), ('result', 't-1'), "
+         "('terminations',), ('seen', '1'))])"})
 out(call("wait", t[1]["task_id"])[1])""")
     with crew.start() as running:
         running.client().run()
     codes = result(crew)["result"]
-    assert len(codes) == 24 and set(codes) <= {3, 4}, codes
-    assert codes.count(3) >= 20  # reprioritise without a priority is refused before it is asked
+    assert len(codes) == 32 and set(codes) <= {3, 4}, codes
+    assert codes.count(3) >= 28  # reprioritise without a priority is refused before it is asked
     assert not crew.records("other", "task.started")

@@ -16,7 +16,8 @@ from crewlib import Crew, agent_status, done_task, eventually
 SOURCE = Path(__file__).resolve().parents[2]
 
 READY, WORKING = AgentState.READY, AgentState.WORKING
-VERBS = {"crew_agents", "crew_submit", "crew_wait", "crew_cancel", "crew_reprioritise", "crew_result", "crew_ask"}
+VERBS = {"crew_agents", "crew_submit", "crew_wait", "crew_cancel", "crew_reprioritise", "crew_result", "crew_ask",
+         "crew_terminations", "crew_seen"}
 
 # What a manager's program has beside call(): orders by crew-call.
 ORDERS = """

@@ -31,6 +31,8 @@ MESSAGES = {
         (30, "memory_get", "msg:MemoryGet", False, 0),
         (31, "memory_list", "msg:MemoryList", False, 0),
         (32, "request_tool", "msg:RequestTool", False, 0),
+        (33, "list_terminations", "msg:ListTerminations", False, 0),
+        (34, "termination_seen", "msg:TerminationSeen", False, 0),
         (36, "agent_ended", "msg:AgentEnded", False, 0),
         (40, "welcome", "msg:Welcome", False, 0),
         (41, "task_start", "msg:TaskStart", False, 0),
@@ -44,6 +46,7 @@ MESSAGES = {
         (49, "exec_input", "msg:ExecInput", False, 0),
         (50, "shutdown", "msg:Shutdown", False, 0),
         (60, "resumed", "msg:Resumed", False, 0),
+        (62, "termination_notice", "msg:TerminationNotice", False, 0),
         (70, "client_hello", "msg:ClientHello", False, 0),
         (71, "get_status", "msg:GetStatus", False, 0),
         (72, "subscribe", "msg:Subscribe", False, 0),
@@ -175,6 +178,11 @@ MESSAGES = {
     "ReadResult": [
         (1, "task_id", "str", False, 63),
     ],
+    "ListTerminations": [
+    ],
+    "TerminationSeen": [
+        (1, "id", "u64", False, 0),
+    ],
     "MemoryPut": [
         (1, "space", "str", False, 63),
         (2, "key", "str", False, 128),
@@ -244,6 +252,11 @@ MESSAGES = {
     ],
     "Resumed": [
         (1, "frozen_ms", "u64", False, 0),
+    ],
+    "TerminationNotice": [
+        (1, "id", "u64", False, 0),
+        (2, "agent", "str", False, 63),
+        (3, "record", "str", False, 60000),
     ],
     "ClientHello": [
         (1, "protocol", "u32", False, 0),
@@ -527,6 +540,8 @@ BODIES = {
     "memory_get": ("MemoryGet", 512),
     "memory_list": ("MemoryList", 256),
     "request_tool": ("RequestTool", 1024),
+    "list_terminations": ("ListTerminations", 64),
+    "termination_seen": ("TerminationSeen", 64),
     "welcome": ("Welcome", 256),
     "task_start": ("TaskStart", 16777216),
     "task_cancel": ("TaskCancel", 1024),
@@ -539,6 +554,7 @@ BODIES = {
     "exec_input": ("ExecInput", 66560),
     "shutdown": ("Shutdown", 1024),
     "resumed": ("Resumed", 64),
+    "termination_notice": ("TerminationNotice", 65536),
     "client_hello": ("ClientHello", 512),
     "get_status": ("GetStatus", 64),
     "subscribe": ("Subscribe", 64),

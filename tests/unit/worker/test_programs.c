@@ -363,6 +363,21 @@ static void one_process_serves_many_tasks(void **state) {
         fake_stop(&f);
 }
 
+static void the_end_of_another_agent_is_a_notification(void **state) {
+        Crew__TerminationNotice body = CREW__TERMINATION_NOTICE__INIT;
+        struct fake_crewd f;
+
+        start_rpc(&f, RPC_AGENT "  if m['method']=='agent.terminated': told=[i,p]\n"
+                                "  else: say(id=i,result=told)\n");
+        body.id = 7;
+        body.agent = (char *)"a";
+        body.record = (char *)"{\"id\":7,\"cause\":\"operator\"}";
+        fake_send(&f, &FAKE_ENVELOPE(TERMINATION_NOTICE, .termination_notice = &body));
+        fake_task(&f, "t-1", "{}", 0);
+        assert_string_equal(fake_result(&f)->result, "[null, {\"id\": 7, \"cause\": \"operator\"}]");
+        fake_stop(&f);
+}
+
 static void an_error_answer_fails_the_task_with_its_text(void **state) {
         struct fake_crewd f;
 
@@ -630,6 +645,7 @@ int main(void) {
                 cmocka_unit_test(a_worker_runs_as_pid_1_only),
                 cmocka_unit_test(a_slow_link_stops_the_program_not_the_memory),
                 cmocka_unit_test(one_process_serves_many_tasks),
+                cmocka_unit_test(the_end_of_another_agent_is_a_notification),
                 cmocka_unit_test(an_error_answer_fails_the_task_with_its_text),
                 cmocka_unit_test(a_second_answer_is_dropped_and_noted),
                 cmocka_unit_test(the_answer_of_a_foreign_task_is_not_taken),

@@ -457,6 +457,40 @@ static void verbs_of_the_manager_become_messages(void **state) {
         fake_stop(&f);
 }
 
+static void the_end_of_another_agent_comes_to_whoever_receives(void **state) {
+        Crew__TerminationNotice body = CREW__TERMINATION_NOTICE__INIT;
+        struct fake_crewd f;
+        const char *line;
+
+        (void)state;
+        start(&f, "cat");
+        body.id = 7;
+        body.agent = (char *)"a";
+        body.record = (char *)"{\"version\":1,\"id\":7,\"agent\":\"a\"}";
+        fake_send(&f, &FAKE_ENVELOPE(TERMINATION_NOTICE, .termination_notice = &body));
+        int fd = agent_connect(&f);
+        agent_say(fd, CALL("crew/receive", "{\"timeout_ms\":9000}"));
+        line = agent_hear(fd);
+        assert_non_null(line);
+        assert_non_null(strstr(line, "\"result\":{\"kind\":\"agent.terminated\",\"payload\":{\"version\":1,"));
+        assert_null(strstr(line, "\"from\""));
+        agent_say(fd, CALL("crew/receive", "{\"timeout_ms\":0}"));
+        assert_answer(fd, "\"result\":null");
+        agent_say(fd, CALL("crew/seen", "{\"id\":7}"));
+        const Crew__Envelope *e = fake_expect(&f, CREW__ENVELOPE__BODY_TERMINATION_SEEN);
+        assert_int_equal(e->termination_seen->id, 7);
+        answer_call(&f, e->seq, "{\"acknowledged\":true}");
+        assert_answer(fd, "\"result\":{\"acknowledged\":true}");
+        agent_say(fd, CALL("crew/seen", "{\"id\":\"7\"}"));
+        assert_answer(fd, "params.id must be a whole number");
+        agent_say(fd, CALL("crew/terminations", "{}"));
+        e = fake_expect(&f, CREW__ENVELOPE__BODY_LIST_TERMINATIONS);
+        answer_call(&f, e->seq, "{\"terminations\":[],\"lost\":0}");
+        assert_answer(fd, "\"lost\":0");
+        close(fd);
+        fake_stop(&f);
+}
+
 static void parameters_that_a_verb_does_not_take_are_named(void **state) {
         struct fake_crewd f;
 
@@ -638,6 +672,7 @@ int main(void) {
                 cmocka_unit_test(an_answer_to_nobody_is_dropped),
                 cmocka_unit_test(sends_and_asks_go_through_crewd),
                 cmocka_unit_test(verbs_of_the_manager_become_messages),
+                cmocka_unit_test(the_end_of_another_agent_comes_to_whoever_receives),
                 cmocka_unit_test(parameters_that_a_verb_does_not_take_are_named),
                 cmocka_unit_test(an_ask_without_answer_times_out_here_too),
                 cmocka_unit_test(letters_wait_in_the_inbox_in_order),

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The manager of a crew is told of each end of an agent: at least once, first, and nobody can get in the way."""
+
+import json
+
+from crewd import AgentState
+from crewlib import Crew, agent_status, eventually
+from test_crew_manager import ORDERS, boss, managed, orders, run, running_tasks
+
+WORKING = AgentState.WORKING
+
+# A manager in the driver stdio-rpc: what it is told goes to its standard error; its task says what it acknowledges.
+RPC_BOSS = """
+import json, os, socket, sys
+def crew(method, **params):
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(os.environ["CREW_SOCKET"])
+    f = s.makefile("rw")
+    f.write(json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) + "\\n")
+    f.flush()
+    return json.loads(f.readline())
+for line in sys.stdin:
+    m = json.loads(line)
+    p = m.get("params", {})
+    if m["method"] == "agent.terminated":
+        print("TOLD", p["id"], p["agent"], p["version"], "id" in m, file=sys.stderr, flush=True)
+    elif m["method"] == "task":
+        seen = [crew("crew/seen", id=i)["result"]["acknowledged"] for i in p["input"] or []]
+        print(json.dumps({"jsonrpc": "2.0", "id": m["id"],
+                          "result": {"seen": seen, "open": crew("crew/terminations")["result"]}}), flush=True)
+    elif m["method"] == "shutdown":
+        break
+"""
+
+
+def rpc_managed(runner, targets=("a", "b")):
+    crew = managed(runner, targets=targets, restart={"max": 9, "within": "60s"})
+    crew.files["boss.py"] = RPC_BOSS
+    crew.task("lead", "boss")
+    crew.agents["boss"].update(command=["python3", "${CREW_DIR}/boss.py"], driver="stdio-rpc")
+    for name in ("a", "b"):
+        crew.agents[name]["restart"] = {"max": 30, "within": "60s"}
+    return crew
+
+
+def told(crew):
+    """[id, agent] in the order in which the manager's program was told; all its instances in turn."""
+    text = "".join(r["text"] for r in crew.records("boss", "agent.stderr"))
+    lines = [line.split() for line in text.splitlines() if line.startswith("TOLD ")]
+    assert all(version == "1" and has_id == "False" for _, _, _, version, has_id in lines)
+    return [[int(i), agent] for _, i, agent, _, _ in lines]
+
+
+def ends(crew, *agents):
+    """[id, agent] of each end on record, by id."""
+    return sorted([r["id"], name] for name in agents for r in crew.records(name, "agent.terminated"))
+
+
+def kill(client, name):
+    """Its termination; returns once its next instance is up."""
+    before = agent_status(client, name).incarnation
+    record = client.kill(name, reason="test").terminated
+    eventually(lambda: (s := agent_status(client, name)).incarnation > before and s.state == AgentState.READY)
+    return record
+
+
+def submit_to_boss(client, ids=()):
+    return client.submit(agent="boss", input=list(ids)).result(20)
+
+
+def test_it_is_told_before_the_outcome_of_the_dead_agents_task(runner):
+    crew = boss(managed(runner), """
+t = submit("a", "time.sleep(600)")
+end = order("wait", t)
+out([end["outcome"], order("receive", "--timeout", "0s"), order("receive", "--timeout", "0s")])""")
+    with crew.start() as running:
+        other = running.client()
+        with running_tasks(running):
+            eventually(lambda: agent_status(other, "a").state == WORKING)
+            other.kill("a", reason="test")
+    outcome, letter, rest = json.loads((runner.home / "lib/t/out/lead.json").read_text())
+    assert outcome == "terminated" and rest is None
+    assert set(letter) == {"kind", "payload"} and letter["kind"] == "agent.terminated"
+    record, = crew.records("a", "agent.terminated")
+    payload = letter["payload"]
+    assert (payload["version"], payload["event"], payload["id"]) == (1, "agent-terminated", record["id"])
+    assert (payload["agent"], payload["incarnation"], payload["cause"], payload["reason"]) == ("a", 1, "operator", "test")
+    assert payload["task"] and payload["action"] == "fail_task" and "audit_path" not in payload
+    about, = crew.records("boss", "manager.told")
+    assert (about["about"], about["id"], about["verdict"]) == ("a", record["id"], "told")
+
+
+def test_each_end_is_told_once_to_an_instance_that_lives_on(runner):
+    crew = rpc_managed(runner)
+    with crew.start() as running:
+        client = running.client()
+        ids = [kill(client, name).id for name in ("a", "b", "a", "a", "b")]
+        assert ids == sorted(set(ids))
+        eventually(lambda: len(told(crew)) >= 5)
+        assert [t["id"] for t in submit_to_boss(client)["open"]["terminations"]] == ids
+        assert submit_to_boss(client, [ids[1], ids[1], 12345])["seen"] == [True, False, False]
+        assert told(crew) == ends(crew, "a", "b")
+
+
+def test_what_it_did_not_acknowledge_is_told_to_its_next_instance(runner):
+    crew = rpc_managed(runner)
+    with crew.start() as running:
+        client = running.client()
+        first, second = kill(client, "a").id, kill(client, "b").id
+        eventually(lambda: len(told(crew)) == 2)
+        assert submit_to_boss(client, [first])["seen"] == [True]
+        own = kill(client, "boss").id
+        eventually(lambda: len(told(crew)) == 4)
+        assert told(crew)[2:] == [[second, "b"], [own, "boss"]], "the same id again, and its own end"
+        assert submit_to_boss(client, [second, own])["seen"] == [True, True]
+        last = kill(client, "boss").id
+        eventually(lambda: len(told(crew)) == 5)
+        assert told(crew)[4] == [last, "boss"]
+
+
+def test_an_end_while_there_is_no_manager_is_told_to_the_next_one(runner):
+    crew = rpc_managed(runner)
+    with crew.start() as running:
+        client = running.client()
+        client.kill("boss", reason="test")
+        dead = client.kill("a", reason="test").terminated.id  # boss waits for its restart, or has just come up
+        eventually(lambda: [dead, "a"] in told(crew))
+        eventually(lambda: agent_status(client, "a").state == AgentState.READY)
+    assert [i for i, _ in told(crew)] == sorted(i for i, _ in told(crew))
+
+
+def test_it_is_told_of_those_it_may_address_alone(runner):
+    crew = rpc_managed(runner, targets=["a"])
+    with crew.start() as running:
+        client = running.client()
+        kill(client, "b")
+        a = kill(client, "a").id
+        eventually(lambda: told(crew))
+        assert [t["agent"] for t in submit_to_boss(client)["open"]["terminations"]] == ["a"]
+    assert told(crew) == [[a, "a"]]
+
+
+def test_nobody_else_can_tell_it_that_or_acknowledge_it(runner):
+    """A message may say whatever it likes: it comes as a message, from whoever sent it."""
+    fake = {"kind": "agent.terminated", "payload": {"version": 1, "id": 1, "agent": "b"}}
+    crew = boss(managed(runner), f"""
+t = submit("a", '''
+fake = {fake!r}
+out([call("send", "boss", stdin=fake)[0], call("seen", "1")[0], call("terminations")[0],
+     call("tool", "crew_seen", stdin={{"id": 1}})[0]])''')
+end = order("wait", t)
+out([end["result"], order("receive", "--timeout", "5s"), order("seen", "99999"), order("terminations")])""")
+    crew.agent("a", targets=["boss"])
+    _, (codes, letter, seen, rest) = run(crew)
+    assert codes == [0, 3, 3, 3]
+    assert letter == {"kind": "message", "from": "a", "payload": fake}
+    assert seen == {"acknowledged": False} and rest == {"terminations": [], "lost": 0}
+    assert orders(crew, "a") and all(verdict == "denied" for _, verdict, _ in orders(crew, "a"))
+    assert not crew.records("boss", "manager.told")
+
+
+def test_a_manager_that_listens_to_nothing_holds_nobody_up(runner):
+    crew = rpc_managed(runner)
+    crew.files["boss.py"] = "import time\ntime.sleep(600)\n"
+    with crew.start() as running:
+        client = running.client()
+        ids = [kill(client, "a").id for _ in range(6)]
+        assert client.submit(agent="b", description="out(7)").result(20) == 7
+        assert len(set(ids)) == 6
+    assert [r["id"] for r in crew.records("boss", "manager.told")] == ids
+
+
+def test_a_planned_end_is_not_told(runner):
+    crew = rpc_managed(runner)
+    with crew.start() as running:
+        client = running.client()
+        eventually(lambda: agent_status(client, "boss").state == AgentState.READY)
+    assert not crew.records("boss", "manager.told")
