@@ -52,6 +52,15 @@ class Wire:
     def send(self, frame):
         self._sendall(_HEADER.pack(1, len(frame) + len(_HOPS)) + _HOPS + frame)
 
+    def fileno(self):
+        """For poll(); what pending says is not announced there any more."""
+        return self._sock.fileno()
+
+    @property
+    def pending(self):
+        """Something was read that recv() has not given yet."""
+        return bool(self._in)
+
     def recv(self):
         """The next frame; blocks."""
         if not self._greeted:
