@@ -151,9 +151,10 @@ def test_an_agent_that_always_dies_at_once_costs_little(runner):
 
 # ---- the hook, and a crewd that is killed ----
 
+# A whole line at once: the hook of a crewd that was killed may still be at it when the next one's runs.
 HOOK = """#!/bin/sh
-cat >> {dir}/got
-echo >> {dir}/got
+record=$(cat)
+printf '%s\\n' "$record" >> {dir}/got
 {more}
 """
 
