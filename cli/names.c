@@ -39,6 +39,7 @@ const char *name_cause(int cause) {
                 [CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN] = "supervisor-shutdown",
                 [CREW__CAUSE__CAUSE_START_FAILED] = "start-failed",
                 [CREW__CAUSE__CAUSE_HEALTH] = "unhealthy",
+                [CREW__CAUSE__CAUSE_SUPERVISOR_LOST] = "supervisor-lost",
         };
         return pick(names, ELEMENTSOF(names), cause);
 }

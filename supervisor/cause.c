@@ -23,8 +23,9 @@ static const char *const names[] = {
         [CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN] = "supervisor shutdown",
         [CREW__CAUSE__CAUSE_START_FAILED] = "start failed",
         [CREW__CAUSE__CAUSE_HEALTH] = "unhealthy",
+        [CREW__CAUSE__CAUSE_SUPERVISOR_LOST] = "supervisor lost",
 };
-static_assert(ELEMENTSOF(names) == CREW__CAUSE__CAUSE_HEALTH + 1, "a name for each cause");
+static_assert(ELEMENTSOF(names) == CREW__CAUSE__CAUSE_SUPERVISOR_LOST + 1, "a name for each cause");
 
 const char *cause_name(Crew__Cause cause) {
         return (size_t)cause < ELEMENTSOF(names) ? names[cause] : names[0];

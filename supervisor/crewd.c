@@ -26,6 +26,7 @@
 #include "instance.h"
 #include "journal.h"
 #include "manager.h"
+#include "orphans.h"
 #include "requests.h"
 #include "router.h"
 #include "rundir.h"
@@ -406,6 +407,7 @@ int crewd_run(struct crewd_setup *setup) {
                 crewd_parts_close(&c);
         } else {
                 report_predecessor(&c);
+                orphans_report(&c);
                 crewd_progress(&c);
         }
         if (c.loop_ready)

@@ -221,7 +221,7 @@ static void end_crew(struct agent *a, const struct termination *t, const struct 
         crewd_give_up(a->crewd, text);
 }
 
-static void tell_clients(struct agent *a, const struct termination *t) {
+void death_tell(struct agent *a, const struct termination *t) {
         struct termination_message m;
         Crew__Event e = CREW__EVENT__INIT;
 
@@ -283,7 +283,7 @@ void death_bury(struct agent *a) {
         fill(a, t);
         struct supervision_verdict v = judge(a, t);
         put_on_record(a, t, !planned);
-        tell_clients(a, t);
+        death_tell(a, t);
         if (!planned)
                 manager_tell(c, a, t);
         come_back(a, &v);

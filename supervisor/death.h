@@ -29,3 +29,5 @@ struct termination_message {
         char *calls[AGENT_CALLS_NAMED_MAX];
 };
 void death_message(const struct agent *a, const struct termination *t, struct termination_message *out);
+/* To the clients that are attached, and to those that ask later for what has happened. */
+void death_tell(struct agent *a, const struct termination *t);

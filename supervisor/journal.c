@@ -183,8 +183,10 @@ int journal_spawned(struct agent *a, bool good) {
         record_int(&r, "ns_uts", (int64_t)att->ns_uts);
         record_bool(&r, "accepted", good);
         record_bool(&r, "gateway", gateway_up(a->crewd->gateway));
-        /* Every record that must be on disk before its effect takes this one along. */
-        return journal_write(a, &r, false);
+        /* Every record that must be on disk before its effect takes this one along.  In the file at once all the same: by
+         * it the next crewd knows of an instance that died with this one. */
+        int result = journal_write(a, &r, false);
+        return result < 0 ? result : written(a, &r, audit_write(a->audit), 0);
 }
 
 int journal_ready(struct agent *a, uint32_t selftests) {
@@ -336,6 +338,18 @@ int journal_task_finished(struct agent *a, const struct job *j) {
                 record_int(&r, "ms", (int64_t)((j->ended_ns - j->started_ns) / 1000000u));
         if (j->result)
                 put_digest(&r, "result_sha256", j->result, j->result_len);
+        return journal_write(a, &r, false);
+}
+
+int journal_task_lost(struct agent *a, const char *task, const char *task_id, const char *reason) {
+        struct record r;
+
+        record_init(&r, RECORD_TASK_FINISHED, "crewd");
+        record_str(&r, "task", task);
+        record_str(&r, "task_id", task_id);
+        record_str(&r, "outcome", "failed");
+        put_cause(&r, CREW__OUTCOME__OUTCOME_TERMINATED);
+        record_str(&r, "reason", reason);
         return journal_write(a, &r, false);
 }
 

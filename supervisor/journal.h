@@ -37,6 +37,8 @@ const char *journal_outcome_name(Crew__Outcome outcome);
 /* An attempt failed, and another follows. */
 int journal_task_retried(struct agent *a, const struct job *j, Crew__Outcome outcome, const char *error);
 int journal_task_finished(struct agent *a, const struct job *j);
+/* Of a crewd before this one. */
+int journal_task_lost(struct agent *a, const char *task, const char *task_id, const char *reason);
 
 struct journal_call {
         const char *tool; /* any bytes the agent sent */

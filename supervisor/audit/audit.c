@@ -138,6 +138,10 @@ int audit_sync(struct audit_stream *s) {
         return sync_out(s);
 }
 
+int audit_write(struct audit_stream *s) {
+        return write_out(s);
+}
+
 bool audit_poisoned(const struct audit_stream *s) {
         return s->poison != 0;
 }

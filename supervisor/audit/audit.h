@@ -24,6 +24,8 @@ int audit_append_durable(struct audit_stream *s, const struct record *r, uint64_
 /* Pending folds of a finished window and buffered lines out, then fdatasync if anything was written since the last;
  * called by a 100 ms timer. */
 int audit_sync(struct audit_stream *s);
+/* What was accepted into the file, so that it outlives this process; not durable. */
+int audit_write(struct audit_stream *s);
 bool audit_poisoned(const struct audit_stream *s);
 uint64_t audit_seq(const struct audit_stream *s);                          /* of the last record */
 uint64_t audit_count(const struct audit_stream *s, enum record_kind kind); /* since open; folded ones counted in full */

@@ -611,6 +611,7 @@ ENUMS = {
         "SUPERVISOR_SHUTDOWN": 11,
         "START_FAILED": 12,
         "HEALTH": 13,
+        "SUPERVISOR_LOST": 14,
     },
     "AgentEnd": {
         "UNSET": 0,

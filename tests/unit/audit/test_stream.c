@@ -2,6 +2,7 @@
 #include "supervisor/audit/audit.h"
 
 #include "supervisor/audit/audit_internal.h"
+#include "supervisor/audit/audit_life.h"
 
 #include "common/record_line.h"
 #include "common/util.h"
@@ -488,6 +489,93 @@ static void the_budget_comes_back_with_time(void **state) {
 }
 
 #define STREAM_TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
+/* --- the last life --- */
+
+static void put_as(struct audit_stream *s, uint32_t incarnation, enum record_kind kind, const char *key,
+                   const char *value) {
+        audit_set_incarnation(s, incarnation);
+        record_init(&rec, kind, "crewd");
+        record_str(&rec, key, value);
+        if (kind == RECORD_TASK_STARTED) {
+                record_str(&rec, "task_id", "t-7");
+                record_int(&rec, "attempt", 2);
+        }
+        assert_int_equal(audit_append(s, &rec, NULL), 0);
+}
+
+/* As the next crewd finds it. */
+static struct audit_life life_after(struct audit_stream *s) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct audit_life life;
+
+        audit_close(s);
+        s = opened();
+        assert_int_equal(audit_last_life(s, &life, &err), 0);
+        audit_close(s);
+        return life;
+}
+
+static void a_life_without_an_end_is_open(void **state) {
+        struct audit_stream *s = opened();
+
+        put_as(s, 1, RECORD_SPAWNED, "verdict", "good");
+        put_as(s, 1, RECORD_TERMINATED, "cause", "crash");
+        put_as(s, 2, RECORD_SPAWNED, "verdict", "good");
+        put_as(s, 2, RECORD_TASK_STARTED, "task", "collect");
+        struct audit_life life = life_after(s);
+        assert_true(life.open);
+        assert_int_equal(life.incarnation, 2);
+        assert_string_equal(life.task, "collect");
+        assert_string_equal(life.task_id, "t-7");
+        assert_int_equal(life.attempt, 2);
+        assert_false(life.effects);
+        assert_true(life.spawned_ms > 1700000000000ull);
+}
+
+static void a_life_with_an_end_is_closed(void **state) {
+        struct audit_stream *s = opened();
+
+        put_as(s, 1, RECORD_SPAWNED, "verdict", "good");
+        put_as(s, 1, RECORD_TASK_STARTED, "task", "collect");
+        put_as(s, 1, RECORD_TERMINATED, "cause", "crash");
+        struct audit_life life = life_after(s);
+        assert_false(life.open);
+        assert_string_equal(life.task_id, "");
+        assert_false(life_after(opened()).open);
+}
+
+static void a_task_that_ended_is_not_open_and_a_tool_that_ran_is_an_effect(void **state) {
+        struct audit_stream *s = opened();
+
+        put_as(s, 1, RECORD_SPAWNED, "verdict", "good");
+        put_as(s, 1, RECORD_TASK_STARTED, "task", "collect");
+        put_as(s, 1, RECORD_TOOL_CALL, "verdict", "allowed");
+        put_as(s, 1, RECORD_TASK_FINISHED, "task_id", "t-7");
+        struct audit_life life = life_after(s);
+        assert_true(life.open && life.effects);
+        assert_string_equal(life.task_id, "");
+}
+
+/* The deciding record may be far back, behind lines of every length, on whatever block boundary. */
+static void a_life_is_found_behind_any_amount_of_lines(void **state) {
+        static char text[RECORD_VALUE_MAX];
+        struct audit_stream *s = opened();
+
+        put_as(s, 3, RECORD_SPAWNED, "verdict", "good");
+        put_as(s, 3, RECORD_TASK_STARTED, "task", "long");
+        memset(text, '"', sizeof(text) - 1);
+        for (unsigned i = 0; i < 700; i++) {
+                text[(i * 37) % (sizeof(text) - 1)] = '\0';
+                put_as(s, 3, RECORD_STDERR, "text", text);
+                text[(i * 37) % (sizeof(text) - 1)] = '"';
+        }
+        put_as(s, 3, RECORD_STDERR, "text", "\"kind\":\"agent.terminated\"");
+        struct audit_life life = life_after(s);
+        assert_true(life.open);
+        assert_int_equal(life.incarnation, 3);
+        assert_string_equal(life.task, "long");
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 STREAM_TEST(a_stream_verifies_and_continues),
@@ -507,6 +595,10 @@ int main(void) {
                 STREAM_TEST(closing_and_flushing_write_what_is_pending),
                 STREAM_TEST(a_flood_of_different_paths_is_counted_exactly),
                 STREAM_TEST(the_budget_comes_back_with_time),
+                STREAM_TEST(a_life_without_an_end_is_open),
+                STREAM_TEST(a_life_with_an_end_is_closed),
+                STREAM_TEST(a_task_that_ended_is_not_open_and_a_tool_that_ran_is_an_effect),
+                STREAM_TEST(a_life_is_found_behind_any_amount_of_lines),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
         return cmocka_run_group_tests(tests, NULL, NULL);
