@@ -33,17 +33,57 @@ int agent_report(struct agent *a, struct gate_msg *m, void (*sent)(void *user), 
         return r;
 }
 
-void agent_denied(struct agent *a, enum gate_proto proto, const char *name, uint16_t port, enum gate_verdict verdict,
-                  const char *text) {
+static void denied(struct agent *a, struct gate_msg *m, const char *name, const char *text) {
         const char *where = a->policy ? netpolicy_text(a->policy, a->policy->where) : NULL;
-        struct gate_msg m = {.id = a->id, .proto = proto, .port = port, .verdict = verdict};
 
-        snprintf(m.name, sizeof(m.name), "%s", name);
-        snprintf(m.text, sizeof(m.text), "%s", text);
-        snprintf(m.where, sizeof(m.where), "%s", where ? where : "");
-        int r = report_denied(&a->hub->report, &a->denials, &m);
+        m->id = a->id;
+        snprintf(m->name, sizeof(m->name), "%s", name);
+        snprintf(m->text, sizeof(m->text), "%s", text);
+        snprintf(m->where, sizeof(m->where), "%s", where ? where : "");
+        int r = report_denied(&a->hub->report, &a->denials, m);
         if (r < 0)
                 hub_stop_unheard(a->hub, r);
+}
+
+void agent_denied(struct agent *a, enum gate_proto proto, const char *name, uint16_t port, enum gate_verdict verdict,
+                  const char *text) {
+        struct gate_msg m = {.proto = proto, .port = port, .verdict = verdict};
+
+        denied(a, &m, name, text);
+}
+
+/* --- names --- */
+
+static void on_only_looked_up(void *user, const char *name, uint32_t lookups) {
+        struct gate_msg m = {.proto = GATE_DNS, .verdict = GATE_REFUSE, .count = lookups};
+
+        denied(user, &m, name, "not in allowed_endpoints; looked up, not dialled");
+}
+
+static void on_lookups_late(struct hub_deadline *d) {
+        struct agent *a = (struct agent *)((char *)d - offsetof(struct agent, lookups_late));
+        uint64_t next_ms = unlisted_tell_late(a->unlisted, uv_now(a->hub->loop));
+
+        if (next_ms)
+                hub_deadline_set(a->hub, d, next_ms);
+}
+
+int agent_unlisted_address(struct agent *a, const char *canonical, enum unlisted_type type, struct in_addr *out) {
+        if (!a->unlisted && !(a->unlisted = unlisted_new(on_only_looked_up, a)))
+                return -ENOMEM;
+        int r = unlisted_ask(a->unlisted, canonical, type, uv_now(a->hub->loop), out);
+        if (r == 0 && !a->lookups_late.prev)
+                hub_deadline_set(a->hub, &a->lookups_late, UNLISTED_WAIT_MS);
+        return r;
+}
+
+const char *agent_dialled_name(struct agent *a, const struct sockaddr *to) {
+        const struct sockaddr_in *in4 = (const void *)to;
+        const char *name = to->sa_family == AF_INET ? names_find(a->names, in4->sin_addr) : NULL;
+
+        if (!name && to->sa_family == AF_INET)
+                name = unlisted_dialled(a->unlisted, in4->sin_addr);
+        return name;
 }
 
 /* --- limits --- */
@@ -96,6 +136,7 @@ static struct agent *agent_new(struct hub *h, uint32_t id) {
         a->id = id;
         a->refs = 1;
         a->more_bandwidth.on_deadline = on_more_bandwidth;
+        a->lookups_late.on_deadline = on_lookups_late;
         a->names = names_new();
         if (!a->names) {
                 free(a);
@@ -134,6 +175,8 @@ void agent_close(struct agent *a) {
         }
         held_fini(a);
         hub_deadline_clear(&a->more_bandwidth);
+        hub_deadline_clear(&a->lookups_late);
+        a->unlisted = unlisted_free(a->unlisted);
         int r = report_flush_one(&a->hub->report, &a->denials);
         if (r < 0)
                 hub_stop_unheard(a->hub, r);

@@ -11,6 +11,7 @@
 #include "names.h"
 #include "report.h"
 #include "resolver.h"
+#include "unlisted.h"
 
 #include "common/err.h"
 #include "common/gate.h"
@@ -30,6 +31,8 @@ struct agent {
         const struct netpolicy_head *policy; /* NULL: reaches nothing */
         struct capture *capture;
         struct names *names;
+        struct unlisted *unlisted; /* NULL: none yet */
+        struct hub_deadline lookups_late;
         struct denials denials;
         struct bucket dns, bytes;
         struct resolver_quota lookups;
@@ -59,5 +62,9 @@ void agent_unref(struct agent *a);
 /* Reports a refusal; name may be any text of the jail's. */
 void agent_denied(struct agent *a, enum gate_proto proto, const char *name, uint16_t port, enum gate_verdict verdict,
                   const char *text);
+/* The address of a name that no rule lists, for a question of this type.  0 or -ENOMEM. */
+int agent_unlisted_address(struct agent *a, const char *canonical, enum unlisted_type type, struct in_addr *out);
+/* The name behind an address that is dialled now; NULL when nobody was told that address.  Gone with the next question. */
+const char *agent_dialled_name(struct agent *a, const struct sockaddr *to);
 /* Sends a message about this instance; negative results end the gateway from here.  As report_send(). */
 int agent_report(struct agent *a, struct gate_msg *m, void (*sent)(void *user), void *user);

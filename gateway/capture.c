@@ -134,21 +134,29 @@ static void on_tcp(uv_poll_t *p, int status, int events) {
 
 /* --- DNS --- */
 
-/* Is there an address for this name?  Reports it when there is none. */
-static bool name_address(struct agent *a, const struct dns_question *q, struct in_addr *out) {
+/* -ENOENT: there is none for such a question. */
+static int find_address(struct agent *a, const struct dns_question *q, struct in_addr *out) {
         char canonical[NETPOLICY_NAME_MAX];
-        const uint32_t all = NETPOLICY_ASK | NETPOLICY_AUDIT_ALL;
-        const char *why = "not in allowed_endpoints";
 
         netpolicy_canonical(q->name, canonical);
-        if (q->class_ == DNS_CLASS_IN && a->policy && canonical[0] &&
-            (a->policy->flags & all || netpolicy_knows_name(a->policy, canonical))) {
-                if (names_address(a->names, canonical, out) == 0)
-                        return true;
-                why = "too many names";
-        }
-        agent_denied(a, GATE_DNS, q->name, 0, GATE_REFUSE, why);
-        return false;
+        if (q->class_ != DNS_CLASS_IN || !canonical[0])
+                return -ENOENT;
+        if (a->policy && netpolicy_knows_name(a->policy, canonical))
+                return names_address(a->names, canonical, out);
+        /* It is the dial that is refused or asked about: that has a port.  No AAAA must not look like no such name. */
+        if (q->type != DNS_TYPE_A && q->type != DNS_TYPE_AAAA)
+                return -ENOENT;
+        return agent_unlisted_address(a, canonical, q->type == DNS_TYPE_A ? UNLISTED_A : UNLISTED_AAAA, out);
+}
+
+/* Is there an address for this name?  Reports it when there is none. */
+static bool name_address(struct agent *a, const struct dns_question *q, struct in_addr *out) {
+        int r = find_address(a, q, out);
+
+        if (r < 0)
+                agent_denied(a, GATE_DNS, q->name, 0, GATE_REFUSE,
+                             r == -ENOENT ? "not in allowed_endpoints" : "too many names");
+        return r == 0;
 }
 
 static size_t answer(struct agent *a, const uint8_t *msg, size_t n, uint8_t out[DNS_MESSAGE_MAX]) {

@@ -545,11 +545,9 @@ static void on_deadline(struct hub_deadline *d) {
 
 static void refuse_unborn(struct agent *a, int fd, const struct sockaddr *to, const char *text) {
         const struct linger now = {.l_onoff = 1};
+        const char *name = agent_dialled_name(a, to);
         char literal[ADDR_TEXT_MAX];
-        const char *name = NULL;
 
-        if (to->sa_family == AF_INET)
-                name = names_find(a->names, ((const struct sockaddr_in *)(const void *)to)->sin_addr);
         addr_text(to, literal);
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
         close(fd);
@@ -558,6 +556,7 @@ static void refuse_unborn(struct agent *a, int fd, const struct sockaddr *to, co
 
 static struct conn *conn_new(struct agent *a, int fd, const struct sockaddr *to) {
         struct conn *c = calloc(1, sizeof(*c));
+        const char *name = agent_dialled_name(a, to);
 
         if (!c)
                 return NULL;
@@ -565,13 +564,12 @@ static struct conn *conn_new(struct agent *a, int fd, const struct sockaddr *to)
         c->id = ++a->hub->last_conn;
         c->started_ns = crew_now_ns();
         memcpy(&c->to, to, addr_len(to));
-        addr_text(to, c->literal);
         c->port = addr_port(to);
-        if (to->sa_family == AF_INET)
-                c->name = names_find(a->names, ((const struct sockaddr_in *)(const void *)to)->sin_addr);
-        c->by_name = c->name != NULL;
-        if (!c->by_name)
-                c->name = c->literal;
+        c->by_name = name != NULL;
+        if (name)
+                snprintf(c->name, sizeof(c->name), "%s", name);
+        else
+                addr_text(to, c->name);
         c->source[CONN_JAIL].on_event = on_jail;
         c->source[CONN_PEER].on_event = on_peer;
         c->again.run = on_again;

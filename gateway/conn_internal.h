@@ -28,13 +28,12 @@ struct conn {
         enum conn_state state;
         enum conn_grant grant;
         const struct netpolicy_rule *rule; /* with GRANT_RULE */
-        const char *name;                  /* of agent->names, or literal */
         bool by_name;
         bool half_open;
         bool denied;
         bool announced, announce_written;
         uint16_t port;
-        char literal[46];
+        char name[NETPOLICY_NAME_MAX]; /* canonical, or what was dialled as text */
         char peer[64];
         struct sockaddr_storage to; /* what the jail dialled */
 

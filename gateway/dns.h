@@ -23,7 +23,7 @@ enum dns_parse { DNS_OK, DNS_IGNORE /* not a query worth an answer */, DNS_FORMA
 enum dns_parse dns_parse_query(const uint8_t *msg, size_t n, struct dns_question *q);
 
 enum { DNS_RCODE_OK = 0, DNS_RCODE_FORMERR = 1, DNS_RCODE_REFUSED = 5 };
-enum { DNS_TYPE_A = 1, DNS_TYPE_ANY = 255, DNS_CLASS_IN = 1 };
+enum { DNS_TYPE_A = 1, DNS_TYPE_AAAA = 28, DNS_TYPE_ANY = 255, DNS_CLASS_IN = 1 };
 /* Header and question of the query with QR set and this rcode; no records.  Length written to out[DNS_MESSAGE_MAX]. */
 size_t dns_answer_error(const uint8_t *msg, const struct dns_question *q, unsigned rcode, uint8_t out[DNS_MESSAGE_MAX]);
 /* The same with one A record for the question's name. */

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The addresses that names have inside one jail: 198.18.0.0/15, given out in order, stable for the instance's life.  A
- * dial to such an address is a dial to the name.
+ * The addresses that listed names have inside one jail: 198.18.0.0/16, given out in order, stable for the instance's life,
+ * also when a later policy does not list the name any more.  A dial to such an address is a dial to the name.  Names that
+ * no rule lists take none of them: unlisted.h.
  */
 #pragma once
 
 #include <netinet/in.h>
 
-/* An agent that makes names up (under a wildcard, or where unlisted names are asked about) gets this many. */
+/* An agent that makes names up under a wildcard gets this many. */
 #define NAMES_MAX 4096u
 
 struct names;

@@ -94,7 +94,6 @@ static int note_first(struct report *r, struct denials *d, struct gate_msg *m) {
                 d->next = r->pending;
                 r->pending = d;
         }
-        m->count = 1;
         /* Behind, the first of its kind waits for its window too: a queue of denials would have no bound. */
         if (!r->head) {
                 int rc = report_send(r, m, NULL, NULL);
@@ -103,6 +102,7 @@ static int note_first(struct report *r, struct denials *d, struct gate_msg *m) {
                 m->count = 0;
         }
         d->slot[d->n++].msg = *m;
+        d->n_names += m->proto == GATE_DNS;
         return 0;
 }
 
@@ -111,9 +111,10 @@ int report_denied(struct report *r, struct denials *d, const struct gate_msg *de
         struct gate_msg *same;
 
         m.op = GATE_DENIED;
+        m.count = MAX_OF(m.count, 1u);
         same = find(d, &m);
         /* A jail that makes names up may not keep crewd, and with it every other jail, waiting. */
-        if (!same && d->n >= REPORT_DIFFERENT_MAX) {
+        if (!same && (d->n >= REPORT_DIFFERENT_MAX || (m.proto == GATE_DNS && d->n_names >= REPORT_NAMES_MAX))) {
                 m.port = 0;
                 m.verdict = GATE_REFUSE;
                 snprintf(m.name, sizeof(m.name), "%s", REPORT_OTHERS);
@@ -122,8 +123,7 @@ int report_denied(struct report *r, struct denials *d, const struct gate_msg *de
         }
         if (!same)
                 return note_first(r, d, &m);
-        if (same->count < UINT32_MAX)
-                same->count++;
+        same->count += MIN_OF(m.count, UINT32_MAX - same->count);
         return 0;
 }
 
@@ -134,7 +134,7 @@ static int send_counts(struct report *r, struct denials *d) {
                 if (d->slot[i].msg.count > 0)
                         rc = report_send(r, &d->slot[i].msg, NULL, NULL);
         }
-        d->n = 0;
+        d->n = d->n_names = 0;
         free(crew_steal_ptr(&d->slot));
         return rc < 0 ? rc : 0;
 }

@@ -15,6 +15,7 @@
 #include <stddef.h>
 
 #define REPORT_DIFFERENT_MAX 32 /* of one instance in a window; the others are counted together */
+#define REPORT_NAMES_MAX 16     /* of those, names that were asked for: they cost nothing, and are not to hide the dials */
 #define REPORT_OTHERS "(others)"
 #define REPORT_WINDOW_MS 100
 
@@ -30,7 +31,7 @@ struct report {
 struct denials {
         struct denials *next;
         bool listed;
-        size_t n;
+        size_t n, n_names;
         struct denial *slot; /* allocated while there are any */
 };
 
@@ -39,8 +40,8 @@ void report_fini(struct report *r);
 /* Queued behind everything else; sent (may be NULL) is called when it was written, but not from here.  0: written now;
  * 1: queued; negative: crewd is gone or we are out of memory, and the gateway has to end. */
 int report_send(struct report *r, const struct gate_msg *m, void (*sent)(void *user), void *user);
-/* m: .id .proto .port .name .text .where .verdict.  Sends at once when it is the first of its kind in this window, else
- * counts it. */
+/* m: .id .proto .port .name .text .where .verdict .count (0 is 1).  Sends at once when it is the first of its kind in this
+ * window, else counts it. */
 int report_denied(struct report *r, struct denials *d, const struct gate_msg *m);
 /* Writes what the socket takes.  0, or negative as above. */
 int report_write(struct report *r);

@@ -84,7 +84,7 @@ def test_the_demo_shows_reports_audit_and_refusals(tree, env):
         assert str(pdf) in out and pdf.read_bytes().startswith(b"%PDF-")
     assert re.search(r"NETWORK: ALLOWED -> api\.marketdata\.com:443", out)
     assert re.search(r"NETWORK: CLOSED -> api\.marketdata\.com:443 \([\d.]+ \w+ out, [\d.]+ KB in, \d+ ms\)", out)
-    assert re.search(r"NETWORK: DENIED -> exfil\.attacker\.com", out)
+    assert re.search(r"NETWORK: DENIED -> exfil\.attacker\.com:443 \(not in allowed_endpoints", out)
     assert re.search(r"NETWORK: DENIED -> 203\.0\.113\.66:443 \(not in allowed_endpoints", out)
     if os.geteuid() == 0:
         assert re.search(r"FILE_READ: DENIED -> /data/client-portfolios", out)

@@ -100,10 +100,15 @@ DIALS = [
     Row("reach", ("allowed.test", "7001"), record=tcp("allowed.test", 7001)),
     Row("reach", (SECOND, "7001"), record=tcp(SECOND, 7001)),
     Row("reach", ("10.20.30.40", "7001"), record=tcp("10.20.30.40", 7001)),
-    Row("reach", ("exfil.test", "7000"), "EHOSTUNREACH", record=dns("exfil.test")),
-    Row("reach", ("EXFIL.TEST.", "7000"), "EHOSTUNREACH", record=dns("exfil.test")),
-    Row("reach", ("wild.test", "7000"), "EHOSTUNREACH", record=dns("wild.test")),
-    Row("reach", ("a.b.wild.test", "7000"), "EHOSTUNREACH", record=dns("a.b.wild.test")),
+    Row("reach", ("exfil.test", "7000"), record=tcp("exfil.test")),
+    Row("reach", ("EXFIL.TEST.", "7000"), record=tcp("exfil.test")),
+    Row("reach", ("exfil.test", "53"), record=tcp("exfil.test", 53), control=("-",)),
+    Row("reach", ("wild.test", "7000"), record=tcp("wild.test")),
+    Row("reach", ("a.b.wild.test", "7000"), record=tcp("a.b.wild.test")),
+    Row("reach_fast_open", ("exfil.test", "7000"), record=tcp("exfil.test")),
+    Row("reach_udp", ("exfil.test", "7000"), "EPERM", record=dns("exfil.test")),
+    # An address that looks like that of a name, and is nobody's.
+    Row("reach", ("198.19.200.200", "7000"), record=tcp("198.19.200.200"), control=("-",)),
     # Sockets of another kind.
     Row("reach_fast_open", (PUBLIC, "7000"), record=tcp(PUBLIC)),
     Row("reach_fast_open", (METADATA, "80"), record=tcp(METADATA, 80)),
@@ -115,10 +120,17 @@ DIALS = [
     Row("reach_udp", ("allowed.test", "7000"), "EPERM"),  # TCP is what the policy lists
     # DNS as a way out: labels, TXT, TCP, another server, numbers as names.
     Row("dns_udp", ("127.0.0.53", "c2VjcmV0.tunnel.test", "1"), "ECONNREFUSED"),
-    Row("dns_udp", (PUBLIC, "c2VjcmV0.tunnel.test", "1"), "EPERM", record=dns("c2vjcmv0.tunnel.test"), control=("-",)),
+    Row("dns_udp", (PUBLIC, "c2VjcmV0.tunnel.test", "1"), "ENONET", record=dns("c2vjcmv0.tunnel.test"), control=("-",)),
     Row("dns_udp", (PUBLIC, "c2VjcmV0.tunnel.test", "16"), "EPERM", record=dns("c2vjcmv0.tunnel.test"), control=("-",)),
-    Row("dns_udp", ("127.0.0.1", "bGFiZWw.tunnel.test", "1"), "EPERM", record=dns("bgfizww.tunnel.test"),
-        control=("127.0.0.53", "bGFiZWw.tunnel.test", "1")),
+    Row("dns_udp", ("127.0.0.1", "bGFiZWw.tunnel.test", "1"), "ENONET", record=dns("bgfizww.tunnel.test"),
+        reason="looked up, not dialled", control=("127.0.0.53", "bGFiZWw.tunnel.test", "1")),
+    Row("dns_udp", ("127.0.0.1", "c2l4.tunnel.test", "28"), "ENODATA", record=dns("c2l4.tunnel.test"),
+        reason="looked up, not dialled", control=("127.0.0.53", "c2l4.tunnel.test", "1")),
+    *[Row("dns_udp", ("127.0.0.1", f"dHlwZQ{kind}.tunnel.test", kind), "EPERM", record=dns(f"dhlwzq{kind}.tunnel.test"),
+          control=("127.0.0.53", "dHlwZQ.tunnel.test", "16")) for kind in ("2", "5", "10", "12", "15", "33", "65", "255")],
+    Row("dns_udp", ("127.0.0.1", f"{'x' * 63}." * 3 + "x" * 61, "1"), "ENONET", control=("-",)),  # the longest name there is
+    Row("dns_udp", ("127.0.0.1", "not_a_host.tunnel.test", "1"), "EPERM", record=dns("not_a_host.tunnel.test"),
+        control=("127.0.0.53", "not_a_host.tunnel.test", "1")),
     Row("dns_udp", ("127.0.0.1", "dHh0.tunnel.test", "16"), "EPERM", record=dns("dhh0.tunnel.test"),
         control=("127.0.0.53", "dHh0.tunnel.test", "16")),
     Row("dns_udp", ("127.0.0.1", "2130706433", "1"), "EPERM", record=dns("2130706433"), control=("127.0.0.53", "2130706433", "1")),
@@ -464,3 +476,49 @@ print(good, bad)
         assert outcome(jail.inside("reach", "allowed.test", "7000", agent="other")) == "won"
     good, bad = map(int, flood.communicate(timeout=30)[0].split())
     assert bad > 100 and good <= 400, (good, bad)
+
+
+# --- names that no rule lists ---
+
+UNLISTED = """
+import socket, struct, sys
+def ask(name):
+    q = struct.pack('!HHHHHH', 1, 256, 1, 0, 0, 0) + b''.join(bytes([len(l)]) + l.encode() for l in name.split('.')) + b'\\0\\0\\1\\0\\1'
+    for _ in range(50):  # limits.dns, and a full socket
+        s.send(q)
+        m = s.recv(512)
+        if not m[3] & 15: return socket.inet_ntoa(m[-4:])
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('127.0.0.1', 53)); s.settimeout(5)
+"""
+
+
+def flooding(jail, n, script):
+    """`script` after n look-ups of other names by an agent that may ask as often as it likes."""
+    return jail.crew.exec("other", "/usr/bin/python3", "-c", UNLISTED + f"for i in range({n}): assert ask(f'n{{i}}.flood.test')\n" + script)
+
+
+def test_a_flood_of_unlisted_names_takes_no_address_from_a_listed_one(jail):
+    before = flooding(jail, 1, "print(ask('allowed.test'), ask('victim.test'))").stdout.split()
+    mark = jail.mark("other")
+    after = flooding(jail, 5000, "print(ask('allowed.test'), ask('victim.test'))").stdout.split()
+    assert before[0].startswith("198.18.") and after[0] == before[0]
+    assert before[1].startswith("198.19.") and after[1].startswith("198.19.") and after[1] != before[1]
+    assert outcome(jail.inside("reach", "allowed.test", "7000", agent="other")) == "won"
+    # What a name had is nobody's now, and is not taken for another's.
+    assert outcome(jail.inside("reach", before[1], "7000", agent="other")) == "ECONNRESET"
+    assert jail.denied_since(mark, agent="other", **tcp(before[1]))
+    assert outcome(jail.inside("reach", after[1], "7000", agent="other")) == "ECONNRESET"
+    assert jail.denied_since(mark, agent="other", **tcp("victim.test"))
+    # Not one look-up is without its count.
+    end = time.monotonic() + 10
+    while (n := sum(r.get("count", 1) for r in jail.crew.network("other", "denied", proto="dns") if r["seq"] > mark)) < 5000:
+        assert time.monotonic() < end, n
+        time.sleep(0.1)
+
+
+def test_an_attempt_is_one_line_with_its_port(jail):
+    mark = jail.mark()
+    assert outcome(jail.inside("reach", "one-line.test", "443")) == "ECONNRESET"
+    assert jail.denied_since(mark, **tcp("one-line.test", 443))
+    text = jail.runner.crewctl("logs", "--agent", "client", "--filter", "denied").stdout
+    assert "NETWORK: DENIED -> one-line.test:443 (not in allowed_endpoints" in text

@@ -327,9 +327,9 @@ def test_a_listed_endpoint_is_reached_and_every_step_is_on_record(runner):
         with crew.start() as running:
             client = running.client()
             assert talk(client, "a", "api.test", 7000) == ["ok", "hello pong\n"]
-            assert talk(client, "b", "api.test", 7000)[0] == "gaierror"
+            assert talk(client, "b", "api.test", 7000)[0] in ("ConnectionResetError", "ConnectionRefusedError")
             assert talk(client, "a", "api.test", 7001)[0] in ("ConnectionResetError", "ConnectionRefusedError")
-            assert talk(client, "a", "other.test", 7000)[0] == "gaierror"
+            assert talk(client, "a", "other.test", 7000)[0] in ("ConnectionResetError", "ConnectionRefusedError")
             eventually(lambda: crew.records("a", "network.closed"))
             eventually(lambda: len(crew.records("a", "network.denied")) >= 2)
             status = {s.name: s.denied for s in client.status().agents}
@@ -344,7 +344,7 @@ def test_a_listed_endpoint_is_reached_and_every_step_is_on_record(runner):
     assert allowed[0]["seq"] < closed[0]["seq"]
     denied = {(r["host"], r.get("port"), r["reason"]) for r in crew.records("a", "network.denied")}
     assert ("api.test", 7001, "not in allowed_endpoints") in denied
-    assert ("other.test", None, "not in allowed_endpoints") in denied
+    assert ("other.test", 7000, "not in allowed_endpoints") in denied
     assert status["a"] >= 2 and status["b"] >= 1
     lines = [line.split("] ", 1)[1] for line in text.splitlines()]
     assert "NETWORK: ALLOWED -> api.test:7000" in lines

@@ -23,22 +23,20 @@ static void without_a_policy_everything_is_refused_and_reported(void **state) {
         char addr[16];
 
         world_add(&world, &jail, 7, -1);
-        assert_int_equal(jail_ask(&jail, "x.test", 1, addr), 5);
-        int fd = jail_dial(&jail, "93.184.216.34", 443);
-        if (fd >= 0) {
-                assert_int_equal(read_end(fd), ECONNRESET);
-                close(fd);
-        }
+        assert_int_equal(jail_ask(&jail, "x.test", 16, addr), 5);
         struct gate_msg m = world_expect(&world, GATE_DENIED);
         assert_int_equal(m.id, 7);
         assert_int_equal(m.proto, GATE_DNS);
         assert_string_equal(m.name, "x.test");
+        expect_refused(jail_dial_name(&jail, "x.test", 443));
         m = world_expect(&world, GATE_DENIED);
         assert_int_equal(m.proto, GATE_TCP);
-        assert_string_equal(m.name, "93.184.216.34");
+        assert_string_equal(m.name, "x.test");
         assert_int_equal(m.port, 443);
         assert_string_equal(m.text, "not in allowed_endpoints");
-        fd = jail_udp(&jail, "8.8.8.8", 123);
+        expect_refused(jail_dial(&jail, "93.184.216.34", 443));
+        expect_denied("93.184.216.34", 443, "not in allowed_endpoints");
+        int fd = jail_udp(&jail, "8.8.8.8", 123);
         assert_int_equal(send(fd, "x", 1, 0) < 0 ? errno : 0, EPERM);
         close(fd);
 }
@@ -81,10 +79,16 @@ static void what_is_not_listed_is_refused_with_its_name(void **state) {
         char addr[16];
 
         add(0);
-        assert_int_equal(jail_ask(&jail, "exfil.test", 1, addr), 5);
-        expect_denied("exfil.test", 0, "not in allowed_endpoints");
+        assert_int_equal(jail_ask(&jail, "Exfil.test", 1, addr), 0);
+        assert_string_equal(addr, "198.19.0.1");
+        expect_refused(jail_dial(&jail, addr, 443));
+        expect_denied("exfil.test", 443, "not in allowed_endpoints");
         expect_refused(jail_dial_name(&jail, "api.test", 80));
         expect_denied("api.test", 80, "not in allowed_endpoints");
+        expect_refused(jail_dial_name(&jail, "wild.test", 443));
+        expect_denied("wild.test", 443, "not in allowed_endpoints");
+        expect_refused(jail_dial_name(&jail, "a.b.wild.test", 443));
+        expect_denied("a.b.wild.test", 443, "not in allowed_endpoints");
         expect_refused(jail_dial(&jail, "127.0.0.1", 1)); /* the listener itself */
         expect_denied("127.0.0.1", 1, "not in allowed_endpoints");
         expect_refused(jail_dial(&jail, "198.18.9.9", 443)); /* nobody was told that address */
@@ -97,8 +101,73 @@ static void what_is_not_listed_is_refused_with_its_name(void **state) {
         assert_int_equal(poll(&nothing, 1, 50), 0);
 }
 
+/* One record for each: what is dialled is told with its port, and its look-ups are not told beside it. */
+static void a_name_that_is_only_looked_up_is_told_too(void **state) {
+        char addr[16];
+
+        add(0);
+        assert_int_equal(jail_ask(&jail, "c2VjcmV0.tunnel.test", 1, addr), 0);
+        assert_int_equal(jail_ask(&jail, "c2VjcmV0.tunnel.test", 28, addr), 0); /* with an A: that is one look-up */
+        assert_string_equal(addr, "");
+        assert_int_equal(jail_ask(&jail, "c2VjcmV0.tunnel.test", 1, addr), 0);
+        struct gate_msg m = world_expect(&world, GATE_DENIED);
+        assert_int_equal(m.proto, GATE_DNS);
+        assert_string_equal(m.name, "c2vjcmv0.tunnel.test");
+        assert_string_equal(m.text, "not in allowed_endpoints; looked up, not dialled");
+        assert_int_equal(m.count, 2);
+        assert_int_equal(m.port, 0);
+        assert_true(world_quiet(&world, 2500));
+        /* What is left when the instance goes is told before that. */
+        assert_int_equal(jail_ask(&jail, "last.test", 1, addr), 0);
+        world_send(&world, (struct gate_msg){.op = GATE_REMOVE, .id = 7}, NULL, 0);
+        expect_denied("last.test", 0, "not in allowed_endpoints; looked up, not dialled");
+        world_expect(&world, GATE_REMOVED);
+}
+
+/* Data could come back in those, if they were ever answered. */
+static void questions_of_other_types_about_unlisted_names_are_refused(void **state) {
+        static const unsigned types[] = {2, 5, 10, 12, 15, 16, 33, 65, 255};
+        char addr[16];
+
+        add(0);
+        for (size_t i = 0; i < ELEMENTSOF(types); i++) {
+                char name[32];
+                snprintf(name, sizeof(name), "t%u.test", types[i]);
+                assert_int_equal(jail_ask(&jail, name, types[i], addr), 5);
+                expect_denied(name, 0, "not in allowed_endpoints");
+        }
+}
+
+static void a_flood_of_unlisted_names_takes_nothing_from_listed_ones(void **state) {
+        const struct netpolicy_spec_rule rules[] = {rule_to("api.test", 443, server_port),
+                                                    rule_to("late.test", 443, server_port)};
+        struct netpolicy_spec spec = spec_of(rules, 2);
+        char addr[16], name[32];
+
+        spec.fixed.max_dns_per_s = 100000;
+        world_add(&world, &jail, 7, policy_with(&spec));
+        assert_int_equal(jail_ask(&jail, "api.test", 1, addr), 0);
+        assert_string_equal(addr, "198.18.0.1");
+        for (unsigned i = 0; i < 5000; i++) {
+                snprintf(name, sizeof(name), "n%u.test", i);
+                assert_int_equal(jail_ask(&jail, name, 1, addr), 0);
+        }
+        /* The first was forgotten, and leads nowhere under its address. */
+        expect_refused(jail_dial(&jail, "198.19.0.1", 443));
+        for (struct gate_msg m = {0}; strcmp(m.name, "198.19.0.1") != 0 && strcmp(m.name, "(others)") != 0;)
+                m = world_next(&world);
+        assert_int_equal(jail_ask(&jail, "api.test", 1, addr), 0);
+        assert_string_equal(addr, "198.18.0.1");
+        assert_int_equal(jail_ask(&jail, "late.test", 1, addr), 0);
+        assert_string_equal(addr, "198.18.0.2");
+        int in = jail_dial(&jail, addr, 443), out = host_accept(server);
+        assert_true(in >= 0 && out >= 0);
+        close(in);
+        close(out);
+}
+
 static void names_that_are_addresses_in_disguise_are_unknown(void **state) {
-        static const char *const names[] = {"2130706433", "0x7f.1", "127.1", "127.0.0.1", "a.b.wild.test", "wild.test"};
+        static const char *const names[] = {"2130706433", "0x7f.1", "127.1", "127.0.0.1", "-a.test", "a_b.test"};
         char addr[16];
 
         add(0);
@@ -340,6 +409,9 @@ int main(int argc, char **argv) {
                 SCENE(without_a_policy_everything_is_refused_and_reported),
                 SCENE(a_listed_name_is_let_through_and_counted),
                 SCENE(what_is_not_listed_is_refused_with_its_name),
+                SCENE(a_name_that_is_only_looked_up_is_told_too),
+                SCENE(questions_of_other_types_about_unlisted_names_are_refused),
+                SCENE(a_flood_of_unlisted_names_takes_nothing_from_listed_ones),
                 SCENE(names_that_are_addresses_in_disguise_are_unknown),
                 SCENE(a_client_hello_with_the_name_goes_out_unchanged),
                 SCENE(another_sni_or_none_is_refused_before_a_byte_goes_out),

@@ -36,7 +36,7 @@ static void an_unlisted_dial_is_held_and_goes_on_when_approved(void **state) {
         assert_string_equal(m.name, "new.test");
         assert_int_equal(m.port, 443);
         assert_int_equal(m.count, 1);
-        int second = jail_dial(&jail, "198.18.0.1", 443);
+        int second = jail_dial(&jail, "198.19.0.1", 443);
         struct gate_msg more = world_expect(&world, GATE_ASK);
         assert_int_equal(more.ask, m.ask);
         assert_int_equal(more.count, 2);
@@ -53,7 +53,7 @@ static void an_unlisted_dial_is_held_and_goes_on_when_approved(void **state) {
         close(in);
         close(second);
         /* For the session: no second question. */
-        in = jail_dial(&jail, "198.18.0.1", 443);
+        in = jail_dial(&jail, "198.19.0.1", 443);
         world_expect(&world, GATE_ALLOWED);
         world_expect(&world, GATE_CLOSED);
         close(in);
@@ -172,6 +172,38 @@ static void a_new_policy_closes_what_it_forbids_and_nothing_else(void **state) {
         close(out2);
 }
 
+static void what_a_name_may_is_decided_at_the_dial(void **state) {
+        const struct netpolicy_spec_rule both[] = {rule_to("api.test", 443, server_port),
+                                                   rule_to("other.test", 443, server_port)};
+        char first[16], later[16];
+
+        world_add(&world, &jail, 7, policy_of(both, 1, 0, 1));
+        assert_int_equal(jail_ask(&jail, "other.test", 1, first), 0);
+        expect_refused(jail_dial(&jail, first, 443));
+        expect_denied("other.test", 443, "not in allowed_endpoints");
+        reload(policy_of(both, 2, 0, 2));
+        world_expect(&world, GATE_APPLIED);
+        /* At the address it had, and at the one it has from now on. */
+        assert_int_equal(jail_ask(&jail, "other.test", 1, later), 0);
+        assert_string_equal(later, "198.18.0.1");
+        for (int i = 0; i < 2; i++) {
+                int in = jail_dial(&jail, i ? later : first, 443), out = host_accept(server);
+                assert_true(in >= 0 && out >= 0);
+                say(in, "x", 1);
+                assert_string_equal(world_expect(&world, GATE_ALLOWED).name, "other.test");
+                expect_bytes(out, "x");
+                close(in);
+                close(out);
+                world_expect(&world, GATE_CLOSED);
+        }
+        reload(policy_of(both, 1, 0, 3));
+        world_expect(&world, GATE_APPLIED);
+        for (int i = 0; i < 2; i++) {
+                expect_refused(jail_dial(&jail, i ? later : first, 443));
+                expect_denied("other.test", 443, "not in allowed_endpoints");
+        }
+}
+
 static void a_policy_that_is_old_or_broken_is_rejected_and_the_former_stays(void **state) {
         struct crew_err err = CREW_ERR_NULL;
         int in, out;
@@ -221,6 +253,7 @@ int main(int argc, char **argv) {
                 SCENE(an_ask_expires),
                 SCENE(audit_lets_unlisted_names_through_and_says_so),
                 SCENE(a_new_policy_closes_what_it_forbids_and_nothing_else),
+                SCENE(what_a_name_may_is_decided_at_the_dial),
                 SCENE(a_policy_that_is_old_or_broken_is_rejected_and_the_former_stays),
                 SCENE(a_reload_answers_those_that_wait),
         };

@@ -81,6 +81,24 @@ static void names_without_end_are_few_messages_and_no_count_is_lost(void **state
         assert_int_equal(denials, 20000);
 }
 
+static void names_that_are_asked_for_do_not_hide_what_is_dialled(void **state) {
+        struct gate_msg m;
+        unsigned dials = 0;
+        char name[32];
+
+        for (int i = 0; i < 1000; i++) {
+                snprintf(name, sizeof(name), "n%d.test", i);
+                assert_int_equal(denied(1, GATE_DNS, 0, name), 0);
+        }
+        for (int i = 0; i < 10; i++) {
+                snprintf(name, sizeof(name), "dialled%d.test", i);
+                assert_int_equal(denied(1, GATE_TCP, 443, name), 0);
+        }
+        while (recv(crewd, &m, sizeof(m), MSG_DONTWAIT) == (ssize_t)sizeof(m))
+                dials += strncmp(m.name, "dialled", 7) == 0;
+        assert_int_equal(dials, 10);
+}
+
 static void one_that_floods_does_not_hide_another(void **state) {
         uint64_t denials = 0;
         char name[32];
@@ -150,6 +168,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(the_first_is_sent_at_once_and_the_same_are_counted, open_pair, close_pair),
                 cmocka_unit_test_setup_teardown(names_without_end_are_few_messages_and_no_count_is_lost, open_pair,
+                                                close_pair),
+                cmocka_unit_test_setup_teardown(names_that_are_asked_for_do_not_hide_what_is_dialled, open_pair,
                                                 close_pair),
                 cmocka_unit_test_setup_teardown(one_that_floods_does_not_hide_another, open_pair, close_pair),
                 cmocka_unit_test_setup_teardown(a_crewd_that_does_not_read_gets_all_in_order_later, open_pair, close_pair),
