@@ -118,8 +118,9 @@ def test_a_talker_that_never_answers_is_cancelled_then_stopped(runner):
         eventually(lambda: not alive(tree))
         eventually(lambda: crew.records("r", "agent.terminated"))
     assert crew.records("r", "task.finished")[0]["cause"] == "timeout"
-    # Said by the worker when it was the one.
-    assert {h["reason"] for h in crew.records("r", "limit.hit")} <= {"agent: no answer after 1000 ms"}
+    # Said by the worker when it was the one, and it may have lived to say both.
+    assert {h["reason"] for h in crew.records("r", "limit.hit")} <= {
+        "agent: no answer after 1000 ms", "the agent did not answer 'cancel' in 2000 ms and is stopped"}
 
 
 def test_a_talker_that_only_talks_garbage_is_stopped_and_its_task_fails(runner):
