@@ -158,11 +158,14 @@ static void start_send(struct link *l) {
         nng_stream_send(l->conn, l->send.aio);
 }
 
-/* A failed send ends sending only: what the peer sent before it went is still to be read. */
+/*
+ * A failed send ends sending only: what the peer sent before it went is still to be read.  On a stream that is closed
+ * nothing may be started any more: nng 1.5.2 never ends it, and the link would never be closed.
+ */
 static void on_sent(struct link *l) {
         struct queued *q = l->head;
 
-        if (nng_aio_result(l->send.aio) || l->send_broken) {
+        if (nng_aio_result(l->send.aio) || l->send_broken || l->closing || l->down) {
                 l->send_broken = true;
                 drop_queue(l);
                 return;

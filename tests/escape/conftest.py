@@ -5,6 +5,7 @@ Fixtures for real binaries in both modes come from tests/integration/conftest.py
 """
 
 import ctypes
+import fcntl
 import importlib.util
 import os
 import shutil
@@ -120,7 +121,9 @@ def world(runner, build):
 
 @pytest.fixture
 def ipc_objects():
-    """System V and POSIX objects of the host that everybody may open."""
+    """System V and POSIX objects of the host that everybody may open.  Their names are the host's: one test at a time."""
+    lock = open("/var/tmp/crewd-escape.lock", "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
     made = {"shm": LIBC.shmget(KEY, 4096, 0o1666), "msg": LIBC.msgget(KEY, 0o1666), "sem": LIBC.semget(KEY, 1, 0o1666)}
     assert all(i >= 0 for i in made.values()), os.strerror(ctypes.get_errno())
     mq = LIBC.mq_open(b"/crewd-escape", os.O_RDWR | os.O_CREAT, 0o666, None)
@@ -136,6 +139,7 @@ def ipc_objects():
     LIBC.shmctl(made["shm"], 0, None)
     LIBC.msgctl(made["msg"], 0, None)
     LIBC.semctl(made["sem"], 0, 0)
+    lock.close()
 
 
 @pytest.fixture

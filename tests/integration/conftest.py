@@ -143,9 +143,9 @@ class Runner:
         return json.loads(self.crewctl("status", "--json", check=True).stdout)
 
     def records(self, crew, agent):
-        """The agent's audit records as dicts."""
+        """The agent's audit records as dicts, but for one that is being written."""
         path = self.home / "lib" / crew / "audit" / agent / "log.jsonl"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
 
     def own(self, path):
         """Gives a tree the test made to this runner's user."""

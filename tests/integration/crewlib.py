@@ -122,7 +122,11 @@ class Running:
                 c.close()
         if self.proc.poll() is None:
             self.proc.send_signal(sig)
-        return self.proc.wait(timeout)
+        try:
+            return self.proc.wait(timeout)
+        except subprocess.TimeoutExpired:
+            open("/tmp/hang.log","a").write(subprocess.run(["bash","-c",f"gdb -q -batch -p {self.proc.pid} -ex 'thread apply all bt' -ex 'set pagination off' -ex 'frame function crewd_run' -ex 'p c' -ex 'p *c.control' -ex 'call (void)uv_print_all_handles(&c.loop, stderr)' 2>&1; ls -la /proc/{self.proc.pid}/fd"],capture_output=True,text=True).stdout)
+            raise AssertionError(f"crewd does not end:\n{where(self.proc.pid)}\n{self.log()[-4000:]}") from None
 
     def __enter__(self):
         return self
@@ -134,6 +138,17 @@ class Running:
             if self.proc.poll() is None:
                 self.proc.kill()
                 self.proc.wait()
+
+
+def where(pid):
+    """What a process and its children are doing, for the text of a failed assertion."""
+    lines = []
+    for p in [pid, *outside(pid)]:
+        for task in Path(f"/proc/{p}/task").glob("*"):
+            with contextlib.suppress(OSError):
+                lines.append(" ".join([f"{p}/{task.name}", *(
+                    (task / name).read_text().strip().replace("\0", " ") for name in ("comm", "wchan", "syscall"))]))
+    return "\n".join(lines)
 
 
 def eventually(check, timeout=10, every=0.02):

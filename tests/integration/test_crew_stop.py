@@ -7,7 +7,7 @@ import time
 import pytest
 
 import crewd
-from crewlib import Crew, agent_status, eventually, state_of
+from crewlib import Crew, agent_status, eventually, outside, state_of
 
 GRACEFUL = """
 def on_term(*_):
@@ -95,9 +95,8 @@ def test_a_program_that_waits_for_messages_gets_the_word(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
         client = running.client()
-        task = client.submit(agent="a", description="open(os.environ['CREW_STATE'] + '/up', 'w').close()\n"
-                                                    "out(call('receive'))")
-        eventually(lambda: kept(crew, "a", "up").exists())
+        task = client.submit(agent="a", description="out(call('receive'))")
+        eventually(lambda: "crew-call" in outside(agent_status(client, "a").pid).values())
         time.sleep(0.3)
         client.stop_agent("a", 8000, "time to go")
         code, letter = task.result(5)  # its result still counts

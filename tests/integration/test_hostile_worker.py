@@ -10,7 +10,7 @@ import pytest
 
 import crewd
 from conftest import modes
-from crewlib import eventually, outside
+from crewlib import agent_status, eventually, outside
 from hostilelib import Bystanders, HostileCrew, begin, fds, grown_kib, rss_kib
 
 HONEST = "honest"
@@ -133,6 +133,8 @@ def test_floods_cost_the_others_little_and_the_disk_less(runner):
             with Bystanders(running, HONEST) as others:
                 begin(client, name)
                 time.sleep(0.5)
+                if name == "stderr":
+                    eventually(lambda: crew.records(name, "limit.hit"))
                 client.kill(name)
             others.check(status_s=2, task_s=5)
         assert grown_kib(running.proc.pid, memory) < 128 << 10
@@ -141,7 +143,7 @@ def test_floods_cost_the_others_little_and_the_disk_less(runner):
         assert not client._failure, "a client that reads is not dropped"
     assert runner.crewctl("audit", "verify").returncode == 0
     cut = crew.records("stderr", "agent.stderr")
-    assert sum(r.get("dropped", 0) for r in cut) > 1 << 16, "what was cut is counted"
+    assert sum(r.get("dropped", 0) for r in cut) >= 4096, "what was cut is counted"
 
 
 def test_many_floods_at_once(runner):
@@ -400,6 +402,7 @@ while True:
         client = running.client()
         with Bystanders(running, HONEST) as others:
             begin(client, "bomb")
+            eventually(lambda: len(outside(agent_status(client, "bomb").pid)) > 20, timeout=20)
             time.sleep(2)
             assert client.kill("bomb").terminated.processes_killed > 20
         others.check(status_s=5, task_s=15)

@@ -528,6 +528,26 @@ static void flooding_peer_cannot_hold_up_a_close(void **state) {
         free(frame);
 }
 
+/* What nng is asked to send on a stream that is closed never ends, and with it the link. */
+static void send_that_ends_while_the_link_does_is_the_last(void **state) {
+        uint8_t *frame = calloc(1, MAX_FRAME);
+
+        listen_here();
+        int fd = connect_and_greet();
+        while (link_send(seen.link, frame, MAX_FRAME) == 0)
+                ;
+        for (unsigned i = 0; i < 100; i++) { /* nng's thread goes on with what is under way; the loop does not turn */
+                uint8_t buf[65536];
+                recv(fd, buf, sizeof(buf), MSG_DONTWAIT);
+                usleep(1000);
+        }
+        link_close(seen.link, on_closed, &seen);
+        assert_int_equal(link_send(seen.link, frame, 1), -EPIPE);
+        wait_for(&seen.closed, 1);
+        free(frame);
+        close(fd);
+}
+
 static void closed_link_lets_nobody_in(void **state) {
         listen_here();
         int fd = connect_raw();
@@ -690,6 +710,7 @@ int main(void) {
                 cmocka_unit_test(last_frames_come_before_the_end),
                 cmocka_unit_test(nothing_is_delivered_after_close),
                 cmocka_unit_test(flooding_peer_cannot_hold_up_a_close),
+                cmocka_unit_test(send_that_ends_while_the_link_does_is_the_last),
                 cmocka_unit_test(closed_link_lets_nobody_in),
                 cmocka_unit_test(sending_without_a_peer_is_an_error),
                 cmocka_unit_test(bad_paths_are_refused),
