@@ -99,11 +99,12 @@ static void conclude(struct agent *a, const struct spawn_exit *x) {
         agent_event(a, AGENT_EV_EXITED);
 }
 
-/* The spawner is often faster than the link, and the last frames say why it ended. */
+/* The spawner is often faster than the link, and the last frames say why it ended; after a stop in order, what it had
+ * done by then. */
 void death_on_exited(struct agent *a, const struct spawn_exit *x) {
         struct instance *in = &a->in;
 
-        if (in->death.decided || !in->greeted || in->hung_up || in->cut)
+        if (in->kill_sent || !in->greeted || in->hung_up || in->cut)
                 return conclude(a, x);
         in->exited = true;
         in->exit = *x;
