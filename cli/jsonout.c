@@ -53,6 +53,24 @@ static json_t *text_array(char *const *items, size_t n) {
         return a;
 }
 
+static json_t *limits_array(const Crew__AgentStatus *a) {
+        json_t *all = json_array();
+
+        for (size_t i = 0; i < a->n_limits; i++) {
+                const Crew__LimitUse *l = a->limits[i];
+                json_t *o = json_object();
+                set_text(o, "limit", l->limit);
+                if (l->known)
+                        set_int(o, "use", l->use);
+                if (l->max)
+                        set_int(o, "max", l->max);
+                set_int(o, "hits", l->hits);
+                set_text(o, "by", l->by);
+                json_array_append_new(all, o);
+        }
+        return all;
+}
+
 json_t *jsonout_agent(const Crew__AgentStatus *a) {
         json_t *o = json_object();
 
@@ -86,6 +104,8 @@ json_t *jsonout_agent(const Crew__AgentStatus *a) {
         set_text(o, "audit_path", a->audit_path);
         set_text(o, "last_cause", a->last_cause);
         set_text(o, "health", a->health);
+        if (a->n_limits)
+                json_object_set_new(o, "limits", limits_array(a));
         return o;
 }
 
@@ -109,6 +129,7 @@ json_t *jsonout_terminated(const Crew__AgentTerminated *t) {
         set_text(o, "agent", t->agent);
         set_int(o, "incarnation", t->incarnation);
         set_text(o, "cause", name_cause(t->cause));
+        set_text(o, "limit", t->limit);
         json_object_set_new(o, "exit_code", json_integer(t->exit_code));
         json_object_set_new(o, "signal", json_integer(t->term_signal));
         set_text(o, "initiator", t->initiator);

@@ -4,6 +4,7 @@
 
 #include "client.h"
 #include "common/util.h"
+#include "crews.h"
 #include "jsonout.h"
 #include "names.h"
 #include "table.h"
@@ -13,12 +14,14 @@
 #include <unistd.h>
 
 struct options {
-        const char *crew;
+        const char *crew, *agent;
         uint64_t interval_ns;
         bool json, watch;
 };
 
 static const struct cli_option options[] = {
+        {"agent", 'a', CLI_STRING, offsetof(struct options, agent), "AGENT",
+         "only this one, with what it uses of each limit", CLI_COMPLETE_AGENT},
         {"watch", 'w', CLI_FLAG, offsetof(struct options, watch), NULL, "again and again, until Ctrl-C", CLI_COMPLETE_NONE},
         {"interval", 0, CLI_DURATION, offsetof(struct options, interval_ns), "TIME", "between two looks (default 1s)",
          CLI_COMPLETE_NONE},
@@ -32,6 +35,11 @@ static const struct table_column columns[] =
                 {"UP", false, 3, false},    {"CPU", true, 5, false},    {"MEM", true, 6, false},
                 {"PROCS", true, 7, false},  {"FILES", true, 8, false},  {"DENIED", true, 1, false},
                 {"WALLS", false, 4, false}, {"HEALTH", false, 0, true}, /* last: only when an agent has checks */
+};
+
+static const struct table_column limit_columns[] = {
+        {"LIMIT", false, 0, false}, {"USE", true, 0, false}, {"MAX", true, 0, false},
+        {"HITS", true, 0, false},   {"BY", false, 1, true},
 };
 
 static enum term_style state_style(Crew__AgentState s) {
@@ -103,7 +111,66 @@ static void agent_row(struct table *t, const Crew__AgentStatus *a, bool checked)
                            or_dash(a->health));
 }
 
-static void print_status(const struct term *term, const Crew__Status *s) {
+/* --- one agent's limits --- */
+
+static const char *in_bytes(uint64_t n, char out[2 * TEXT_WORD]) {
+        return text_size(n, 0, out);
+}
+
+static const char *in_time(uint64_t n, char out[2 * TEXT_WORD]) {
+        return text_duration(n * 1000000u, out);
+}
+
+static const char *in_cores(uint64_t n, char out[2 * TEXT_WORD]) {
+        snprintf(out, 2 * TEXT_WORD, "%llu.%02u", (unsigned long long)(n / 1000), (unsigned)(n % 1000) / 10);
+        return out;
+}
+
+static const char *in_number(uint64_t n, char out[2 * TEXT_WORD]) {
+        snprintf(out, 2 * TEXT_WORD, "%llu", (unsigned long long)n);
+        return out;
+}
+
+static const char *in_number_a_second(uint64_t n, char out[2 * TEXT_WORD]) {
+        snprintf(out, 2 * TEXT_WORD, "%llu/s", (unsigned long long)n);
+        return out;
+}
+
+/* One that is not listed, of a newer crewd, is shown as the number it is. */
+static const struct unit {
+        const char *limit;
+        const char *(*in_words)(uint64_t n, char out[2 * TEXT_WORD]);
+} units[] = {{"memory", in_bytes},   {"tmp", in_bytes}, {"output", in_bytes},        {"state", in_bytes},
+             {"wall_time", in_time}, {"cpu", in_cores}, {"dns", in_number_a_second}, {"messages", in_number_a_second}};
+
+static const char *in_unit(const char *limit, uint64_t n, char out[2 * TEXT_WORD]) {
+        for (size_t i = 0; i < ELEMENTSOF(units); i++) {
+                if (strcmp(units[i].limit, limit) == 0)
+                        return units[i].in_words(n, out);
+        }
+        return in_number(n, out);
+}
+
+static void print_limits(const struct term *term, const Crew__AgentStatus *a) {
+        struct table *t = table_new(limit_columns, ELEMENTSOF(limit_columns));
+        char word[2 * TEXT_WORD];
+
+        for (size_t i = 0; i < a->n_limits; i++) {
+                const Crew__LimitUse *l = a->limits[i];
+                table_cell(t, TERM_PLAIN, "%s", l->limit);
+                table_cell(t, l->known ? TERM_PLAIN : TERM_DIM, "%s", l->known ? in_unit(l->limit, l->use, word) : "-");
+                table_cell(t, TERM_PLAIN, "%s", l->max ? in_unit(l->limit, l->max, word) : "none");
+                table_cell(t, l->hits ? TERM_YELLOW : TERM_PLAIN, "%llu", (unsigned long long)l->hits);
+                table_cell(t, TERM_PLAIN, "%s", l->max ? l->by : "-");
+        }
+        fputc('\n', term->out);
+        table_print(t, term, "");
+        table_free(t);
+}
+
+/* --- all of it --- */
+
+static void print_status(const struct term *term, const Crew__Status *s, bool limits) {
         bool checked = any_checked(s);
         struct table *t = table_new(columns, ELEMENTSOF(columns) - (checked ? 0 : 1));
         char up[TEXT_WORD];
@@ -114,23 +181,52 @@ static void print_status(const struct term *term, const Crew__Status *s) {
                 agent_row(t, s->agents[i], checked);
         table_print(t, term, "");
         table_free(t);
+        for (size_t i = 0; limits && i < s->n_agents; i++)
+                print_limits(term, s->agents[i]);
+}
+
+/* The one that was asked for alone; the frame is ours until the next. */
+static int narrow(const struct options *o, const Crew__Status *s, Crew__Status *out, Crew__AgentStatus **only,
+                  struct cli_problem *p) {
+        _cleanup_names_ struct crew_names known = {0};
+
+        *out = *s;
+        if (!o->agent)
+                return 0;
+        for (size_t i = 0; i < s->n_agents; i++) {
+                if (strcmp(s->agents[i]->name, o->agent) == 0) {
+                        *only = s->agents[i];
+                        out->agents = only;
+                        out->n_agents = 1;
+                        return 0;
+                }
+                crew_names_add(&known, s->agents[i]->name);
+        }
+        return crew_unknown_agent(p, s->crew, o->agent, &known);
+}
+
+static int show(struct client *c, const struct options *o, const struct term *term, bool line, struct cli_problem *p) {
+        const Crew__Status *s = NULL;
+        Crew__AgentStatus *only;
+        Crew__Status part;
+
+        if (client_status(c, &s, p) < 0 || narrow(o, s, &part, &only, p) < 0)
+                return -1;
+        if (term->moves && line && !o->json)
+                fputs("\033[H\033[J", stdout);
+        if (o->json)
+                line ? jsonout_line(jsonout_status(&part)) : jsonout_print(jsonout_status(&part));
+        else
+                print_status(term, &part, o->agent);
+        return 0;
 }
 
 /* crewd leaving while we watch is the end of the show, not a fault. */
-static int watch(struct client *c, const struct options *o) {
+static int watch(struct client *c, const struct options *o, const struct term *term) {
         struct cli_problem problem = CLI_PROBLEM_NULL;
-        const Crew__Status *s = NULL;
-        struct term term;
 
-        term_init(&term, stdout);
-        while (client_status(c, &s, &problem) == 0) {
-                if (term.moves && !o->json)
-                        fputs("\033[H\033[J", stdout);
-                if (o->json)
-                        jsonout_line(jsonout_status(s));
-                else
-                        print_status(&term, s);
-                if (!o->json && !term.moves)
+        while (show(c, o, term, true, &problem) == 0) {
+                if (!o->json && !term->moves)
                         fputc('\n', stdout);
                 if (fflush(stdout) != 0)
                         return CLI_OK;
@@ -147,7 +243,6 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
         struct options o = {.interval_ns = 1000000000u};
         struct cli_problem problem = CLI_PROBLEM_NULL;
         _cleanup_client_ struct client *c = NULL;
-        const Crew__Status *s = NULL;
         struct cli_operands rest;
         struct term term;
         int status;
@@ -156,25 +251,21 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
                 return status;
         if (client_open(o.crew, &c, &problem) < 0)
                 return cli_report(&problem, o.json);
-        if (o.watch)
-                return watch(c, &o);
-        if (client_status(c, &s, &problem) < 0)
-                return cli_report(&problem, o.json);
         term_init(&term, stdout);
-        if (o.json)
-                jsonout_print(jsonout_status(s));
-        else
-                print_status(&term, s);
-        return CLI_OK;
+        if (o.watch)
+                return watch(c, &o, &term);
+        return show(c, &o, &term, false, &problem) < 0 ? cli_report(&problem, o.json) : CLI_OK;
 }
 
 const struct cli_verb verb_status = {
         .name = "status",
-        .synopsis = "[--watch] [--crew NAME] [--json]",
+        .synopsis = "[--agent AGENT] [--watch] [--crew NAME] [--json]",
         .summary = "show a running crew: agents, tasks, resources, denials",
         .details = "WALLS says \"full\" when every protection of the policy is in force, else what is missing.\n"
+                   "--agent adds what the agent uses of each of its limits, how often it came to it, and who enforces it.\n"
                    "\n"
                    "  crewctl status\n"
+                   "  crewctl status --agent data-collector\n"
                    "  crewctl status --watch --interval 500ms\n"
                    "  crewctl status --json | jq '.agents[] | select(.denied > 0)'\n",
         .options = options,

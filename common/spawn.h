@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum spawn_op {
@@ -17,7 +18,8 @@ enum spawn_op {
         SPAWN_KILL,      /* kill the whole tree of .id now */
         SPAWN_FREEZE,    /* all of .id stands still; with a .cookie one SPAWN_FREEZE_REPLY */
         SPAWN_THAW,      /* it goes on; the same */
-        SPAWN_STATS,     /* ask for struct spawn_stats of .id */
+        SPAWN_STATS,  /* ask for struct spawn_stats of .id; where no control group counts memory, what its processes share
+                         is divided among them once they seem to have more than .limits.memory_bytes */
         SPAWN_LIMITS, /* .limits of the running .id, where control groups limit it; one SPAWN_LIMITS_REPLY with its .cookie
                        */
         /* spawner -> crewd */
@@ -54,6 +56,10 @@ struct spawn_stats {
         uint32_t processes;
         uint32_t oom_kills;
         uint32_t open_files; /* of the process that has most of them; 0: not known */
+        /* Since the start, counted by the control group that limits it; 0 without one. */
+        uint32_t forks_refused, periods_throttled;
+        uint64_t tmp_bytes; /* in its private trees, with what crewd put there */
+        bool tmp_full;
 };
 
 /* What can change while a jail runs.  0: no limit. */

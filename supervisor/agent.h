@@ -13,6 +13,7 @@
 #include "supervisor/audit/audit.h"
 #include "supervisor/policy/crew_file.h"
 #include "supervisor/policy/planner.h"
+#include "usage.h"
 
 #include <limits.h>
 #include <sys/types.h>
@@ -46,6 +47,7 @@ struct death {
         bool decided;
         bool together; /* with another that died, to be started again with it */
         Crew__Cause cause;
+        const char *limit;   /* a constant: which one it came to, if that is why; else NULL */
         char initiator[128]; /* "uid 1000 (crewctl 0.1)", "crewd" */
         char reason[512];
 };
@@ -101,7 +103,8 @@ struct instance {
         struct spawn_stats stats;
         uint64_t stats_ns;
         uint32_t cpu_percent;
-        bool stats_asked;
+        bool stats_asked, stats_for_usage; /* the answer is nobody's but usage.h's */
+        struct usage usage;
 };
 
 /* The record of one death; becomes AgentTerminated, the hook's JSON and the audit line. */
@@ -133,11 +136,15 @@ struct agent {
         int state_lock;            /* owned; held while an instance may write its state directory */
         char state_path[PATH_MAX]; /* "": it has none */
         bool measuring;            /* what is in there */
+        bool state_known;          /* it has been measured: */
+        uint64_t state_bytes;
+        uint64_t state_look_ns; /* not before then again */
         struct audit_stream *audit;
         bool audit_dirty, frozen;
         uint64_t denied;
-        struct meter alerts; /* events of denials */
-        uint64_t unalerted;  /* denials since the last of them */
+        uint64_t limit_hits[USAGE_LIMIT_N]; /* of all its instances */
+        struct meter alerts;                /* events of denials */
+        uint64_t unalerted;                 /* denials since the last of them */
         struct restart restart;
         uint64_t restart_at_ns; /* 0: none due */
         bool forgetting;        /* evidence of the last instance is still coming in */

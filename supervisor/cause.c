@@ -41,21 +41,22 @@ static const struct row {
         bool oom;           /* the kernel's counter must say so too */
         Crew__Cause cause;
         const char *initiator, *text; /* NULL: what the worker said, or "the worker ..." */
+        const char *limit;            /* NULL: none */
 } rows[] = {
-        {CREW__AGENT_END__AGENT_END_NOT_STARTED, ANY, ANY, false, CREW__CAUSE__CAUSE_START_FAILED, "crewd", NULL},
-        {CREW__AGENT_END__AGENT_END_DEADLINE, ANY, ANY, false, CREW__CAUSE__CAUSE_DEADLINE, "crewd", NULL},
-        {CREW__AGENT_END__AGENT_END_LIMIT, ANY, ANY, false, CREW__CAUSE__CAUSE_LIMIT, "crewd", NULL},
+        {CREW__AGENT_END__AGENT_END_NOT_STARTED, ANY, ANY, false, CREW__CAUSE__CAUSE_START_FAILED, "crewd", NULL, NULL},
+        {CREW__AGENT_END__AGENT_END_DEADLINE, ANY, ANY, false, CREW__CAUSE__CAUSE_DEADLINE, "crewd", NULL, NULL},
+        {CREW__AGENT_END__AGENT_END_LIMIT, ANY, ANY, false, CREW__CAUSE__CAUSE_LIMIT, "crewd", NULL, "output"},
         {CREW__AGENT_END__AGENT_END_UNSET, SIGSYS, ANY, false, CREW__CAUSE__CAUSE_SIGSYS, "kernel",
-         "a forbidden system call"},
-        {CREW__AGENT_END__AGENT_END_UNSET, SIGKILL, ANY, true, CREW__CAUSE__CAUSE_OOM, "kernel",
-         "the memory limit was hit"},
+         "a forbidden system call", NULL},
+        {CREW__AGENT_END__AGENT_END_UNSET, SIGKILL, ANY, true, CREW__CAUSE__CAUSE_OOM, "kernel", "the memory limit was hit",
+         "memory"},
         /* A shell says so of its last command, and ends. */
         {CREW__AGENT_END__AGENT_END_UNSET, 0, 128 + SIGKILL, true, CREW__CAUSE__CAUSE_OOM, "kernel",
-         "the memory limit was hit"},
+         "the memory limit was hit", "memory"},
         {CREW__AGENT_END__AGENT_END_UNSET, SIGXFSZ, ANY, false, CREW__CAUSE__CAUSE_LIMIT, "kernel",
-         "wrote a file larger than limits.output"},
-        {CREW__AGENT_END__AGENT_END_UNSET, SIGNAL, ANY, false, CREW__CAUSE__CAUSE_CRASH, "kernel", NULL},
-        {CREW__AGENT_END__AGENT_END_UNSET, ANY, ANY, false, CREW__CAUSE__CAUSE_EXIT, "agent", NULL},
+         "wrote a file larger than limits.output", "output"},
+        {CREW__AGENT_END__AGENT_END_UNSET, SIGNAL, ANY, false, CREW__CAUSE__CAUSE_CRASH, "kernel", NULL, NULL},
+        {CREW__AGENT_END__AGENT_END_UNSET, ANY, ANY, false, CREW__CAUSE__CAUSE_EXIT, "agent", NULL, NULL},
 };
 
 static bool fits(const struct row *r, const struct cause_told *told, const struct cause *c, uint32_t oom_kills) {
@@ -89,5 +90,6 @@ void cause_find(const struct cause_told *told, int code, int signal, uint32_t oo
                 r++;
         out->cause = r->cause;
         out->initiator = r->initiator;
+        out->limit = r->limit;
         explain(r, told, out);
 }

@@ -24,7 +24,8 @@ struct cause_told { /* AgentEnded */
 struct cause {
         Crew__Cause cause;
         const char *initiator;
-        int code, signal; /* of the program where that is known, else of pid 1 */
+        const char *limit; /* which one, when one is the reason; else NULL */
+        int code, signal;  /* of the program where that is known, else of pid 1 */
         char reason[CAUSE_TEXT_MAX];
 };
 

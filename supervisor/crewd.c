@@ -35,6 +35,7 @@
 #include "state_dir.h"
 #include "text.h"
 #include "toolgate.h"
+#include "usage.h"
 #include "voting.h"
 #include "webhook.h"
 
@@ -281,7 +282,6 @@ static void ping_all(struct crewd *c, uint64_t now) {
         c->next_ping_ns = now + AGENT_PING_NS;
         for (uint32_t i = 0; i < c->n_agents; i++)
                 instance_ping(&c->agents[i]);
-        state_dirs_measure(c);
 }
 
 static void expire(struct crewd *c) {
@@ -300,6 +300,7 @@ static void expire(struct crewd *c) {
         for (uint32_t i = 0; i < c->n_agents; i++)
                 instance_expire(&c->agents[i], now);
         ping_all(c, now);
+        usage_expire(c, now);
         if (c->phase >= CREWD_FLUSHING)
                 crewd_progress(c);
 }
@@ -315,6 +316,7 @@ static uint64_t next_deadline(const struct crewd *c) {
         next = MIN_OF(next, requests_next_deadline(c));
         next = MIN_OF(next, evidence_settle_by(c->evidence));
         next = MIN_OF(next, gateway_next_deadline(c->gateway));
+        next = MIN_OF(next, usage_next_deadline(c));
         for (uint32_t i = 0; i < c->n_agents; i++)
                 next = MIN_OF(next, instance_next_deadline(&c->agents[i]));
         if (c->phase == CREWD_FLUSHING) {

@@ -90,13 +90,14 @@ struct crewd {
         uint64_t wake_at_ns;
         uint64_t next_ping_ns, flush_by_ns, drain_by_ns;
         int ready_fd, owner_fd;
-        char states_dir[PATH_MAX];       /* of the agents' state directories; no link on its way */
-        int states_fd;                   /* owned */
-        unsigned removals;               /* of directories put aside, and measurements; under way */
-        uint32_t measured;               /* agents without a task whose directory was looked at, in turn */
-        uint32_t holds;                  /* cookies given out; hold.c */
-        bool agents_started, sync_ready; /* the timer exists */
-        bool poke;                       /* look for work and for the next phase before the loop sleeps */
+        char states_dir[PATH_MAX];              /* of the agents' state directories; no link on its way */
+        int states_fd;                          /* owned */
+        unsigned removals;                      /* of directories put aside, and measurements; under way */
+        uint64_t usage_at_ns, usage_idle_at_ns; /* the next look at what agents use; usage.c */
+        uint32_t usage_turn, usage_idle_turn;   /* whose turn it is */
+        uint32_t holds;                         /* cookies given out; hold.c */
+        bool agents_started, sync_ready;        /* the timer exists */
+        bool poke;                              /* look for work and for the next phase before the loop sleeps */
         bool failed;
         int exit_status; /* once it failed */
         char stop_reason[512];

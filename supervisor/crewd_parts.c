@@ -255,7 +255,18 @@ static void job_changed(struct job *j, void *user) {
                 voting_ballot_done(c, j);
 }
 
+/* Nobody stopped it earlier than limits.wall_time would have. */
+static void note_timeout(struct agent *a, const struct job *j) {
+        uint64_t ms = j->timeout_ns / 1000000u, max = usage_max(a, USAGE_WALL_TIME);
+
+        if (j->outcome == CREW__OUTCOME__OUTCOME_TIMEOUT && max && ms >= max)
+                usage_hit(a, USAGE_WALL_TIME, 1, ms, "a task was stopped");
+}
+
 static void job_finished(struct job *j, void *user) {
+        struct crewd *c = user;
+
+        note_timeout(&c->agents[j->agent], j);
         requests_job_done(user, j);
 }
 

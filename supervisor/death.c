@@ -49,6 +49,12 @@ void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const
         agent_event(a, AGENT_EV_KILL);
 }
 
+void death_limit(struct agent *a, const char *limit, const char *reason) {
+        if (!a->in.death.decided)
+                a->in.death.limit = limit;
+        death_kill(a, CREW__CAUSE__CAUSE_LIMIT, "crewd", reason);
+}
+
 void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason) {
         a->in.stopped = true;
         if (grace_ms == 0)
@@ -88,7 +94,9 @@ static void conclude(struct agent *a, const struct spawn_exit *x) {
         if (!a->in.death.decided) {
                 cause_find(&a->in.told, x->code, x->signal, x->oom_kills, &found);
                 death_decide(a, found.cause, found.initiator, found.reason);
+                a->in.death.limit = found.limit;
         }
+        usage_ended(a, &x->last);
         if ((t = termination_of(a))) {
                 t->exit_code = found.code;
                 t->signal = found.signal;
@@ -141,6 +149,8 @@ static void fill(struct agent *a, struct termination *t) {
         t->id = new_id(a->crewd);
         t->incarnation = a->incarnation;
         t->death = a->in.death;
+        if (t->death.cause == CREW__CAUSE__CAUSE_DEADLINE && j && j->timeout_ns / 1000000u >= usage_max(a, USAGE_WALL_TIME))
+                t->death.limit = usage_limit_names[USAGE_WALL_TIME];
         t->effects = a->in.effects;
         t->attempt = j ? j->attempt : 0;
         t->time_ms = crew_realtime_ns() / 1000000u;
@@ -312,6 +322,7 @@ void death_message(const struct agent *a, const struct termination *t, struct te
         pb->term_signal = t->signal;
         pb->initiator = (char *)t->death.initiator;
         pb->reason = (char *)t->death.reason;
+        pb->limit = (char *)(t->death.limit ? t->death.limit : "");
         out->tasks[0] = (char *)t->task;
         pb->tasks_in_flight = out->tasks;
         pb->n_tasks_in_flight = t->task[0] ? 1 : 0;

@@ -12,6 +12,8 @@
 void death_decide(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason);
 /* Kills a live instance, or takes back a restart that is due.  Harmless when it is being killed already. */
 void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason);
+/* The same, for it came to this limit (a constant). */
+void death_limit(struct agent *a, const char *limit, const char *reason);
 /* Asks a live instance to end by itself within grace_ms, for good; killed when it does not. */
 void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
 /* From the spawner: the whole tree is reaped. */

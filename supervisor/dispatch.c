@@ -16,6 +16,7 @@
 #include "router.h"
 #include "scheduler.h"
 #include "sharing.h"
+#include "state_dir.h"
 #include "toolgate.h"
 
 #include <string.h>
@@ -69,6 +70,7 @@ static void on_task_result(struct agent *a, const Crew__Envelope *e) {
 
         if (scheduler_result(a->crewd->scheduler, &r, crew_now_ns()) != 0)
                 return dispatch_violation(a, "task_result", "task_id", "is no task in flight on this agent", false);
+        state_dir_measure(a);
         agent_event(a, AGENT_EV_TASK_END);
 }
 
@@ -90,6 +92,16 @@ static uint64_t timeout_of(const Crew__Envelope *e) {
         return MIN_OF(ms, ROUTER_TIMEOUT_MAX_NS / 1000000u) * 1000000u;
 }
 
+static void refuse_message(struct agent *a, uint64_t seq) {
+        char text[128];
+        const struct call_reply reply = {
+                .code = CALL_QUEUE_FULL, .message = text, .next_step = "send less often: one message can carry much"};
+
+        snprintf(text, sizeof(text), "more than limits.messages: %llu a second",
+                 (unsigned long long)usage_max(a, USAGE_MESSAGES));
+        toolgate_reply(a, seq, &reply);
+}
+
 static void on_send_message(struct agent *a, const Crew__Envelope *e) {
         const Crew__SendMessage *b = e->send_message;
         struct router_send s = {.from = a->index,
@@ -101,7 +113,12 @@ static void on_send_message(struct agent *a, const Crew__Envelope *e) {
                                 .payload_len = strlen(b->payload),
                                 .timeout_ns = timeout_of(e)};
 
-        router_send(a->crewd->router, &s, crew_now_ns());
+        uint64_t now = crew_now_ns();
+
+        if (usage_message(a, now))
+                return router_send(a->crewd->router, &s, now);
+        if (!a->in.cut)
+                refuse_message(a, e->seq);
 }
 
 static void on_ask_answer(struct agent *a, const Crew__Envelope *e) {
@@ -151,7 +168,9 @@ static void on_stderr(struct agent *a, const Crew__Envelope *e) {
                 keep_tail(&a->in, b->text.data, b->text.len);
         if (!meter_take(&a->in.stderr_bytes, MAX_OF((int64_t)b->text.len, 256), crew_now_ns())) {
                 a->in.stderr_cut = add_up(a->in.stderr_cut, add_up(b->text.len, b->dropped));
-                journal_limit(a, "stderr", "more standard error than a program may have is cut");
+                journal_limit(a, &(struct journal_limit){.limit = "stderr",
+                                                         .count = 1,
+                                                         .text = "more standard error than a program may have is cut"});
                 return;
         }
         journal_stderr(a, b->source, b->text.data, b->text.len, add_up(b->dropped, a->in.stderr_cut));
@@ -160,6 +179,7 @@ static void on_stderr(struct agent *a, const Crew__Envelope *e) {
 
 static void on_observed(struct agent *a, const Crew__Envelope *e) {
         journal_observed(a, e->observed->what, e->observed->detail);
+        usage_observed(a, e->observed->what);
 }
 
 static void on_pong(struct agent *a, const Crew__Envelope *e) {

@@ -131,6 +131,8 @@ static void on_report(struct gateway *g, const struct gate_msg *m) {
                 return;
         if (m->id >> INSTANCE_INDEX_BITS != a->incarnation)
                 record_int(&r, "instance", m->id >> INSTANCE_INDEX_BITS);
+        else
+                usage_network(a, m);
         journal_observe(a, &r, MAX_OF(m->count, 1u), kind == NETWORK_RECORD_DENIAL);
 }
 

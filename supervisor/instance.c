@@ -320,7 +320,8 @@ static void throttle(struct agent *a, size_t n) {
                 return;
         a->in.resume_ns = now + AGENT_PAUSE_NS;
         link_pause(a->in.link, true);
-        journal_limit(a, "frames", "its link is read at 4096 frames a second");
+        journal_limit(a, &(struct journal_limit){
+                                 .limit = "frames", .count = 1, .text = "its link is read at 4096 frames a second"});
 }
 
 static void on_link_frame(struct link *l, const uint8_t *bytes, size_t n, void *user) {
@@ -397,6 +398,8 @@ void instance_clear(struct agent *a) {
 
         instance_cut(a);
         hang_up(in);
+        if (in->id)
+                usage_flush(a);
         hold_forget(a);
         state_dir_release(a);
         for (uint32_t i = 0; i < in->n_early; i++)

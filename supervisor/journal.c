@@ -244,6 +244,7 @@ int journal_terminated(struct agent *a, struct termination *t) {
 
         record_init(&r, RECORD_TERMINATED, "crewd");
         record_str(&r, "cause", cause_name(t->death.cause));
+        record_str(&r, "limit", t->death.limit);
         if (t->signal)
                 record_int(&r, "signal", t->signal);
         else if (t->exit_code >= 0)
@@ -580,13 +581,17 @@ int journal_exec(struct agent *a, const char *client, const char *words) {
         return journal_write(a, &r, true);
 }
 
-int journal_limit(struct agent *a, const char *limit, const char *text) {
+int journal_limit(struct agent *a, const struct journal_limit *l) {
         struct record r;
 
         record_init(&r, RECORD_LIMIT, "crewd");
-        record_str(&r, "limit", limit);
-        record_str(&r, "reason", text);
-        return journal_observe(a, &r, 1, false);
+        record_str(&r, "limit", l->limit);
+        if (l->value)
+                record_int(&r, "value", (int64_t)MIN_OF(l->value, (uint64_t)INT64_MAX));
+        if (l->max)
+                record_int(&r, "max", (int64_t)MIN_OF(l->max, (uint64_t)INT64_MAX));
+        record_str(&r, "reason", l->text);
+        return journal_observe(a, &r, (uint32_t)MIN_OF(l->count, (uint64_t)UINT32_MAX), false);
 }
 
 int journal_observed(struct agent *a, const char *what, const char *detail) {

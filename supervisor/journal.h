@@ -89,7 +89,12 @@ int journal_stderr(struct agent *a, const char *source, const void *text, size_t
 /* crewctl exec: by whom, and the words; durable, before it runs. */
 int journal_exec(struct agent *a, const char *client, const char *words);
 /* A worker ran into a limit of crewd's own. */
-int journal_limit(struct agent *a, const char *limit, const char *text);
+struct journal_limit {
+        const char *limit, *text;
+        uint64_t value, max; /* 0: not said */
+        uint64_t count;      /* at least 1 */
+};
+int journal_limit(struct agent *a, const struct journal_limit *l);
 int journal_observed(struct agent *a, const char *what, const char *detail);
 /* The gateway has taken a new network policy, or (refused: why) not. */
 int journal_network_policy(struct agent *a, uint32_t generation, const uint8_t *was_sha256, const uint8_t *sha256,

@@ -40,6 +40,7 @@ static const uint32_t limit_held_by[] = {
         [POLICY_LIMIT_HALF_OPEN] = HELD_OUTSIDE,
         [POLICY_LIMIT_DNS] = HELD_OUTSIDE,
         [POLICY_LIMIT_BANDWIDTH] = HELD_OUTSIDE,
+        [POLICY_LIMIT_MESSAGES] = HELD_OUTSIDE,
 };
 static_assert(ELEMENTSOF(limit_held_by) == POLICY_LIMIT_N, "somebody holds each limit");
 

@@ -150,7 +150,7 @@ static void on_get_status(struct crewd *c, uint64_t client, const Crew__Envelope
                 return control_refuse(c->control, client, e->seq, "too-many", "", "too many requests for status at once");
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 struct agent *a = &c->agents[i];
-                if (!stats_wanted(a, now) || spawner_ask(c->spawner, a->in.id, SPAWN_STATS) < 0)
+                if (!stats_wanted(a, now) || usage_ask(a) < 0)
                         continue;
                 a->in.stats_asked = true;
                 r->stats_due++;
@@ -400,7 +400,7 @@ static void send_status(struct crewd *c, const struct waiters *to) {
         Crew__Status body = CREW__STATUS__INIT;
         Crew__Envelope e = CREW__ENVELOPE__INIT;
 
-        if (status_lists_make(c, NULL, &lists) < 0) {
+        if (status_lists_make(c, NULL, true, &lists) < 0) {
                 for (uint32_t i = 0; i < to->n; i++)
                         control_refuse(c->control, to->items[i].client, to->items[i].corr, "failed", "", "out of memory");
                 return;
@@ -456,10 +456,11 @@ void requests_stats_came(struct crewd *c, struct agent *a, const struct spawn_st
                 in->cpu_percent = (uint32_t)MIN_OF(used * 100 / (now - since), most);
         in->stats = *stats;
         in->stats_ns = now;
-        if (in->stats_asked && c->requests->stats_due > 0)
+        if (in->stats_asked && !in->stats_for_usage && c->requests->stats_due > 0)
                 c->requests->stats_due--;
-        in->stats_asked = false;
+        in->stats_asked = in->stats_for_usage = false;
         requests_flush_status(c, now);
+        usage_seen(a, stats, now);
 }
 
 /* --- terminal messages --- */
@@ -497,7 +498,7 @@ void requests_run_done(struct crewd *c) {
         body.duration_us = (run->ended_ns - run->started_ns) / 1000u;
         for (uint32_t i = 0; i < c->n_agents; i++)
                 body.denied += c->agents[i].denied;
-        if (status_lists_make(c, NULL, &lists) < 0)
+        if (status_lists_make(c, NULL, false, &lists) < 0)
                 lists = (struct status_lists){0};
         body.tasks = lists.task_pointers;
         body.n_tasks = lists.n_tasks;
@@ -530,7 +531,7 @@ static void send_killed(struct crewd *c, const struct agent *a, const struct ter
         Crew__Killed body = CREW__KILLED__INIT;
         Crew__Envelope e = CREW__ENVELOPE__INIT;
 
-        if (status_lists_make(c, a, &lists) < 0)
+        if (status_lists_make(c, a, false, &lists) < 0)
                 lists = (struct status_lists){0};
         death_message(a, t, &m);
         body.terminated = &m.pb;

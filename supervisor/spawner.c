@@ -103,6 +103,12 @@ int spawner_hold(struct spawner *s, uint32_t id, bool freeze, uint32_t cookie) {
         return channel_send(s->channel, &m, NULL, 0);
 }
 
+int spawner_stats(struct spawner *s, uint32_t id, uint64_t suspicious_bytes) {
+        struct spawn_msg m = {.op = SPAWN_STATS, .id = id, .limits.memory_bytes = suspicious_bytes};
+
+        return channel_send(s->channel, &m, NULL, 0);
+}
+
 int spawner_limit(struct spawner *s, uint32_t id, const struct spawn_limits *l, uint32_t cookie) {
         struct spawn_msg m = {.op = SPAWN_LIMITS, .id = id, .cookie = cookie, .limits = *l};
 

@@ -27,9 +27,11 @@ int spawner_open(uv_loop_t *loop, int fd, const struct spawner_callbacks *cb, vo
                  struct crew_err *err);
 void spawner_close(struct spawner *s);
 int spawner_start(struct spawner *s, uint32_t id, int plan_fd, const char *link_path, struct crew_err *err);
-/* op: SPAWN_KILL, SPAWN_FREEZE, SPAWN_THAW or SPAWN_STATS. */
+/* op: SPAWN_KILL, SPAWN_FREEZE or SPAWN_THAW. */
 int spawner_ask(struct spawner *s, uint32_t id, enum spawn_op op);
 /* Freezes or thaws; answered by on_held with the same cookie, which is not 0. */
 int spawner_hold(struct spawner *s, uint32_t id, bool freeze, uint32_t cookie);
+/* Answered by on_stats.  suspicious_bytes: see SPAWN_STATS; 0: memory is looked at no closer. */
+int spawner_stats(struct spawner *s, uint32_t id, uint64_t suspicious_bytes);
 /* Answered by on_limits with the same cookie. */
 int spawner_limit(struct spawner *s, uint32_t id, const struct spawn_limits *l, uint32_t cookie);

@@ -16,7 +16,8 @@
 
 #define ASIDE ".old-" /* no agent has such a name */
 #define ENTRIES_MAX 1000000u
-#define IDLE_AT_ONCE 16u
+#define LOOK_SHARE 50u            /* looking at one agent's takes a fiftieth of a processor, */
+#define LOOK_NS_MAX 5000000000ull /* or as long a pause as this */
 
 int state_dirs_init(struct crewd *c, struct crew_err *err) {
         char path[PATH_MAX], real[PATH_MAX];
@@ -153,12 +154,16 @@ struct measurement {
         int dir;     /* owned */
         int result;
         struct tree_size size;
+        uint64_t took_ns;
 };
 
 static void measure_it(uv_work_t *w) {
         struct measurement *m = w->data;
 
+        uint64_t began = crew_now_ns();
+
         m->result = tree_measure(m->dir, ENTRIES_MAX, &m->size);
+        m->took_ns = crew_now_ns() - began;
 }
 
 static void judge(struct agent *a, const struct measurement *m) {
@@ -171,26 +176,32 @@ static void judge(struct agent *a, const struct measurement *m) {
                          (unsigned long long)(m->size.bytes >> 10), (unsigned long long)(a->decl->state_max >> 10));
         if (m->result <= 0 && m->size.bytes <= a->decl->state_max)
                 return;
-        journal_limit(a, "state", text);
-        death_kill(a, CREW__CAUSE__CAUSE_LIMIT, "crewd", text);
+        usage_exceeded(a, USAGE_STATE, m->size.bytes, text);
 }
 
 static void on_measured(uv_work_t *w, int status) {
         struct measurement *m = w->data;
 
+        struct agent *a = m->agent;
+
         m->crewd->removals--;
-        m->agent->measuring = false;
-        if (status == 0 && m->result >= 0 && m->agent->in.id == m->id)
-                judge(m->agent, m);
+        a->measuring = false;
+        a->state_look_ns = crew_now_ns() + MIN_OF(LOOK_SHARE * m->took_ns, LOOK_NS_MAX);
+        if (status == 0 && m->result >= 0 && a->in.id == m->id) {
+                a->state_known = true;
+                a->state_bytes = m->size.bytes;
+                judge(a, m);
+        }
         crew_close(&m->dir);
         crewd_progress(m->crewd);
         free(m);
 }
 
-static void measure(struct agent *a) {
+void state_dir_measure(struct agent *a) {
         struct crewd *c = a->crewd;
 
-        if (!a->state_path[0] || a->measuring || !agent_state_live(a->state) || hold_is_on(a))
+        if (!a->state_path[0] || a->measuring || !agent_state_live(a->state) || hold_is_on(a) ||
+            crew_now_ns() < a->state_look_ns)
                 return;
         struct measurement *m = calloc(1, sizeof(*m));
         if (!m)
@@ -205,15 +216,6 @@ static void measure(struct agent *a) {
         }
         a->measuring = true;
         c->removals++;
-}
-
-void state_dirs_measure(struct crewd *c) {
-        for (uint32_t i = 0; i < c->n_agents; i++) {
-                if (c->agents[i].state == AGENT_WORKING)
-                        measure(&c->agents[i]);
-        }
-        for (uint32_t i = 0; i < MIN_OF(c->n_agents, IDLE_AT_ONCE); i++)
-                measure(&c->agents[c->measured++ % c->n_agents]);
 }
 
 int state_dir_take(struct agent *a, struct crew_err *err) {

@@ -18,9 +18,9 @@ void state_dirs_sweep(struct crewd *c);
 bool state_dirs_idle(const struct crewd *c);
 /* Before a start: locked, there, and empty if it is to be.  -EBUSY: crewctl has it. */
 int state_dir_take(struct agent *a, struct crew_err *err);
-/* Looks how much agents keep, on threads of their own; more than `state_max` of the crew file ends one.  Those that have a
- * task each time, of the others a few in turn. */
-void state_dirs_measure(struct crewd *c);
+/* Looks how much a live one keeps, on a thread of its own, unless that was done just now; more than `state_max` of the crew
+ * file ends it. */
+void state_dir_measure(struct agent *a);
 /* After the end. */
 void state_dir_release(struct agent *a);
 /* Where it is, whether or not it is there; NULL: the agent has none. */

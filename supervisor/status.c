@@ -154,7 +154,23 @@ static int lists_alloc(struct crewd *c, struct status_lists *l) {
         return -ENOMEM;
 }
 
-int status_lists_make(struct crewd *c, const struct agent *except, struct status_lists *l) {
+static void put_limits(const struct agent *a, struct status_agent *out) {
+        for (unsigned i = 0; i < USAGE_LIMIT_N; i++) {
+                struct usage_row row = usage_row(a, (enum usage_limit)i);
+                Crew__LimitUse *pb = out->limit_pointers[i] = &out->limits[i];
+                crew__limit_use__init(pb);
+                pb->limit = (char *)row.limit;
+                pb->by = (char *)row.by;
+                pb->use = row.use;
+                pb->known = row.known;
+                pb->max = row.max;
+                pb->hits = row.hits;
+        }
+        out->pb.limits = out->limit_pointers;
+        out->pb.n_limits = USAGE_LIMIT_N;
+}
+
+int status_lists_make(struct crewd *c, const struct agent *except, bool limits, struct status_lists *l) {
         int r = lists_alloc(c, l);
 
         if (r < 0)
@@ -163,6 +179,8 @@ int status_lists_make(struct crewd *c, const struct agent *except, struct status
                 if (&c->agents[i] == except)
                         continue;
                 status_agent(&c->agents[i], &l->agents[l->n_agents]);
+                if (limits && c->agents[i].state != AGENT_POLICY_ONLY)
+                        put_limits(&c->agents[i], &l->agents[l->n_agents]);
                 l->agent_pointers[l->n_agents] = &l->agents[l->n_agents].pb;
                 l->n_agents++;
         }

@@ -11,6 +11,8 @@ struct job;
 struct status_agent {
         Crew__AgentStatus pb;
         char walls[256], cause[256], role[256], policy[256], health[256];
+        Crew__LimitUse limits[USAGE_LIMIT_N];
+        Crew__LimitUse *limit_pointers[USAGE_LIMIT_N];
 };
 struct status_task {
         Crew__TaskStatus pb;
@@ -28,6 +30,6 @@ struct status_lists {
         Crew__TaskStatus **task_pointers;
         size_t n_agents, n_tasks;
 };
-/* except: an agent to leave out, or NULL.  0 or -ENOMEM. */
-int status_lists_make(struct crewd *c, const struct agent *except, struct status_lists *out);
+/* except: an agent to leave out, or NULL.  limits: each with what it uses of them.  0 or -ENOMEM. */
+int status_lists_make(struct crewd *c, const struct agent *except, bool limits, struct status_lists *out);
 void status_lists_fini(struct status_lists *l);

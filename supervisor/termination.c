@@ -23,6 +23,7 @@ static void write_json(struct json_text *t, const struct agent *a, const struct 
         json_key(t, "agent"), json_str(t, agent_name(a));
         json_key(t, "incarnation"), json_int(t, d->incarnation);
         json_key(t, "cause"), json_str(t, cause_name(d->death.cause));
+        json_key(t, "limit"), json_str(t, d->death.limit);
         json_key(t, "exit_code"), json_int(t, d->exit_code);
         json_key(t, "term_signal"), json_int(t, d->signal);
         json_key(t, "initiator"), json_str(t, d->death.initiator);

@@ -374,6 +374,8 @@ static void finish(struct program *p) {
                 send_stderr(p, NULL, 0);
         if (p->end == PROGRAM_TOO_MUCH)
                 worker_observe(w, "limit-output", "%s: over %zu bytes", p->source, p->max_output);
+        else if (WIFSIGNALED(p->status) && WTERMSIG(p->status) == SIGXFSZ)
+                worker_observe(w, "limit-output", "%s: wrote a file larger than limits.output", p->source);
         p->ops->on_end(p);
 }
 

@@ -172,7 +172,7 @@ static void on_stats(struct spawner *s, const struct spawn_msg *m, int *fds, siz
         struct instance *i = find(s, m->id);
 
         if (i) {
-                jail_stats(&i->jail, &answer.stats);
+                jail_stats(&i->jail, m->limits.memory_bytes, &answer.stats);
                 reply(s, &answer, NULL, 0);
         }
 }

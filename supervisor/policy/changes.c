@@ -244,6 +244,7 @@ static const struct {
         [POLICY_LIMIT_HALF_OPEN] = LIMIT("half_open", half_open, in_number),
         [POLICY_LIMIT_DNS] = LIMIT("dns", dns_per_s, in_number),
         [POLICY_LIMIT_BANDWIDTH] = LIMIT("bandwidth", bandwidth, in_bytes),
+        [POLICY_LIMIT_MESSAGES] = LIMIT("messages", messages_per_s, in_number),
 };
 #undef LIMIT
 static_assert(ELEMENTSOF(limits) == POLICY_LIMIT_N, "a row for each limit");

@@ -36,6 +36,7 @@ enum policy_limit {
         POLICY_LIMIT_HALF_OPEN,
         POLICY_LIMIT_DNS,
         POLICY_LIMIT_BANDWIDTH,
+        POLICY_LIMIT_MESSAGES,
         POLICY_LIMIT_N,
 };
 /* detail: "memory 256 MiB -> 1 GiB". */

@@ -208,6 +208,7 @@ static const struct bind_field limits_fields[] = {
         {"half_open", bind_u32, LIMIT(half_open), .min = 1, .max = 65535},
         {"bandwidth", bind_size_or_none, LIMIT(bandwidth), .min = 1024, .max = 1024 * GIB},
         {"dns", bind_u32, LIMIT(dns_per_s), .min = 1, .max = 100000},
+        {"messages", bind_u32, LIMIT(messages_per_s), .min = 1, .max = 4096},
 };
 static const struct bind_table limits_table = {"under limits", limits_fields, ELEMENTSOF(limits_fields)};
 
@@ -274,7 +275,8 @@ int draft_bind(struct bind *b, const struct node *doc, struct draft *d) {
                            .open_files = 256,
                            .connections = 128,
                            .half_open = 128,
-                           .dns_per_s = 50},
+                           .dns_per_s = 50,
+                           .messages_per_s = 1000},
                 .network = {.ask_s = 60},
         };
         int r = bind_map(b, doc, &document_table, d);

@@ -88,7 +88,8 @@ struct policy_limits { /* 0: the built-in default was not overridden by "none"; 
         uint64_t memory_bytes, tmp_bytes, output_bytes, wall_ms;
         uint64_t bandwidth; /* bytes a second, both ways together; 0: no limit */
         uint32_t processes, open_files, cpu_milli, connections;
-        uint32_t half_open, dns_per_s;
+        uint32_t half_open, dns_per_s, messages_per_s;
+        uint32_t unused;
 };
 
 enum policy_audit_files { POLICY_AUDIT_ALL, POLICY_AUDIT_WRITES, POLICY_AUDIT_DENIED };

@@ -615,6 +615,10 @@ void cgroup_stats(const char *name, struct spawn_stats *out) {
                 out->processes = (uint32_t)n;
         if (tree_dir(V2, name, dir)) {
                 out->cpu_ns = get_number(dir, "cpu.stat", "usage_usec") * 1000;
+                if (host.v2_limits & CGROUP_CPU)
+                        out->periods_throttled = (uint32_t)get_number(dir, "cpu.stat", "nr_throttled");
+                if (host.v2_limits & CGROUP_PIDS)
+                        out->forks_refused = (uint32_t)get_number(dir, "pids.events", "max");
                 if (host.v2_limits & CGROUP_MEMORY) {
                         out->memory_bytes = get_number(dir, "memory.current", NULL);
                         out->memory_peak = get_number(dir, "memory.peak", NULL);
@@ -626,6 +630,10 @@ void cgroup_stats(const char *name, struct spawn_stats *out) {
                 out->memory_peak = get_number(dir, "memory.max_usage_in_bytes", NULL);
                 out->oom_kills = (uint32_t)get_number(dir, "memory.oom_control", "oom_kill");
         }
+        if (tree_dir(V1_PIDS, name, dir))
+                out->forks_refused = (uint32_t)get_number(dir, "pids.events", "max");
+        if (tree_dir(V1_CPU, name, dir))
+                out->periods_throttled = (uint32_t)get_number(dir, "cpu.stat", "nr_throttled");
 }
 
 static int remove_dir(const char *dir) {

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
@@ -27,6 +28,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #ifndef P_PIDFD
@@ -410,6 +412,9 @@ static int attest(struct spawn *s, struct crew_err *err) {
         s->out->mnt_ns = openat(s->proc_dir, "ns/mnt", O_RDONLY | O_CLOEXEC);
         if (s->out->mnt_ns < 0)
                 return crew_fail_errno(err, "cannot open ns/mnt");
+        /* No program has run in there yet, and later this is no more to be had.  A view may be without. */
+        _cleanup_close_ int root = openat(s->proc_dir, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        s->out->tmp_dir = root < 0 ? -1 : openat(root, "tmp", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         return attest_child(s->proc_dir, s->birth.plan, &s->out->att, err);
 }
 
@@ -610,6 +615,7 @@ void jail_fini(struct jail *j) {
         cgroup_remove(j->cgroup);
         crew_close(&j->pidfd);
         crew_close(&j->notify_fd);
+        crew_close(&j->tmp_dir);
         crew_close(&j->mnt_ns);
         crew_close(&j->status_fd);
         for (size_t i = 0; i < ELEMENTSOF(j->listeners); i++)
@@ -635,11 +641,22 @@ int jail_limit(const struct jail *j, const struct spawn_limits *l) {
         return cgroup_limit(j->cgroup, j->att.limits_by, l);
 }
 
-void jail_stats(const struct jail *j, struct spawn_stats *out) {
+/* Its private trees share one file system (view.c). */
+static void tmp_stats(const struct jail *j, struct spawn_stats *out) {
+        struct statfs fs;
+
+        if (j->tmp_dir < 0 || fstatfs(j->tmp_dir, &fs) < 0 || fs.f_type != TMPFS_MAGIC)
+                return;
+        out->tmp_bytes = (uint64_t)(fs.f_blocks - fs.f_bfree) * (uint64_t)fs.f_bsize;
+        out->tmp_full = fs.f_bfree == 0 || fs.f_ffree == 0;
+}
+
+void jail_stats(const struct jail *j, uint64_t suspicious_bytes, struct spawn_stats *out) {
         *out = (struct spawn_stats){0};
         if (!j->cgroup[0] || cgroup_count(j->cgroup) < 0)
-                proctree_stats(j->pid, out);
+                proctree_stats(j->pid, suspicious_bytes, out);
         cgroup_stats(j->cgroup, out);
+        tmp_stats(j, out);
         out->open_files = proctree_most_files(j->pid);
 }
 

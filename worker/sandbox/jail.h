@@ -57,6 +57,7 @@ struct jail { /* owned by the caller; JAIL_NULL */
         int pidfd;
         int listeners[4]; /* tcp4 tcp6 udp4 udp6; -1 when the plan has no netrules */
         int notify_fd;    /* -1 when the plan has no notify */
+        int tmp_dir;      /* its /tmp, to see how full that is; -1 */
         int mnt_ns;       /* keeps the mounts until jail_fini(): taking them down is not part of dying */
         struct spawn_attestation att;
         char step[32];           /* the last step; after a failure the one that failed */
@@ -69,8 +70,13 @@ struct jail { /* owned by the caller; JAIL_NULL */
         bool kill_pressed;       /* jail_kill_press() was called */
 };
 #define JAIL_NULL                                                                                                          \
-        ((struct jail){                                                                                                    \
-                .pid = -1, .pidfd = -1, .listeners = {-1, -1, -1, -1}, .notify_fd = -1, .mnt_ns = -1, .status_fd = -1})
+        ((struct jail){.pid = -1,                                                                                          \
+                       .pidfd = -1,                                                                                        \
+                       .listeners = {-1, -1, -1, -1},                                                                      \
+                       .notify_fd = -1,                                                                                    \
+                       .tmp_dir = -1,                                                                                      \
+                       .mnt_ns = -1,                                                                                       \
+                       .status_fd = -1})
 
 /* Clones, seals, checks from outside.  0: sealed and attested.  On failure nothing of it is left; err->msg begins with the
  * failed step and ": ", out->step is that step. */
@@ -97,8 +103,8 @@ void jail_leave(struct jail *j);
 int jail_freeze(struct jail *j, bool on);
 /* Other limits, where control groups have them (att.limits_by). */
 int jail_limit(const struct jail *j, const struct spawn_limits *l);
-/* By cgroup where there is one, else by walking the process tree. */
-void jail_stats(const struct jail *j, struct spawn_stats *out);
+/* By cgroup where there is one, else by walking the process tree; suspicious_bytes: see proctree_stats(). */
+void jail_stats(const struct jail *j, uint64_t suspicious_bytes, struct spawn_stats *out);
 
 /*
  * Removes what an earlier owner that died left behind: control groups and processes in them.  (Namespaces and mounts go

@@ -14,6 +14,9 @@
 #include <sys/syscall.h>
 
 #define BY_CGROUP_MEMORY 1u
+#define BY_CGROUP_PIDS 2u
+/* More than the control group lets it have: the group is asked after this one, and counts how often it refuses. */
+#define SECOND_WALL 16u
 
 int privs_limit(const struct plan *plan, uint32_t limits_by, struct crew_err *err) {
         const struct plan_limits *l = &plan->limits;
@@ -27,7 +30,8 @@ int privs_limit(const struct plan *plan, uint32_t limits_by, struct crew_err *er
                 {"core", 1, RLIMIT_CORE, true},
                 {"open files", l->open_files, RLIMIT_NOFILE, l->open_files},
                 /* Counted in the jail's own user namespace, so no other agent's processes weigh in.  One is the worker. */
-                {"processes", l->processes + 1ull, RLIMIT_NPROC, l->processes},
+                {"processes", l->processes + 1ull + (limits_by & BY_CGROUP_PIDS ? SECOND_WALL : 0), RLIMIT_NPROC,
+                 l->processes},
                 {"file size", l->output_bytes, RLIMIT_FSIZE, l->output_bytes},
                 {"data", l->memory_bytes, RLIMIT_DATA, l->memory_bytes && !(limits_by & BY_CGROUP_MEMORY)},
                 {"locked memory", 8u << 20, RLIMIT_MEMLOCK, true},

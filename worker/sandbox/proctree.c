@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #define TREE_MAX 4096
 #define COUNT_NS 500000u
@@ -56,7 +57,8 @@ uint32_t proctree_count(pid_t root) {
         return (uint32_t)walk_tree(root, crew_now_ns() + COUNT_NS)->n;
 }
 
-static void add_process(pid_t pid, struct spawn_stats *out) {
+/* Its resident memory in bytes. */
+static uint64_t add_process(pid_t pid, struct spawn_stats *out) {
         unsigned long utime = 0, stime = 0;
         long cutime = 0, cstime = 0, rss = 0;
         char path[64], buf[1024];
@@ -69,18 +71,38 @@ static void add_process(pid_t pid, struct spawn_stats *out) {
         if (!close ||
             sscanf(close + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %*u %*u %ld",
                    &utime, &stime, &cutime, &cstime, &rss) != 5)
-                return;
+                return 0;
         out->processes++;
         out->cpu_ns += (utime + stime + (unsigned long)cutime + (unsigned long)cstime) *
                        (1000000000ull / (unsigned long)sysconf(_SC_CLK_TCK));
-        out->memory_bytes += (uint64_t)rss * (uint64_t)sysconf(_SC_PAGESIZE);
+        return (uint64_t)rss * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-void proctree_stats(pid_t root, struct spawn_stats *out) {
+/* What the process takes if all that it shares is divided among those that share it; 0: it is gone, or hides that. */
+static uint64_t share_of(pid_t pid) {
+        unsigned long long kib;
+        char path[64], line[256];
+
+        snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
+        while (f && fgets(line, sizeof(line), f)) {
+                if (sscanf(line, "Pss: %llu kB", &kib) == 1)
+                        return kib * 1024;
+        }
+        return 0;
+}
+
+void proctree_stats(pid_t root, uint64_t suspicious_bytes, struct spawn_stats *out) {
+        static uint64_t resident[TREE_MAX];
         const struct walk *w = walk_tree(root, UINT64_MAX);
 
         for (size_t i = 0; i < w->n; i++)
-                add_process(w->pids[i], out);
+                out->memory_bytes += resident[i] = add_process(w->pids[i], out);
+        if (suspicious_bytes && out->memory_bytes > suspicious_bytes) {
+                out->memory_bytes = 0;
+                for (size_t i = 0; i < w->n; i++)
+                        out->memory_bytes += MIN_OF(resident[i], share_of(w->pids[i]) ?: resident[i]);
+        }
         out->memory_peak = MAX_OF(out->memory_peak, out->memory_bytes);
 }
 

@@ -323,6 +323,14 @@ MESSAGES = {
         (4, "crew_file", "str", False, 4096),
         (5, "pid", "u32", False, 0),
     ],
+    "LimitUse": [
+        (1, "limit", "str", False, 32),
+        (2, "use", "u64", False, 0),
+        (3, "known", "bool", False, 0),
+        (4, "max", "u64", False, 0),
+        (5, "hits", "u64", False, 0),
+        (6, "by", "str", False, 32),
+    ],
     "AgentStatus": [
         (1, "name", "str", False, 63),
         (2, "state", "enum:AgentState", False, 0),
@@ -351,6 +359,7 @@ MESSAGES = {
         (43, "open_files", "u32", False, 0),
         (44, "open_files_max", "u32", False, 0),
         (50, "health", "str", False, 256),
+        (51, "limits", "msg:LimitUse", True, 0),
     ],
     "TaskStatus": [
         (1, "name", "str", False, 63),
@@ -390,6 +399,7 @@ MESSAGES = {
         (17, "processes_killed", "u32", False, 0),
         (18, "kill_us", "u64", False, 0),
         (19, "time_ms", "u64", False, 0),
+        (20, "limit", "str", False, 32),
     ],
     "Approval": [
         (1, "id", "str", False, 63),
@@ -570,7 +580,7 @@ BODIES = {
     "stop_agent": ("StopAgent", 2048),
     "plan_crew": ("PlanCrew", 8192),
     "server_hello": ("ServerHello", 8192),
-    "status": ("Status", 4194304),
+    "status": ("Status", 8388608),
     "event": ("Event", 65536),
     "task_accepted": ("TaskAccepted", 256),
     "task_done": ("TaskDone", 4325376),

@@ -82,7 +82,7 @@ static void the_section_and_limits_are_carried(void **state) {
 
         load_text(&l,
                   role("  network: {on_unlisted: ask, ask_timeout: 90s}\n"
-                       "  limits: {connections: 5, half_open: 2, bandwidth: 10MiB, dns: 7}\n"),
+                       "  limits: {connections: 5, half_open: 2, bandwidth: 10MiB, dns: 7, messages: 9}\n"),
                   NULL);
         assert_int_equal(l.r, 0);
         assert_int_equal(l.report.warnings, 0);
@@ -96,6 +96,7 @@ static void the_section_and_limits_are_carried(void **state) {
         assert_int_equal(m.half_open, 2);
         assert_int_equal(m.bandwidth, 10u << 20);
         assert_int_equal(m.dns_per_s, 7);
+        assert_int_equal(m.messages_per_s, 9);
         loaded_fini(&l);
         load_text(&l, role("  network: {}\n  limits: {bandwidth: none}\n"), NULL);
         net = policy_network_of(l.image);
@@ -254,6 +255,7 @@ static void the_section_must_not_contradict_itself(void **state) {
                 {"  limits: {dns: 0}\n", 4, 17, "'dns': 0 is out of range, expected 1 to 100000", ""},
                 {"  limits: {half_open: 0}\n", 4, 23, "'half_open': 0 is out of range, expected 1 to 65535", ""},
                 {"  limits: {bandwidth: 10}\n", 4, 23, "'bandwidth': 10 is out of range, expected 1KiB to 1TiB", ""},
+                {"  limits: {messages: 0}\n", 4, 22, "'messages': 0 is out of range, expected 1 to 4096", ""},
                 {"  limits: {bandwidth: fast}\n", 4, 23, "'bandwidth': expected a size such as 512MiB or none, got 'fast'",
                  ""},
         };

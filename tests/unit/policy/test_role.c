@@ -164,6 +164,7 @@ static void defaults_are_sensible(void **state) {
         assert_int_equal(m.connections, 128);
         assert_int_equal(m.half_open, 128);
         assert_int_equal(m.dns_per_s, 50);
+        assert_int_equal(m.messages_per_s, 1000);
         assert_true(m.bandwidth == 0);
         assert_int_equal(policy_audit_files_of(l.image), POLICY_AUDIT_ALL);
         assert_string_equal(policy_syscall_profile(l.image), "default");

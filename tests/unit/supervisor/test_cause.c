@@ -57,6 +57,26 @@ static void every_end_has_its_cause(void **state) {
         }
 }
 
+static void a_limit_that_ends_an_agent_has_a_name(void **state) {
+        static const struct {
+                Crew__Cause cause;
+                const char *limit;
+        } wanted[] = {{CREW__CAUSE__CAUSE_LIMIT, "output"}, {CREW__CAUSE__CAUSE_OOM, "memory"}};
+
+        (void)state;
+        for (size_t i = 0; i < ELEMENTSOF(ends); i++) {
+                const char *limit = NULL;
+                struct cause c;
+                cause_find(&ends[i].told, ends[i].code, ends[i].signal, ends[i].oom, &c);
+                for (size_t k = 0; k < ELEMENTSOF(wanted); k++)
+                        limit = wanted[k].cause == c.cause ? wanted[k].limit : limit;
+                if (limit)
+                        assert_string_equal(c.limit, limit);
+                else
+                        assert_null(c.limit);
+        }
+}
+
 /* A worker is the agent's jail: it may lie about its end, but not put it on somebody else. */
 static void no_word_of_a_worker_names_another_as_the_cause(void **state) {
         (void)state;
@@ -86,6 +106,7 @@ static void every_cause_has_a_name_of_its_own(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(every_end_has_its_cause),
+                cmocka_unit_test(a_limit_that_ends_an_agent_has_a_name),
                 cmocka_unit_test(no_word_of_a_worker_names_another_as_the_cause),
                 cmocka_unit_test(every_cause_has_a_name_of_its_own),
         };
