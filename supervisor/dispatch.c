@@ -54,9 +54,10 @@ static void on_hello(struct agent *a, const Crew__Envelope *e) {
 }
 
 static void on_ready(struct agent *a, const Crew__Envelope *e) {
+        (void)e;
         if (!a->in.greeted)
                 return dispatch_violation(a, "ready", "", "before hello", true);
-        instance_on_ready(a, e->ready->selftests);
+        instance_on_ready(a);
 }
 
 static void on_task_result(struct agent *a, const Crew__Envelope *e) {

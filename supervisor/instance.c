@@ -356,10 +356,10 @@ void instance_on_program_ended(struct agent *a) {
                 a->in.gone_by_ns = crew_now_ns() + ENDED_PATIENCE_NS;
 }
 
-void instance_on_ready(struct agent *a, uint32_t selftests) {
+void instance_on_ready(struct agent *a) {
         a->in.ready_by_ns = 0;
         a->in.ready_ns = crew_now_ns();
-        if (journal_ready(a, selftests) != 0)
+        if (journal_ready(a) != 0)
                 return;
         health_begin(a);
         agent_event(a, AGENT_EV_READY);

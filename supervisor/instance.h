@@ -26,7 +26,7 @@ void instance_on_spawn_failed(struct agent *a, int err, const char *step, const 
 /* The worker says that its program is over: it should end by itself now. */
 void instance_on_program_ended(struct agent *a);
 /* Ready frame seen. */
-void instance_on_ready(struct agent *a, uint32_t selftests);
+void instance_on_ready(struct agent *a);
 /* Spawn time-out, lost link, stop grace, due restart.  And when that is next. */
 void instance_expire(struct agent *a, uint64_t now_ns);
 uint64_t instance_next_deadline(const struct agent *a);

@@ -189,12 +189,11 @@ int journal_spawned(struct agent *a, bool good) {
         return result < 0 ? result : written(a, &r, audit_write(a->audit), 0);
 }
 
-int journal_ready(struct agent *a, uint32_t selftests) {
+int journal_ready(struct agent *a) {
         struct record r;
 
         record_init(&r, RECORD_READY, "crewd");
         record_int(&r, "spawn_us", (int64_t)((a->in.ready_ns - a->in.spawn_ns) / 1000u));
-        record_int(&r, "selftests", selftests);
         return journal_write(a, &r, false);
 }
 

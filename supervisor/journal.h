@@ -22,7 +22,7 @@ int journal_observe(struct agent *a, const struct record *r, uint32_t count, boo
 int journal_health(struct agent *a, const char *why, uint32_t failures);
 int journal_policy(struct agent *a, const uint8_t *network_sha256);
 int journal_spawned(struct agent *a, bool good);
-int journal_ready(struct agent *a, uint32_t selftests);
+int journal_ready(struct agent *a);
 int journal_kill(struct agent *a, const struct death *d);
 /* An operator's stop, freeze and thaw; durable, before it takes effect. */
 int journal_stop(struct agent *a, uint64_t grace_ms);

@@ -89,7 +89,6 @@ MESSAGES = {
         (3, "incarnation", "u32", False, 0),
     ],
     "Ready": [
-        (1, "selftests", "u32", False, 0),
     ],
     "TaskResult": [
         (1, "task_id", "str", False, 63),
@@ -527,7 +526,7 @@ MESSAGES = {
 # field of Envelope: (message, max_bytes)
 BODIES = {
     "hello": ("Hello", 512),
-    "ready": ("Ready", 512),
+    "ready": ("Ready", 64),
     "task_result": ("TaskResult", 4259840),
     "tool_call": ("ToolCall", 1114112),
     "tool_return": ("ToolReturn", 4259840),

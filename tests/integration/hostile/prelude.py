@@ -110,7 +110,7 @@ def come_up():
     raw(GREETING)
     hello()
     hear_of("welcome")
-    say("ready", selftests=1)
+    say("ready")
 
 
 def stay():
