@@ -11,6 +11,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -36,6 +37,20 @@ int state_dirs_init(struct crewd *c, struct crew_err *err) {
 
 const char *state_dir_path(const struct agent *a) {
         return a->state_path[0] ? a->state_path : NULL;
+}
+
+/* --- what takes its time --- */
+
+/* The first call starts libuv's threads: none of them may take a signal, which the loop thread waits for, or at the end
+ * holds. */
+static int queue(struct crewd *c, uv_work_t *work, uv_work_cb run, uv_after_work_cb after) {
+        sigset_t all, before;
+
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        int r = uv_queue_work(&c->loop, work, run, after);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return r;
 }
 
 /* --- removing what was put aside --- */
@@ -73,7 +88,7 @@ static void remove_later(struct crewd *c, const char *name) {
         *r = (struct removal){.crewd = c, .at = fcntl(c->states_fd, F_DUPFD_CLOEXEC, 3)};
         r->work.data = r;
         snprintf(r->name, sizeof(r->name), "%s", name);
-        if (r->at < 0 || uv_queue_work(&c->loop, &r->work, remove_it, on_removed) < 0) {
+        if (r->at < 0 || queue(c, &r->work, remove_it, on_removed) < 0) {
                 crew_close(&r->at);
                 free(r);
                 return;
@@ -209,7 +224,7 @@ void state_dir_measure(struct agent *a) {
         *m = (struct measurement){.crewd = c, .agent = a, .id = a->in.id};
         m->work.data = m;
         m->dir = openat(c->states_fd, agent_name(a), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (m->dir < 0 || uv_queue_work(&c->loop, &m->work, measure_it, on_measured) < 0) {
+        if (m->dir < 0 || queue(c, &m->work, measure_it, on_measured) < 0) {
                 crew_close(&m->dir);
                 free(m);
                 return;

@@ -2,6 +2,7 @@
 """Start, second start, stop, and every way of dying without leaving anything behind."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -194,3 +195,17 @@ def test_forty_agents_come_up_and_go(runner):
         assert running.stop() == 0
     assert not alive(tree)
     assert up < 20
+
+
+def test_only_the_loop_thread_takes_signals(runner):
+    """Another would be ended by one that comes while the loop thread holds them back."""
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        running.client().submit(agent="a", description="out(1)").result(20)
+        time.sleep(1.2)  # its state directory has been looked at, by a thread of libuv's
+        open_to = {}
+        for task in Path(f"/proc/{running.proc.pid}/task").glob("*"):
+            blocked = int(re.search(r"^SigBlk:\s+(\w+)", (task / "status").read_text(), re.M)[1], 16)
+            if not blocked & (1 << (signal.SIGTERM - 1)):
+                open_to[int(task.name)] = (task / "comm").read_text()
+        assert list(open_to) == [running.proc.pid], open_to
