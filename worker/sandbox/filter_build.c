@@ -1,30 +1,36 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The only file that calls libseccomp.  Each stage is one libseccomp filter with a single action, which is the part of
- * it that is easy to reason about; the stages are then joined: where one falls through, a jump to the next.  The calls
- * that are allowed whatever their arguments stand between the first two, by number.
+ * From tables and a profile to a verdict for each number of a call, and from these to a program (filter_code.h).  Most
+ * numbers have one verdict whatever their arguments are, and these lie in some hundred runs; the others have rules.
  *
- * Trusts the tables; a profile's text is checked word by word.
+ * The only file that calls libseccomp, which knows the numbers.  Trusts the tables; a profile's text is checked word by
+ * word.
  */
 #include "filter_build.h"
+
+#include "filter_code.h"
 
 #include "common/util.h"
 
 #include <errno.h>
-#include <linux/filter.h>
+#include <linux/audit.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#define NUMBERS_MAX 1024 /* above it no call is allowed without a look */
+#if defined(__x86_64__)
+#define NATIVE_ARCH AUDIT_ARCH_X86_64
+#define X32_FIRST 0x40000000u
+#elif defined(__aarch64__)
+#define NATIVE_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "unsupported architecture"
+#endif
 
-static void release_ctx(scmp_filter_ctx *ctx) {
-        if (*ctx)
-                seccomp_release(*ctx);
-}
+#define NUMBERS_MAX 1024 /* above it there is no call */
+#define ROWS_MAX 192
+#define REFUSE_WITH(e) (SECCOMP_RET_ERRNO | (uint32_t)(e))
 
 /* Number of a call, or -1 when this architecture has none of that name. */
 static int row_number(const struct filter_row *row) {
@@ -32,23 +38,226 @@ static int row_number(const struct filter_row *row) {
         return nr < 0 ? -1 : nr;
 }
 
-static int add_row(scmp_filter_ctx ctx, uint32_t action, const struct filter_row *row, struct crew_err *err) {
-        struct scmp_arg_cmp cmp[FILTER_CONDS_MAX];
-        unsigned n = 0;
-        int nr = row_number(row);
+/* --- what is said about each number --- */
 
-        if (nr < 0)
-                return 0;
-        for (; n < FILTER_CONDS_MAX && row->conds[n].mask; n++) {
-                const struct filter_cond *c = &row->conds[n];
-                cmp[n] = c->not_equal ? SCMP_CMP64(c->arg, SCMP_CMP_NE, c->value)
-                                      : SCMP_CMP64(c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value);
+struct rows { /* a table, and the number of each row: looking one up takes libseccomp its time */
+        const struct filter_row *rows;
+        size_t n;
+        int numbers[ROWS_MAX];
+};
+
+struct verdicts {
+        struct rows refused_if, allowed_if, otherwise;
+        bool allowed[NUMBERS_MAX];
+};
+
+static int find_numbers(struct rows *out, const struct filter_row *rows, size_t n, struct crew_err *err) {
+        out->rows = rows;
+        out->n = n;
+        if (n > ROWS_MAX)
+                return crew_fail(err, E2BIG, "seccomp: a table of %zu rows", n);
+        for (size_t i = 0; i < n; i++) {
+                out->numbers[i] = row_number(&rows[i]);
+                if (out->numbers[i] >= NUMBERS_MAX)
+                        return crew_fail(err, E2BIG, "seccomp: %s has number %d", rows[i].name, out->numbers[i]);
         }
-        int r = seccomp_rule_add_array(ctx, action, nr, n, cmp);
-        if (r < 0)
-                return crew_fail(err, -r, "seccomp: cannot add %s: %s", row->name, strerror(-r));
         return 0;
 }
+
+static int find_verdicts(const struct filter_profile *p, struct verdicts *v, struct crew_err *err) {
+        int r;
+
+        memset(v->allowed, 0, sizeof(v->allowed));
+        for (size_t i = 0; filter_allowed[i]; i++) {
+                int nr = seccomp_syscall_resolve_name(filter_allowed[i]);
+                if (nr >= 0 && nr < NUMBERS_MAX)
+                        v->allowed[nr] = true;
+        }
+        for (size_t i = 0; i < p->n; i++) { /* a profile's bare "allow" replaces a condition, too */
+                if (p->numbers[i] >= 0 && p->numbers[i] < NUMBERS_MAX)
+                        v->allowed[p->numbers[i]] = true;
+        }
+        if ((r = find_numbers(&v->refused_if, filter_refused_if, filter_refused_if_n, err)) < 0 ||
+            (r = find_numbers(&v->allowed_if, filter_allowed_if, filter_allowed_if_n, err)) < 0)
+                return r;
+        return find_numbers(&v->otherwise, filter_otherwise, filter_otherwise_n, err);
+}
+
+/* --- rules --- */
+
+/* For one number: rules, their verdicts actions still, and the action when none holds. */
+struct decision {
+        size_t n;
+        struct filter_rule rules[FILTER_RULES_MAX];
+        uint32_t otherwise;
+};
+
+static void add_test(struct filter_rule *r, uint8_t arg, bool upper, const struct filter_cond *c) {
+        const size_t word = offsetof(struct seccomp_data, args) + 8u * arg + (upper ? 4 : 0);
+
+        r->tests[r->n++] = (struct filter_test){.word = (uint32_t)word,
+                                                .not_equal = c->not_equal,
+                                                .mask = (uint32_t)(upper ? c->mask >> 32 : c->mask),
+                                                .value = (uint32_t)(upper ? c->value >> 32 : c->value)};
+}
+
+/* Two halves: equal when both are, unequal when either is, which is a rule each.  (seccomp_data is little endian here.) */
+static int add_row(struct decision *d, const struct filter_row *row, uint32_t action) {
+        struct filter_rule r = {.verdict = action}, other;
+        bool either = false;
+
+        for (size_t i = 0; i < FILTER_CONDS_MAX && row->conds[i].mask; i++) {
+                const struct filter_cond *c = &row->conds[i];
+                if (c->not_equal && (either || c->mask != UINT64_MAX || (i + 1 < FILTER_CONDS_MAX && c[1].mask)))
+                        return -EINVAL; /* at most one, and the last */
+                either |= c->not_equal;
+                if (either)
+                        other = r;
+                if (c->mask >> 32)
+                        add_test(either ? &other : &r, c->arg, true, c);
+                if ((uint32_t)c->mask)
+                        add_test(&r, c->arg, false, c);
+        }
+        if (d->n + 2 > FILTER_RULES_MAX)
+                return -E2BIG;
+        d->rules[d->n++] = r;
+        if (either)
+                d->rules[d->n++] = other;
+        return 0;
+}
+
+static int add_rows(struct decision *d, const struct rows *t, int nr, bool refuse) {
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < t->n; i++) {
+                if (t->numbers[i] == nr)
+                        r = add_row(d, &t->rows[i], refuse ? REFUSE_WITH(t->rows[i].errno_) : SECCOMP_RET_ALLOW);
+        }
+        return r;
+}
+
+static int decide(const struct verdicts *v, int nr, struct decision *d) {
+        d->n = 0;
+        d->otherwise = REFUSE_WITH(ENOSYS);
+        int r = add_rows(d, &v->refused_if, nr, true);
+        if (v->allowed[nr])
+                d->otherwise = SECCOMP_RET_ALLOW;
+        if (r < 0 || v->allowed[nr])
+                return r;
+        for (size_t i = 0; i < v->otherwise.n; i++) {
+                if (v->otherwise.numbers[i] == nr)
+                        d->otherwise = REFUSE_WITH(v->otherwise.rows[i].errno_);
+        }
+        return add_rows(d, &v->allowed_if, nr, false);
+}
+
+/* --- the program --- */
+
+#define ACTIONS_MAX 16
+
+struct builder {
+        struct verdicts verdicts;
+        struct filter_code code;
+        struct {
+                uint32_t action, place;
+        } actions[ACTIONS_MAX];
+        size_t n_actions;
+        struct filter_run runs[NUMBERS_MAX + 4];
+        size_t n_runs;
+        struct decision now, before; /* of the number at hand, of the one it is compared with */
+};
+
+/* An action stands once, at the end of all: they are asked for first.  0 when there are too many. */
+static uint32_t place_of(struct builder *b, uint32_t action) {
+        for (size_t i = 0; i < b->n_actions; i++) {
+                if (b->actions[i].action == action)
+                        return b->actions[i].place;
+        }
+        if (b->n_actions == ACTIONS_MAX) {
+                b->code.full = true;
+                return 0;
+        }
+        const uint32_t place = filter_code_return(&b->code, action);
+        b->actions[b->n_actions].action = action;
+        b->actions[b->n_actions++].place = place;
+        return place;
+}
+
+static void place_actions(struct builder *b) {
+        place_of(b, SECCOMP_RET_ALLOW);
+        place_of(b, SECCOMP_RET_KILL_PROCESS);
+        place_of(b, REFUSE_WITH(ENOSYS));
+        for (size_t i = 0; i < filter_refused_if_n; i++)
+                place_of(b, REFUSE_WITH(filter_refused_if[i].errno_));
+        for (size_t i = 0; i < filter_otherwise_n; i++)
+                place_of(b, REFUSE_WITH(filter_otherwise[i].errno_));
+}
+
+static bool same_decision(const struct decision *a, const struct decision *b) {
+        return a->n == b->n && a->otherwise == b->otherwise && memcmp(a->rules, b->rules, a->n * sizeof(a->rules[0])) == 0;
+}
+
+/* Where an earlier number with the same rules went, 0 when there is none. */
+static uint32_t place_before(struct builder *b) {
+        for (size_t i = 0; i < b->n_runs; i++) {
+                if (decide(&b->verdicts, (int)b->runs[i].first, &b->before) == 0 && same_decision(&b->now, &b->before))
+                        return b->runs[i].target;
+        }
+        return 0;
+}
+
+static uint32_t place_decision(struct builder *b) {
+        struct decision *d = &b->now;
+        uint32_t place = d->n ? place_before(b) : 0;
+
+        if (place)
+                return place;
+        struct filter_rule *rules = b->before.rules; /* the same, with places */
+        memcpy(rules, d->rules, d->n * sizeof(*rules));
+        for (size_t i = 0; i < d->n; i++)
+                rules[i].verdict = place_of(b, rules[i].verdict);
+        return filter_code_rules(&b->code, rules, d->n, place_of(b, d->otherwise));
+}
+
+static void add_run(struct builder *b, uint32_t first, uint32_t target) {
+        if (b->n_runs == 0 || b->runs[b->n_runs - 1].target != target)
+                b->runs[b->n_runs++] = (struct filter_run){first, target};
+}
+
+static int build(struct builder *b, const struct filter_profile *profile, struct crew_err *err) {
+        int r = find_verdicts(profile, &b->verdicts, err);
+
+        if (r < 0)
+                return r;
+        place_actions(b);
+        for (uint32_t nr = 0; nr < NUMBERS_MAX; nr++) {
+                if ((r = decide(&b->verdicts, (int)nr, &b->now)) < 0)
+                        return crew_fail(err, -r, "seccomp: the rules for call %u cannot be put into code", nr);
+                add_run(b, nr, place_decision(b));
+        }
+        add_run(b, NUMBERS_MAX, place_of(b, REFUSE_WITH(ENOSYS)));
+#ifdef X32_FIRST
+        add_run(b, X32_FIRST, place_of(b, SECCOMP_RET_KILL_PROCESS));
+        add_run(b, UINT32_MAX, place_of(b, REFUSE_WITH(ENOSYS))); /* a call that a tracer skipped */
+#endif
+        const uint32_t start = filter_code_search(&b->code, b->runs, b->n_runs);
+        filter_code_begin(&b->code, NATIVE_ARCH, place_of(b, SECCOMP_RET_KILL_PROCESS), start);
+        return b->code.full ? crew_fail(err, E2BIG, "seccomp: more than %d instructions", FILTER_MAX_INSNS) : 0;
+}
+
+int filter_build(const struct filter_profile *profile, struct filter_program *out, struct crew_err *err) {
+        struct builder *b = calloc(1, sizeof(*b));
+
+        if (!b)
+                return crew_fail(err, ENOMEM, "seccomp: out of memory");
+        int r = build(b, profile, err);
+        out->n = b->code.n;
+        memcpy(out->insns, &b->code.insns[FILTER_MAX_INSNS - out->n], out->n * sizeof(out->insns[0]));
+        free(b);
+        return r;
+}
+
+/* --- profiles --- */
 
 static bool profile_has(const struct filter_profile *p, int nr) {
         for (size_t i = 0; i < p->n; i++) {
@@ -57,171 +266,6 @@ static bool profile_has(const struct filter_profile *p, int nr) {
         }
         return false;
 }
-
-static int fill_refused_if(scmp_filter_ctx ctx, const struct filter_profile *p, struct crew_err *err) {
-        int r = 0;
-
-        for (size_t i = 0; r == 0 && i < filter_refused_if_n; i++)
-                r = add_row(ctx, SCMP_ACT_ERRNO((uint32_t)filter_refused_if[i].errno_), &filter_refused_if[i], err);
-        return r;
-}
-
-/* Only the calls with a condition: the others have been let through by number before (allow_by_number). */
-static int fill_allowed(scmp_filter_ctx ctx, const struct filter_profile *p, struct crew_err *err) {
-        int r = 0;
-
-        for (size_t i = 0; r == 0 && i < filter_allowed_if_n; i++) {
-                /* A profile's bare "allow" replaces the condition. */
-                if (!profile_has(p, row_number(&filter_allowed_if[i])))
-                        r = add_row(ctx, SCMP_ACT_ALLOW, &filter_allowed_if[i], err);
-        }
-        return r;
-}
-
-static int fill_otherwise(scmp_filter_ctx ctx, const struct filter_profile *p, struct crew_err *err) {
-        int r = 0;
-
-        for (size_t i = 0; r == 0 && i < filter_otherwise_n; i++) {
-                if (filter_otherwise[i].errno_ != ENOSYS)
-                        r = add_row(ctx, SCMP_ACT_ERRNO((uint32_t)filter_otherwise[i].errno_), &filter_otherwise[i], err);
-        }
-        return r;
-}
-
-struct stage {
-        uint32_t fall_through; /* default action of the stage; joined to the next one */
-        int (*fill)(scmp_filter_ctx ctx, const struct filter_profile *p, struct crew_err *err);
-};
-static const struct stage stages[] = {
-        {SCMP_ACT_ALLOW, fill_refused_if},
-        {SCMP_ACT_ERRNO(ENOSYS), fill_allowed},
-        {SCMP_ACT_ERRNO(ENOSYS), fill_otherwise},
-};
-
-/* libseccomp 2.5 exports to descriptors only. */
-static int export_ctx(scmp_filter_ctx ctx, struct filter_program *out, size_t *n, struct crew_err *err) {
-        _cleanup_close_ int fd = memfd_create("seccomp", MFD_CLOEXEC);
-        size_t room = (FILTER_MAX_INSNS - out->n) * sizeof(out->insns[0]);
-
-        if (fd < 0)
-                return crew_fail_errno(err, "seccomp: cannot create memfd");
-        int r = seccomp_export_bpf(ctx, fd);
-        if (r < 0)
-                return crew_fail(err, -r, "seccomp: cannot compile: %s", strerror(-r));
-        ssize_t got = pread(fd, &out->insns[out->n], room, 0);
-        if (got < 0)
-                return crew_fail_errno(err, "seccomp: cannot read the program");
-        if (got == 0 || (size_t)got == room || (size_t)got % sizeof(out->insns[0]) != 0)
-                return crew_fail(err, E2BIG, "seccomp: program of %zd bytes", got);
-        *n = (size_t)got / sizeof(out->insns[0]);
-        return 0;
-}
-
-/* In insns[from, from + n): "return fall_through" becomes "go to what follows". */
-static void join(struct filter_program *out, size_t n, uint32_t fall_through) {
-        for (size_t i = 0; i < n; i++) {
-                struct sock_filter *in = &out->insns[out->n + i];
-                if (in->code == (BPF_RET | BPF_K) && in->k == fall_through)
-                        *in = (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, (uint32_t)(n - i - 1));
-        }
-}
-
-static int build_stage(const struct stage *s, bool last, const struct filter_profile *p, struct filter_program *out,
-                       struct crew_err *err) {
-        _cleanup_(release_ctx) scmp_filter_ctx ctx = seccomp_init(s->fall_through);
-        size_t n = 0;
-
-        if (!ctx)
-                return crew_fail(err, ENOMEM, "seccomp: out of memory");
-        int r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
-        if (r == 0)
-                r = seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a search tree over the numbers */
-        if (r < 0)
-                return crew_fail(err, -r, "seccomp: cannot set an attribute: %s", strerror(-r));
-        if ((r = s->fill(ctx, p, err)) < 0 || (r = export_ctx(ctx, out, &n, err)) < 0)
-                return r;
-        if (!last)
-                join(out, n, s->fall_through);
-        out->n += n;
-        return 0;
-}
-
-/* --- the calls that need no look at their arguments --- */
-
-/*
- * Three hundred numbers in some thirty runs.  A search over the runs' edges is a fifth of what one test a number comes
- * to; the kernel checks, translates and tries out each instruction for every jail.
- */
-struct edges {
-        uint32_t at[2 * NUMBERS_MAX]; /* where "allowed" turns into "not" and back, ascending; below the first: not */
-        size_t n;
-};
-
-static void find_edges(const struct filter_profile *p, struct edges *e) {
-        bool allowed[NUMBERS_MAX + 1] = {false};
-
-        for (size_t i = 0; filter_allowed[i]; i++) {
-                int nr = seccomp_syscall_resolve_name(filter_allowed[i]);
-                if (nr >= 0 && nr < NUMBERS_MAX)
-                        allowed[nr] = true;
-        }
-        for (size_t i = 0; i < p->n; i++) {
-                if (p->numbers[i] >= 0 && p->numbers[i] < NUMBERS_MAX)
-                        allowed[p->numbers[i]] = true;
-        }
-        e->n = 0;
-        for (uint32_t nr = 0; nr <= NUMBERS_MAX; nr++) {
-                if (allowed[nr] != (nr > 0 && allowed[nr - 1]))
-                        e->at[e->n++] = nr;
-        }
-}
-
-/* The search among edges [from, to): the number is known to lie after edge from - 1 and before edge to. */
-static int put_search(const struct edges *e, size_t from, size_t to, struct filter_program *out) {
-        if (out->n + 2 > FILTER_MAX_INSNS)
-                return -E2BIG;
-        if (from == to) { /* after an odd number of edges: allowed.  The jump's target is filled in at the end. */
-                out->insns[out->n++] = from % 2 ? (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-                                                : (struct sock_filter)BPF_STMT(BPF_JMP | BPF_JA, UINT32_MAX);
-                return 0;
-        }
-        size_t middle = from + (to - from) / 2, jump = out->n++;
-        int r = put_search(e, from, middle, out);
-        size_t skip = out->n - jump - 1;
-        if (r < 0 || skip > UINT8_MAX)
-                return r < 0 ? r : -E2BIG;
-        out->insns[jump] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, e->at[middle], (uint8_t)skip, 0);
-        return put_search(e, middle + 1, to, out);
-}
-
-/* Comes after a stage of libseccomp's, which has killed every foreign architecture and x32. */
-static int allow_by_number(const struct filter_profile *p, struct filter_program *out, struct crew_err *err) {
-        size_t first = out->n;
-        struct edges e;
-
-        find_edges(p, &e);
-        out->insns[out->n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-        int r = put_search(&e, 0, e.n, out);
-        if (r < 0)
-                return crew_fail(err, -r, "seccomp: the allowed numbers do not fit");
-        for (size_t i = first; i < out->n; i++) {
-                if (out->insns[i].code == (BPF_JMP | BPF_JA) && out->insns[i].k == UINT32_MAX)
-                        out->insns[i].k = (uint32_t)(out->n - i - 1);
-        }
-        return 0;
-}
-
-int filter_build(const struct filter_profile *profile, struct filter_program *out, struct crew_err *err) {
-        int r;
-
-        out->n = 0;
-        if ((r = build_stage(&stages[0], false, profile, out, err)) < 0 || (r = allow_by_number(profile, out, err)) < 0 ||
-            (r = build_stage(&stages[1], false, profile, out, err)) < 0)
-                return r;
-        return build_stage(&stages[2], true, profile, out, err);
-}
-
-/* --- profiles --- */
 
 static const struct filter_row *otherwise_of(int nr) {
         for (size_t i = 0; i < filter_otherwise_n; i++) {

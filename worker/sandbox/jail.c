@@ -150,21 +150,19 @@ static long clone_into_net(const struct spawn *s, struct clone_args *a) {
 }
 
 /*
- * Two CPUs for the two halves of the work: a scheduler that packs tasks would let the child wait for ours until we sleep.
- * Only a hint, so what fails is left.  The child takes the whole set back before it runs anything of the plan.
+ * Two CPUs for the two halves of the work: a scheduler that packs tasks would run one after the other.  Whichever of us
+ * goes on first moves the child away (see jail_child_run).  Only a hint, so what fails is left.  The child, which only
+ * waits once its command runs, stays there, so that it ends beside us and not before us; the command gets the whole set
+ * back (see jail_exec).
  */
-static bool spread_over(struct jail_birth *b) {
-        b->spread = sched_getaffinity(0, sizeof(b->cpus), &b->cpus) == 0 && CPU_COUNT(&b->cpus) > 1;
-        return b->spread;
-}
-
-static void push_away(pid_t pid, const cpu_set_t *all) {
-        cpu_set_t others = *all;
+static void spread_over(struct jail_birth *b) {
         int here = sched_getcpu();
 
-        if (here >= 0 && here < CPU_SETSIZE)
-                CPU_CLR(here, &others);
-        (void)sched_setaffinity(pid, sizeof(others), &others);
+        b->spread = here >= 0 && here < CPU_SETSIZE && sched_getaffinity(0, sizeof(b->cpus), &b->cpus) == 0 &&
+                    CPU_COUNT(&b->cpus) > 1;
+        b->others = b->cpus;
+        if (b->spread)
+                CPU_CLR(here, &b->others);
 }
 
 static int clone_child(struct spawn *s, struct crew_err *err) {
@@ -179,7 +177,8 @@ static int clone_child(struct spawn *s, struct crew_err *err) {
                 a.flags |= CLONE_INTO_CGROUP;
                 a.cgroup = (uint64_t)s->birth.group.into;
         }
-        const bool spread = s->ahead && spread_over(&s->birth);
+        if (s->ahead)
+                spread_over(&s->birth);
         s->started_ns = crew_now_ns();
         long pid = clone_into_net(s, &a);
         if (pid == 0) {
@@ -192,8 +191,8 @@ static int clone_child(struct spawn *s, struct crew_err *err) {
                                        errno == EPERM ? " (user namespaces are restricted here; see crewctl doctor)" : "");
         }
         s->out->pid = s->out->att.pid = (pid_t)pid;
-        if (spread)
-                push_away((pid_t)pid, &s->birth.cpus);
+        if (s->birth.spread)
+                (void)sched_setaffinity((pid_t)pid, sizeof(s->birth.others), &s->birth.others);
         crew_close(&s->birth.sync); /* so that the child's death is seen as end of file */
         return 0;
 }

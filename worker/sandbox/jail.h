@@ -11,6 +11,7 @@
 #include "common/plan.h"
 #include "common/spawn.h"
 
+#include <sched.h>
 #include <sys/types.h>
 
 #define JAIL_GROUPS_MAX 4 /* memory, pids, cpu, freezer */
@@ -25,6 +26,7 @@ struct jail_child {
          * -1: none.  And where its status is said, one byte, when nothing of the command lives any more. */
         int groups[JAIL_GROUPS_MAX];
         int status_fd;
+        const cpu_set_t *cpus; /* what the caller of jail_spawn() may run on, when pid 1 was moved away from it; NULL */
 };
 typedef void (*jail_main_fn)(const struct jail_child *c, void *user);
 
@@ -121,6 +123,7 @@ struct jail_exec {
         bool new_session;  /* setsid; a terminal on stdio[0] becomes its controlling terminal */
         const int *groups; /* version 1 `tasks` files that it joins first; -1: skipped */
         size_t n_groups;
+        const cpu_set_t *cpus; /* NULL: those of the caller */
 };
 /* argv[0] without a slash is looked up in the PATH of envp.  An exec that fails is -errno here, not a dead child.
  * The layer's ruleset is made at its first use and kept. */

@@ -123,8 +123,6 @@ static int step_plan(struct child *c, struct crew_err *err) {
         int r = wait_for(c, JAIL_PLAN, &m, fds, &n, err);
         if (r < 0)
                 return r;
-        if (c->b->spread && sched_setaffinity(0, sizeof(c->b->cpus), &c->b->cpus) < 0)
-                return crew_fail_errno(err, "cannot take all CPUs back");
         if (n != 1 + (size_t)__builtin_popcount(m.stdio & 7u))
                 return crew_fail(err, EPROTO, "%zu descriptors with the plan", n);
         if ((r = plan_open(fds[0], &c->plan, err)) < 0)
@@ -382,6 +380,8 @@ _Noreturn void jail_child_run(struct jail_birth *b) {
         struct crew_err err = CREW_ERR_NULL;
         sigset_t mask;
 
+        if (b->spread)
+                (void)sched_setaffinity(0, sizeof(b->others), &b->others);
         /* The command of crewctl sandbox gets what was sent to it from the first moment on; see jail_main there. */
         (!c.plan || (c.plan->flags & PLAN_SANDBOX) ? sigfillset : sigemptyset)(&mask);
         sigprocmask(SIG_SETMASK, &mask, NULL);
@@ -394,7 +394,8 @@ _Noreturn void jail_child_run(struct jail_birth *b) {
                                    .link_fd = c.link,
                                    .stdio = {c.stdio[0], c.stdio[1], c.stdio[2]},
                                    .groups = {c.groups[0], c.groups[1], c.groups[2], c.groups[3]},
-                                   .status_fd = c.plan->flags & PLAN_SANDBOX ? b->sync : -1};
+                                   .status_fd = c.plan->flags & PLAN_SANDBOX ? b->sync : -1,
+                                   .cpus = b->spread ? &b->cpus : NULL};
         if (child.status_fd < 0)
                 close(b->sync);
         b->args->main(&child, b->args->user);

@@ -140,6 +140,8 @@ static int become(const struct plan *plan, const struct jail_exec *x, int rulese
 
         if (r < 0 || (r = set_stdio(x->stdio)) < 0)
                 return r;
+        if (x->cpus && sched_setaffinity(0, sizeof(*x->cpus), x->cpus) < 0)
+                return -errno;
         reset_signals();
         if (x->new_session) {
                 if (setsid() < 0)

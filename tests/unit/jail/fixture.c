@@ -148,7 +148,8 @@ int fixture_run(const struct plan *plan, fixture_fn fn) {
 
 int fixture_exec(const struct jail_child *c, const char *const *argv) {
         const char *envp[64];
-        struct jail_exec x = {.layer = 1, .argv = argv, .envp = envp, .stdio = {-1, 1, 2}, .new_session = true};
+        struct jail_exec x = {
+                .layer = 1, .argv = argv, .envp = envp, .stdio = {-1, 1, 2}, .new_session = true, .cpus = c->cpus};
         int status;
 
         for (uint32_t i = 0; i < c->plan->n_env; i++)

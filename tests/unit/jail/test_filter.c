@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "bpf_run.h"
+
 #include "common/util.h"
 #include "worker/sandbox/filter.h"
 #include "worker/sandbox/filter_build.h"
@@ -36,58 +38,6 @@
 #define NO(e) (SECCOMP_RET_ERRNO | (e))
 #define HIGH 0xdead000000000000ull
 
-struct program {
-        struct sock_filter *insns;
-        size_t n;
-};
-
-/* Classic BPF as seccomp uses it.  A jump or an opcode outside of that is a failed test. */
-static uint32_t run(const struct program *p, const struct seccomp_data *data) {
-        uint32_t a = 0, mem[16] = {0};
-
-        for (size_t pc = 0; pc < p->n; pc++) {
-                const struct sock_filter *i = &p->insns[pc];
-                bool jump = false;
-                switch (i->code) {
-                case BPF_LD | BPF_W | BPF_ABS:
-                        assert_true(i->k % 4 == 0 && i->k + 4 <= sizeof(*data));
-                        memcpy(&a, (const char *)data + i->k, 4);
-                        continue;
-                case BPF_ALU | BPF_AND | BPF_K:
-                        a &= i->k;
-                        continue;
-                case BPF_ST:
-                        mem[i->k & 15] = a;
-                        continue;
-                case BPF_LD | BPF_MEM:
-                        a = mem[i->k & 15];
-                        continue;
-                case BPF_RET | BPF_K:
-                        return i->k;
-                case BPF_JMP | BPF_JA:
-                        pc += i->k;
-                        continue;
-                case BPF_JMP | BPF_JEQ | BPF_K:
-                        jump = a == i->k;
-                        break;
-                case BPF_JMP | BPF_JGT | BPF_K:
-                        jump = a > i->k;
-                        break;
-                case BPF_JMP | BPF_JGE | BPF_K:
-                        jump = a >= i->k;
-                        break;
-                case BPF_JMP | BPF_JSET | BPF_K:
-                        jump = a & i->k;
-                        break;
-                default:
-                        fail_msg("opcode 0x%x at %zu", i->code, pc);
-                }
-                pc += jump ? i->jt : i->jf;
-        }
-        fail_msg("ran off the end");
-        return 0;
-}
-
 static struct program load(const char *profile) {
         struct program p = {0};
         struct crew_err err = CREW_ERR_NULL;
@@ -105,7 +55,7 @@ static struct program load(const char *profile) {
 
 static uint32_t ask(const struct program *p, int nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3) {
         struct seccomp_data d = {.nr = nr, .arch = ARCH, .args = {a0, a1, a2, a3}};
-        return run(p, &d);
+        return bpf_run(p, &d);
 }
 
 struct row {
@@ -289,7 +239,7 @@ static void check_foreign(const struct program *p) {
         for (size_t i = 0; i < ELEMENTSOF(archs); i++) {
                 for (int nr = 0; nr < 512; nr++) {
                         struct seccomp_data d = {.nr = nr, .arch = archs[i]};
-                        assert_int_equal(run(p, &d), KILL);
+                        assert_int_equal(bpf_run(p, &d), KILL);
                 }
         }
 #ifdef __x86_64__
