@@ -68,7 +68,7 @@ static int list(const char *dir, bool (*keep)(const char *name, const void *user
         if (!d)
                 return errno == ENOENT || errno == ENOTDIR ? 0 : -errno;
         for (struct dirent *e = readdir(d); e && r == 0; e = readdir(d)) {
-                if (crew_name_ok(e->d_name) && keep(e->d_name, user))
+                if (crew_agent_name_ok(e->d_name) && keep(e->d_name, user))
                         r = crew_names_add(out, e->d_name);
         }
         if (out->n > 1)

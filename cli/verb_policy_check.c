@@ -135,8 +135,11 @@ static int check_crew(struct check *c, const char *path, struct cli_problem *p) 
         if (r == 0 && c->o->locked && (r = crew_lock_verify(crew, NULL, &report, &err)) < 0)
                 c->refused = true;
         if (r == 0) {
-                snprintf(what, sizeof(what), "crew %s: %zu agent%s, %zu task%s", crew->name, crew->n_agents,
-                         crew->n_agents == 1 ? "" : "s", crew->n_tasks, crew->n_tasks == 1 ? "" : "s");
+                size_t n = 0;
+                while (n < crew->n_agents && !crew->agents[n].instance)
+                        n++; /* further instances stand behind those that are declared */
+                snprintf(what, sizeof(what), "crew %s: %zu agent%s, %zu task%s", crew->name, n, n == 1 ? "" : "s",
+                         crew->n_tasks, crew->n_tasks == 1 ? "" : "s");
                 file_fine(c, path, "crew", what);
         }
         take_over(c, &report);

@@ -66,7 +66,7 @@ static bool path_ok(const struct plan *p, plan_off off) {
 }
 
 static bool array_name_ok(const char *s, size_t room) {
-        return memchr(s, '\0', room) && crew_name_ok(s);
+        return memchr(s, '\0', room) && crew_agent_name_ok(s);
 }
 
 static int check_head(const struct plan *p, size_t n, struct crew_err *err) {
@@ -173,7 +173,8 @@ static int check_layers(const struct plan *p, struct crew_err *err) {
 static bool program_ok(const struct plan *p, const struct plan_program *g) {
         if (g->kind >= PLAN_PROGRAM_KIND_N || g->driver >= PLAN_DRIVER_N)
                 return false;
-        if (!string_ok(p, g->name) || !crew_tool_name_ok(plan_str(p, g->name)))
+        if (!string_ok(p, g->name) || (g->kind == PLAN_PROGRAM_AGENT ? !crew_agent_name_ok(plan_str(p, g->name))
+                                                                     : !crew_tool_name_ok(plan_str(p, g->name))))
                 return false;
         if (g->n_args == 0 || g->first_arg > p->n_strings || g->n_args > p->n_strings - g->first_arg)
                 return false;

@@ -371,6 +371,21 @@ bool crew_name_ok(const char *s) {
         return name_ok(s, false);
 }
 
+bool crew_agent_name_ok(const char *s) {
+        const char *mark = strchr(s, '#');
+        size_t n = mark ? (size_t)(mark - s) : 0, digits = mark ? strspn(mark + 1, "0123456789") : 0;
+        char base[64];
+
+        if (!mark)
+                return crew_name_ok(s);
+        if (n >= sizeof(base) || n + 1 + digits > 63 || digits == 0 || digits > 2 || mark[1 + digits] || mark[1] == '0' ||
+            strcmp(mark, "#1") == 0)
+                return false;
+        memcpy(base, s, n);
+        base[n] = '\0';
+        return crew_name_ok(base);
+}
+
 bool crew_tool_name_ok(const char *s) {
         return name_ok(s, true);
 }

@@ -87,6 +87,7 @@ const char *crew_nearest(const char *word, const char *const *names, size_t n);
 
 /* True for 1-63 characters of [a-z0-9-], first and last alphanumeric: agent, crew, task names; tools may use '_' too. */
 bool crew_name_ok(const char *s);
+bool crew_agent_name_ok(const char *s); /* the same, or that with #2 to #99: a further instance */
 bool crew_tool_name_ok(const char *s);
 bool crew_utf8_ok(const char *s, size_t n);
 

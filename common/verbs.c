@@ -41,6 +41,14 @@ const struct crew_verb_row crew_verbs[CREW_VERB_N] = {
         [CREW_VERB_SEEN] = {"seen", "crew/seen", "crew_seen",
                             "Acknowledge the end of an agent by its id: you are not told of it again.",
                             OBJECT("\"id\"", "\"id\":{\"type\":\"integer\",\"minimum\":1}")},
+        [CREW_VERB_SPAWN] = {"spawn", "crew/spawn", "crew_spawn",
+                             "Start one more instance of an agent that may have several. Gives its name, to hand tasks to.",
+                             OBJECT("\"agent\"", "\"agent\":{\"type\":\"string\",\"maxLength\":63},\"idle_ms\":"
+                                                 "{\"type\":\"integer\",\"minimum\":0,\"maximum\":86400000}")},
+        [CREW_VERB_RETIRE] = {"retire", "crew/retire", "crew_retire",
+                              "End an instance that you had started. What it works on is lost.",
+                              OBJECT("\"agent\"", "\"agent\":{\"type\":\"string\",\"maxLength\":63},\"reason\":"
+                                                  "{\"type\":\"string\",\"maxLength\":256}")},
         [CREW_VERB_MEMORY_PUT] = {"memory-put", "memory/put", "crew_memory_put",
                                   "Put a JSON value under a key of a memory that the crew shares; null removes the key.",
                                   OBJECT("\"space\",\"key\",\"value\"", SPACE "," KEY ",\"value\":{}")},

@@ -17,6 +17,8 @@ enum crew_verb {
         CREW_VERB_RESULT,
         CREW_VERB_TERMINATIONS,
         CREW_VERB_SEEN,
+        CREW_VERB_SPAWN,
+        CREW_VERB_RETIRE,
         CREW_VERB_MEMORY_PUT, /* from here to the next comment: of every agent */
         CREW_VERB_MEMORY_GET,
         CREW_VERB_MEMORY_LIST,

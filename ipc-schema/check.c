@@ -110,6 +110,10 @@ static bool tool_ok(const char *s, size_t n) {
         return n == 0 || crew_tool_name_ok(s);
 }
 
+static bool agent_ok(const char *s, size_t n) {
+        return n == 0 || crew_agent_name_ok(s);
+}
+
 static bool token_ok(const char *s, size_t n) {
         for (size_t i = 0; i < n; i++) {
                 if (s[i] < 0x21 || s[i] > 0x7e)
@@ -122,9 +126,12 @@ static const struct {
         const char *rule;
         bool (*ok)(const char *s, size_t n);
 } charsets[] = {
-        [CHARSET_TEXT] = {"valid UTF-8", text_ok},          [CHARSET_NAME] = {"a name of [a-z0-9-]", name_ok},
-        [CHARSET_TOOL] = {"a name of [a-z0-9_-]", tool_ok}, [CHARSET_TOKEN] = {"printable ASCII without blanks", token_ok},
+        [CHARSET_TEXT] = {"valid UTF-8", text_ok},
+        [CHARSET_NAME] = {"a name of [a-z0-9-]", name_ok},
+        [CHARSET_TOOL] = {"a name of [a-z0-9_-]", tool_ok},
+        [CHARSET_TOKEN] = {"printable ASCII without blanks", token_ok},
         [CHARSET_JSON] = {"valid UTF-8", text_ok},
+        [CHARSET_AGENT] = {"a name of [a-z0-9-], maybe with #N", agent_ok},
 };
 
 static bool check_length(const struct field_rule *r, const char *name, size_t n, struct ipc_refusal *ref) {

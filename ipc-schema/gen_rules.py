@@ -20,7 +20,7 @@ SIDES = {"worker": "IPC_WORKER", "supervisor": "IPC_SUPERVISOR", "client": "IPC_
 STATES = {"spawning": "SPAWNING", "ready": "READY", "working": "WORKING", "stopping": "STOPPING", "new": "NEW",
           "open": "OPEN"}
 ROLES = {"": "0", "manager": "IPC_STATE_MANAGER"}
-CHARSETS = ["UNSET", "TEXT", "NAME", "TOOL", "TOKEN", "JSON"]
+CHARSETS = ["UNSET", "TEXT", "NAME", "TOOL", "TOKEN", "JSON", "AGENT"]
 
 FD = descriptor_pb2.FieldDescriptorProto
 UNSIGNED = {FD.TYPE_UINT32: (1 << 32) - 1, FD.TYPE_UINT64: (1 << 64) - 1}
@@ -86,7 +86,7 @@ def check_field(schema, message, field):
         need(not rule.max_len and not rule.min_len, where, "max_len and min_len are for strings and bytes")
     if field.type == FD.TYPE_STRING:
         need(rule.charset, where, "a string needs a charset")
-        need(CHARSETS[rule.charset] not in ("NAME", "TOOL") or rule.max_len <= 63, where, "a name has at most 63 bytes")
+        need(CHARSETS[rule.charset] not in ("NAME", "TOOL", "AGENT") or rule.max_len <= 63, where, "a name has at most 63 bytes")
     else:
         need(not rule.charset, where, "charset is for strings")
     if rule.min or rule.max:

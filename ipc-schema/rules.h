@@ -14,6 +14,7 @@ enum charset {
         CHARSET_TOOL,
         CHARSET_TOKEN,
         CHARSET_JSON,
+        CHARSET_AGENT,
 };
 
 struct message_rule;

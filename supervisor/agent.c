@@ -74,10 +74,14 @@ bool agent_usable(const struct agent *a) {
                !a->frozen && !a->hold.on;
 }
 
+bool agent_present(const struct agent *a) {
+        return !a->decl->instance || agent_state_live(a->state) || a->state == AGENT_RESTARTING;
+}
+
 bool agent_coming(const struct agent *a) {
         enum crewd_phase phase = a->crewd->phase;
 
-        if (phase != CREWD_STARTING && phase != CREWD_RUNNING)
+        if ((phase != CREWD_STARTING && phase != CREWD_RUNNING) || !agent_present(a))
                 return false;
         return a->state == AGENT_RESTARTING || a->state == AGENT_DECLARED || (a->state == AGENT_SPAWNING && !a->in.cut);
 }
@@ -89,6 +93,7 @@ static void do_nothing(struct agent *a) {
 }
 
 static void do_announce(struct agent *a) {
+        a->in.idle_ns = crew_now_ns();
         router_agent_up(a->crewd->router, a->index, crew_now_ns());
         manager_up(a->crewd, a);
 }

@@ -81,6 +81,7 @@ struct instance {
         } early[AGENT_EARLY_MAX];
         uint32_t n_early;
         struct spawn_attestation att;
+        uint64_t idle_ns; /* since when it has had nothing to do; 0: it has not been up yet */
         uint64_t seq_in, seq_out;
         uint64_t spawn_ns, ready_ns;                  /* when */
         uint64_t ready_by_ns, stop_by_ns, gone_by_ns; /* deadlines; 0: none */
@@ -159,6 +160,7 @@ struct agent {
         } ahead;
         struct termination *last; /* owned; NULL: none died yet */
         bool task_reassigned;     /* by the last death */
+        uint64_t idle_max_ns;     /* a further instance: retired after so long */
         bool restart_asked;       /* by an operator: the next death is followed by a start, whatever `restart` says */
         struct policy_image *jail_policy; /* owned; what the live instance was made with, once decl->policy is newer */
         char start_error[640];            /* why the last start failed */
@@ -188,6 +190,8 @@ const char *agent_name(const struct agent *a);
 const struct policy_image *agent_jail_policy(const struct agent *a);
 /* Work can be sent to it: ready or working, link up, not frozen (by whomever), not being cut. */
 bool agent_usable(const struct agent *a);
+/* Of the crew now: a further instance is only while it is wanted (agents.NAME.max_instances). */
+bool agent_present(const struct agent *a);
 /* A replacement is on its way. */
 bool agent_coming(const struct agent *a);
 

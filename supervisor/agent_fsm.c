@@ -12,7 +12,7 @@
  *                      |     |
  *              restart |     | give up
  *                      v     v
- *               restarting  failed
+ *               restarting  failed --restart--> restarting
  *                      |
  *                      +--start--> spawning
  *
@@ -113,6 +113,7 @@ static const struct agent_step actions[][AGENT_EVENT_N] =
                         },
                 [AGENT_FAILED] =
                         {
+                                [AGENT_EV_RESTART] = TO(RESTARTING, WAIT),
                                 [AGENT_EV_STOP] = TO(FAILED, NOTHING),
                         },
                 [AGENT_RESTARTING] =

@@ -29,7 +29,7 @@ enum agent_event {
         AGENT_EV_STOP, /* end gracefully */
         AGENT_EV_KILL, /* end now */
         AGENT_EV_EXITED,
-        AGENT_EV_RESTART, /* the restart policy allows another instance */
+        AGENT_EV_RESTART, /* the restart policy allows another instance, or somebody who may wants one */
         AGENT_EV_GIVE_UP, /* it does not */
         AGENT_EVENT_N,
 };

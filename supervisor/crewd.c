@@ -119,8 +119,9 @@ struct agent *crewd_agent_by_id(struct crewd *c, uint32_t id) {
 
 struct agent *crewd_agent_by_name(struct crewd *c, const char *name) {
         const struct crew_agent *decl = crew_find_agent(c->file, name);
+        struct agent *a = decl ? &c->agents[decl - c->file->agents] : NULL;
 
-        return decl ? &c->agents[decl - c->file->agents] : NULL;
+        return a && agent_present(a) ? a : NULL;
 }
 
 void crewd_progress(struct crewd *c) {
@@ -136,7 +137,7 @@ static bool has_process(const struct agent *a) {
 static void start_agents(struct crewd *c) {
         c->agents_started = true;
         for (uint32_t i = 0; i < c->n_agents && c->phase == CREWD_STARTING; i++) {
-                if (has_process(&c->agents[i]))
+                if (has_process(&c->agents[i]) && agent_present(&c->agents[i]))
                         agent_event(&c->agents[i], AGENT_EV_START);
         }
 }
@@ -158,6 +159,8 @@ static void check_start(struct crewd *c) {
                 start_agents(c);
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 const struct agent *a = &c->agents[i];
+                if (!agent_present(a))
+                        continue;
                 if (a->state == AGENT_TERMINATED || a->state == AGENT_FAILED)
                         return fail_start(c, a);
                 all &= !has_process(a) || ((a->state == AGENT_READY || a->state == AGENT_WORKING) && !health_starting(a));
@@ -170,7 +173,7 @@ static void check_start(struct crewd *c) {
 }
 
 static void stop_agent(struct agent *a, uint64_t grace_ms, const char *reason) {
-        if (!has_process(a))
+        if (!has_process(a) || !agent_present(a))
                 return;
         if (!agent_state_live(a->state)) {
                 a->restart_at_ns = 0;

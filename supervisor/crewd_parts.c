@@ -124,7 +124,8 @@ static void on_spawner_gone(void *user) {
 
 static struct policy_verdict permit_send(uint32_t from, const char *target, void *user) {
         struct crewd *c = user;
-        struct policy_verdict v = policy_decide(c->agents[from].decl->policy, POLICY_DO_SEND, target);
+        struct policy_verdict v =
+                policy_decide(c->agents[from].decl->policy, POLICY_DO_SEND, crew_policy_name(c->file, target));
 
         if (!v.allowed)
                 journal_message_denied(&c->agents[from], target, &v);
@@ -165,6 +166,7 @@ static int deliver(const struct router_message *m, uint64_t *seq, void *user) {
             journal_message(to, false, agent_name(from), m->ask, m->payload, to->in.seq_out + 1) < 0)
                 return -EIO;
         from->in.effects = true;
+        to->in.idle_ns = crew_now_ns();
         body.sender = (char *)agent_name(from);
         body.ask = m->ask;
         body.payload = (char *)m->payload;
@@ -408,7 +410,8 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
         instance_warm_up(c);
         state_dirs_sweep(c);
         for (uint32_t i = 0; i < c->n_agents; i++)
-                instance_plan_ahead(&c->agents[i]);
+                if (agent_present(&c->agents[i]))
+                        instance_plan_ahead(&c->agents[i]);
         return control_open(c, rundir_path(c->rundir), &c->control, err);
 }
 

@@ -139,12 +139,14 @@ static int plan_agent(struct planning *p, struct agent *a) {
 static int plan_agents(struct planning *p) {
         int r = 0;
 
-        for (uint32_t i = 0; r == 0 && i < p->c->n_agents; i++)
-                r = plan_agent(p, &p->c->agents[i]);
+        for (uint32_t i = 0; r == 0 && i < p->c->n_agents; i++) {
+                if (!p->c->agents[i].decl->instance)
+                        r = plan_agent(p, &p->c->agents[i]);
+        }
         for (size_t i = 0; r == 0 && i < p->to->n_agents; i++) {
                 const char *name = p->to->agents[i].name;
                 size_t from = p->n_lines;
-                if (!crew_find_agent(p->c->file, name))
+                if (!p->to->agents[i].instance && !crew_find_agent(p->c->file, name))
                         end_agent(p, name, add_file_changes(p, name), from);
         }
         return r;

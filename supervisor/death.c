@@ -55,16 +55,25 @@ void death_limit(struct agent *a, const char *limit, const char *reason) {
         death_kill(a, CREW__CAUSE__CAUSE_LIMIT, "crewd", reason);
 }
 
-void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason) {
+static void stop(struct agent *a, uint64_t grace_ms, Crew__Cause cause, const char *initiator, const char *reason) {
         a->in.stopped = true;
         if (grace_ms == 0)
-                return death_kill(a, CREW__CAUSE__CAUSE_OPERATOR, initiator, reason);
+                return death_kill(a, cause, initiator, reason);
         if (a->in.death.decided || a->in.kill_sent)
                 return; /* it is ending already */
-        death_decide(a, CREW__CAUSE__CAUSE_OPERATOR, initiator, reason);
+        death_decide(a, cause, initiator, reason);
         journal_stop(a, grace_ms);
         a->in.stop_by_ns = crew_now_ns() + grace_ms * 1000000u;
         agent_event(a, AGENT_EV_STOP);
+}
+
+void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason) {
+        stop(a, grace_ms, CREW__CAUSE__CAUSE_OPERATOR, initiator, reason);
+}
+
+void death_retire(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason) {
+        /* What is frozen cannot be told, and must not run once more. */
+        stop(a, a->hold.on ? 0 : grace_ms, CREW__CAUSE__CAUSE_ORCHESTRATOR, initiator, reason);
 }
 
 /* --- what it was --- */

@@ -16,6 +16,8 @@ void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const
 void death_limit(struct agent *a, const char *limit, const char *reason);
 /* Asks a live instance to end by itself within grace_ms, for good; killed when it does not. */
 void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
+/* The same at the word of the crew's manager. */
+void death_retire(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
 /* From the spawner: the whole tree is reaped. */
 void death_on_exited(struct agent *a, const struct spawn_exit *x);
 /* Its link has hung up, or took too long about it: nothing more will be heard of an instance that has exited. */

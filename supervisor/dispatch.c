@@ -248,6 +248,8 @@ static void (*const handlers[])(struct agent *a, const Crew__Envelope *e) = {
         ROW(READ_RESULT, on_order),
         ROW(LIST_TERMINATIONS, on_order),
         ROW(TERMINATION_SEEN, on_order),
+        ROW(SPAWN_INSTANCE, on_order),
+        ROW(RETIRE_INSTANCE, on_order),
         ROW(AGENT_ENDED, on_agent_ended),
 };
 #undef ROW

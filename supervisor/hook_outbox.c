@@ -73,7 +73,7 @@ static int take_put(struct hook_outbox *o, char *text) {
         if (!json)
                 return 1;
         *agent++ = *json++ = '\0';
-        if (crew_parse_u64(text, &id) < 0 || !crew_name_ok(agent) || json[0] != '{' || find(o, id) ||
+        if (crew_parse_u64(text, &id) < 0 || !crew_agent_name_ok(agent) || json[0] != '{' || find(o, id) ||
             o->n == HOOK_OUTBOX_MAX)
                 return 1;
         if (!(i = item_new(id, agent, json, strlen(json))))

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One function an order.  The table of what was handed out is handouts.c, the queue is the scheduler's. */
-#include "manager.h"
+#include "manager_internal.h"
 
 #include "common/util.h"
-#include "common/verbs.h"
 #include "crewd.h"
 #include "handouts.h"
 #include "journal.h"
@@ -13,31 +12,13 @@
 #include "scheduler.h"
 #include "termination.h"
 #include "text.h"
-#include "toolgate.h"
 
 #include <errno.h>
 #include <string.h>
 
-#define ANSWER_MAX 4194304u     /* CallResult.result */
 #define WAIT_NS 300000000000ull /* when it names no deadline */
 #define GONE_TEXT "its manager is gone"
 #define TELL_AGAIN_NS 20000000ull /* while its link is full */
-
-struct manager {
-        struct crewd *crewd;
-        struct handouts *out;
-        struct notices *notices;
-        uint64_t tell_at_ns; /* 0: nothing has to be told, or it is told when the manager comes up */
-        uint32_t index;
-};
-
-/* One frame being handled. */
-struct order {
-        struct manager *m;
-        struct agent *a;
-        const Crew__Envelope *e;
-        enum crew_verb verb;
-};
 
 int manager_new(struct crewd *c, struct manager **out, struct crew_err *err) {
         const struct crew_manager *decl = &c->file->manager;
@@ -56,6 +37,7 @@ int manager_new(struct crewd *c, struct manager **out, struct crew_err *err) {
         }
         m->crewd = c;
         m->index = decl->index;
+        rate_init(&m->spawns, RATE_MAX, 60000000000ull);
         *out = m;
         return 0;
 }
@@ -75,16 +57,19 @@ bool manager_is(const struct agent *a) {
 
 /* --- answers --- */
 
-static void refuse(const struct order *o, enum call_code code, const struct journal_order *what) {
+void manager_deny(const struct order *o, enum call_code code, const struct journal_order *what) {
         journal_order_refused(o->a, crew_verbs[o->verb].name, what);
         toolgate_reply(o->a, o->e->seq,
                        &(struct call_reply){
                                .code = code, .message = what->reason, .rule = what->rule, .next_step = what->next_step});
 }
 
-static void refuse_text(const struct order *o, enum call_code code, const char *fmt, ...)
-        __attribute__((format(printf, 3, 4)));
-static void refuse_text(const struct order *o, enum call_code code, const char *fmt, ...) {
+void manager_no_audit(const struct order *o) {
+        toolgate_reply(o->a, o->e->seq,
+                       &(struct call_reply){.code = CALL_DENIED, .message = "the audit cannot be written"});
+}
+
+void manager_deny_text(const struct order *o, enum call_code code, const char *fmt, ...) {
         char raw[CREW_ERR_MSG_MAX + 256], text[sizeof(raw)];
         va_list ap;
 
@@ -92,10 +77,10 @@ static void refuse_text(const struct order *o, enum call_code code, const char *
         vsnprintf(raw, sizeof(raw), fmt, ap);
         va_end(ap);
         text_copy(text, sizeof(text), raw, SIZE_MAX);
-        refuse(o, code, &(struct journal_order){.reason = text});
+        manager_deny(o, code, &(struct journal_order){.reason = text});
 }
 
-static void send_json(struct agent *a, uint64_t seq, struct json_text *t) {
+void manager_send_json(struct agent *a, uint64_t seq, struct json_text *t) {
         _cleanup_free_ char *text = NULL;
         size_t n;
 
@@ -136,16 +121,16 @@ static void put_task(struct json_text *j, const struct manager *m, const struct 
 }
 
 static void answer_task(const struct order *o, const struct handout *t) {
-        struct json_text j = JSON_TEXT(ANSWER_MAX);
+        struct json_text j = JSON_TEXT(MANAGER_ANSWER_MAX);
 
         put_task(&j, o->m, t);
-        send_json(o->a, o->e->seq, &j);
+        manager_send_json(o->a, o->e->seq, &j);
 }
 
 static void answer_wait(uint64_t seq, const struct handout *t, bool timed_out, void *user) {
         struct manager *m = user;
         struct agent *a = &m->crewd->agents[m->index];
-        struct json_text j = JSON_TEXT(ANSWER_MAX);
+        struct json_text j = JSON_TEXT(MANAGER_ANSWER_MAX);
         char text[96];
 
         if (timed_out) {
@@ -154,21 +139,22 @@ static void answer_wait(uint64_t seq, const struct handout *t, bool timed_out, v
                 return;
         }
         put_task(&j, m, t);
-        send_json(a, seq, &j);
+        manager_send_json(a, seq, &j);
 }
 
 /* --- who and what --- */
 
-static bool permitted(const struct order *o, const char *target) {
-        struct policy_verdict v = policy_decide(o->a->decl->policy, POLICY_DO_SEND, target);
+bool manager_permitted(const struct order *o, const char *target) {
+        struct policy_verdict v =
+                policy_decide(o->a->decl->policy, POLICY_DO_SEND, crew_policy_name(o->m->crewd->file, target));
         char raw[512], text[512];
 
         if (v.allowed)
                 return true;
         snprintf(raw, sizeof(raw), "agent '%s' is %s", target, v.text[0] ? v.text : "not in ipc.allowed_targets");
         text_copy(text, sizeof(text), raw, SIZE_MAX);
-        refuse(o, CALL_DENIED,
-               &(struct journal_order){.to = target, .rule = v.rule, .reason = text, .next_step = v.next_step});
+        manager_deny(o, CALL_DENIED,
+                     &(struct journal_order){.to = target, .rule = v.rule, .reason = text, .next_step = v.next_step});
         return false;
 }
 
@@ -176,13 +162,13 @@ static struct handout *known(const struct order *o, const char *id) {
         struct handout *t = handouts_find(o->m->out, id);
 
         if (!t)
-                refuse_text(o, CALL_BAD_ARGUMENTS, "no task '%s' has been handed out by this manager", id);
+                manager_deny_text(o, CALL_BAD_ARGUMENTS, "no task '%s' has been handed out by this manager", id);
         return t;
 }
 
 /* --- agents, wait, result --- */
 
-static void put_agent(struct json_text *j, const struct agent *a) {
+void manager_put_agent(struct json_text *j, const struct agent *a) {
         const struct scheduler *s = a->crewd->scheduler;
         const struct job *job = scheduler_job_of(s, a->index);
 
@@ -193,12 +179,15 @@ static void put_agent(struct json_text *j, const struct agent *a) {
         json_key(j, "state"), json_str(j, agent_state_names[a->state]);
         json_key(j, "task"), json_str(j, job ? job->name : NULL);
         json_key(j, "queued"), json_int(j, scheduler_queued(s, a->index));
+        json_key(j, "max_instances"), json_int(j, a->decl->max_instances);
+        json_key(j, "instance_of");
+        json_str(j, a->decl->instance ? a->crewd->file->agents[a->decl->instance_of].name : NULL);
         json_close(j, '}');
 }
 
 static void on_agents(const struct order *o) {
         struct crewd *c = o->m->crewd;
-        struct json_text j = JSON_TEXT(ANSWER_MAX);
+        struct json_text j = JSON_TEXT(MANAGER_ANSWER_MAX);
 
         journal_order_read(o->a, crew_verbs[o->verb].name, NULL);
         json_open(&j, '{');
@@ -206,13 +195,13 @@ static void on_agents(const struct order *o) {
         json_open(&j, '[');
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 const struct agent *a = &c->agents[i];
-                if (a != o->a && !a->decl->orchestrator &&
-                    policy_decide(o->a->decl->policy, POLICY_DO_SEND, agent_name(a)).allowed)
-                        put_agent(&j, a);
+                if (a != o->a && agent_present(a) && !a->decl->orchestrator &&
+                    policy_decide(o->a->decl->policy, POLICY_DO_SEND, crew_policy_name(c->file, agent_name(a))).allowed)
+                        manager_put_agent(&j, a);
         }
         json_close(&j, ']');
         json_close(&j, '}');
-        send_json(o->a, o->e->seq, &j);
+        manager_send_json(o->a, o->e->seq, &j);
 }
 
 static void on_result(const struct order *o) {
@@ -241,7 +230,7 @@ static void on_wait(const struct order *o) {
         if (t->done)
                 answer_task(o, t);
         else if (!handouts_wait(o->m->out, t, o->e->seq, wait_until(o->e)))
-                refuse_text(o, CALL_QUEUE_FULL, "%u waits are open already", HANDOUTS_WAITS_MAX);
+                manager_deny_text(o, CALL_QUEUE_FULL, "%u waits are open already", HANDOUTS_WAITS_MAX);
 }
 
 /* --- submit --- */
@@ -258,7 +247,7 @@ static bool has_room(const struct order *o) {
                  room == HANDOUTS_TOO_MANY ? "%u tasks are unfinished, which is manager.tasks_at_once"
                                            : "%u tasks were handed out, which is manager.tasks_total",
                  room == HANDOUTS_TOO_MANY ? decl->tasks_at_once : decl->tasks_total);
-        refuse(o, CALL_QUEUE_FULL, &(struct journal_order){.rule = rule, .reason = text});
+        manager_deny(o, CALL_QUEUE_FULL, &(struct journal_order){.rule = rule, .reason = text});
         return false;
 }
 
@@ -267,7 +256,7 @@ static const char *doer(const struct order *o, const Crew__SubmitWork *b) {
         const struct crew_file *f = o->m->crewd->file;
 
         if (!*b->task == !*b->agent) {
-                refuse_text(o, CALL_BAD_ARGUMENTS, "name either a task of the crew file or an agent");
+                manager_deny_text(o, CALL_BAD_ARGUMENTS, "name either a task of the crew file or an agent");
                 return NULL;
         }
         if (*b->agent)
@@ -275,8 +264,18 @@ static const char *doer(const struct order *o, const Crew__SubmitWork *b) {
         for (size_t i = 0; i < f->n_tasks; i++)
                 if (strcmp(f->tasks[i].name, b->task) == 0)
                         return f->agents[f->tasks[i].agent_index].name;
-        refuse_text(o, CALL_BAD_ARGUMENTS, "no task '%s' in crew %s", b->task, f->name);
+        manager_deny_text(o, CALL_BAD_ARGUMENTS, "no task '%s' in crew %s", b->task, f->name);
         return NULL;
+}
+
+/* A further instance is, or is not; the others may come back. */
+static bool is_there(const struct order *o, const char *agent) {
+        const struct crew_agent *decl = crew_find_agent(o->m->crewd->file, agent);
+
+        if (!decl || !decl->instance || crewd_agent_by_name(o->m->crewd, agent))
+                return true;
+        manager_deny_text(o, CALL_NOT_RUNNING, "there is no instance '%s' now", agent);
+        return false;
 }
 
 static enum call_code code_of(int r) {
@@ -305,7 +304,7 @@ static struct job *enqueue(const struct order *o, const Crew__SubmitWork *b, con
                 r = scheduler_submit(c->scheduler, &what, &j, &err);
         if (r == 0)
                 return j;
-        refuse_text(o, code_of(r), "%s", err.msg);
+        manager_deny_text(o, code_of(r), "%s", err.msg);
         return NULL;
 }
 
@@ -319,7 +318,7 @@ static void on_submit(const struct order *o) {
                 return answer_task(o, t);
         }
         const char *agent = doer(o, b);
-        if (!agent || !permitted(o, agent) || !has_room(o) || !(j = enqueue(o, b, agent)))
+        if (!agent || !manager_permitted(o, agent) || !is_there(o, agent) || !has_room(o) || !(j = enqueue(o, b, agent)))
                 return;
         snprintf(what.id, sizeof(what.id), "%s", j->id);
         snprintf(what.key, sizeof(what.key), "%s", b->key);
@@ -329,9 +328,7 @@ static void on_submit(const struct order *o) {
         struct journal_order done = {.to = agent, .task = j->name, .task_id = j->id, .key = b->key};
         if (!t || journal_order(o->a, crew_verbs[o->verb].name, &done) < 0) {
                 scheduler_cancel(o->m->crewd->scheduler, j, "it could not be put on record", crew_now_ns());
-                toolgate_reply(o->a, o->e->seq,
-                               &(struct call_reply){.code = CALL_DENIED, .message = "the audit cannot be written"});
-                return;
+                return manager_no_audit(o);
         }
         answer_task(o, t);
         crewd_progress(o->m->crewd);
@@ -344,7 +341,7 @@ static struct job *open_job(const struct order *o, const struct handout *t) {
         struct job *j = scheduler_find(o->m->crewd->scheduler, t->id);
 
         if (!j)
-                refuse_text(o, CALL_REJECTED, "task %s is over: %s", t->id, state_name(o->m, t));
+                manager_deny_text(o, CALL_REJECTED, "task %s is over: %s", t->id, state_name(o->m, t));
         return j;
 }
 
@@ -362,8 +359,7 @@ static void on_cancel(const struct order *o) {
                                      .task_id = t->id,
                                      .reason = *b->reason ? b->reason : NULL};
         if (journal_order(o->a, crew_verbs[o->verb].name, &done) < 0)
-                return toolgate_reply(o->a, o->e->seq,
-                                      &(struct call_reply){.code = CALL_DENIED, .message = "the audit cannot be written"});
+                return manager_no_audit(o);
         scheduler_cancel(o->m->crewd->scheduler, j, reason, crew_now_ns());
         answer_task(o, t);
         crewd_progress(o->m->crewd);
@@ -378,7 +374,8 @@ static void on_reprioritise(const struct order *o) {
         if (!j)
                 return;
         if (scheduler_reprioritise(o->m->crewd->scheduler, j, b->priority) != 0)
-                return refuse_text(o, CALL_REJECTED, "task %s is queued no more: %s", t->id, job_state_names[j->state]);
+                return manager_deny_text(o, CALL_REJECTED, "task %s is queued no more: %s", t->id,
+                                         job_state_names[j->state]);
         snprintf(text, sizeof(text), "priority %u", b->priority);
         journal_order(o->a, crew_verbs[o->verb].name,
                       &(struct journal_order){.to = agent_name(&o->m->crewd->agents[t->agent]),
@@ -392,11 +389,11 @@ static void on_reprioritise(const struct order *o) {
 /* --- the ends of agents --- */
 
 static void on_terminations(const struct order *o) {
-        struct json_text j = JSON_TEXT(ANSWER_MAX);
+        struct json_text j = JSON_TEXT(MANAGER_ANSWER_MAX);
 
         journal_order_read(o->a, crew_verbs[o->verb].name, NULL);
         notices_write(o->m->notices, &j);
-        send_json(o->a, o->e->seq, &j);
+        manager_send_json(o->a, o->e->seq, &j);
 }
 
 /* One that is not there was acknowledged before, or never told: the same to whoever wants it gone. */
@@ -407,7 +404,7 @@ static void on_seen(const struct order *o) {
         json_open(&j, '{');
         json_key(&j, "acknowledged"), json_bool(&j, notices_seen(o->m->notices, o->e->termination_seen->id));
         json_close(&j, '}');
-        send_json(o->a, o->e->seq, &j);
+        manager_send_json(o->a, o->e->seq, &j);
 }
 
 /* Its link may be full: it has a moment then. */
@@ -442,7 +439,8 @@ void manager_tell(struct crewd *c, const struct agent *dead, const struct termin
         if (!m)
                 return;
         a = &c->agents[m->index];
-        if (dead != a && !policy_decide(a->decl->policy, POLICY_DO_SEND, agent_name(dead)).allowed)
+        if (dead != a &&
+            !policy_decide(a->decl->policy, POLICY_DO_SEND, crew_policy_name(c->file, agent_name(dead))).allowed)
                 return;
         int r = termination_json(dead, t, TERMINATION_INSIDE, &record, &n);
         if (r == 0)
@@ -472,6 +470,8 @@ static const struct {
         ROW(REPRIORITISE_WORK, REPRIORITISE, on_reprioritise),
         ROW(LIST_TERMINATIONS, TERMINATIONS, on_terminations),
         ROW(TERMINATION_SEEN, SEEN, on_seen),
+        ROW(SPAWN_INSTANCE, SPAWN, manager_on_spawn),
+        ROW(RETIRE_INSTANCE, RETIRE, manager_on_retire),
 };
 #undef ROW
 
@@ -518,8 +518,10 @@ void manager_agent_gone(struct crewd *c, const struct agent *a, bool again) {
         if (!manager_is(a))
                 return;
         handouts_forget_waits(c->manager->out);
-        if (!again)
-                handouts_each_open(c->manager->out, call_off, c);
+        if (again)
+                return;
+        handouts_each_open(c->manager->out, call_off, c);
+        manager_instances_end(c, GONE_TEXT);
 }
 
 void manager_expire(struct manager *m, uint64_t now_ns) {
@@ -528,10 +530,12 @@ void manager_expire(struct manager *m, uint64_t now_ns) {
         if (m->tell_at_ns && now_ns >= m->tell_at_ns)
                 tell(m);
         handouts_expire(m->out, now_ns, answer_wait, m);
+        manager_instances_expire(m, now_ns);
 }
 
 uint64_t manager_next_deadline(const struct manager *m) {
         if (!m)
                 return UINT64_MAX;
-        return MIN_OF(handouts_next_deadline(m->out), m->tell_at_ns ? m->tell_at_ns : UINT64_MAX);
+        uint64_t next = MIN_OF(handouts_next_deadline(m->out), manager_instances_next(m));
+        return MIN_OF(next, m->tell_at_ns ? m->tell_at_ns : UINT64_MAX);
 }

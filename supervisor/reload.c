@@ -264,6 +264,11 @@ static int verify_lock(struct reload *r) {
         return 0;
 }
 
+/* Or a further instance of it. */
+static bool is_of(const struct agent *a, const struct agent *only) {
+        return a == only || (a->decl->instance && a->decl->instance_of == only->index);
+}
+
 static int prepare(struct reload *r, const struct agent *only) {
         struct crewd *c = r->crewd;
         struct crew_err err = CREW_ERR_NULL;
@@ -279,7 +284,7 @@ static int prepare(struct reload *r, const struct agent *only) {
         crew_assert(r->fresh->n_agents == c->file->n_agents && r->fresh->n_tasks == c->file->n_tasks);
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 struct reload_agent *ra = &r->agents[r->n];
-                if (only && only != &c->agents[i])
+                if (!agent_present(&c->agents[i]) || (only && !is_of(&c->agents[i], only)))
                         continue;
                 *ra = (struct reload_agent){.reload = r, .agent = &c->agents[i], .memfd = -1};
                 r->n++;

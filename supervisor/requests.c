@@ -55,14 +55,16 @@ static bool wait_for(struct waiters *w, uint64_t client, uint64_t corr) {
 /* --- refusals --- */
 
 static void name_agents(const struct crewd *c, const char *wrong, char *out, size_t out_size) {
-        size_t n = (size_t)snprintf(out, out_size, "agents: ");
+        size_t n = (size_t)snprintf(out, out_size, "agents: "), n_names = 0;
         _cleanup_free_ const char **names = calloc(MAX_OF(c->n_agents, 1u), sizeof(*names));
 
         for (uint32_t i = 0; names && i < c->n_agents && n < out_size; i++) {
-                names[i] = agent_name(&c->agents[i]);
-                n += (size_t)snprintf(out + n, out_size - n, "%s%s", i ? ", " : "", names[i]);
+                if (!agent_present(&c->agents[i]))
+                        continue;
+                n += (size_t)snprintf(out + n, out_size - n, "%s%s", n_names ? ", " : "", agent_name(&c->agents[i]));
+                names[n_names++] = agent_name(&c->agents[i]);
         }
-        const char *near = names ? crew_nearest(wrong, names, c->n_agents) : NULL;
+        const char *near = names ? crew_nearest(wrong, names, n_names) : NULL;
         if (near && n < out_size)
                 snprintf(out + n, out_size - n, "   (did you mean %s?)", near);
 }

@@ -176,7 +176,7 @@ int status_lists_make(struct crewd *c, const struct agent *except, bool limits, 
         if (r < 0)
                 return r;
         for (uint32_t i = 0; i < c->n_agents; i++) {
-                if (&c->agents[i] == except)
+                if (&c->agents[i] == except || !agent_present(&c->agents[i]))
                         continue;
                 status_agent(&c->agents[i], &l->agents[l->n_agents]);
                 if (limits && c->agents[i].state != AGENT_POLICY_ONLY)

@@ -316,6 +316,8 @@ static bool may_use(const struct agent *a, enum crew_verb verb) {
         case CREW_VERB_RESULT:
         case CREW_VERB_TERMINATIONS:
         case CREW_VERB_SEEN:
+        case CREW_VERB_SPAWN:
+        case CREW_VERB_RETIRE:
         case CREW_VERB_ASK:
         case CREW_VERB_N:
                 break;

@@ -113,6 +113,11 @@ static void params_task_id(struct strbuf *b, const struct options *o, struct jso
         put_timeout(b, o, ",");
 }
 
+static void params_agent(struct strbuf *b, const struct options *o, struct json_span input) {
+        put_member(b, "agent", o->name);
+        put_members(b, input);
+}
+
 /* What is no number is a string, which the other end refuses by name. */
 static void params_seen(struct strbuf *b, const struct options *o, struct json_span input) {
         uint64_t id;
@@ -181,6 +186,8 @@ static const struct verb {
         {"reprioritise", "ID", "crew/reprioritise", "{}", params_task_id, "manager: {\"priority\": N} on stdin"},
         {"terminations", NULL, "crew/terminations", NULL, params_none, "manager: ends of agents not acknowledged yet"},
         {"seen", "ID", "crew/seen", NULL, params_seen, "manager: acknowledge the end of an agent"},
+        {"spawn", "AGENT", "crew/spawn", "{}", params_agent, "manager: start one more instance of an agent"},
+        {"retire", "AGENT", "crew/retire", "{}", params_agent, "manager: end an instance it had started"},
         {"mcp", NULL, NULL, NULL, params_none, "be an MCP server on stdin and stdout"},
 };
 

@@ -299,6 +299,8 @@ static const struct method {
         {"crew/result", false, on_verb},
         {"crew/terminations", false, on_verb},
         {"crew/seen", false, on_verb},
+        {"crew/spawn", false, on_verb},
+        {"crew/retire", false, on_verb},
         {"notifications/cancelled", true, on_cancelled},
 };
 

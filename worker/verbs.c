@@ -9,10 +9,10 @@
 
 struct params {
         char *text[10];
-        uint64_t number[4];
+        uint64_t number[5];
 };
 enum { AGENT, TASK, DESCRIPTION, INPUT, KEY, TASK_ID, REASON, TARGET, SPACE, TOOL, N_TEXTS };
-enum { PRIORITY, RETRIES, TIMEOUT, ID, N_NUMBERS };
+enum { PRIORITY, RETRIES, TIMEOUT, ID, IDLE, N_NUMBERS };
 static_assert(N_TEXTS == ELEMENTSOF(((struct params *)0)->text), "a place for each text");
 static_assert(N_NUMBERS == ELEMENTSOF(((struct params *)0)->number), "a place for each number");
 
@@ -41,6 +41,7 @@ static const struct param {
         {"retries", PARAM_NUMBER, RETRIES, 10},
         {"timeout_ms", PARAM_NUMBER, TIMEOUT, 86400000},
         {"id", PARAM_NUMBER, ID, 1ull << 53},
+        {"idle_ms", PARAM_NUMBER, IDLE, 86400000},
 };
 #define BIT(i) (1u << (i))
 enum {
@@ -60,7 +61,8 @@ enum {
         P_PRIORITY,
         P_RETRIES,
         P_TIMEOUT,
-        P_ID
+        P_ID,
+        P_IDLE
 };
 
 /* --- the messages --- */
@@ -137,6 +139,22 @@ static uint64_t send_seen(struct worker *w, const struct params *p) {
         return uplink_send(&w->up, &ENVELOPE(TERMINATION_SEEN, .termination_seen = &body));
 }
 
+static uint64_t send_spawn(struct worker *w, const struct params *p) {
+        Crew__SpawnInstance body = CREW__SPAWN_INSTANCE__INIT;
+
+        body.agent = p->text[AGENT];
+        body.idle_ms = p->number[IDLE];
+        return uplink_send(&w->up, &ENVELOPE(SPAWN_INSTANCE, .spawn_instance = &body));
+}
+
+static uint64_t send_retire(struct worker *w, const struct params *p) {
+        Crew__RetireInstance body = CREW__RETIRE_INSTANCE__INIT;
+
+        body.agent = p->text[AGENT];
+        body.reason = given(p->text[REASON]);
+        return uplink_send(&w->up, &ENVELOPE(RETIRE_INSTANCE, .retire_instance = &body));
+}
+
 static uint64_t send_memory_put(struct worker *w, const struct params *p) {
         Crew__MemoryPut body = CREW__MEMORY_PUT__INIT;
 
@@ -194,6 +212,8 @@ static const struct verb {
         [CREW_VERB_RESULT] = {send_result, BIT(P_TASK_ID), BIT(P_TASK_ID)},
         [CREW_VERB_TERMINATIONS] = {send_terminations},
         [CREW_VERB_SEEN] = {send_seen, BIT(P_ID), BIT(P_ID)},
+        [CREW_VERB_SPAWN] = {send_spawn, BIT(P_AGENT) | BIT(P_IDLE), BIT(P_AGENT)},
+        [CREW_VERB_RETIRE] = {send_retire, BIT(P_AGENT) | BIT(P_REASON), BIT(P_AGENT)},
         [CREW_VERB_MEMORY_PUT] = {send_memory_put, BIT(P_SPACE) | BIT(P_MEMORY_KEY) | BIT(P_VALUE),
                                   BIT(P_SPACE) | BIT(P_MEMORY_KEY) | BIT(P_VALUE)},
         [CREW_VERB_MEMORY_GET] = {send_memory_get, BIT(P_SPACE) | BIT(P_MEMORY_KEY), BIT(P_SPACE) | BIT(P_MEMORY_KEY)},

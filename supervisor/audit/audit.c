@@ -224,7 +224,7 @@ static int start(struct audit_stream *s, const char *dir, struct crew_err *err) 
 }
 
 int audit_open(const char *dir, const char *crew, const char *agent, struct audit_stream **out, struct crew_err *err) {
-        if (!crew_name_ok(crew) || !crew_name_ok(agent))
+        if (!crew_name_ok(crew) || !crew_agent_name_ok(agent))
                 return crew_fail(err, EINVAL, "bad crew or agent name for an audit stream");
         /* malloc: the buffer's pages are touched only as far as lines reach. */
         struct audit_stream *s = malloc(sizeof(*s));

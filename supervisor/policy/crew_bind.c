@@ -359,6 +359,14 @@ static int agent_state_max(struct bind *b, const struct node *v, const struct bi
         return bind_size(b, v, f, &o->a->state_max);
 }
 
+static int agent_instances(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct agent_out *o = out;
+
+        o->d->instances = v;
+        o->a->max_instances_mark = v->key->mark;
+        return bind_u32(b, v, f, &o->a->max_instances);
+}
+
 static const struct bind_field agent_fields[] = {
         {"policy", agent_policy, .required = true},
         {"role", agent_text, .min = offsetof(struct crew_agent, role)},
@@ -372,6 +380,7 @@ static const struct bind_field agent_fields[] = {
         {"tools", agent_tools},
         {"state", agent_state},
         {"state_max", agent_state_max, .min = 4096, .max = 1ull << 50},
+        {"max_instances", agent_instances, .min = 1, .max = CREW_INSTANCES_MAX},
 };
 static const struct bind_table agent_table = {"in an agent", agent_fields, ELEMENTSOF(agent_fields)};
 
@@ -482,6 +491,7 @@ static int bind_agents(struct bind *b, const struct node *v, const struct bind_f
                                            .driver = PLAN_DRIVER_EXEC_JSON,
                                            .restart_within_ms = CREW_RESTART_WITHIN_MS,
                                            .state_max = 1u << 30,
+                                           .max_instances = 1,
                                            .mark = e->key->mark};
                 o.d->node = e;
                 c->n_agents++;

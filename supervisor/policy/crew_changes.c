@@ -41,6 +41,7 @@ static const struct key_row agent_rows[] = {
         {"health.every", CREW_RELOAD},
         {"health.timeout", CREW_RELOAD},
         {"health.failures", CREW_RELOAD},
+        {"max_instances", CREW_WHOLE},
 };
 static const struct key_table agent_keys = {agent_rows, ELEMENTSOF(agent_rows), CREW_RESTART};
 
@@ -212,13 +213,15 @@ static void compare_agents(struct compare *c) {
         for (size_t i = 0; i < c->from->n_agents; i++) {
                 const char *name = c->from->agents[i].name;
                 const struct node *a = entry(c->old, "agents", name), *b = entry(c->new, "agents", name);
+                if (c->from->agents[i].instance)
+                        continue;
                 if (!crew_find_agent(c->to, name))
                         add(c, name, CREW_STOP, "", "no longer in the crew file");
                 else if (a && b)
                         compare_map(c, a, b, "", "", &agent_keys, found_by_agent, name);
         }
         for (size_t i = 0; i < c->to->n_agents; i++) {
-                if (!crew_find_agent(c->from, c->to->agents[i].name))
+                if (!c->to->agents[i].instance && !crew_find_agent(c->from, c->to->agents[i].name))
                         add(c, c->to->agents[i].name, CREW_START, "", "new in the crew file");
         }
 }
@@ -238,7 +241,8 @@ static void found_by_use(struct compare *c, enum policy_verb verb, const char *w
 
         for (size_t i = 0; i < c->from->n_agents; i++) {
                 const char *name = c->from->agents[i].name;
-                if (!crew_find_agent(c->to, name) || (!may(c->from, name, verb, what) && !may(c->to, name, verb, what)))
+                if (c->from->agents[i].instance || !crew_find_agent(c->to, name) ||
+                    (!may(c->from, name, verb, what) && !may(c->to, name, verb, what)))
                         continue;
                 add(c, name, effect, key, detail);
                 any = true;

@@ -18,9 +18,9 @@ struct crew_own {
 /* Parallel to crew_file.agents, .tasks, .tools: where their keys stand. */
 struct agent_draft {
         const struct node *node, *policy, *command, *driver, *tools, *state, *health, *health_command;
-        const struct node *restart, *on_terminated; /* NULL: not given */
-        const char *policy_name;                    /* as written */
-        const char *policy_agent;                   /* whose document; NULL: the agent's own */
+        const struct node *restart, *on_terminated, *instances; /* NULL: not given */
+        const char *policy_name;                                /* as written */
+        const char *policy_agent;                               /* whose document; NULL: the agent's own */
 };
 struct task_draft {
         const struct node *node, *agent, *context, *timeout;
@@ -61,6 +61,11 @@ void crew_settle_supervision(struct crew_draft *d);
 int crew_resolve(struct crew_draft *d, struct crew_err *err);
 /* What must hold between agents; see files "Cross-crew checks" in crew-file(5). */
 int crew_check(struct crew_draft *d, struct crew_err *err);
+
+/* `max_instances`: who may have it, and then the further instances behind all agents that are declared.  Once everything is
+ * checked: they are as their first is.  -ENOMEM. */
+void crew_check_instances(struct crew_draft *d);
+int crew_add_instances(struct crew_draft *d);
 
 /* A file named in the crew file: relative to its directory, ${CREW_DIR} expanded.  Absolute.  0, 1 reported, -errno. */
 int crew_path(struct bind *b, const struct node *at, const char *text, const char **out);

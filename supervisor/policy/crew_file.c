@@ -81,8 +81,12 @@ static int load(struct crew_draft *d, const char *bytes, size_t n, struct crew_e
         if (r < 0)
                 return crew_fail(err, -r, "%s: out of memory", d->c->path);
         r = crew_resolve(d, err);
-        if (r == 0 && report->errors == before)
+        if (r == 0 && report->errors == before) {
+                crew_check_instances(d);
                 r = crew_check(d, err);
+        }
+        if (r == 0 && report->errors == before && crew_add_instances(d) < 0)
+                r = crew_fail(err, ENOMEM, "%s: out of memory", d->c->path);
         return r;
 }
 

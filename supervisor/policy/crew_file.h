@@ -87,14 +87,17 @@ struct crew_agent {
         uint64_t restart_within_ms;
         struct crew_health health;
         enum crew_state state;
-        uint64_t state_max; /* bytes on disk; default 1 GiB */
-        bool orchestrator;  /* no command: policy only, no process is started */
+        uint64_t state_max;     /* bytes on disk; default 1 GiB */
+        uint32_t max_instances; /* of this agent at a time; 1 unless its manager may ask for more */
+        uint32_t instance;      /* 2 and up: a further one, which is as its first is; 0: the one declared */
+        uint32_t instance_of;   /* the index of that */
+        bool orchestrator;      /* no command: policy only, no process is started */
         enum crew_death on_terminated;
         const char **tools; /* what it starts with, n_tools; NULL: all that its policy allows */
         size_t n_tools;
-        struct policy_image *policy;
+        struct policy_image *policy; /* further instances share their first's, until one of the two is reloaded */
         const char *policy_file;
-        struct policy_mark mark;
+        struct policy_mark mark, max_instances_mark;
 };
 
 struct crew_task {
@@ -118,6 +121,7 @@ struct crew_manager {
         uint32_t tasks_total;   /* in the life of one crewd */
         struct policy_mark mark;
 };
+#define CREW_INSTANCES_MAX 16u
 #define CREW_MANAGER_TASKS_AT_ONCE 8u
 #define CREW_MANAGER_TASKS_TOTAL 256u
 
@@ -204,4 +208,6 @@ int crew_load(const char *file, struct crew_file **out, struct policy_report *re
 int crew_load_again(const struct crew_file *c, struct crew_file **out, struct policy_report *report, struct crew_err *err);
 struct crew_file *crew_file_free(struct crew_file *c);
 const struct crew_agent *crew_find_agent(const struct crew_file *c, const char *name);
+/* The agent that a policy means by this name: a further instance is meant by its first's. */
+const char *crew_policy_name(const struct crew_file *c, const char *name);
 const struct crew_tool *crew_find_tool(const struct crew_file *c, const char *name);

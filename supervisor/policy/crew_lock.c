@@ -139,6 +139,8 @@ static int take_programs(struct taking *t) {
                 r = take_command(t, LOCK_TOOL, (const char *const *)c->tools[i].command, c->tools[i].n_command);
         for (size_t i = 0; r == 0 && i < c->n_agents; i++) {
                 const struct crew_agent *a = &c->agents[i];
+                if (a->instance)
+                        continue;
                 r = take_command(t, LOCK_PROGRAM, (const char *const *)a->command, a->n_command);
                 if (r == 0)
                         r = take_command(t, LOCK_PROGRAM, (const char *const *)a->health.command, a->health.n_command);

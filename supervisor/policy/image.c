@@ -65,6 +65,7 @@ struct image_head {
 };
 
 struct policy_image {
+        uint32_t refs;
         int fd;
         const struct image_head *head;
         uint8_t sha256[CREW_SHA256_BYTES];
@@ -225,6 +226,7 @@ int image_make(const struct draft *d, const char *file, const char *crew_dir, st
                 free(p);
                 return r;
         }
+        p->refs = 1;
         p->fd = crew_steal_fd(&fd);
         p->head = map;
         crew_sha256(map, n, p->sha256);
@@ -232,8 +234,14 @@ int image_make(const struct draft *d, const char *file, const char *crew_dir, st
         return 0;
 }
 
+struct policy_image *policy_image_ref(struct policy_image *p) {
+        if (p)
+                p->refs++;
+        return p;
+}
+
 struct policy_image *policy_image_free(struct policy_image *p) {
-        if (!p)
+        if (!p || --p->refs > 0)
                 return NULL;
         munmap((void *)p->head, p->head->bytes);
         close(p->fd);

@@ -110,6 +110,7 @@ int policy_load_bytes(const char *name, const char *bytes, size_t n, const char 
 /* The agents a file holds policies for, in file order. */
 int policy_agents(const char *file, char names[][64], size_t room, size_t *n_out, struct policy_report *report,
                   struct crew_err *err);
+struct policy_image *policy_image_ref(struct policy_image *p); /* one more to be freed; NULL stays NULL */
 struct policy_image *policy_image_free(struct policy_image *p);
 
 int policy_image_fd(const struct policy_image *p); /* the sealed memfd, owned by the image */

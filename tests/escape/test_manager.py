@@ -105,11 +105,11 @@ def test_its_worker_may_not_be_another(runner):
     crew = managed(runner).task("lead", "boss", """
 t = call("submit", "worker", stdin={"description": "out([call(v, *a, stdin={})[0] for _ in range(4) for v, *a in "
          "(('agents',), ('submit', 'other'), ('wait', 't-1'), ('cancel', 't-1'), ('reprioritise', 't-1'), ('result', 't-1'), "
-         "('terminations',), ('seen', '1'))])"})
+         "('terminations',), ('seen', '1'), ('spawn', 'worker'), ('retire', 'worker#2'))])"})
 out(call("wait", t[1]["task_id"])[1])""")
     with crew.start() as running:
         running.client().run()
     codes = result(crew)["result"]
-    assert len(codes) == 32 and set(codes) <= {3, 4}, codes
-    assert codes.count(3) >= 28  # reprioritise without a priority is refused before it is asked
+    assert len(codes) == 40 and set(codes) <= {3, 4}, codes
+    assert codes.count(3) >= 36  # reprioritise without a priority is refused before it is asked
     assert not crew.records("other", "task.started")

@@ -17,7 +17,7 @@ SOURCE = Path(__file__).resolve().parents[2]
 
 READY, WORKING = AgentState.READY, AgentState.WORKING
 VERBS = {"crew_agents", "crew_submit", "crew_wait", "crew_cancel", "crew_reprioritise", "crew_result", "crew_ask",
-         "crew_terminations", "crew_seen"}
+         "crew_terminations", "crew_seen", "crew_spawn", "crew_retire"}
 
 # What a manager's program has beside call(): orders by crew-call.
 ORDERS = """

@@ -34,6 +34,8 @@ MESSAGES = {
         (33, "list_terminations", "msg:ListTerminations", False, 0),
         (34, "termination_seen", "msg:TerminationSeen", False, 0),
         (36, "agent_ended", "msg:AgentEnded", False, 0),
+        (37, "spawn_instance", "msg:SpawnInstance", False, 0),
+        (38, "retire_instance", "msg:RetireInstance", False, 0),
         (40, "welcome", "msg:Welcome", False, 0),
         (41, "task_start", "msg:TaskStart", False, 0),
         (42, "task_cancel", "msg:TaskCancel", False, 0),
@@ -176,6 +178,14 @@ MESSAGES = {
     ],
     "ReadResult": [
         (1, "task_id", "str", False, 63),
+    ],
+    "SpawnInstance": [
+        (1, "agent", "str", False, 63),
+        (2, "idle_ms", "u64", False, 0),
+    ],
+    "RetireInstance": [
+        (1, "agent", "str", False, 63),
+        (2, "reason", "str", False, 256),
     ],
     "ListTerminations": [
     ],
@@ -551,6 +561,8 @@ BODIES = {
     "request_tool": ("RequestTool", 1024),
     "list_terminations": ("ListTerminations", 64),
     "termination_seen": ("TerminationSeen", 64),
+    "spawn_instance": ("SpawnInstance", 256),
+    "retire_instance": ("RetireInstance", 1024),
     "welcome": ("Welcome", 256),
     "task_start": ("TaskStart", 16777216),
     "task_cancel": ("TaskCancel", 1024),

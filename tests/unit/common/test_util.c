@@ -61,6 +61,15 @@ static void names_are_a_small_safe_alphabet(void **state) {
         longest[64] = '\0';
         assert_true(crew_name_ok("data-collector"));
         assert_false(crew_name_ok("data_collector"));
+        assert_false(crew_name_ok("a#2"));
+        static const struct {
+                const char *name;
+                bool ok;
+        } agents[] = {{"a", true},      {"a#2", true},   {"a-b#99", true}, {"a#1", false},  {"a#0", false},
+                      {"a#02", false},  {"a#", false},   {"#2", false},    {"a##2", false}, {"a#2#3", false},
+                      {"a#100", false}, {"a#2x", false}, {"a/#2", false},  {"", false}};
+        for (size_t i = 0; i < ELEMENTSOF(agents); i++)
+                assert_int_equal(crew_agent_name_ok(agents[i].name), agents[i].ok);
         assert_true(crew_tool_name_ok("market_api_tool"));
         assert_false(crew_name_ok(""));
         assert_false(crew_name_ok("-a"));

@@ -276,6 +276,50 @@ static void a_hierarchy_that_could_not_work_is_refused(void **state) {
                       "the manager 'lead' may address no other agent of this crew", "ipc.allowed_targets");
 }
 
+#define SEVERAL(n)                                                                                                         \
+        "agents:\n  lead: {policy: lead.yaml, command: [cat]}\n  a: {policy: a.yaml, command: [cat], max_instances: " n    \
+        "}\n"
+#define LEADS "tasks: {one: {agent: lead}}\n"
+
+static void further_instances_are_agents_behind_all_others(void **state) {
+        struct loaded l;
+
+        LEAD(MAY_SEND);
+        load(&l, MANAGED "lead\n" SEVERAL("3") "  boss: {policy: boss.yaml}\nmemory: {notes: {write: [a]}}\n" LEADS);
+        assert_int_equal(l.r, 0);
+        static const char *const names[] = {"lead", "a", "boss", "a#2", "a#3"};
+        assert_int_equal(l.crew->n_agents, ELEMENTSOF(names));
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                const struct crew_agent *a = &l.crew->agents[i];
+                assert_string_equal(a->name, names[i]);
+                assert_int_equal(a->instance, i < 3 ? 0 : i - 1);
+                assert_ptr_equal(crew_find_agent(l.crew, names[i]), a);
+                assert_int_equal(l.crew->memory[0].rights[i], i == 1 || i > 2 ? 3 : 0);
+        }
+        assert_int_equal(l.crew->agents[4].instance_of, 1);
+        assert_ptr_equal(l.crew->agents[4].policy, l.crew->agents[1].policy);
+        assert_int_equal(l.crew->agents[4].state, CREW_STATE_FRESH);
+        assert_string_equal(crew_policy_name(l.crew, "a#3"), "a");
+        assert_string_equal(crew_policy_name(l.crew, "a#4"), "a#4");
+        assert_string_equal(crew_policy_name(l.crew, "a"), "a");
+        loaded_fini(&l);
+        load(&l, MANAGED "lead\n" SEVERAL("1") LEADS);
+        assert_int_equal(l.crew->n_agents, 2);
+        loaded_fini(&l);
+}
+
+static void instances_that_nobody_could_ask_for_are_refused(void **state) {
+        LEAD(MAY_SEND);
+        error_in_crew(HEAD SEVERAL("2"), 5, 39, "'max_instances' is for crews with a manager", "process: hierarchical");
+        error_in_crew(MANAGED "lead\n" SEVERAL("17") LEADS, 7, 54, "", "");
+        error_in_crew(MANAGED "lead\n" SEVERAL("0") LEADS, 7, 54, "", "");
+        error_in_crew(MANAGED "lead\n" SEVERAL("2") "  boss: {policy: boss.yaml, max_instances: 2}\n" LEADS, 8, 29,
+                      "'max_instances' without 'command'", "");
+        error_in_crew(MANAGED "a\n" SEVERAL("2") "tasks: {one: {agent: a}}\n", 7, 39, "agent 'a' is the manager", "");
+        error_in_crew(MANAGED "lead\n" SEVERAL("2") "  a#2: {policy: a.yaml}\n" LEADS, 8, 3,
+                      "'a#2' is not a name for an agent", "");
+}
+
 static void names_of_the_managers_verbs_are_taken(void **state) {
         error_in_crew(HEAD "tools: {crew_submit: {command: [cat]}}\nagents: {a: {policy: a.yaml}}\n", 3, 9,
                       "'crew_submit' is what the manager of a crew hands out work with", "another name");
@@ -678,6 +722,8 @@ int main(void) {
                 cmocka_unit_test(a_manager_hands_out_work_and_nothing_else),
                 cmocka_unit_test(a_manager_with_more_than_that_is_refused),
                 cmocka_unit_test(a_hierarchy_that_could_not_work_is_refused),
+                cmocka_unit_test(further_instances_are_agents_behind_all_others),
+                cmocka_unit_test(instances_that_nobody_could_ask_for_are_refused),
                 cmocka_unit_test(names_of_the_managers_verbs_are_taken),
                 cmocka_unit_test(memory_has_rights_and_quotas),
                 cmocka_unit_test(an_unknown_process_is_refused),

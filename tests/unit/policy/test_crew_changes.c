@@ -149,10 +149,16 @@ static void tasks_are_of_the_crew(void **state) {
                "tasks.one.input", CREW_RELOAD, "{n: 5} -> {n: \"5\"}");
 }
 
+#define LED(n)                                                                                                             \
+        "process: hierarchical\nmanager: a\nagents:\n  a: {policy: lead.yaml, command: [cat]}\n  b: {policy: b.yaml, "     \
+        "command: [cat], max_instances: " n "}\ntasks: {one: {agent: a}}\n"
+
 static void what_only_a_start_can_change_asks_for_the_whole_crew(void **state) {
+        scratch_file(&s, "lead.yaml", "agent: a\nsandbox:\n  mode: deny-by-default\n  ipc: {allowed_targets: [b]}\n");
         scratch_file(&s, "hook.sh", "#!/bin/sh\n");
         expect(TOP TOOLS AGENTS, TOP TOOLS AGENTS "hooks: {on_agent_terminated: {command: [cat]}}\n", NULL, "hooks",
                CREW_WHOLE, "+ {on_agent_terminated: {command: [cat]}}");
+        expect(TOP LED("1"), TOP LED("3"), "b", "max_instances", CREW_WHOLE, "1 -> 3");
         expect(TOP TOOLS AGENTS, TOP TOOLS AGENTS "approvals: operator\n", NULL, "approvals", CREW_RELOAD, "+ operator");
 }
 

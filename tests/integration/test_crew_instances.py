@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Further instances of an agent: the manager has as many as the crew file says, each in a jail of its own."""
+
+import contextlib
+import json
+
+import pytest
+
+from crewd import AgentState, UnknownAgent
+from crewlib import agent_status, eventually
+from test_crew_manager import boss, managed, running_tasks
+
+# In the manager: an instance that is ready.
+SPAWN = """
+def spawn(agent, **more):
+    name = order("spawn", agent, stdin=more)["name"]
+    while next(a for a in order("agents")["agents"] if a["name"] == name)["state"] != "ready":
+        time.sleep(0.02)
+    return name
+"""
+WHO = "import os, socket\\nout([os.environ['CREW_AGENT'], socket.gethostname(), doc['agent']['name']])"
+
+
+def crew_of(runner, code, n=3, **keys):
+    crew = boss(managed(runner, **keys), SPAWN + code)
+    crew.agents["a"]["max_instances"] = n
+    crew.agents["a"]["role"] = "Worker"
+    return crew
+
+
+def result(crew):
+    return json.loads((crew.runner.home / "lib/t/out/lead.json").read_text())
+
+
+def run(crew):
+    with crew.start() as running:
+        assert running.client().run().tasks_ok == 1
+    return result(crew)
+
+
+@contextlib.contextmanager
+def waiting_crew(crew, *names):
+    """A crew whose manager has started its instances, and waits for a message from b to end its task."""
+    with crew.start() as running:
+        client = running.client()
+        with running_tasks(running):
+            eventually(lambda: all(n in states(client) and states(client)[n] == AgentState.READY for n in names))
+            yield client
+            client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+
+
+WAIT = "\nout([names, order('receive', '--timeout', '60s')])"
+
+
+def waiting(runner, code="names = [spawn('a'), spawn('a')]", **keys):
+    crew = crew_of(runner, code + WAIT, **keys)
+    crew.agent("b", targets=["boss", "a"])
+    return crew
+
+
+def states(client):
+    return {a.name: a.state for a in client.status().agents}
+
+
+def test_each_is_an_agent_of_its_own(runner):
+    crew = waiting(runner)
+    with waiting_crew(crew, "a", "a#2", "a#3") as client:
+        agents = [agent_status(client, n) for n in ("a", "a#2", "a#3")]
+        assert len({a.pid for a in agents}) == 3
+        assert len({a.uid for a in agents}) == (1 if runner.rootless else 3)
+        assert {a.policy for a in agents} == {"a.yaml"} and {a.walls for a in agents} == {agents[0].walls}
+        who = [client.submit(agent=a.name, description=WHO.replace("\\n", "\n")).result(20) for a in agents]
+        assert who == [[a.name] * 3 for a in agents]
+    digest, = {r["sha256"] for n in ("a", "a#2", "a#3") for r in crew.records(n, "agent.policy")}
+    spawned = [crew.records(n, "agent.spawned")[0] for n in ("a", "a#2", "a#3")]
+    for namespace in ("net", "mnt", "pid"):
+        assert len({r[f"ns_{namespace}"] for r in spawned if f"ns_{namespace}" in r}) in (0, 3)
+    assert [r["to"] for r in crew.records("boss", "manager.order") if r["verb"] == "spawn"] == ["a#2", "a#3"]
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+def test_they_work_at_the_same_time(runner):
+    crew = crew_of(runner, """
+names = ["a", spawn("a"), spawn("a")]
+ids = [submit(n, "import time\\nt=time.monotonic()\\ntime.sleep(0.7)\\nout([t, time.monotonic()])") for n in names]
+out([order("wait", i)["result"] for i in ids])""")
+    times = run(crew)
+    assert max(begin for begin, _ in times) < min(end for _, end in times)
+
+
+def test_more_than_max_instances_is_refused_with_its_line(runner):
+    crew = crew_of(runner, "names = [spawn('a'), spawn('a')]\nout([names, refused('spawn', 'a', stdin={})])")
+    names, (code, error, message) = run(crew)
+    assert names == ["a#2", "a#3"] and (code, error) == (5, -32006) and "which is max_instances" in message
+    denied, = [r for r in crew.records("boss", "manager.order") if r["verdict"] == "denied"]
+    file, _, line = denied["rule"].rpartition(":")
+    assert file.endswith("crew.yaml") and "max_instances" in (crew.top / "crew.yaml").read_text().splitlines()[int(line) - 1]
+
+
+@pytest.mark.parametrize("target,code,text", [
+    ("b", -32001, "has no max_instances"), ("boss", -32001, "not in ipc.allowed_targets"), ("a#2", -32002, "no agent 'a#2'"),
+    ("nosuch", -32001, "not in ipc.allowed_targets"), ("../a", -32001, "not in ipc.allowed_targets")])
+def test_what_it_may_not_have_is_refused(runner, target, code, text):
+    crew = crew_of(runner, f"out([refused('spawn', {target!r}, stdin={{}}), refused('retire', 'a', stdin={{}}), "
+                           "refused('submit', 'a#2', stdin={}), refused('retire', 'a#2', stdin={})])")
+    spawn, retire, submit, gone = run(crew)
+    assert spawn[1] == code and text in spawn[2], spawn
+    assert retire[1] == -32002 and "no instance" in retire[2]
+    assert submit[1] == -32007 and "no instance 'a#2' now" in submit[2]
+    assert gone[1] == -32002
+    assert not crew.records("a#2", "agent.spawned")
+
+
+def test_nobody_but_the_manager_has_them(runner):
+    crew = crew_of(runner, "out(order('wait', submit('a', \"out([call('spawn', 'a', stdin={})[0], "
+                           "call('retire', 'a#2', stdin={})[0]])\"))['result'])")
+    assert run(crew) == [3, 3]
+    assert not crew.records("a#2", "agent.spawned")
+
+
+def test_one_that_is_retired_makes_room_and_its_end_is_told(runner):
+    crew = crew_of(runner, """
+name = spawn("a")
+order("retire", name, stdin={"reason": "done with it"})
+letter = order("receive", "--timeout", "10s")["payload"]
+left = [a["name"] for a in order("agents")["agents"]]
+again = spawn("a")
+out([name, letter["agent"], letter["cause"], letter["reason"], letter["initiator"], left, again])""", n=2)
+    assert run(crew) == ["a#2", "a#2", "orchestrator", "done with it", "boss", ["a", "b"], "a#2"]
+    assert [r["inc"] for r in crew.records("a#2", "agent.spawned")] == [1, 2]
+
+
+def test_one_that_has_nothing_to_do_is_retired(runner):
+    crew = crew_of(runner, """
+name = spawn("a", idle_ms=300)
+busy = order("wait", submit(name, "time.sleep(0.8)\\nout(1)"))["outcome"]
+letter = order("receive", "--timeout", "10s")["payload"]
+out([busy, letter["agent"], letter["reason"], letter["task"]])""")
+    assert run(crew) == ["ok", "a#2", "had nothing to do for 0.3 s", None]
+
+
+def test_a_kill_ends_one_and_the_others_go_on(runner):
+    crew = waiting(runner)
+    with waiting_crew(crew, "a#2", "a#3") as client:
+        assert client.kill("a#2", reason="test").terminated.agent == "a#2"
+        assert "a#2" not in states(client)
+        assert states(client)["a"] == states(client)["a#3"] == AgentState.READY
+        with pytest.raises(UnknownAgent):
+            client.kill("a#2")
+        r = runner.crewctl("exec", "--agent", "a#3", "--", "sh", "-c", "hostname")
+        assert (r.returncode, r.stdout) == (0, "a#3\n"), r.stderr
+        assert "TERMINATED" in runner.crewctl("logs", "--agent", "a#2", check=True).stdout
+        killed = runner.crewctl("kill", "--all-of-role", "Worker", "--reason", "test")
+        assert killed.returncode == 0, killed.stderr
+        assert not {"a#2", "a#3"} & set(states(client)) and states(client)["a"] == AgentState.TERMINATED
+
+
+def test_restarts_count_for_each(runner):
+    crew = waiting(runner)
+    crew.agents["a"]["restart"] = {"max": 1, "within": "60s"}
+    with waiting_crew(crew, "a#2", "a#3") as client:
+        for name in ("a#2", "a#3"):
+            client.kill(name, reason="test")
+            eventually(lambda: name in states(client) and agent_status(client, name).incarnation == 2
+                       and states(client)[name] == AgentState.READY)
+        client.kill("a#2", reason="test")
+        eventually(lambda: "a#2" not in states(client))
+        assert states(client)["a#3"] == AgentState.READY and agent_status(client, "a").incarnation == 1
+
+
+def test_an_edge_to_the_agent_is_one_to_its_instances(runner):
+    crew = waiting(runner, "names = [spawn('a')]")
+    with waiting_crew(crew, "a#2") as client:
+        ask = "out([call('ask', n, stdin=7) for n in ('a#2', 'a#3')])"
+        (ok, answer), (failed, error) = client.submit(agent="b", description=ask).result(20)
+        assert (ok, answer) == (0, {"asked": 7})
+        assert failed == 5 and error["error"]["code"] == -32007
+        back = client.submit(agent="a#2", description="out(call('send', 'b', stdin=1))").result(20)
+        assert back[0] == 3, "its policy lists nobody"
+    assert [r["from"] for r in crew.records("a#2", "message.received")] == ["b"]
+
+
+def test_without_their_manager_they_end(runner):
+    crew = waiting(runner)
+    with crew.start() as running:
+        client = running.client()
+        with running_tasks(running):
+            eventually(lambda: {"a#2", "a#3"} <= set(states(client)) and states(client)["a#3"] == AgentState.READY)
+            client.kill("boss", reason="test")
+            eventually(lambda: set(states(client)) == {"boss", "a", "b"})
+    for name in ("a#2", "a#3"):
+        end, = crew.records(name, "agent.terminated")
+        assert (end["cause"], end["reason"]) == ("orchestrator", "its manager is gone")
+
+
+def test_a_reload_reaches_those_that_run_and_those_to_come(runner):
+    crew = waiting(runner, "names = [spawn('a')]\norder('receive')\nnames.append(spawn('a'))")
+    with waiting_crew(crew, "a#2") as client:
+        path = crew.top / "a.yaml"
+        path.write_text(path.read_text().replace("allowed_targets: []", "allowed_targets: [b]"))
+        answer = client.reload_policy(agent="a")
+        assert answer.ok and [a.agent for a in answer.agents] == ["a", "a#2"]
+        assert client.submit(agent="a#2", description="out(call('send', 'b', stdin=1)[0])").result(20) == 0
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+        eventually(lambda: states(client).get("a#3") == AgentState.READY)
+        assert client.submit(agent="a#3", description="out(call('send', 'b', stdin=1)[0])").result(20) == 0
+
+
+def test_asking_for_them_over_and_over_is_bounded(runner):
+    """A manager that is taken over can have as many as the crew file says, and start few in a minute."""
+    crew = crew_of(runner, """
+codes = []
+for n in range(80):
+    code, doc = call("spawn", "a", stdin={})
+    codes.append(0 if code == 0 else doc["error"]["message"].split()[0])
+out(codes)""")
+    codes = run(crew)
+    assert codes[:2] == [0, 0] and codes.count(0) == 2
+    assert codes[2] == "there" and codes[-1] == "more"
+    assert len(crew.records("a#2", "agent.spawned")) + len(crew.records("a#3", "agent.spawned")) <= 2
