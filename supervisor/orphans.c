@@ -8,6 +8,7 @@
 #include "death.h"
 #include "hooks.h"
 #include "journal.h"
+#include "manager.h"
 #include "rundir.h"
 #include "supervisor/audit/audit_life.h"
 #include "webhook.h"
@@ -61,6 +62,7 @@ static void report(struct agent *a, const struct audit_life *life) {
         journal_terminated(a, t);
         audit_set_incarnation(a->audit, 0);
         death_tell(a, t);
+        manager_tell(c, a, t);
         free(a->last);
         a->last = t;
 }

@@ -2,6 +2,7 @@
 """The manager of a crew is told of each end of an agent: at least once, first, and nobody can get in the way."""
 
 import json
+import signal
 
 from crewd import AgentState
 from crewlib import Crew, agent_status, eventually
@@ -168,6 +169,18 @@ def test_a_manager_that_listens_to_nothing_holds_nobody_up(runner):
         assert client.submit(agent="b", description="out(7)").result(20) == 7
         assert len(set(ids)) == 6
     assert [r["id"] for r in crew.records("boss", "manager.told")] == ids
+
+
+def test_what_died_with_its_crewd_is_told_by_the_next_one(runner):
+    crew = rpc_managed(runner)
+    running = crew.start()
+    running.client()
+    running.stop(signal.SIGKILL)
+    with crew.start() as running:
+        client = running.client()
+        eventually(lambda: len(told(crew)) == 3)
+        assert {t["agent"]: t["cause"] for t in submit_to_boss(client)["open"]["terminations"]} == dict.fromkeys(
+            ("boss", "a", "b"), "supervisor lost")
 
 
 def test_a_planned_end_is_not_told(runner):
