@@ -424,8 +424,8 @@ def test_a_wildcard_is_one_label(egress):
         assert talk(crew, "a.wild.client.test", 7000, HELLO) == "hello"
         assert talk(crew, "B.Wild.client.test", 7000, HELLO) == "hello"
         for other in ("wild.client.test", "a.b.wild.client.test", "awild.client.test"):
-            assert "gaierror" in talk(crew, other, 7000, HELLO)
-            crew.await_network("client", "denied", host=other)
+            assert "ConnectionResetError" in talk(crew, other, 7000, HELLO)
+            crew.await_network("client", "denied", host=other, port=7000)
         assert server.accepted == 2
         hosts = [r["host"] for r in crew.await_network("client", "allowed", 2)]
         assert hosts == ["a.wild.client.test", "b.wild.client.test"]
