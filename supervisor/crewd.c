@@ -292,6 +292,7 @@ static void expire(struct crewd *c) {
 
         evidence_expire(c->evidence, now);
         gateway_expire(c->gateway, now);
+        webhook_expire(c->webhook, now);
         router_expire(c->router, now);
         toolgate_expire(c->tools, now);
         scheduler_expire(c->scheduler, now);
@@ -319,6 +320,7 @@ static uint64_t next_deadline(const struct crewd *c) {
         next = MIN_OF(next, requests_next_deadline(c));
         next = MIN_OF(next, evidence_settle_by(c->evidence));
         next = MIN_OF(next, gateway_next_deadline(c->gateway));
+        next = MIN_OF(next, webhook_next_deadline(c->webhook));
         next = MIN_OF(next, usage_next_deadline(c));
         for (uint32_t i = 0; i < c->n_agents; i++)
                 next = MIN_OF(next, instance_next_deadline(&c->agents[i]));

@@ -11,6 +11,7 @@
 #include "ipc-schema/ipc.h"
 #include "supervision.h"
 #include "supervisor/policy/crew_file.h"
+#include "webhook.h"
 
 #include <uv.h>
 
@@ -31,7 +32,6 @@ struct router;
 struct scheduler;
 struct spawner;
 struct toolgate;
-struct webhook;
 struct voting;
 
 enum crewd_phase {
@@ -110,7 +110,8 @@ struct crewd_setup {
         char crew_path[PATH_MAX]; /* absolute */
         struct crew_paths paths;
         struct rundir *rundir;
-        int spawner_fd, evidence_fd, gateway_fd, hooks_fd, webhook_fd; /* -1: none */
+        int spawner_fd, evidence_fd, gateway_fd, hooks_fd; /* -1: none */
+        struct webhook_fds webhook;
         int ready_fd, owner_fd;
 };
 /* Runs the crew to its end.  Exit status. */

@@ -344,8 +344,8 @@ static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err 
                 r = gateway_open(c, crew_steal_fd(&s->gateway_fd), &c->gateway, err);
         if (r == 0 && s->hooks_fd >= 0)
                 r = hooks_open(c, crew_steal_fd(&s->hooks_fd), &c->hooks, err);
-        if (r == 0 && s->webhook_fd >= 0)
-                r = webhook_open(c, crew_steal_fd(&s->webhook_fd), &c->webhook, err);
+        if (r == 0 && s->webhook.launcher >= 0)
+                r = webhook_open(c, &s->webhook, &c->webhook, err);
         return r;
 }
 

@@ -2,7 +2,7 @@
 /*
  * crewd's side of the gateway (common/gate.h).
  *
- * A gateway that dies is started again by the launcher (gateway_launcher.h).  crewd keeps the listeners and the network
+ * A gateway that dies is started again by the launcher (launcher.h).  crewd keeps the listeners and the network
  * policy of every live instance for the next one; while there is none the listeners are closed for business, so what is
  * dialled is refused by the kernel, and it is on record that nobody saw it.
  *

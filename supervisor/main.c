@@ -14,8 +14,8 @@
 #include "common/util.h"
 #include "crewd.h"
 #include "environment.h"
-#include "gateway_launcher.h"
 #include "hooks.h"
+#include "launcher.h"
 #include "rundir.h"
 #include "supervisor/policy/lock.h"
 #include "webhook.h"
@@ -150,13 +150,21 @@ static int start_helpers(struct crewd_setup *s, struct crew_err *err) {
 
 /* Without a gateway crewd goes on too: jails then have no network at all, and status says so. */
 static int start_launcher(struct crewd_setup *s, struct crew_err *err) {
-        const struct launcher_args args = {.credentials = s->file->credentials,
-                                           .inspect = ca_bundle_wanted_by_any(s->file)};
+        const char *credentials = s->file->credentials;
+        bool inspect = ca_bundle_wanted_by_any(s->file);
+        struct launcher_args args = {.program = "crew-gateway"};
+        size_t n = 0;
         pid_t pid = -1;
 
-        s->gateway_fd = gateway_launcher_start(&args, &pid, err);
+        if (inspect)
+                args.words[n++] = "--inspect";
+        if (credentials) {
+                args.words[n++] = "--credentials";
+                args.words[n++] = credentials;
+        }
+        s->gateway_fd = launcher_start(&args, &pid, err);
         remember(pid);
-        if (s->gateway_fd == -ENOENT && !args.credentials && !args.inspect) {
+        if (s->gateway_fd == -ENOENT && n == 0) {
                 fprintf(stderr, "crewd: %s\n", err->msg);
                 return 0;
         }
@@ -167,9 +175,9 @@ static int start_launcher(struct crewd_setup *s, struct crew_err *err) {
 static int start_webhook(struct crewd_setup *s, struct crew_err *err) {
         pid_t pid = -1;
 
-        s->webhook_fd = webhook_start(s->file, &pid, err);
+        int r = webhook_start(s->file, &s->webhook, &pid, err);
         remember(pid);
-        return MIN_OF(s->webhook_fd, 0);
+        return r;
 }
 
 /* They end when their channels close; waited for, so that crewd's end is the end of all of it. */
@@ -311,7 +319,8 @@ static int prepare(const struct options *o, struct crewd_setup *s) {
 
 int main(int argc, char **argv) {
         struct options o = {.ready_fd = -1, .owner_fd = -1};
-        struct crewd_setup s = {.spawner_fd = -1, .evidence_fd = -1, .gateway_fd = -1, .hooks_fd = -1, .webhook_fd = -1};
+        struct crewd_setup s = {
+                .spawner_fd = -1, .evidence_fd = -1, .gateway_fd = -1, .hooks_fd = -1, .webhook = WEBHOOK_FDS_NULL};
         int status = parse_args(argc, argv, &o);
 
         if (status)
@@ -338,7 +347,8 @@ int main(int argc, char **argv) {
         crew_close(&s.evidence_fd);
         crew_close(&s.gateway_fd);
         crew_close(&s.hooks_fd);
-        crew_close(&s.webhook_fd);
+        crew_close(&s.webhook.launcher);
+        crew_close(&s.webhook.channel);
         reap_helpers();
         return status;
 }

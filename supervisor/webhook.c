@@ -7,6 +7,7 @@
 #include "crewd.h"
 #include "environment.h"
 #include "journal.h"
+#include "launcher.h"
 #include "termination.h"
 #include "text.h"
 
@@ -18,30 +19,50 @@
 #define START_MS 10000
 #define NO_AGENT UINT32_MAX
 
+/* Before the next start of one that died, and again and again before the one after. */
+static const uint64_t delays_ns[] = {100000000ull, 1000000000ull, 5000000000ull, 30000000000ull};
+#define PROVEN_NS 60000000000ull /* one that ran so long did not die of how it was started */
+
 struct webhook {
         struct crewd *crewd;
-        struct channel *channel; /* NULL: crew-webhook is gone */
+        struct channel *launcher; /* NULL: it is gone, and no crew-webhook is started any more */
+        struct channel *channel;  /* NULL: crew-webhook is gone */
         char outbox[PATH_MAX];
         uint32_t waiting; /* handed over, and not yet taken or given up */
         uint32_t fresh;   /* of this run, without an attempt yet */
+        uint32_t failures;
+        uint64_t started_ns, start_at_ns, ready_by_ns; /* the last two: 0 when nothing is waited for */
 };
 
 /* --- start --- */
 
-static int send_config(int fd, const struct crew_webhook *hook, struct crew_err *err) {
-        _cleanup_free_ struct webhook_msg *m = calloc(1, sizeof(*m));
+static struct webhook_msg *config_new(const struct crew_webhook *hook, struct crew_err *err) {
+        struct webhook_msg *m = calloc(1, sizeof(*m));
         const char *words[] = {hook->url, hook->secret_file, hook->ca_file ? hook->ca_file : ""};
 
-        if (!m)
-                return crew_fail(err, ENOMEM, "out of memory");
+        if (!m) {
+                crew_fail(err, ENOMEM, "out of memory");
+                return NULL;
+        }
         m->op = WEBHOOK_CONFIG;
         for (size_t i = 0; i < ELEMENTSOF(words); i++) {
                 size_t n = strlen(words[i]) + 1;
-                if (n > sizeof(m->text) - m->n)
-                        return crew_fail(err, ENAMETOOLONG, "webhook: path too long");
+                if (n > sizeof(m->text) - m->n) {
+                        crew_fail(err, ENAMETOOLONG, "webhook: path too long");
+                        free(m);
+                        return NULL;
+                }
                 memcpy(m->text + m->n, words[i], n);
                 m->n += (uint32_t)n;
         }
+        return m;
+}
+
+static int send_config(int fd, const struct crew_webhook *hook, struct crew_err *err) {
+        _cleanup_free_ struct webhook_msg *m = config_new(hook, err);
+
+        if (!m)
+                return -ENOMEM;
         ssize_t n = crew_send_fds(fd, m, sizeof(*m), NULL, 0);
         return n < 0 ? crew_fail(err, (int)-n, "crew-webhook cannot be told what to do") : 0;
 }
@@ -61,15 +82,25 @@ static int await_ready(int fd, struct crew_err *err) {
         return crew_fail(err, EINVAL, "%s", text);
 }
 
-int webhook_start(const struct crew_file *file, pid_t *pid, struct crew_err *err) {
-        _cleanup_close_ int fd = channel_start_program("crew-webhook", "--fd", environment_for_helpers(), pid, err);
-        int r;
+int webhook_start(const struct crew_file *file, struct webhook_fds *out, pid_t *pid, struct crew_err *err) {
+        const struct launcher_args args = {.program = "crew-webhook", .env = environment_for_helpers()};
+        const struct launch_msg start = {.op = LAUNCH_START};
+        _cleanup_close_ int launcher = launcher_start(&args, pid, err);
+        int pair[2], r;
 
-        if (fd < 0)
-                return fd;
-        if ((r = send_config(fd, &file->webhook, err)) < 0 || (r = await_ready(fd, err)) < 0)
+        if (launcher < 0)
+                return launcher;
+        if ((r = channel_pair(pair)) < 0)
+                return crew_fail(err, -r, "cannot make a socket pair for crew-webhook: %s", strerror(-r));
+        _cleanup_close_ int ours = pair[0];
+        ssize_t n = crew_send_fds(launcher, &start, sizeof(start), &pair[1], 1);
+        close(pair[1]);
+        if (n < 0)
+                return crew_fail(err, (int)-n, "cannot start crew-webhook");
+        if ((r = send_config(ours, &file->webhook, err)) < 0 || (r = await_ready(ours, err)) < 0)
                 return r;
-        return crew_steal_fd(&fd);
+        *out = (struct webhook_fds){.launcher = crew_steal_fd(&launcher), .channel = crew_steal_fd(&ours)};
+        return 0;
 }
 
 /* --- the outbox --- */
@@ -84,7 +115,8 @@ static int path_of(const struct webhook *w, uint64_t id, char out[PATH_MAX]) {
 static void hand_over(struct webhook *w, uint64_t id, uint32_t agent, const char *json, size_t n) {
         _cleanup_free_ struct webhook_msg *m = NULL;
 
-        if (!w->channel || w->waiting >= WEBHOOK_WAITING_MAX || n > WEBHOOK_TEXT_MAX || !(m = calloc(1, sizeof(*m))))
+        if (!w->channel || w->ready_by_ns || w->waiting >= WEBHOOK_WAITING_MAX || n > WEBHOOK_TEXT_MAX ||
+            !(m = calloc(1, sizeof(*m))))
                 return;
         *m = (struct webhook_msg){.op = WEBHOOK_SEND, .n = (uint32_t)n, .id = id, .agent = agent};
         memcpy(m->text, json, n);
@@ -94,8 +126,8 @@ static void hand_over(struct webhook *w, uint64_t id, uint32_t agent, const char
         w->fresh += agent != NO_AGENT;
 }
 
-/* Oldest first: the id begins with nothing of use, so the order is that of the names. */
-static void send_left_over(struct webhook *w) {
+/* Oldest first: the id begins with nothing of use, so the order is that of the names.  How many there were. */
+static int send_left_over(struct webhook *w) {
         struct dirent **names = NULL;
         int n = scandir(w->outbox, &names, NULL, alphasort), found = 0;
 
@@ -116,15 +148,22 @@ static void send_left_over(struct webhook *w) {
                 free(names[i]);
         }
         free(names);
-        if (found > 0)
-                crewd_log(w->crewd, "webhook: %d record%s of an earlier run %s sent now", found, found == 1 ? "" : "s",
-                          found == 1 ? "is" : "are");
+        return found;
 }
 
 /* --- answers --- */
 
+/* NULL: one of an earlier run, or that another has followed since. */
 static struct agent *agent_of(struct webhook *w, const struct webhook_msg *m) {
-        return m->agent < w->crewd->n_agents ? &w->crewd->agents[m->agent] : NULL;
+        struct crewd *c = w->crewd;
+
+        if (m->agent < c->n_agents)
+                return &c->agents[m->agent];
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                if (c->agents[i].last && c->agents[i].last->id == m->id)
+                        return &c->agents[i];
+        }
+        return NULL;
 }
 
 static void tell(struct webhook *w, const struct webhook_msg *m, int status, const char *text) {
@@ -145,6 +184,36 @@ static void on_sent(struct webhook *w, const struct webhook_msg *m) {
         tell(w, m, 0, text);
 }
 
+static void go_down(struct webhook *w, const char *what) {
+        uint64_t now = crew_now_ns();
+
+        if (!w->ready_by_ns && now - w->started_ns >= PROVEN_NS)
+                w->failures = 0;
+        channel_close(crew_steal_ptr(&w->channel));
+        w->ready_by_ns = 0;
+        w->waiting = w->fresh = 0;
+        if (w->launcher && w->crewd->phase < CREWD_FLUSHING)
+                w->start_at_ns = now + delays_ns[MIN_OF(w->failures, ELEMENTSOF(delays_ns) - 1)];
+        w->failures++;
+        crewd_log(w->crewd, "%s: records wait in %s for the next %s", what, w->outbox,
+                  w->start_at_ns ? "one" : "start of the crew");
+        crewd_progress(w->crewd);
+}
+
+/* The answer to the configuration of one that was started again. */
+static void on_started(struct webhook *w, const struct webhook_msg *m, const char *why) {
+        char text[256];
+
+        if (m->op != WEBHOOK_READY) {
+                snprintf(text, sizeof(text), "crew-webhook does not start: %s",
+                         m->op == WEBHOOK_REFUSED ? why : "no answer");
+                return go_down(w, text);
+        }
+        w->ready_by_ns = 0;
+        int n = send_left_over(w);
+        crewd_log(w->crewd, "crew-webhook runs again; %d record%s waited", n, n == 1 ? "" : "s");
+}
+
 static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
         const struct webhook_msg *m = bytes;
         struct webhook *w = user;
@@ -153,6 +222,8 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
         (void)fds;
         (void)n_fds;
         text_copy(why, sizeof(why), m->text, MIN_OF(m->n, sizeof(m->text)));
+        if (w->ready_by_ns)
+                return on_started(w, m, why);
         if (m->attempt <= 1 && m->agent != NO_AGENT)
                 w->fresh -= w->fresh > 0;
         if (m->op != WEBHOOK_FAILED)
@@ -171,34 +242,91 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
 }
 
 static void on_hangup(void *user) {
+        go_down(user, "crew-webhook is gone");
+}
+
+static void on_launched(const void *bytes, int *fds, size_t n_fds, void *user) {
+        (void)bytes; /* crew-webhook's own channel says the same, and sooner */
+        (void)fds;
+        (void)n_fds;
+        (void)user;
+}
+
+static void on_launcher_gone(void *user) {
         struct webhook *w = user;
 
-        crewd_log(w->crewd, "crew-webhook is gone: records wait in %s for the next start of the crew", w->outbox);
-        channel_close(w->channel);
-        w->channel = NULL;
-        w->fresh = 0;
-        crewd_progress(w->crewd);
+        channel_close(crew_steal_ptr(&w->launcher));
+        w->start_at_ns = 0;
+        crewd_log(w->crewd, "the launcher of crew-webhook is gone: one that ends now is not started again");
 }
 
 /* --- life --- */
 
-int webhook_open(struct crewd *c, int fd, struct webhook **out, struct crew_err *err) {
-        static const struct channel_callbacks cb = {.on_message = on_message, .on_hangup = on_hangup};
+static const struct channel_callbacks callbacks = {.on_message = on_message, .on_hangup = on_hangup};
+
+static int start_again(struct webhook *w, struct crew_err *err) {
+        _cleanup_free_ struct webhook_msg *config = config_new(&w->crewd->file->webhook, err);
+        const struct launch_msg start = {.op = LAUNCH_START};
+        int pair[2], r;
+
+        if (!config)
+                return -ENOMEM;
+        if ((r = channel_pair(pair)) < 0)
+                return crew_fail(err, -r, "no socket pair: %s", strerror(-r));
+        r = channel_open(&w->crewd->loop, pair[0], sizeof(struct webhook_msg), &callbacks, w, &w->channel, err);
+        if (r == 0 && (r = channel_send(w->launcher, &start, &pair[1], 1)) < 0)
+                crew_fail(err, -r, "its launcher: %s", strerror(-r));
+        close(pair[1]);
+        if (r == 0 && (r = channel_send(w->channel, config, NULL, 0)) < 0)
+                crew_fail(err, -r, "it cannot be told what to do: %s", strerror(-r));
+        return r;
+}
+
+uint64_t webhook_next_deadline(const struct webhook *w) {
+        uint64_t next = w && w->start_at_ns ? w->start_at_ns : UINT64_MAX;
+
+        return w && w->ready_by_ns ? MIN_OF(next, w->ready_by_ns) : next;
+}
+
+void webhook_expire(struct webhook *w, uint64_t now_ns) {
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (w && w->ready_by_ns && now_ns >= w->ready_by_ns)
+                go_down(w, "crew-webhook did not start");
+        if (!w || !w->start_at_ns || now_ns < w->start_at_ns)
+                return;
+        w->start_at_ns = 0;
+        w->started_ns = now_ns;
+        w->ready_by_ns = now_ns + START_MS * 1000000ull;
+        if (start_again(w, &err) < 0) {
+                char text[CREW_ERR_MSG_MAX + 40];
+                snprintf(text, sizeof(text), "crew-webhook cannot be started: %s", err.msg);
+                go_down(w, text);
+        }
+}
+
+int webhook_open(struct crewd *c, struct webhook_fds *fds, struct webhook **out, struct crew_err *err) {
+        static const struct channel_callbacks launched = {.on_message = on_launched, .on_hangup = on_launcher_gone};
         struct webhook *w = calloc(1, sizeof(*w));
         int r;
 
-        if (!w) {
-                close(fd);
+        if (!w)
                 return crew_fail(err, ENOMEM, "out of memory");
-        }
         w->crewd = c;
+        w->started_ns = crew_now_ns();
         snprintf(w->outbox, sizeof(w->outbox), "%.*s/%s/webhook.outbox", PATH_MAX - 128, c->paths.state, c->file->name);
-        if ((r = channel_open(&c->loop, fd, sizeof(struct webhook_msg), &cb, w, &w->channel, err)) < 0 ||
+        if ((r = channel_open(&c->loop, crew_steal_fd(&fds->channel), sizeof(struct webhook_msg), &callbacks, w,
+                              &w->channel, err)) < 0 ||
+            (r = channel_open(&c->loop, crew_steal_fd(&fds->launcher), sizeof(struct launch_msg), &launched, w,
+                              &w->launcher, err)) < 0 ||
             (r = crew_mkdir_p(w->outbox, 0700, err)) < 0) {
                 webhook_close(w);
                 return r;
         }
-        send_left_over(w);
+        int n = send_left_over(w);
+        if (n > 0)
+                crewd_log(c, "webhook: %d record%s of an earlier run %s sent now", n, n == 1 ? "" : "s",
+                          n == 1 ? "is" : "are");
         *out = w;
         return 0;
 }
@@ -206,8 +334,8 @@ int webhook_open(struct crewd *c, int fd, struct webhook **out, struct crew_err 
 void webhook_close(struct webhook *w) {
         if (!w)
                 return;
-        if (w->channel)
-                channel_close(w->channel);
+        channel_close(w->channel);
+        channel_close(w->launcher);
         free(w);
 }
 

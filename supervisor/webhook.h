@@ -3,6 +3,8 @@
  * hooks.on_agent_terminated.webhook: each termination record is put into <state>/<crew>/webhook.outbox before it is handed
  * to crew-webhook, and taken out when the receiver has it.  What is in there when crewd starts is sent again: at least
  * once, with the same id.
+ *
+ * A crew-webhook that dies is started again, at growing intervals; what it had not delivered is handed to the next one.
  */
 #pragma once
 
@@ -10,12 +12,21 @@
 
 struct webhook;
 
-/* Before the rights are dropped: starts crew-webhook and waits until it has its key.  Our end of the channel, or -errno. */
-int webhook_start(const struct crew_file *file, pid_t *pid, struct crew_err *err);
+/* Our ends of what webhook_start() made; owned by whoever has them. */
+struct webhook_fds {
+        int launcher, channel; /* -1: none */
+};
+#define WEBHOOK_FDS_NULL ((struct webhook_fds){-1, -1})
 
-int webhook_open(struct crewd *c, int fd, struct webhook **out, struct crew_err *err);
+/* Before the rights are dropped: starts crew-webhook by a launcher and waits until it has its key.  0 or -errno. */
+int webhook_start(const struct crew_file *file, struct webhook_fds *out, pid_t *pid, struct crew_err *err);
+
+/* Takes both descriptors over. */
+int webhook_open(struct crewd *c, struct webhook_fds *fds, struct webhook **out, struct crew_err *err);
 void webhook_close(struct webhook *w);
 /* On disk when it returns, and on its way. */
 void webhook_keep(struct webhook *w, struct agent *a, const struct termination *t); /* w NULL: none */
 /* Each record has had its first attempt. */
 bool webhook_idle(const struct webhook *w);
+uint64_t webhook_next_deadline(const struct webhook *w); /* UINT64_MAX: none */
+void webhook_expire(struct webhook *w, uint64_t now_ns);

@@ -6,6 +6,7 @@ import hmac
 import http.server
 import json
 import os
+import signal
 import ssl
 import subprocess
 import threading
@@ -205,8 +206,57 @@ def test_the_sender_cannot_be_looked_into_and_has_given_up_its_rights(runner):
             kill_nine = subprocess.run(["kill", "-9", str(pid)])
             assert kill_nine.returncode == 0
             eventually(lambda: "crew-webhook is gone" in running.log())
-            kill(runner, "a")  # is told to nobody now, and kept
+
+
+def webhook_pid(running):
+    return next((p for p, comm in outside(running.proc.pid).items() if comm.startswith("crew-webhook")), None)
+
+
+def test_a_sender_that_dies_is_replaced_and_nothing_is_lost(runner):
+    with Receiver() as server:
+        crew = hooked(runner, server.port)
+        with crew.start() as running:
+            first = webhook_pid(running)
+            launcher = int(Path(f"/proc/{first}/stat").read_text().rsplit(")", 1)[1].split()[1])
+            os.kill(launcher, signal.SIGSTOP)  # no next one yet
+            os.kill(first, signal.SIGKILL)
+            eventually(lambda: "crew-webhook is gone" in running.log())
+            kill(runner, "a")
+            assert len(eventually(lambda: outbox(runner))) == 1 and not server.got
+            os.kill(launcher, signal.SIGCONT)
+            eventually(lambda: server.got)
+            assert json.loads(server.got[0][2])["agent"] == "a"
+            eventually(lambda: not outbox(runner))
+            assert "crew-webhook runs again; 1 record waited" in running.log()
+            eventually(lambda: any("was delivered" in r.get("reason", "") for r in crew.records("a")))
+            assert webhook_pid(running) not in (None, first)
+            kill(runner, "b")  # the next one works like the first
+            eventually(lambda: len(server.got) == 2 and not outbox(runner))
+
+
+def test_a_sender_that_cannot_start_again_is_tried_again_later(runner):
+    with Receiver() as server:
+        crew = hooked(runner, server.port)
+        with crew.start() as running:
+            (crew.top / "keys/hook.key").rename(crew.top / "keys/elsewhere")
+            os.kill(webhook_pid(running), signal.SIGKILL)
+            eventually(lambda: "crew-webhook does not start: " in running.log())
+            kill(runner, "a")
+            (crew.top / "keys/elsewhere").rename(crew.top / "keys/hook.key")
+            eventually(lambda: server.got and not outbox(runner), timeout=15)
+
+
+def test_without_its_launcher_the_sender_goes_with_it_and_records_wait(runner):
+    with Receiver() as server:
+        crew = hooked(runner, server.port)
+        with crew.start() as running:
+            launcher = int(Path(f"/proc/{webhook_pid(running)}/stat").read_text().rsplit(")", 1)[1].split()[1])
+            os.kill(launcher, signal.SIGKILL)
+            eventually(lambda: "the launcher of crew-webhook is gone" in running.log() and not webhook_pid(running))
+            kill(runner, "a")
             assert len(eventually(lambda: outbox(runner))) == 1
+        with crew.start():
+            eventually(lambda: server.got and not outbox(runner))
 
 
 @pytest.mark.parametrize("change, said", [

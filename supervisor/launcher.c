@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "gateway_launcher.h"
+#include "launcher.h"
 
 #include "common/paths.h"
 #include "common/util.h"
@@ -22,13 +22,13 @@
 struct launcher {
         const char *path;
         const struct launcher_args *args;
-        pid_t pid; /* of the gateway; 0: none */
+        pid_t pid; /* of the program; 0: none */
         int pidfd;
 };
 
-static _Noreturn void exec_gateway(const struct launcher *l, int fd) {
+static _Noreturn void exec_program(const struct launcher *l, int fd) {
         char number[16];
-        const char *argv[6] = {l->path, "--fd", number};
+        const char *argv[3 + LAUNCHER_WORDS_MAX + 1] = {l->path, "--fd", number};
         size_t n = 3;
         sigset_t none;
 
@@ -38,14 +38,10 @@ static _Noreturn void exec_gateway(const struct launcher *l, int fd) {
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         snprintf(number, sizeof(number), "%d", fd);
-        if (l->args->inspect)
-                argv[n++] = "--inspect";
-        if (l->args->credentials) {
-                argv[n++] = "--credentials";
-                argv[n++] = l->args->credentials;
-        }
+        for (size_t i = 0; i < LAUNCHER_WORDS_MAX && l->args->words[i]; i++)
+                argv[n++] = l->args->words[i];
         if (fcntl(fd, F_SETFD, 0) == 0)
-                execv(l->path, (char *const *)argv);
+                execve(l->path, (char *const *)argv, l->args->env ? (char *const *)l->args->env : environ);
         _exit(127);
 }
 
@@ -56,7 +52,7 @@ static int tell(enum launch_op op, pid_t pid, int status) {
         return n < 0 ? (int)n : 0;
 }
 
-/* The gateway has ended or is made to. */
+/* The program has ended or is made to. */
 static int bury(struct launcher *l) {
         pid_t pid = l->pid;
         int status = 0;
@@ -75,7 +71,7 @@ static int start(struct launcher *l, int fd) {
         pid_t pid = fork();
 
         if (pid == 0)
-                exec_gateway(l, fd);
+                exec_program(l, fd);
         if (pid < 0)
                 return tell(LAUNCH_FAILED, 0, errno);
         l->pid = pid;
@@ -103,7 +99,7 @@ static int on_request(struct launcher *l) {
         return r;
 }
 
-/* crewd is gone, and with it the gateway's socket: it ends by itself, or it is ended. */
+/* crewd is gone, and with it the program's socket: it ends by itself, or it is ended. */
 static void end(struct launcher *l) {
         struct pollfd p = {.fd = l->pidfd, .events = POLLIN};
 
@@ -119,7 +115,7 @@ static _Noreturn void run(int fd, const char *path, const struct launcher_args *
         bool alive = true;
 
         prctl(PR_SET_NAME, "crewd-launcher");
-        /* It holds the operator's environment.  The limit is the gateway's too. */
+        /* It may hold the operator's environment.  The limit is the program's too. */
         prctl(PR_SET_DUMPABLE, 0);
         setrlimit(RLIMIT_CORE, &none);
         setsid();
@@ -140,21 +136,21 @@ static _Noreturn void run(int fd, const char *path, const struct launcher_args *
         _exit(0);
 }
 
-int gateway_launcher_start(const struct launcher_args *args, pid_t *pid, struct crew_err *err) {
+int launcher_start(const struct launcher_args *args, pid_t *pid, struct crew_err *err) {
         char path[PATH_MAX];
-        int pair[2], r = crew_program_path("crew-gateway", path, err);
+        int pair[2], r = crew_program_path(args->program, path, err);
 
         if (r < 0)
                 return r;
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-                return crew_fail_errno(err, "cannot make a socket pair for the gateway's launcher");
+                return crew_fail_errno(err, "cannot make a socket pair for the launcher of %s", args->program);
         *pid = fork();
         if (*pid == 0)
                 run(pair[1], path, args);
         close(pair[1]);
         if (*pid < 0) {
                 close(pair[0]);
-                return crew_fail_errno(err, "cannot start the gateway's launcher");
+                return crew_fail_errno(err, "cannot start the launcher of %s", args->program);
         }
         return pair[0];
 }
