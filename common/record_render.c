@@ -61,7 +61,7 @@ static const struct text_row {
         [RECORD_RESTART] = {"AGENT", NULL, "RESTART", .groups = GROUP_LIFECYCLE, .subject = "cause", .details = {
                 {"attempt", "attempt ", ""}, {"delay_ms", "in ", " ms"}}},
         [RECORD_TASK_STARTED] = {"TASK", NULL, "STARTED", .groups = GROUP_TASK, .subject = "task", .details = {
-                {"attempt", "attempt ", ""}, {"by", "handed out by ", ""}}},
+                {"attempt", "attempt ", ""}, {"by", "handed out by ", ""}, {"key", "key ", ""}}},
         [RECORD_TASK_RETRIED] = {"TASK", NULL, "RETRIED", .groups = GROUP_TASK, .subject = "task", .details = {
                 {"attempt", "attempt ", ""}, {"cause", "", ""}, {"reason", "", ""}}},
         [RECORD_TASK_VOTE] = {"VOTE", "vote", "ABSTAIN", .groups = GROUP_TASK, .subject = "task", .details = {

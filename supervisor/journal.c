@@ -289,6 +289,7 @@ int journal_task_started(struct agent *a, const struct job *j, const char *input
         record_str(&r, "task_id", j->id);
         record_int(&r, "attempt", j->attempt);
         record_str(&r, "by", j->by);
+        record_str(&r, "key", j->key[0] ? j->key : NULL);
         put_digest(&r, "input_sha256", input, input_len);
         return journal_write(a, &r, true);
 }

@@ -10,6 +10,7 @@
 #include "events.h"
 #include "execs.h"
 #include "hold.h"
+#include "keyed.h"
 #include "reload.h"
 #include "results.h"
 #include "rundir.h"
@@ -34,13 +35,20 @@ struct requests {
         uint32_t stats_due;    /* replies still to come */
         uint64_t stats_by_ns;
         struct waiters stop; /* wait for the end */
+        struct keyed *keyed; /* tasks that were submitted with a key */
 };
 
 struct requests *requests_new(void) {
-        return calloc(1, sizeof(struct requests));
+        struct requests *r = calloc(1, sizeof(*r));
+
+        if (r && !(r->keyed = keyed_new()))
+                return requests_free(r);
+        return r;
 }
 
 struct requests *requests_free(struct requests *r) {
+        if (r)
+                keyed_free(r->keyed);
         free(r);
         return NULL;
 }
@@ -193,35 +201,99 @@ static void on_run_tasks(struct crewd *c, uint64_t client, const Crew__Envelope 
         crewd_progress(c);
 }
 
+static void send_accepted(struct crewd *c, uint64_t client, uint64_t corr, const char *task_id) {
+        Crew__TaskAccepted body = CREW__TASK_ACCEPTED__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        body.task_id = (char *)task_id;
+        e.corr = corr;
+        e.body_case = CREW__ENVELOPE__BODY_TASK_ACCEPTED;
+        e.task_accepted = &body;
+        control_send(c->control, client, &e);
+}
+
+static void send_outcome(struct crewd *c, uint64_t client, uint64_t corr, const struct keyed_task *t) {
+        Crew__TaskDone *body = crew__task_done__unpack(NULL, t->n, t->outcome);
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        e.corr = corr;
+        e.body_case = CREW__ENVELOPE__BODY_TASK_DONE;
+        e.task_done = body;
+        if (body)
+                control_send(c->control, client, &e);
+        else
+                control_refuse(c->control, client, corr, "failed", "", "out of memory for the outcome of task %s", t->id);
+        if (body)
+                crew__task_done__free_unpacked(body, NULL);
+}
+
+/* What the key stands for already. */
+static void submit_again(struct crewd *c, uint64_t client, uint64_t corr, struct keyed_task *t, const uint8_t *request) {
+        if (memcmp(t->request, request, CREW_SHA256_BYTES) != 0)
+                return control_refuse(c->control, client, corr, "key-used", "use another key for another task",
+                                      "key '%s' is that of task %s, which is another request", t->key, t->id);
+        if (t->let_go)
+                return control_refuse(c->control, client, corr, "outcome-gone", "",
+                                      "task %s has ended, and its outcome is held no more: too many others came after it",
+                                      t->id);
+        if (!t->done && !keyed_wait(t, client, corr))
+                return control_refuse(c->control, client, corr, "too-many", "", "too many wait for task %s already", t->id);
+        send_accepted(c, client, corr, t->id);
+        if (t->done)
+                send_outcome(c, client, corr, t);
+}
+
+static void submit(struct crewd *c, struct sched_submit *what, struct keyed_task *keyed) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j;
+
+        if (scheduler_submit(c->scheduler, what, &j, &err) < 0) {
+                if (keyed)
+                        keyed_drop(c->requests->keyed, keyed);
+                return refuse_error(c, what->client, what->corr, &err);
+        }
+        if (keyed)
+                snprintf(keyed->id, sizeof(keyed->id), "%s", j->id);
+        send_accepted(c, what->client, what->corr, j->id);
+        crewd_progress(c);
+}
+
+static void digest_of(const Crew__SubmitTask *b, uint8_t out[CREW_SHA256_BYTES]) {
+        const char *const parts[] = {b->task, b->agent, b->description, b->input};
+        const uint64_t numbers[] = {b->timeout_ms, b->retries};
+
+        keyed_digest(parts, ELEMENTSOF(parts), numbers, ELEMENTSOF(numbers), out);
+}
+
 static void on_submit_task(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
         const Crew__SubmitTask *b = e->submit_task;
-        Crew__TaskAccepted body = CREW__TASK_ACCEPTED__INIT;
-        Crew__Envelope out = CREW__ENVELOPE__INIT;
-        struct crew_err err = CREW_ERR_NULL;
         struct sched_submit what = {.task = b->task,
                                     .agent = b->agent,
                                     .description = b->description,
                                     .input = b->input,
                                     .timeout_ns = MIN_OF(b->timeout_ms, 86400000u) * 1000000u,
+                                    .retries = b->retries,
+                                    .key = b->key,
                                     .client = client,
                                     .corr = e->seq,
                                     .now_ns = crew_now_ns()};
-        struct job *j;
+        struct keyed_task *keyed = *b->key ? keyed_find(c->requests->keyed, b->key) : NULL;
+        uint8_t request[CREW_SHA256_BYTES];
 
+        if (*b->key)
+                digest_of(b, request);
+        if (keyed)
+                return submit_again(c, client, e->seq, keyed, request);
         if (*b->agent) {
                 struct agent *a = wanted_agent(c, client, e->seq, b->agent);
                 if (!a)
                         return;
                 what.timeout_max_ns = policy_limits_of(a->decl->policy).wall_ms * 1000000u;
         }
-        if (scheduler_submit(c->scheduler, &what, &j, &err) < 0)
-                return refuse_error(c, client, e->seq, &err);
-        body.task_id = j->id;
-        out.corr = e->seq;
-        out.body_case = CREW__ENVELOPE__BODY_TASK_ACCEPTED;
-        out.task_accepted = &body;
-        control_send(c->control, client, &out);
-        crewd_progress(c);
+        if (*b->key && !(keyed = keyed_add(c->requests->keyed, b->key, request)))
+                return control_refuse(c->control, client, e->seq, "too-many", "",
+                                      "too many tasks with a key are under way");
+        submit(c, &what, keyed);
 }
 
 /* An agent by its name, or whoever works on a task at this moment; or a refusal. */
@@ -467,6 +539,24 @@ void requests_stats_came(struct crewd *c, struct agent *a, const struct spawn_st
 
 /* --- terminal messages --- */
 
+/* Kept for those who will ask again, and told to those who have. */
+static void finish_keyed(struct crewd *c, const struct job *j, Crew__Envelope *e) {
+        struct keyed_task *t = keyed_find(c->requests->keyed, j->key);
+        size_t n = crew__task_done__get_packed_size(e->task_done);
+        _cleanup_free_ uint8_t *bytes = malloc(MAX_OF(n, (size_t)1));
+
+        if (!t || strcmp(t->id, j->id) != 0)
+                return;
+        if (bytes)
+                crew__task_done__pack(e->task_done, bytes);
+        keyed_finish(c->requests->keyed, t, bytes, n);
+        for (uint32_t i = 0; i < t->n_waiters; i++) {
+                e->corr = t->waiters[i].corr;
+                control_send(c->control, t->waiters[i].client, e);
+        }
+        t->n_waiters = 0;
+}
+
 void requests_job_done(struct crewd *c, struct job *j) {
         const struct agent *a = &c->agents[j->agent];
         struct termination_message m;
@@ -487,6 +577,8 @@ void requests_job_done(struct crewd *c, struct job *j) {
         e.body_case = CREW__ENVELOPE__BODY_TASK_DONE;
         e.task_done = &body;
         control_send(c->control, j->client, &e);
+        if (j->key[0])
+                finish_keyed(c, j, &e);
 }
 
 void requests_run_done(struct crewd *c) {

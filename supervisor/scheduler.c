@@ -192,6 +192,7 @@ int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struc
         j->client = what->client;
         j->corr = what->corr;
         rank(s, j, what);
+        snprintf(j->key, sizeof(j->key), "%s", what->key ? what->key : "");
         job_name(s, j);
         *s->ad_hoc_tail = j;
         s->ad_hoc_tail = &j->next;

@@ -38,6 +38,7 @@ struct job {
         uint32_t priority;
         uint32_t retries, retried; /* granted, used */
         const char *by;            /* the manager that handed it out, or NULL */
+        char key[64];              /* ad hoc: the client's, or "" */
         char *description, *input; /* ad hoc; owned */
         enum job_state state;
         Crew__Outcome outcome; /* of a final state */
@@ -94,6 +95,7 @@ struct sched_submit {
         uint64_t timeout_ns, timeout_max_ns; /* 0: none given; 0: unbounded */
         uint32_t priority, retries;          /* retries: at least those of the task */
         const char *by;
+        const char *key; /* NULL: none */
         bool ballot;
         uint64_t client, corr;
         uint64_t now_ns;

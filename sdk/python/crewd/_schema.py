@@ -285,6 +285,8 @@ MESSAGES = {
         (3, "description", "str", False, 65536),
         (4, "input", "str", False, 4128768),
         (5, "timeout_ms", "u64", False, 0),
+        (6, "key", "str", False, 63),
+        (7, "retries", "u32", False, 0),
     ],
     "KillAgent": [
         (1, "agent", "str", False, 63),

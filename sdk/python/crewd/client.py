@@ -287,11 +287,14 @@ class Client:
         timeout = None if self.timeout is None else self.timeout + grace_ms / 1000
         return self._call("stop_crew", Message("StopCrew", grace_ms=grace_ms, reason=reason), "done", timeout)
 
-    def submit(self, task="", agent="", description="", input=None, timeout_ms=0):
-        """Starts a task of the crew file by name, or an ad-hoc one for an agent; returns a Task."""
+    def submit(self, task="", agent="", description="", input=None, timeout_ms=0, key="", retries=0):
+        """Starts a task of the crew file by name, or an ad-hoc one for an agent; returns a Task.
+
+        With a key it is started once: whoever submits the same with that key, also after a lost connection, gets that task and
+        its outcome.  A failed attempt is repeated up to retries times, unless a tool was called in it that is not idempotent."""
         text = "" if input is None else json.dumps(input, ensure_ascii=False)
         seq = self._send("submit_task", Message("SubmitTask", task=task, agent=agent, description=description, input=text,
-                                                timeout_ms=timeout_ms))
+                                                timeout_ms=timeout_ms, key=key, retries=retries))
         accepted = self._answer(seq, ("task_accepted",), self.timeout)[1]
         return Task(self, seq, accepted.task_id)
 
