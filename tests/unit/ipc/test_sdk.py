@@ -114,6 +114,8 @@ class Codec(unittest.TestCase):
                     message._values["protocol"] = 1
                 if body in ("kill_agent", "client_exec"):
                     message._values["agent"] = "a"
+                if body == "submit_task":
+                    message._values.update(key="k", retries=10)
                 frames.append((CLIENT, codec.encode_envelope(len(frames) + 1, body, message)))
                 names.append(body)
         for name, verdict in zip(names, check_frames(frames), strict=True):
