@@ -40,8 +40,12 @@ class Bench:
         self.env = {**os.environ, "CREWD_HOME": str(self.top / "home"), "LANG": "C.UTF-8"}
         (self.top / "home").mkdir()
         (self.top / "bin").mkdir()
-        shutil.copy2(self.build / "bench/bench-kill-bare", self.top / "bin")
+        self.add_program("bench-kill-bare")
         self.top.chmod(0o755)
+
+    def add_program(self, name):
+        """A copy where jails may have it."""
+        return Path(shutil.copy2(self.build / "bench" / name, self.top / "bin"))
 
     def crewctl(self, *args, check=True, **kw):
         r = subprocess.run([self.build / "cli/crewctl", *map(str, args)], env=self.env, capture_output=True, text=True, **kw)

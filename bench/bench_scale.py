@@ -1,0 +1,203 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Benchmarks of many agents, many messages and many tasks, each against a yardstick in the same run.
+
+usage: bench_scale.py [--build DIR] [--json FILE] [agents] [messages] [tasks]
+
+agents    1,000 agents of one crew: starts per second from the first to the last READY, by crewd's own
+          records, against the bare recipe in C looped                                           at least 0.5x
+          crewd's use of one CPU while they idle                                                 at most 1 %
+messages  64 agents that send 200 messages a second each: p99 from when a message was due until
+          its receiver has it, against one such pair in the same crew while the others idle      at most 5x
+tasks     tasks that do nothing, a process each, per second, one agent, against fork and exec
+          of the same program                                                                    at least 0.3x
+
+The two ways take turns, so that noise of the machine meets both.
+"""
+
+import argparse
+import collections
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench_crew import SOURCE, Bench
+from bench_egress import row
+
+sys.path.insert(0, str(SOURCE / "sdk/python"))
+import crewd  # noqa: E402
+
+AGENTS, TALKERS, RATE, SECONDS, TASKS = 1000, 64, 200, 4, 400
+POLICY = """agent: "{name}"
+sandbox:
+  mode: deny-by-default
+  filesystem: {{read: [], write: [], exec: ["{bin}/"]}}
+  network: {{deny_all: true}}
+  ipc: {{allowed_targets: [{targets}]}}
+  tools: {{denied: ["*"]}}
+  limits: {{processes: 64, memory: 256MiB}}
+"""
+
+
+def say(text):
+    print(f"  {text}", file=sys.stderr)
+
+
+class Crew:
+    """A crew of agents a0 to an that all run one program of the bench; up for as long as the block lasts."""
+
+    def __init__(self, b, name, n, program, targets=lambda i: "", driver="exec-json"):
+        self.b, self.name = b, name
+        top = b.top / name
+        top.mkdir()
+        where = b.add_program(program)
+        for i in range(n):
+            (top / f"a{i}.yaml").write_text(POLICY.format(name=f"a{i}", bin=where.parent, targets=targets(i)))
+        agents = "".join(f'  a{i}: {{policy: a{i}.yaml, role: r, goal: g, command: ["{where}"], driver: {driver}}}\n' for i in range(n))
+        self.file = top / "crew.yaml"
+        self.file.write_text(f"crew: {name}\nprocess: sequential\npolicies: .\nagents:\n{agents}")
+
+    def __enter__(self):
+        self.b.crewctl("up", "--detach", self.file, timeout=140)
+        return self
+
+    def __exit__(self, *exc):
+        self.b.crewctl("down", "--grace", "1s", check=False, timeout=60)
+
+    def client(self):
+        return crewd.Client(path=str(self.b.top / "home/run" / self.name / "control.sock"))
+
+    def pid(self):
+        return int((self.b.top / "home/run" / self.name / "pid").read_text().split()[0])
+
+
+def cpu_ns(pid):
+    """What every thread of a process has used."""
+    return sum(int((t / "schedstat").read_text().split()[0]) for t in Path(f"/proc/{pid}/task").iterdir())
+
+
+def started(b, crew):
+    """Seconds from the first record of a start to the last that says ready."""
+    times = {"agent.policy": [], "agent.ready": []}
+    for log in (b.top / "home/state" / crew.name / "audit").glob("*/log.jsonl"):
+        for line in log.read_text().splitlines():
+            record = json.loads(line)
+            if record["kind"] in times:
+                times[record["kind"]].append(record["t"])
+    return (max(times["agent.ready"]) - min(times["agent.policy"])) / 1e9
+
+
+def bench_agents(b, n=AGENTS, idle=10):
+    def recipe():
+        r = subprocess.run([b.build / "bench/bench-recipe", str(n // 2)], capture_output=True, text=True, check=True)
+        return json.loads(r.stdout)["per_s"]
+
+    crew = Crew(b, "many", n, "bench-noop")
+    bare = [recipe()]
+    start = time.monotonic()
+    with crew:
+        took = time.monotonic() - start
+        rate = n / started(b, crew)
+        time.sleep(3)
+        pid = crew.pid()
+        before, since = cpu_ns(pid), time.monotonic()
+        time.sleep(idle)
+        used = (cpu_ns(pid) - before) / 1e9 / (time.monotonic() - since) * 100
+        start = time.monotonic()
+        b.crewctl("status", "--json")
+        status = time.monotonic() - start
+        start = time.monotonic()
+    down = time.monotonic() - start
+    bare.append(recipe())
+    say(f"{n} agents: crewctl up, with {n} policies to load, {took:.2f} s, status {status * 1000:.0f} ms, down {down:.2f} s")
+    return [row(f"{n} agents, started per second", rate, "bare recipe in C", statistics.mean(bare), 0.5, at_least=True),
+            row(f"crewd while {n} agents idle (% CPU)", used, "limit", 1.0, 1.0)]
+
+
+def talk(client, senders, n):
+    """Runs one round; every latency of every message.  A message that is lost or refused ends the bench."""
+    begin = time.monotonic_ns() + 1_000_000_000  # by then every task has started
+    tasks = []
+    for i in range(n):
+        rate = RATE if i < senders else 0
+        expect = RATE * SECONDS if (i - 1) % n < senders else 0
+        if rate or expect:
+            tasks.append(client.submit(agent=f"a{i}", description=f"a{(i + 1) % n} {rate} {SECONDS} {expect} {begin + i * 1_000_000_000 // RATE // n}"))
+    results = [t.result(timeout=60) for t in tasks]
+    sent, got = sum(r["sent"] for r in results), sum(r["received"] for r in results)
+    if sent != senders * RATE * SECONDS or got != sent or any(r["refused"] for r in results):
+        raise SystemExit(f"messages: {sent} sent, {sum(r['refused'] for r in results)} refused, {got} received")
+    return sorted(us for r in results for us in r["us"])
+
+
+def at(values, part):
+    return values[min(len(values) - 1, int(len(values) * part))]
+
+
+def bench_messages(b, rounds=3, n=TALKERS):
+    idle, busy = [], []
+    with Crew(b, "talkers", n, "bench-talk", lambda i: f"a{(i + 1) % n}", "stdio-rpc") as crew, crew.client() as client:
+        for _ in range(rounds):
+            idle.append(talk(client, 1, n))
+            busy.append(talk(client, n, n))
+    for name, values in (("one pair", idle), (f"{n} agents", busy)):
+        say(f"{name}: us p50 {statistics.median(at(v, 0.5) for v in values):.0f}, p99 {statistics.median(at(v, 0.99) for v in values):.0f}, "
+            f"p99.9 {statistics.median(at(v, 0.999) for v in values):.0f}, worst {max(v[-1] for v in values)}")
+    return [row(f"{n} agents x {RATE} messages/s, p99 (us)", statistics.median(at(v, 0.99) for v in busy), "one pair",
+                statistics.median(at(v, 0.99) for v in idle), 5.0)]
+
+
+def run_tasks(client, n, waiting=64):
+    """n tasks for one agent, which never has to wait for the next."""
+    tasks = collections.deque()
+    for i in range(n):
+        tasks.append(client.submit(agent="a0"))
+        if len(tasks) > waiting:
+            tasks.popleft().result(timeout=30)
+    for t in tasks:
+        t.result(timeout=30)
+
+
+def bench_tasks(b, rounds=5, n=TASKS):
+    ours, bare = [], []
+    with Crew(b, "tasks", 1, "bench-noop") as crew, crew.client() as client:
+        noop = b.add_program("bench-noop")
+        client.submit(agent="a0").result(timeout=10)
+        for _ in range(rounds):
+            r = subprocess.run([b.build / "bench/bench-exec", str(n), noop, noop], stdout=subprocess.PIPE, check=True)
+            bare.append(1e6 / json.loads(r.stdout.split(b"\n")[-2])["a"]["median_us"])
+            start = time.monotonic()
+            run_tasks(client, n)
+            ours.append(n / (time.monotonic() - start))
+    return [row("tasks that do nothing, per second", statistics.median(ours), "fork and exec", statistics.median(bare), 0.3, at_least=True)]
+
+
+def main():
+    ap = argparse.ArgumentParser()
+    ap.add_argument("--build", default=os.environ.get("CREWD_BUILD", SOURCE / "build"))
+    ap.add_argument("--json")
+    ap.add_argument("which", nargs="*")
+    args = ap.parse_args()
+    b = Bench(args.build)
+    rows = []
+    try:
+        for name, f in (("agents", bench_agents), ("messages", bench_messages), ("tasks", bench_tasks)):
+            if args.which and name not in args.which:
+                continue
+            for r in f(b):
+                rows.append(r)
+                print(f"{r['what']:<48} {r['ours']:>12} {r['theirs']:>12}  {r['ratio']:>6}x  (target "
+                      f"{'at least ' if r['at_least'] else ''}{r['target']}x){'' if r['met'] else '  MISSED'}", flush=True)
+    finally:
+        b.close()
+    if args.json:
+        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
+    return 0 if all(r["met"] for r in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
