@@ -13,6 +13,7 @@
 #include "supervisor/audit/audit.h"
 #include "supervisor/policy/crew_file.h"
 #include "supervisor/policy/planner.h"
+#include "syncer.h"
 #include "usage.h"
 
 #include <limits.h>
@@ -142,6 +143,8 @@ struct agent {
         uint64_t state_look_ns; /* not before then again */
         struct audit_stream *audit;
         bool audit_dirty, frozen;
+        struct sync_job sync; /* of the audit stream */
+        bool syncing;         /* it is the syncer's */
         uint64_t denied;
         uint64_t limit_hits[USAGE_LIMIT_N]; /* of all its instances */
         struct meter alerts;                /* events of denials */

@@ -366,7 +366,7 @@ static void on_sync(uv_timer_t *t) {
         struct crewd *c = t->data;
 
         for (uint32_t i = 0; i < c->n_agents; i++)
-                journal_sync(&c->agents[i]);
+                journal_sync_later(&c->agents[i]);
 }
 
 void crewd_mark_dirty(struct crewd *c) {

@@ -31,6 +31,7 @@ struct rundir;
 struct router;
 struct scheduler;
 struct spawner;
+struct syncer;
 struct toolgate;
 struct voting;
 
@@ -80,8 +81,10 @@ struct crewd {
         struct reload *reload;
         struct requests *requests;
         struct events *events;
-        struct ipc_arena *arena;      /* one frame at a time */
-        struct spawn_attestation own; /* our namespaces */
+        struct syncer *syncer;         /* waits for the disk */
+        struct planner_crew *together; /* for plans */
+        struct ipc_arena *arena;       /* one frame at a time */
+        struct spawn_attestation own;  /* our namespaces */
 
         uv_timer_t wake, sync;
         uv_prepare_t prepare;

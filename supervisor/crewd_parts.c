@@ -31,6 +31,7 @@
 #include "state_dir.h"
 #include "status.h"
 #include "supervisor/policy/lock.h"
+#include "syncer.h"
 #include "taskstart.h"
 #include "toolgate.h"
 #include "voting.h"
@@ -337,7 +338,6 @@ static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err 
                                                             .on_held = on_held,
                                                             .on_gone = on_spawner_gone};
         int r = spawner_open(&c->loop, crew_steal_fd(&s->spawner_fd), &spawner_cb, c, &c->spawner, err);
-
         if (r == 0 && s->evidence_fd >= 0)
                 r = evidence_open(c, crew_steal_fd(&s->evidence_fd), &c->evidence, err);
         if (r == 0 && s->gateway_fd >= 0)
@@ -371,9 +371,10 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
         c->router = router_new(c->n_agents, &router_cb, c);
         c->scheduler = scheduler_new(c->file, &sched_cb, c);
         c->memory = memory_new(c->file);
+        c->together = planner_crew_new();
         c->arena = ipc_arena_new(ARENA_BYTES + (128u << 10));
         if (!c->events || !c->requests || !c->approvals || !c->reload || !c->execs || !c->tools || !c->router ||
-            !c->scheduler || !c->memory || !c->arena)
+            !c->scheduler || !c->memory || !c->together || !c->arena)
                 return crew_fail(err, ENOMEM, "out of memory");
         int r = manager_new(c, &c->manager, err);
         return r < 0 ? r : voting_new(c, &c->voting, err);
@@ -407,11 +408,16 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
         if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 || (r = state_dirs_init(c, err)) < 0 ||
             (r = make_agents(c, err)) < 0 || (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
                 return r;
-        instance_warm_up(c);
+        instance_warm_up(c); /* no thread of ours before nng's: without memory for one of its own it hangs */
+        if ((r = syncer_open(&c->loop, journal_on_synced, &c->syncer, err)) < 0)
+                return r;
         state_dirs_sweep(c);
         for (uint32_t i = 0; i < c->n_agents; i++)
                 if (agent_present(&c->agents[i]))
                         instance_plan_ahead(&c->agents[i]);
+        /* Before it is known what crew-evidence can do the plans would be for another jail. */
+        for (uint32_t i = 0; i < c->n_agents && evidence_settled(c->evidence); i++)
+                instance_plan_ahead(&c->agents[i]);
         return control_open(c, rundir_path(c->rundir), &c->control, err);
 }
 
@@ -440,6 +446,7 @@ void crewd_parts_close(struct crewd *c) {
         gateway_close(crew_steal_ptr(&c->gateway));
         hooks_close(crew_steal_ptr(&c->hooks));
         webhook_close(crew_steal_ptr(&c->webhook));
+        syncer_close(crew_steal_ptr(&c->syncer));
         close_handle((uv_handle_t *)&c->wake);
         close_handle((uv_handle_t *)&c->sync);
         close_handle((uv_handle_t *)&c->prepare);
@@ -463,6 +470,7 @@ void crewd_parts_free(struct crewd *c) {
         approvals_free(c->approvals);
         reload_free(c->reload);
         events_free(c->events);
+        planner_crew_free(c->together);
         ipc_arena_free(c->arena);
         control_free(c->control);
         if (c->loop_ready)

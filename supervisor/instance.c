@@ -68,6 +68,7 @@ static struct planner_input plan_input(const struct agent *a, uint32_t incarnati
         return (struct planner_input){
                 .policy = a->decl->policy,
                 .crew = c->file,
+                .together = c->together,
                 .agent = a->decl,
                 .operator_home = getenv("HOME"),
                 .incarnation = incarnation,

@@ -17,6 +17,7 @@
 #include "spawner.h"
 #include "supervisor/policy/lock.h"
 #include "supervisor/policy/policy.h"
+#include "syncer.h"
 
 #include <errno.h>
 #include <string.h>
@@ -101,6 +102,32 @@ void journal_sync(struct agent *a) {
         int r = audit_fold_flush(a->audit);
         if (r == 0)
                 r = audit_sync(a->audit);
+        if (r < 0)
+                freeze(a, r);
+}
+
+void journal_sync_later(struct agent *a) {
+        if (!a->audit_dirty)
+                return;
+        if (a->syncing)
+                return crewd_mark_dirty(a->crewd); /* what was written since is for the next time */
+        a->audit_dirty = false;
+        int r = audit_fold_flush(a->audit);
+        if (r == 0)
+                r = audit_sync_begin(a->audit, &a->sync.fd);
+        if (r < 0)
+                return freeze(a, r);
+        a->syncing = r > 0;
+        a->sync.data = a;
+        if (a->syncing)
+                syncer_add(a->crewd->syncer, &a->sync);
+}
+
+void journal_on_synced(struct sync_job *job) {
+        struct agent *a = job->data;
+
+        a->syncing = false;
+        int r = audit_sync_end(a->audit, job->error);
         if (r < 0)
                 freeze(a, r);
 }

@@ -105,5 +105,7 @@ int journal_evidence_lost(struct agent *a, const char *src, uint32_t count, cons
 int journal_hook(struct agent *a, const char *command, int status, const char *text);
 /* Counts that are still being folded become records now: those after it must come after them. */
 void journal_flush(struct agent *a);
-/* Flushes what is younger than 100 ms. */
+/* Flushes what is younger than 100 ms: on disk on return, or written now and waited for by the syncer. */
 void journal_sync(struct agent *a);
+void journal_sync_later(struct agent *a);
+void journal_on_synced(struct sync_job *job);

@@ -129,13 +129,36 @@ int audit_append_durable(struct audit_stream *s, const struct record *r, uint64_
         return fault < 0 ? fault : sync_out(s);
 }
 
+static int flush_window(struct audit_stream *s) {
+        if (s->fold.n + s->fold.overflowed > 0 && s->clock() - s->fold.window_start_ns >= AUDIT_FOLD_WINDOW_NS)
+                return audit_fold_flush(s);
+        return 0;
+}
+
 int audit_sync(struct audit_stream *s) {
-        if (s->fold.n + s->fold.overflowed > 0 && s->clock() - s->fold.window_start_ns >= AUDIT_FOLD_WINDOW_NS) {
-                int r = audit_fold_flush(s);
-                if (r < 0)
-                        return r;
-        }
-        return sync_out(s);
+        int r = flush_window(s);
+
+        return r < 0 ? r : sync_out(s);
+}
+
+int audit_sync_begin(struct audit_stream *s, int *fd) {
+        int r = flush_window(s);
+
+        if (r == 0)
+                r = write_out(s);
+        if (r < 0 || !s->dirty)
+                return r;
+        s->begun = s->size;
+        *fd = s->sync_fd;
+        return 1;
+}
+
+int audit_sync_end(struct audit_stream *s, int error) {
+        if (error)
+                return poison(s, error);
+        if (s->size == s->begun)
+                s->dirty = false;
+        return s->poison ? -s->poison : 0;
 }
 
 int audit_write(struct audit_stream *s) {
@@ -172,6 +195,9 @@ static int open_log(struct audit_stream *s, int dirfd, struct crew_err *err) {
 
         s->fd = openat(dirfd, "log.jsonl", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
         if (s->fd < 0)
+                return crew_fail_errno(err, "cannot open %s", s->path);
+        s->sync_fd = openat(dirfd, "log.jsonl", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        if (s->sync_fd < 0)
                 return crew_fail_errno(err, "cannot open %s", s->path);
         if (fstat(s->fd, &st) < 0)
                 return crew_fail_errno(err, "cannot stat %s", s->path);
@@ -231,7 +257,7 @@ int audit_open(const char *dir, const char *crew, const char *agent, struct audi
         if (!s)
                 return crew_fail(err, ENOMEM, "out of memory opening the audit stream of %s", agent);
         memset(s, 0, offsetof(struct audit_stream, buf));
-        s->fd = -1;
+        s->fd = s->sync_fd = -1;
         snprintf(s->crew, sizeof(s->crew), "%s", crew);
         snprintf(s->agent, sizeof(s->agent), "%s", agent);
         s->fold.tokens = AUDIT_FOLD_BURST;
@@ -239,6 +265,7 @@ int audit_open(const char *dir, const char *crew, const char *agent, struct audi
         int r = start(s, dir, err);
         if (r < 0) {
                 crew_close(&s->fd);
+                crew_close(&s->sync_fd);
                 free(s);
                 return r;
         }
@@ -254,6 +281,7 @@ struct audit_stream *audit_close(struct audit_stream *s) {
         if (!s->no_reserve && !s->poison)
                 (void)!ftruncate(s->fd, (off_t)s->size); /* gives the reserved blocks back */
         crew_close(&s->fd);
+        crew_close(&s->sync_fd);
         fold_fini(&s->fold);
         free(s);
         return NULL;

@@ -26,6 +26,11 @@ int audit_append_durable(struct audit_stream *s, const struct record *r, uint64_
 int audit_sync(struct audit_stream *s);
 /* What was accepted into the file, so that it outlives this process; not durable. */
 int audit_write(struct audit_stream *s);
+/* The same in two halves, for a thread that waits for the disk meanwhile.  1: it is to call fdatasync on *fd, a descriptor
+ * of its own, so that a fault is seen there and by audit_append_durable() alike; audit_sync_end() takes the errno.  0:
+ * nothing is to do.  One at a time, and before audit_close(). */
+int audit_sync_begin(struct audit_stream *s, int *fd);
+int audit_sync_end(struct audit_stream *s, int error);
 bool audit_poisoned(const struct audit_stream *s);
 uint64_t audit_seq(const struct audit_stream *s);                          /* of the last record */
 uint64_t audit_count(const struct audit_stream *s, enum record_kind kind); /* since open; folded ones counted in full */

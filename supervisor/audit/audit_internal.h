@@ -34,12 +34,14 @@ struct fold { /* owned by the stream; the tables exist only while something is f
 
 struct audit_stream {
         int fd;
-        int poison; /* errno */
-        bool dirty; /* written since the last fdatasync */
+        int sync_fd; /* the same file, opened once more: errors of the disk are told to each open file once */
+        int poison;  /* errno */
+        bool dirty;  /* written since the last fdatasync */
         bool no_reserve;
         uint32_t incarnation;
         uint64_t seq;
         uint64_t size;     /* bytes in the file, whole lines */
+        uint64_t begun;    /* size when audit_sync_begin() was called */
         uint64_t reserved; /* file offset up to which blocks are allocated */
         uint64_t counts[RECORD_KIND_N];
         uint64_t (*clock)(void);

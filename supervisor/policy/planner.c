@@ -43,7 +43,7 @@ struct planner {
 };
 
 static void planner_fini(struct planner *p) {
-        arena_fini(&p->view.arena);
+        view_forget(&p->view);
         plan_builder_free(p->b);
 }
 

@@ -8,9 +8,15 @@
 #include "crew_file.h"
 #include "policy.h"
 
+/* What the policies of a crew say together, for as many plans of it as are to be made. */
+struct planner_crew;
+struct planner_crew *planner_crew_new(void);
+struct planner_crew *planner_crew_free(struct planner_crew *p); /* NULL is fine; NULL */
+
 struct planner_input {
         const struct policy_image *policy;
         const struct crew_file *crew;    /* NULL for crewctl sandbox */
+        struct planner_crew *together;   /* of that crew; NULL: found out for this plan alone */
         const struct crew_agent *agent;  /* NULL for crewctl sandbox */
         const char *const *sandbox_argv; /* crewctl sandbox: the command */
         size_t n_sandbox_argv;

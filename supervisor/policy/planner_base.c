@@ -12,6 +12,7 @@
 #include "common/paths.h"
 #include "common/util.h"
 #include "path.h"
+#include "planner_crew.h"
 
 #include <errno.h>
 #include <string.h>
@@ -322,18 +323,13 @@ static void add_home_decoys(struct decoys *d, const char *home) {
 }
 
 static void add_crew_decoys(struct decoys *d) {
-        const struct crew_file *crew = d->v->in->crew;
+        const struct planner_input *in = d->v->in;
+        size_t n = 0;
+        const struct reach *reach = d->v->together ? planner_crew_reach(d->v->together, &n) : NULL;
 
-        for (size_t i = 0; crew && i < crew->n_agents; i++) {
-                const struct policy_image *p = crew->agents[i].policy;
-                if (p == d->v->in->policy)
-                        continue;
-                for (size_t k = 0; k < policy_n_paths(p); k++) {
-                        struct policy_path pp = policy_path_at(p, k);
-                        if (pp.kind == POLICY_READ || pp.kind == POLICY_WRITE || pp.kind == POLICY_EXEC)
-                                add_decoy(d, pp.path, pp.tree);
-                }
-        }
+        for (size_t i = 0; i < n && d->n < DECOYS_MAX; i++)
+                if (reach[i].holder == REACH_SEVERAL || in->crew->agents[reach[i].holder].policy != in->policy)
+                        add_decoy(d, reach[i].path, reach[i].tree);
 }
 
 int base_add_decoys(struct view *v, struct plan_builder *b) {

@@ -14,6 +14,7 @@
 
 #include "common/util.h"
 #include "path.h"
+#include "planner_crew.h"
 
 #include <errno.h>
 #include <string.h>
@@ -57,31 +58,51 @@ static int put_grant(struct view *v, const struct grant *from) {
         return g && g->src && g->dst ? 0 : crew_fail(v->err, ENOMEM, "out of memory");
 }
 
-static int add_hostile(struct view *v, const struct policy_image *p) {
-        for (size_t i = 0; i < policy_n_paths(p); i++) {
-                struct policy_path pp = policy_path_at(p, i);
-                char real[PATH_MAX];
+static int put_hostile(struct view *v, const char *real) {
+        if (arena_grow(&v->arena, &v->hostile, v->n_hostile, sizeof(*v->hostile)) < 0)
+                return crew_fail(v->err, ENOMEM, "out of memory");
+        v->hostile[v->n_hostile++] = real;
+        return 0;
+}
+
+static int add_own_trees(struct view *v) {
+        for (size_t i = 0; i < policy_n_paths(v->in->policy); i++) {
+                struct policy_path pp = policy_path_at(v->in->policy, i);
+                char real[PATH_MAX], *copy;
                 if (pp.kind != POLICY_WRITE || !pp.tree)
                         continue;
                 struct view plain = {.in = v->in}; /* nothing is hostile yet */
                 int r = view_resolve(&plain, pp.path, real, v->err);
                 if (r < 0)
                         return r;
-                if (arena_grow(&v->arena, &v->hostile, v->n_hostile, sizeof(*v->hostile)) < 0 ||
-                    !(v->hostile[v->n_hostile] = arena_strndup(&v->arena, real, strlen(real))))
+                if (!(copy = arena_strndup(&v->arena, real, strlen(real))))
                         return crew_fail(v->err, ENOMEM, "out of memory");
-                v->n_hostile++;
+                if ((r = put_hostile(v, copy)) < 0)
+                        return r;
         }
         return 0;
 }
 
 static int collect_hostile(struct view *v) {
-        int r = add_hostile(v, v->in->policy);
+        size_t n = 0;
+        int r = add_own_trees(v);
 
-        for (size_t i = 0; r == 0 && v->in->crew && i < v->in->crew->n_agents; i++)
-                if (v->in->crew->agents[i].policy != v->in->policy)
-                        r = add_hostile(v, v->in->crew->agents[i].policy);
+        if (r < 0 || !v->in->crew)
+                return r;
+        v->together = v->in->together;
+        if (!v->together && !(v->together = v->own = planner_crew_new()))
+                return crew_fail(v->err, ENOMEM, "out of memory");
+        if ((r = planner_crew_gather(v->together, v)) < 0)
+                return r;
+        const char *const *trees = planner_crew_hostile(v->together, &n);
+        for (size_t i = 0; r == 0 && i < n; i++)
+                r = put_hostile(v, trees[i]);
         return r;
+}
+
+void view_forget(struct view *v) {
+        v->own = planner_crew_free(v->own);
+        arena_fini(&v->arena);
 }
 
 static bool in_write_tree(const struct view *v, const char *real) {

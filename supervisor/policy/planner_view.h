@@ -50,6 +50,8 @@ struct view {
         struct arena arena;
         struct grant *grants; /* in the arena; sorted by dst once view_settle() has run */
         size_t n_grants;
+        struct planner_crew *together; /* the input's or own; NULL: no crew */
+        struct planner_crew *own;
         const char **hostile; /* real paths of every write tree of the crew: what agents may have put links into */
         size_t n_hostile;
         const char **holes; /* paths in the view */
@@ -71,6 +73,7 @@ int view_fail(const struct view *v, uint32_t line, int code, const char *fmt, ..
 const char *view_suffix(const char *dir, const char *path);
 
 /* --- planner_view.c --- */
+void view_forget(struct view *v);
 /* Collects what the policy grants. */
 int view_collect(struct view *v);
 /* Adds one file of a program; the path is absolute. */

@@ -163,6 +163,40 @@ static void a_durable_line_takes_those_before_it_along(void **state) {
         audit_close(s);
 }
 
+static void what_is_written_while_another_thread_syncs_is_synced_next_time(void **state) {
+        struct audit_stream *s = opened();
+        int fd = -1;
+
+        assert_int_equal(audit_sync_begin(s, &fd), 0); /* opening has synced */
+        assert_int_equal(audit_append(s, denied("/a"), NULL), 0);
+        assert_int_equal(audit_sync_begin(s, &fd), 1);
+        assert_int_equal(verified().records, 2);
+        assert_int_equal(fdatasync(fd), 0);
+        assert_int_equal(audit_append(s, denied("/b"), NULL), 0);
+        assert_int_equal(audit_sync(s), 0); /* written and synced by us meanwhile */
+        assert_int_equal(audit_append(s, denied("/c"), NULL), 0);
+        assert_int_equal(audit_sync_end(s, 0), 0);
+        assert_int_equal(audit_sync_begin(s, &fd), 1);
+        assert_int_equal(verified().records, 4);
+        assert_int_equal(audit_sync_end(s, 0), 0);
+        assert_int_equal(audit_sync_begin(s, &fd), 0);
+        audit_close(s);
+}
+
+static void a_sync_of_another_thread_that_fails_poisons(void **state) {
+        struct audit_stream *s = opened();
+        int fd = -1;
+
+        assert_int_equal(audit_append(s, denied("/a"), NULL), 0);
+        assert_int_equal(audit_sync_begin(s, &fd), 1);
+        assert_int_equal(audit_sync_end(s, EIO), -EIO);
+        assert_true(audit_poisoned(s));
+        assert_int_equal(audit_append(s, denied("/b"), NULL), -EIO);
+        assert_int_equal(audit_append_durable(s, denied("/b"), NULL), -EIO);
+        assert_int_equal(audit_sync_begin(s, &fd), -EIO);
+        audit_close(s);
+}
+
 static void many_large_lines_pass_through_the_buffer(void **state) {
         struct audit_stream *s = opened();
         char big[5000];
@@ -581,6 +615,8 @@ int main(void) {
                 STREAM_TEST(a_stream_verifies_and_continues),
                 STREAM_TEST(appended_lines_reach_the_file_with_the_next_sync),
                 STREAM_TEST(a_durable_line_takes_those_before_it_along),
+                STREAM_TEST(what_is_written_while_another_thread_syncs_is_synced_next_time),
+                STREAM_TEST(a_sync_of_another_thread_that_fails_poisons),
                 STREAM_TEST(many_large_lines_pass_through_the_buffer),
                 STREAM_TEST(two_writers_cannot_share_a_stream),
                 STREAM_TEST(a_torn_tail_is_put_aside_and_said),

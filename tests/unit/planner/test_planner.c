@@ -333,6 +333,39 @@ static void no_rule_reaches_a_tripwire(void **state) {
         crew_down(&c);
 }
 
+/* Of three plans in a row, the second with what was gathered for the first, the third after a policy has changed. */
+static void what_is_gathered_once_says_the_same(void **state) {
+        struct planner_crew *together = planner_crew_new();
+        struct crew c;
+        void *alone, *shared;
+        size_t n_alone, n_shared;
+
+        make_dir("secret");
+        crew_up(&c, "read: []", "read: [\"@/secret/\"], write: [\"@/theirs/\"]");
+        for (unsigned i = 0; i < 3; i++) {
+                struct planner_input in = input_for(c.agents[0].policy);
+                in.crew = &c.file;
+                in.agent = &c.agents[0];
+                in.crew_call = "/usr/bin/true";
+                assert_int_equal(planner_make(&in, &alone, &n_alone, NULL), 0);
+                in.together = together;
+                assert_int_equal(planner_make(&in, &shared, &n_shared, NULL), 0);
+                assert_int_equal(n_alone, n_shared);
+                assert_memory_equal(alone, shared, n_alone);
+                assert_int_equal(mount_of(shared, at(i < 2 ? "secret" : "hidden"))->kind, PLAN_MOUNT_DECOY_DIR);
+                assert_true(i < 2 || !mount_of(shared, at("secret")));
+                free(alone);
+                free(shared);
+                if (i == 1) {
+                        make_dir("hidden");
+                        policy_image_free(c.agents[1].policy);
+                        c.agents[1].policy = load("other", "read: [\"@/hidden/\"]", "");
+                }
+        }
+        crew_down(&c);
+        assert_null(planner_crew_free(together));
+}
+
 static void granted_path_is_no_tripwire(void **state) {
         struct crew c;
 
@@ -406,6 +439,7 @@ int main(void) {
                 T(no_layer_has_more_than_the_outer_one),
                 T(tool_in_a_write_tree_is_refused),
                 T(no_rule_reaches_a_tripwire),
+                T(what_is_gathered_once_says_the_same),
                 T(granted_path_is_no_tripwire),
                 T(what_another_agent_will_write_may_be_missing),
                 T(link_planted_by_another_agent_is_refused),

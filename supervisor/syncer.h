@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A thread that waits for the disk, so that the loop does not: one fdatasync after the other, in the order they were
+ * asked for.  What must be durable before an effect does not go this way.
+ */
+#pragma once
+
+#include "common/err.h"
+
+struct syncer;
+struct uv_loop_s;
+struct sync_job {
+        struct sync_job *next;
+        int fd;    /* stays open until on_done */
+        int error; /* an errno; 0: it is on disk */
+        void *data;
+};
+
+/* on_done is called on the loop's thread. */
+int syncer_open(struct uv_loop_s *loop, void (*on_done)(struct sync_job *job), struct syncer **out, struct crew_err *err);
+/* The job is the syncer's until on_done. */
+void syncer_add(struct syncer *s, struct sync_job *job);
+/* Waits for the thread; what it has not begun is left, and no on_done is called any more.  NULL is fine. */
+void syncer_close(struct syncer *s);
