@@ -5,15 +5,14 @@
 #include "jsonout.h"
 #include "log_file.h"
 #include "tar.h"
+#include "worker/sandbox/proctree.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
-#define PROCESSES_MAX 4096
 #define PROC_TEXT_MAX 65536u
 #define NET_TEXT_MAX (4u << 20)
 #define RECORDS_MAX 1000u
@@ -84,39 +83,6 @@ int snapshot_begin(const char *file, const char *crew, const char *reason, struc
 
 /* --- processes --- */
 
-struct pids {
-        size_t n;
-        int items[PROCESSES_MAX];
-};
-
-static void add_children(struct pids *l, int pid, const char *tid) {
-        char path[96];
-        int child;
-
-        snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, tid);
-        _cleanup_fclose_ FILE *f = fopen(path, "re");
-        while (f && l->n < PROCESSES_MAX && fscanf(f, "%d", &child) == 1)
-                l->items[l->n++] = child;
-}
-
-/* It stands still, so one walk sees all of it. */
-static void find_processes(struct pids *l, int root) {
-        char path[64];
-
-        l->n = 1;
-        l->items[0] = root;
-        for (size_t i = 0; i < l->n; i++) {
-                snprintf(path, sizeof(path), "/proc/%d/task", l->items[i]);
-                DIR *d = opendir(path);
-                for (struct dirent *e; d && (e = readdir(d));) {
-                        if (e->d_name[0] != '.')
-                                add_children(l, l->items[i], e->d_name);
-                }
-                if (d)
-                        closedir(d);
-        }
-}
-
 /* Files of /proc tell no size: until their end, at most max bytes. */
 static char *read_proc(int pid, const char *name, size_t max, size_t *n) {
         char path[96];
@@ -153,13 +119,13 @@ static json_t *process_json(int pid) {
 }
 
 static void put_processes(struct snapshot *s, const Crew__AgentStatus *a) {
-        static struct pids pids;
+        /* It stands still, so one walk sees all of it. */
+        const struct proctree *tree = proctree_walk((pid_t)a->pid, UINT64_MAX);
         json_t *list = json_array();
 
-        find_processes(&pids, (int)a->pid);
-        for (size_t i = 0; i < pids.n; i++)
-                json_array_append_new(list, process_json(pids.items[i]));
-        s->totals.processes += (uint32_t)pids.n;
+        for (size_t i = 0; i < tree->n; i++)
+                json_array_append_new(list, process_json(tree->pids[i]));
+        s->totals.processes += (uint32_t)tree->n;
         put_json(s, a->name, "processes.json", list);
 }
 

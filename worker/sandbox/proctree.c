@@ -13,28 +13,21 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TREE_MAX 4096
 #define COUNT_NS 500000u
 
-struct walk {
-        size_t n;
-        pid_t pids[TREE_MAX];
-};
-
-static void add_children(struct walk *w, pid_t pid, const char *tid) {
+static void add_children(struct proctree *w, pid_t pid, const char *tid) {
         char path[96];
         int child;
 
         snprintf(path, sizeof(path), "/proc/%d/task/%.20s/children", pid, tid);
         _cleanup_fclose_ FILE *f = fopen(path, "re");
-        while (f && w->n < TREE_MAX && fscanf(f, "%d", &child) == 1)
+        while (f && w->n < PROCTREE_MAX && fscanf(f, "%d", &child) == 1)
                 w->pids[w->n++] = child;
 }
 
-/* One walk at a time: we are single-threaded. */
-static const struct walk *walk_tree(pid_t root, uint64_t deadline_ns) {
-        static struct walk walk;
-        struct walk *w = &walk;
+const struct proctree *proctree_walk(pid_t root, uint64_t deadline_ns) {
+        static struct proctree tree;
+        struct proctree *w = &tree;
 
         w->n = 1;
         w->pids[0] = root;
@@ -54,7 +47,7 @@ static const struct walk *walk_tree(pid_t root, uint64_t deadline_ns) {
 }
 
 uint32_t proctree_count(pid_t root) {
-        return (uint32_t)walk_tree(root, crew_now_ns() + COUNT_NS)->n;
+        return (uint32_t)proctree_walk(root, crew_now_ns() + COUNT_NS)->n;
 }
 
 /* Its resident memory in bytes. */
@@ -93,8 +86,8 @@ static uint64_t share_of(pid_t pid) {
 }
 
 void proctree_stats(pid_t root, uint64_t suspicious_bytes, struct spawn_stats *out) {
-        static uint64_t resident[TREE_MAX];
-        const struct walk *w = walk_tree(root, UINT64_MAX);
+        static uint64_t resident[PROCTREE_MAX];
+        const struct proctree *w = proctree_walk(root, UINT64_MAX);
 
         for (size_t i = 0; i < w->n; i++)
                 out->memory_bytes += resident[i] = add_process(w->pids[i], out);
@@ -121,8 +114,8 @@ static char state_of(pid_t pid) {
 }
 
 static bool stop_pass(pid_t root, bool on) {
-        const struct walk *w = walk_tree(root, UINT64_MAX);
-        bool still = w->n < TREE_MAX;
+        const struct proctree *w = proctree_walk(root, UINT64_MAX);
+        bool still = w->n < PROCTREE_MAX;
 
         for (size_t i = 0; i < w->n; i++) {
                 char state = on ? state_of(w->pids[i]) : 'T';
@@ -149,7 +142,7 @@ int proctree_stop(pid_t root, bool on, uint64_t wait_ns) {
 }
 
 uint32_t proctree_most_files(pid_t root) {
-        const struct walk *w = walk_tree(root, crew_now_ns() + COUNT_NS);
+        const struct proctree *w = proctree_walk(root, crew_now_ns() + COUNT_NS);
         uint32_t most = 0;
 
         for (size_t i = 0; i < w->n; i++) {

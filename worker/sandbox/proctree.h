@@ -1,11 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Counting a jail's processes through /proc where no cgroup does it: exact while nothing forks, bounded always. */
+/* A jail's processes as /proc has them, where no cgroup knows: exact while nothing forks, bounded always. */
 #pragma once
 
 #include "common/spawn.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <sys/types.h>
+
+#define PROCTREE_MAX 4096u
+struct proctree {
+        size_t n; /* at least root, whether it lives or not */
+        pid_t pids[PROCTREE_MAX];
+};
+/* Root and all below it, parents first, as far as they were found until deadline_ns.  Valid until the next walk: one at a
+ * time, in a single thread. */
+const struct proctree *proctree_walk(pid_t root, uint64_t deadline_ns);
 
 /* Comes before a kill, so it gives up after half a millisecond: then at least so many. */
 uint32_t proctree_count(pid_t root);
