@@ -1,22 +1,38 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* crewctl up: starts a crew and leaves the tasks to others; in the foreground, or detached. */
+/* crewctl up: starts a crew and leaves the tasks to others, in the foreground or detached; or changes one that runs. */
 #include "cli.h"
 
 #include "common/util.h"
+#include "crews.h"
+#include "grace.h"
 #include "jsonout.h"
+#include "plan.h"
 #include "session.h"
+#include "upgrade.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 #define GRACE_MS 2000
 
 struct options {
-        bool json, detach, locked;
+        const char *plan;
+        uint64_t grace_ns;
+        bool json, detach, locked, restart, dry_run;
 };
 
 static const struct cli_option options[] = {
         {"detach", 'd', CLI_FLAG, offsetof(struct options, detach), NULL, "return when the agents are up",
          CLI_COMPLETE_NONE},
+        {"dry-run", 'n', CLI_FLAG, offsetof(struct options, dry_run), NULL,
+         "of a crew that runs: show what would be done, as crewctl plan does", CLI_COMPLETE_NONE},
+        {"plan", 0, CLI_STRING, offsetof(struct options, plan), "DIGEST",
+         "of a crew that runs: only if the plan is still the one that crewctl plan has shown", CLI_COMPLETE_NONE},
+        {"restart", 0, CLI_FLAG, offsetof(struct options, restart), NULL,
+         "of a crew that runs: stop and start all of it when a change needs that", CLI_COMPLETE_NONE},
+        {"grace", 'g', CLI_DURATION, offsetof(struct options, grace_ns), "TIME",
+         "what a task, and then its agent, gets to end when the agent has to (default 30s)", CLI_COMPLETE_NONE},
         CLI_OPTION_LOCKED(struct options),
         CLI_OPTION_JSON(struct options),
 };
@@ -65,8 +81,44 @@ static int show_up(struct session *s, const struct options *o, struct cli_proble
         return 0;
 }
 
+/* Exit status; -1 with a problem; UPGRADE_START: there is none that runs, or not any more. */
+static int change_running(const struct options *o, const char *path, struct cli_problem *p) {
+        struct crew_paths paths;
+        struct crew_err err = CREW_ERR_NULL;
+        char file[PATH_MAX], name[64] = "";
+
+        if (crew_paths_init(&paths, &err) < 0)
+                return cli_problem_set(p, CLI_FAILED, "paths", "%s", err.msg);
+        _cleanup_names_ struct crew_names running = {0};
+        if (!o->plan && !o->dry_run && crews_running(&paths, &running) == 0 && running.n == 0)
+                return UPGRADE_START; /* the usual case: the file is read once */
+        if (!realpath(path, file))
+                return cli_problem_set(p, CLI_USAGE, "bad-file", "%s: %s", path, strerror(errno));
+        if (plan_name_crew(path, o->locked, name, sizeof(name), p) < 0)
+                return -1;
+        _cleanup_close_ int fd = crew_connect(&paths, name);
+        if (fd < 0 && (o->plan || o->dry_run)) {
+                cli_problem_set(p, CLI_ABSENT, "not-running", "crew %s does not run: there is nothing to compare with",
+                                name);
+                cli_problem_hint(p, "crewctl up %s starts it", path);
+                return -1;
+        }
+        if (fd < 0)
+                return UPGRADE_START;
+        crew_close(&fd);
+        const struct upgrade u = {.file = file,
+                                  .crew = name,
+                                  .plan = o->plan,
+                                  .grace_ms = o->grace_ns / 1000000u,
+                                  .locked = o->locked,
+                                  .restart = o->restart,
+                                  .dry_run = o->dry_run,
+                                  .json = o->json};
+        return upgrade(&u, p);
+}
+
 static int run(const struct cli_verb *self, int argc, char **argv) {
-        struct options o = {0};
+        struct options o = {.grace_ns = GRACE_DEFAULT_NS};
         struct session s = SESSION_NULL;
         struct cli_problem problem = CLI_PROBLEM_NULL;
         struct cli_operands rest;
@@ -77,6 +129,9 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
         if (rest.n != 1)
                 return cli_fail(o.json, CLI_USAGE, "usage",
                                 rest.n ? "one crew file at a time" : "which crew? crewctl up CREW.yaml");
+        status = change_running(&o, rest.items[0], &problem);
+        if (status != UPGRADE_START)
+                return status < 0 ? cli_report(&problem, o.json) : status;
         const struct session_args args = {
                 .crew_file = rest.items[0], .own = !o.detach, .stderr_up = !o.detach, .quiet = o.json, .locked = o.locked};
         status = session_open(&s, &args, &problem);
@@ -92,12 +147,16 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
 
 const struct cli_verb verb_up = {
         .name = "up",
-        .synopsis = "[--detach] [--locked] [--json] CREW.yaml",
-        .summary = "start a crew; programs and frameworks send the tasks",
+        .synopsis = "[--detach] [--locked] [--dry-run] [--plan DIGEST] [--restart] [--grace TIME] [--json] CREW.yaml",
+        .summary = "start a crew, or put a changed crew file in force in one that runs",
         .details = "In the foreground until Ctrl-C or `crewctl down`; crewd's messages appear on standard error.\n"
                    "With --detach they go to crewd.log beside the audit.\n"
+                   "When the crew runs already, what the file changes is shown (crewctl plan) and applied with the least\n"
+                   "restarts: unchanged agents go on with their tasks.  What does not work out is taken back: exit 1, and\n"
+                   "everything is as it was.\n"
                    "\n"
-                   "  crewctl up crew.yaml --detach && crewctl status\n",
+                   "  crewctl up crew.yaml --detach && crewctl status\n"
+                   "  crewctl plan crew.yaml; crewctl up --plan DIGEST crew.yaml\n",
         .options = options,
         .n_options = ELEMENTSOF(options),
         .operands = CLI_COMPLETE_FILE,

@@ -46,6 +46,7 @@ const char *const record_kind_names[RECORD_KIND_N] = {
         [RECORD_FROZEN] = "agent.frozen",
         [RECORD_THAWED] = "agent.thawed",
         [RECORD_HEALTH] = "agent.health",
+        [RECORD_CREW_APPLIED] = "crew.applied",
         [RECORD_STDERR] = "agent.stderr",
         [RECORD_FOLDED] = "evidence.folded",
         [RECORD_EVIDENCE_LOST] = "evidence.lost",

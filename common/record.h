@@ -74,7 +74,8 @@ enum record_kind {
         RECORD_STOP,   /* asked to end, before it is told: grace */
         RECORD_FROZEN, /* by an operator, before it takes effect; verdict failed: it did not */
         RECORD_THAWED,
-        RECORD_HEALTH, /* verdict, failures in a row */
+        RECORD_HEALTH,       /* verdict, failures in a row */
+        RECORD_CREW_APPLIED, /* a changed crew file: effect, both digests */
         RECORD_KIND_N,
 };
 extern const char *const record_kind_names[RECORD_KIND_N]; /* "agent.spawned", "file.denied", ... */

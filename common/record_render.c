@@ -116,6 +116,9 @@ static const struct text_row {
         [RECORD_THAWED] = {"AGENT", "verdict", "THAWED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {
                 {"initiator", "by ", ""}, {"ms", "after ", " ms"}}},
         [RECORD_HEALTH] = {"HEALTH", "verdict", "PASSED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"failures", "", " in a row"}}},
+        [RECORD_CREW_APPLIED] = {"CREW", "verdict", "APPLIED", .groups = GROUP_LIFECYCLE, .subject = "effect", .details = {
+                {"old_crew_sha256", "crew sha256:", "#"}, {"crew_sha256", "now sha256:", "#"}, {"old_sha256", "policy sha256:", "#"},
+                {"sha256", "now sha256:", "#"}, {"reason", "", ""}, {"initiator", "by ", ""}}},
         [RECORD_STDERR] = {"STDERR", .subject = "text", .details = {{"tool", "tool ", ""}, {"dropped", "", " bytes dropped"}}},
         [RECORD_FOLDED] = {"EVIDENCE", NULL, "FOLDED", .subject = "of"},
         [RECORD_EVIDENCE_LOST] = {"EVIDENCE", NULL, "LOST", .subject = "source", .details = {{"reason", "", ""}}},

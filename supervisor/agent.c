@@ -21,21 +21,30 @@
 #include <errno.h>
 #include <string.h>
 
-int agent_init(struct agent *a, struct crewd *c, uint32_t index, struct crew_err *err) {
-        const struct crew_agent *decl = &c->file->agents[index];
+static void begin_restarts(struct agent *a) {
+        uint32_t total = a->restart.total;
+
+        restart_init(&a->restart, a->decl->restart_max, a->decl->restart_within_ms * 1000000u,
+                     crew_realtime_ns() ^ (uint64_t)a->index << 40);
+        a->restart.total = total;
+}
+
+int agent_init(struct agent *a, struct crewd *c, const struct crew_file *file, uint32_t index, struct crew_err *err) {
+        const struct crew_agent *decl = &file->agents[index];
 
         *a = (struct agent){.crewd = c,
                             .decl = decl,
+                            .file = file,
                             .index = index,
                             .uid_lock = -1,
                             .state_lock = -1,
                             .host_uid = getuid(),
                             .host_gid = getgid()};
+        snprintf(a->name, sizeof(a->name), "%s", decl->name);
         meter_init(&a->alerts, AGENT_ALERTS_BURST, AGENT_ALERTS_RATE, crew_now_ns());
         a->state = decl->orchestrator ? AGENT_POLICY_ONLY : AGENT_DECLARED;
-        restart_init(&a->restart, decl->restart_max, decl->restart_within_ms * 1000000u,
-                     crew_realtime_ns() ^ (uint64_t)index << 40);
-        int r = audit_open(c->audit_dir, c->file->name, decl->name, &a->audit, err);
+        begin_restarts(a);
+        int r = audit_open(c->audit_dir, file->name, decl->name, &a->audit, err);
         if (r < 0)
                 return r;
         crewd_mark_dirty(c); /* opening has written a record */
@@ -61,8 +70,19 @@ void agent_fini(struct agent *a) {
         free(crew_steal_ptr(&a->decoys));
 }
 
+void agent_take_file(struct agent *a, const struct crew_file *file) {
+        const struct crew_agent *was = a->decl, *is = &file->agents[a->index];
+
+        crew_assert(!is->absent && strcmp(a->name, is->name) == 0);
+        a->file = file;
+        a->decl = is;
+        free(crew_steal_ptr(&a->ahead.block)); /* a plan after the old one */
+        if (was->restart_max != is->restart_max || was->restart_within_ms != is->restart_within_ms)
+                begin_restarts(a);
+}
+
 const char *agent_name(const struct agent *a) {
-        return a->decl->name;
+        return a->name;
 }
 
 const struct policy_image *agent_jail_policy(const struct agent *a) {
@@ -75,6 +95,8 @@ bool agent_usable(const struct agent *a) {
 }
 
 bool agent_present(const struct agent *a) {
+        if (a->gone)
+                return agent_state_live(a->state);
         return !a->decl->instance || agent_state_live(a->state) || a->state == AGENT_RESTARTING;
 }
 

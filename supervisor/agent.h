@@ -129,7 +129,13 @@ struct termination {
 
 struct agent {
         struct crewd *crewd;
+        char name[64]; /* for as long as crewd runs, whatever becomes of the crew file */
         const struct crew_agent *decl;
+        const struct crew_file *file; /* the one that decl is in, and that its instance was made by */
+        const struct crew_file *next; /* what its next instance is made by; NULL: file */
+        bool gone;                    /* no longer in the crew: ending, or ended */
+        bool draining;                /* gets no new task: it is about to be started again */
+        bool on_trial;                /* its instance is the first of a changed crew file: it is up, or it was a failure */
         uint32_t index;
         enum agent_state state;
         uint32_t incarnation; /* of the current or last instance; from 1 */
@@ -182,9 +188,11 @@ struct agent {
         } hold;
 };
 
-/* Opens the audit stream and takes a host uid (root mode); writes nothing else. */
-int agent_init(struct agent *a, struct crewd *c, uint32_t index, struct crew_err *err);
+/* By an entry of the file.  Opens the audit stream and takes a host uid (root mode); writes nothing else. */
+int agent_init(struct agent *a, struct crewd *c, const struct crew_file *file, uint32_t index, struct crew_err *err);
 void agent_fini(struct agent *a);
+/* From now on it is as that file says, where it has the same index. */
+void agent_take_file(struct agent *a, const struct crew_file *file);
 
 /* Feeds the state machine and carries the action out.  False: the event has no meaning in this state. */
 bool agent_event(struct agent *a, enum agent_event event);
@@ -193,7 +201,8 @@ const char *agent_name(const struct agent *a);
 const struct policy_image *agent_jail_policy(const struct agent *a);
 /* Work can be sent to it: ready or working, link up, not frozen (by whomever), not being cut. */
 bool agent_usable(const struct agent *a);
-/* Of the crew now: a further instance is only while it is wanted (agents.NAME.max_instances). */
+/* Of the crew now, or ending because it is not any more; a further instance is only while it is wanted
+ * (agents.NAME.max_instances). */
 bool agent_present(const struct agent *a);
 /* A replacement is on its way. */
 bool agent_coming(const struct agent *a);

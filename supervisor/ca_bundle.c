@@ -32,7 +32,7 @@ bool ca_bundle_wanted(const struct policy_image *p, const struct crew_file *crew
 
 bool ca_bundle_wanted_by_any(const struct crew_file *crew) {
         for (size_t i = 0; i < crew->n_agents; i++)
-                if (ca_bundle_wanted(crew->agents[i].policy, crew))
+                if (crew->agents[i].policy && ca_bundle_wanted(crew->agents[i].policy, crew))
                         return true;
         return false;
 }

@@ -11,6 +11,7 @@
  */
 #include "crewd.h"
 
+#include "apply.h"
 #include "approvals.h"
 #include "common/util.h"
 #include "control.h"
@@ -118,10 +119,11 @@ struct agent *crewd_agent_by_id(struct crewd *c, uint32_t id) {
 }
 
 struct agent *crewd_agent_by_name(struct crewd *c, const char *name) {
-        const struct crew_agent *decl = crew_find_agent(c->file, name);
-        struct agent *a = decl ? &c->agents[decl - c->file->agents] : NULL;
-
-        return a && agent_present(a) ? a : NULL;
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                if (agent_present(&c->agents[i]) && strcmp(c->agents[i].name, name) == 0)
+                        return &c->agents[i];
+        }
+        return NULL;
 }
 
 void crewd_progress(struct crewd *c) {
@@ -194,6 +196,7 @@ void crewd_stop(struct crewd *c, uint64_t grace_ms, const char *reason) {
         if (c->phase != CREWD_STOPPING) {
                 text_copy(c->stop_reason, sizeof(c->stop_reason), reason, SIZE_MAX);
                 c->phase = CREWD_STOPPING;
+                apply_crew_stops(c->apply);
                 supervision_stop(&c->supervision);
                 scheduler_stop(c->scheduler, "the crew is stopping", crew_now_ns());
                 if (!c->failed) {
@@ -253,6 +256,7 @@ static void progress(struct crewd *c) {
                         check_start(c);
                         break;
                 case CREWD_RUNNING:
+                        apply_poke(c->apply, now);
                         break;
                 case CREWD_STOPPING:
                         check_stop(c);
@@ -300,6 +304,7 @@ static void expire(struct crewd *c) {
         voting_expire(c->voting, now);
         control_expire(c->control, now);
         approvals_expire(c, now);
+        apply_expire(c->apply, now);
         requests_flush_status(c, now);
         for (uint32_t i = 0; i < c->n_agents; i++)
                 instance_expire(&c->agents[i], now);
@@ -317,6 +322,7 @@ static uint64_t next_deadline(const struct crewd *c) {
         next = MIN_OF(next, voting_next_deadline(c->voting));
         next = MIN_OF(next, control_next_deadline(c->control));
         next = MIN_OF(next, approvals_next_deadline(c));
+        next = MIN_OF(next, apply_next_deadline(c->apply));
         next = MIN_OF(next, requests_next_deadline(c));
         next = MIN_OF(next, evidence_settle_by(c->evidence));
         next = MIN_OF(next, gateway_next_deadline(c->gateway));

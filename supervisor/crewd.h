@@ -15,6 +15,7 @@
 
 #include <uv.h>
 
+struct apply;
 struct approvals;
 struct control;
 struct crew_lock;
@@ -43,6 +44,9 @@ enum crewd_phase {
         CREWD_CLOSED,
 };
 
+/* How many agents, with names that it did not know, a crew can get while it runs. */
+#define CREWD_SPARE_AGENTS 64u
+
 struct crewd {
         uv_loop_t loop;
         bool loop_ready;
@@ -56,8 +60,8 @@ struct crewd {
         bool root_mode;
         uint64_t started_ns;
 
-        struct agent *agents; /* n_agents, parallel to file->agents */
-        uint32_t n_agents;
+        struct agent *agents; /* n_agents of room, parallel to file->agents; an index is never given to another name */
+        uint32_t n_agents, room;
 
         struct supervision supervision;
         uint32_t n_together;          /* are being ended, to be started again with one that died */
@@ -79,6 +83,7 @@ struct crewd {
         struct control *control;
         struct approvals *approvals;
         struct reload *reload;
+        struct apply *apply;
         struct requests *requests;
         struct events *events;
         struct syncer *syncer;         /* waits for the disk */

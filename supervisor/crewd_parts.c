@@ -5,6 +5,7 @@
  */
 #include "crewd_parts.h"
 
+#include "apply.h"
 #include "approvals.h"
 #include "attest.h"
 #include "common/util.h"
@@ -193,6 +194,8 @@ static enum sched_slot slot(uint32_t agent, char *why, void *user) {
         struct crewd *c = user;
         struct agent *a = &c->agents[agent];
 
+        if (a->draining && agent_state_live(a->state))
+                return SCHED_BUSY;
         if (a->state == AGENT_READY && agent_usable(a) && !health_starting(a) && c->phase <= CREWD_RUNNING)
                 return SCHED_FREE;
         if (agent_coming(a) || (agent_state_live(a->state) && !a->frozen))
@@ -366,15 +369,16 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
         c->requests = requests_new();
         c->approvals = approvals_new();
         c->reload = reload_new(c);
+        c->apply = apply_new(c);
         c->execs = execs_new(c);
         c->tools = toolgate_new(c);
-        c->router = router_new(c->n_agents, &router_cb, c);
-        c->scheduler = scheduler_new(c->file, &sched_cb, c);
-        c->memory = memory_new(c->file);
+        c->router = router_new(c->room, &router_cb, c);
+        c->scheduler = scheduler_new(c->file, c->room, &sched_cb, c);
+        c->memory = memory_new(c->file, c->room);
         c->together = planner_crew_new();
         c->arena = ipc_arena_new(ARENA_BYTES + (128u << 10));
-        if (!c->events || !c->requests || !c->approvals || !c->reload || !c->execs || !c->tools || !c->router ||
-            !c->scheduler || !c->memory || !c->together || !c->arena)
+        if (!c->events || !c->requests || !c->approvals || !c->reload || !c->apply || !c->execs || !c->tools ||
+            !c->router || !c->scheduler || !c->memory || !c->together || !c->arena)
                 return crew_fail(err, ENOMEM, "out of memory");
         int r = manager_new(c, &c->manager, err);
         return r < 0 ? r : voting_new(c, &c->voting, err);
@@ -385,12 +389,13 @@ static int make_agents(struct crewd *c, struct crew_err *err) {
 
         if (n >= 1u << INSTANCE_INDEX_BITS)
                 return crew_fail(err, E2BIG, "%zu agents are more than crewd can run", n);
-        c->agents = calloc(MAX_OF(n, (size_t)1), sizeof(*c->agents));
+        c->room = MIN_OF((uint32_t)n + CREWD_SPARE_AGENTS, 1u << INSTANCE_INDEX_BITS);
+        c->agents = calloc(c->room, sizeof(*c->agents));
         if (!c->agents)
                 return crew_fail(err, ENOMEM, "out of memory");
         for (uint32_t i = 0; i < n; i++) {
                 c->n_agents = i + 1; /* what agent_init began, agent_fini ends */
-                int r = agent_init(&c->agents[i], c, i, err);
+                int r = agent_init(&c->agents[i], c, c->file, i, err);
                 if (r < 0) {
                         crew_err_add(err, "agent %s", c->file->agents[i].name);
                         return r;
@@ -469,6 +474,7 @@ void crewd_parts_free(struct crewd *c) {
         requests_free(c->requests);
         approvals_free(c->approvals);
         reload_free(c->reload);
+        apply_free(c->apply);
         events_free(c->events);
         planner_crew_free(c->together);
         ipc_arena_free(c->arena);

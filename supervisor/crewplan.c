@@ -1,106 +1,124 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* The plan: load, verify, compare. */
 #include "crewplan.h"
 
+#include "ca_bundle.h"
 #include "common/util.h"
-#include "control.h"
 #include "crewd.h"
+#include "crewplan_internal.h"
 #include "reload_internal.h"
-#include "supervisor/policy/crew_changes.h"
-#include "text.h"
+#include "supervisor/policy/lock.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 
-#define CHANGES_MAX 256u /* of one agent, in the answer */
-#define CREW_CHANGES_MAX 4096u
-
-static const Crew__PlanEffect effects[] = {
-        [CREW_UNCHANGED] = CREW__PLAN_EFFECT__PLAN_UNCHANGED, [CREW_RELOAD] = CREW__PLAN_EFFECT__PLAN_RELOAD,
-        [CREW_RESTART] = CREW__PLAN_EFFECT__PLAN_RESTART,     [CREW_START] = CREW__PLAN_EFFECT__PLAN_START,
-        [CREW_STOP] = CREW__PLAN_EFFECT__PLAN_STOP,           [CREW_WHOLE] = CREW__PLAN_EFFECT__PLAN_CREW,
-};
-static_assert(ELEMENTSOF(effects) == CREW_EFFECT_N, "a name on the wire for each effect");
-
-/* One change in the answer; the texts are its own, for they may hold what a frame must not. */
-struct line {
-        Crew__PlanChange pb;
-        char key[320], detail[512];
-};
-
-struct planning {
-        struct crewd *c;
-        struct crew_file *to;
-        struct crew_changes changes;
-        struct policy_report report;
-        struct crew_err err;
-        struct line *lines; /* owned, as all below */
-        Crew__PlanChange **line_pointers;
-        Crew__AgentPlan *agents, **agent_pointers;
-        size_t n_lines, room, n_agents;
-        enum crew_effect effect;
-};
-
-static void planning_fini(struct planning *p) {
+void crewplan_fini(struct crewplan *p) {
         crew_changes_fini(&p->changes);
         crew_file_free(p->to);
+        crew_lock_free(p->lock);
         policy_report_fini(&p->report);
         free(p->lines);
-        free(p->line_pointers);
         free(p->agents);
-        free(p->agent_pointers);
+        free(p->programs);
+        *p = (struct crewplan){0};
 }
 
-static int allocate(struct planning *p) {
-        size_t agents = p->c->n_agents + p->to->n_agents;
+/* --- the file --- */
 
-        p->room = p->changes.n + p->c->n_agents * RELOAD_N;
-        p->lines = calloc(MAX_OF(p->room, (size_t)1), sizeof(*p->lines));
-        p->line_pointers = calloc(MAX_OF(p->room, (size_t)1), sizeof(*p->line_pointers));
-        p->agents = calloc(MAX_OF(agents, (size_t)1), sizeof(*p->agents));
-        p->agent_pointers = calloc(MAX_OF(agents, (size_t)1), sizeof(*p->agent_pointers));
-        return p->lines && p->line_pointers && p->agents && p->agent_pointers ? 0
-                                                                              : crew_fail(&p->err, ENOMEM, "out of memory");
+static int load(struct crewplan *p, struct crew_err *err) {
+        struct crewd *c = p->crewd;
+        _cleanup_free_ const char **names = calloc(MAX_OF(c->n_agents, 1u), sizeof(*names));
+        const struct crew_places places = {names, c->n_agents};
+
+        if (!names)
+                return crew_fail(err, ENOMEM, "out of memory");
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                names[i] = agent_name(&c->agents[i]);
+        int r = crew_load_placed(p->file, &places, &p->to, &p->report, err);
+        if (r < 0 && p->report.errors == 0)
+                policy_report_add(&p->report, false, p->file, 0, 0, "", "%s", err->msg);
+        if (r == 0 && strcmp(p->to->name, c->file->name) != 0) {
+                policy_report_add(&p->report, false, p->file, 0, 0, "crewctl up starts it beside this one",
+                                  "this is crew '%s', another one than '%s', which runs", p->to->name, c->file->name);
+                r = -EINVAL;
+        }
+        return r < 0 ? -EINVAL : 0;
 }
 
-static void add_line(struct planning *p, const char *key, const char *detail, enum crew_effect effect) {
-        struct line *l = &p->lines[p->n_lines];
+/* A crew that was started locked stays so. */
+static int verify(struct crewplan *p, bool locked, struct crew_err *err) {
+        if (!locked && !p->crewd->lock)
+                return 0;
+        return crew_lock_verify(p->to, &p->lock, &p->report, err) < 0 ? -EINVAL : 0;
+}
+
+/* --- programs --- */
+
+/* Only a lock knows what their bytes were. */
+static int find_programs(struct crewplan *p, struct crew_err *err) {
+        const struct crew_lock *from = p->crewd->lock;
+        const struct lock_file *f;
+        size_t at = 0;
+
+        if (!from || !p->lock)
+                return 0;
+        p->programs = calloc(MAX_OF(p->lock->files.n, (size_t)1), sizeof(*p->programs));
+        if (!p->programs)
+                return crew_fail(err, ENOMEM, "out of memory");
+        while ((f = crew_lock_changed(from, p->lock, &at))) {
+                struct crewplan_program *x = &p->programs[p->n_programs++];
+                x->file = f;
+                for (size_t i = 0; i < p->to->n_agents && !x->named; i++)
+                        x->named = p->to->agents[i].policy && crew_lock_uses(p->to, &p->to->agents[i], f);
+        }
+        return 0;
+}
+
+/* --- lines --- */
+
+static int allocate(struct crewplan *p, struct crew_err *err) {
+        size_t most = 1; /* a change is told with each instance of its agent */
+
+        for (size_t i = 0; i < p->to->n_agents; i++)
+                most = MAX_OF(most, (size_t)p->to->agents[i].max_instances);
+        p->room = p->changes.n * most + p->to->n_agents * (RELOAD_N + p->n_programs + 1) + CREWPLAN_OWN_LINES;
+        p->lines = calloc(p->room, sizeof(*p->lines));
+        p->agents = calloc(MAX_OF(p->to->n_agents, (size_t)1), sizeof(*p->agents));
+        return p->lines && p->agents ? 0 : crew_fail(err, ENOMEM, "out of memory");
+}
+
+static void add_line(struct crewplan *p, const char *key, const char *detail, enum crew_effect effect) {
+        struct crewplan_line *l = &p->lines[p->n_lines];
 
         crew_assert(p->n_lines < p->room);
-        crew__plan_change__init(&l->pb);
+        p->n_lines++;
         text_copy(l->key, sizeof(l->key), key, SIZE_MAX);
         text_copy(l->detail, sizeof(l->detail), detail, SIZE_MAX);
-        l->pb.key = l->key;
-        l->pb.detail = l->detail;
-        l->pb.effect = effects[effect];
-        p->line_pointers[p->n_lines++] = &l->pb;
+        l->effect = effect;
         p->effect = MAX_OF(p->effect, effect);
 }
 
 /* --- one agent --- */
 
-static enum crew_effect add_file_changes(struct planning *p, const char *agent) {
-        enum crew_effect most = CREW_UNCHANGED;
-
+static void add_file_changes(struct crewplan *p, const char *agent, struct crewplan_agent *pa) {
         for (size_t i = 0; i < p->changes.n; i++) {
                 const struct crew_change *x = &p->changes.items[i];
                 if (!x->agent || strcmp(x->agent, agent) != 0)
                         continue;
                 add_line(p, x->key, x->detail, x->effect);
-                most = MAX_OF(most, x->effect);
+                pa->effect = MAX_OF(pa->effect, x->effect);
+                pa->network = pa->network || strncmp(x->key, "endpoints.", 10) == 0;
         }
-        return most;
 }
 
-static int add_policy_changes(struct planning *p, struct agent *a, const struct policy_image *fresh,
-                              enum crew_effect *most) {
+static int add_policy_changes(struct crewplan *p, struct agent *a, struct crewplan_agent *pa) {
         struct reload_agent *ra = calloc(1, sizeof(*ra));
         char key[48];
 
         if (!ra)
                 return -ENOMEM;
         *ra = (struct reload_agent){.agent = a, .memfd = -1};
-        int r = reload_compare(p->c, ra, fresh);
+        int r = reload_compare(p->to, ra, p->to->agents[a->index].policy);
         for (uint32_t i = 0; r == 0 && i < RELOAD_N; i++) {
                 const struct reload_change *s = &ra->sections[i];
                 enum crew_effect e = s->restart ? CREW_RESTART : CREW_RELOAD;
@@ -108,123 +126,149 @@ static int add_policy_changes(struct planning *p, struct agent *a, const struct 
                         continue;
                 snprintf(key, sizeof(key), "policy: %s", reload_section_names[i]);
                 add_line(p, key, s->detail, e);
-                *most = MAX_OF(*most, e);
+                pa->effect = MAX_OF(pa->effect, e);
+                pa->network = true; /* whatever it is: the gateway gets what was compiled */
         }
         free(ra);
         return r;
 }
 
-static void end_agent(struct planning *p, const char *name, enum crew_effect effect, size_t from) {
-        Crew__AgentPlan *pb = &p->agents[p->n_agents];
+static void add_programs(struct crewplan *p, size_t place, struct crewplan_agent *pa) {
+        const struct crew_agent *a = &p->to->agents[place];
+        char key[320];
 
-        crew__agent_plan__init(pb);
-        pb->agent = (char *)name;
-        pb->effect = effects[effect];
-        pb->changes = p->line_pointers + from;
-        pb->n_changes = MIN_OF(p->n_lines - from, (size_t)CHANGES_MAX);
-        p->agent_pointers[p->n_agents++] = pb;
+        for (size_t i = 0; i < p->n_programs; i++) {
+                const struct crewplan_program *x = &p->programs[i];
+                crew_assert(x->file);
+                if (a->orchestrator || (x->named && !crew_lock_uses(p->to, a, x->file)))
+                        continue;
+                snprintf(key, sizeof(key), "%s %.300s", lock_kind_names[x->file->kind], x->file->name);
+                add_line(p, key, "other bytes than those that are locked now", CREW_RESTART);
+                pa->effect = MAX_OF(pa->effect, CREW_RESTART);
+        }
 }
 
-static int plan_agent(struct planning *p, struct agent *a) {
-        const struct crew_agent *to = crew_find_agent(p->to, agent_name(a));
-        size_t from = p->n_lines;
-        enum crew_effect most = add_file_changes(p, agent_name(a));
-
-        if (to && add_policy_changes(p, a, to->policy, &most) < 0)
-                return crew_fail(&p->err, ENOMEM, "out of memory");
-        end_agent(p, agent_name(a), most, from);
-        return 0;
-}
-
-static int plan_agents(struct planning *p) {
+/* A further instance is as its first is, while it is there at all. */
+static int plan_instance(struct crewplan *p, struct agent *a, struct crewplan_agent *pa) {
+        const struct crew_agent *to = &p->to->agents[a->index];
         int r = 0;
 
-        for (uint32_t i = 0; r == 0 && i < p->c->n_agents; i++) {
-                if (!p->c->agents[i].decl->instance)
-                        r = plan_agent(p, &p->c->agents[i]);
+        if (a->gone || !agent_present(a))
+                return 0;
+        if (to->absent) {
+                add_line(p, "", "its agent is no longer in the crew file", CREW_STOP);
+                pa->effect = CREW_STOP;
+        } else {
+                add_file_changes(p, p->to->agents[to->instance_of].name, pa);
+                add_programs(p, a->index, pa);
+                r = add_policy_changes(p, a, pa);
         }
+        pa->listed = pa->effect != CREW_UNCHANGED;
+        return r;
+}
+
+static int plan_declared(struct crewplan *p, size_t place, struct agent *a, struct crewplan_agent *pa) {
+        bool runs = a && !a->gone, stays = !p->to->agents[place].absent;
+
+        pa->listed = runs || stays;
+        if (pa->listed)
+                add_file_changes(p, p->to->agents[place].name, pa);
+        if (!runs || !stays)
+                return 0;
+        add_programs(p, place, pa);
+        return add_policy_changes(p, a, pa);
+}
+
+static int plan_agent(struct crewplan *p, size_t place) {
+        struct crewplan_agent *pa = &p->agents[place];
+        struct agent *a = place < p->crewd->n_agents ? &p->crewd->agents[place] : NULL;
+        int r = 0;
+
+        pa->line = p->n_lines;
+        if (a && a->decl->instance)
+                r = plan_instance(p, a, pa);
+        else if (!p->to->agents[place].instance)
+                r = plan_declared(p, place, a, pa);
+        pa->n_lines = p->n_lines - pa->line;
+        return r;
+}
+
+/* --- the crew --- */
+
+static void add_own(struct crewplan *p) {
+        const struct crew_lock *now = p->crewd->lock;
+        char text[160];
+
+        if (p->lock && (!now || memcmp(now->sha256, p->lock->sha256, sizeof(now->sha256)) != 0))
+                add_line(p, LOCK_FILE, now ? "another one" : "from now on nothing else is started", CREW_RELOAD);
+        if (ca_bundle_wanted_by_any(p->to) && !reload_has_ca(p->crewd->reload))
+                add_line(p, "tls: inspect", "it is new in this crew: its CA is made when the crew starts", CREW_WHOLE);
+        if (p->to->n_agents > p->crewd->room) {
+                snprintf(text, sizeof(text), "a crew that runs has room for %u agents with new names", CREWD_SPARE_AGENTS);
+                add_line(p, "agents", text, CREW_WHOLE);
+        }
+}
+
+static int compare(struct crewplan *p, struct crew_err *err) {
+        int r = crew_changes_make(p->crewd->file, p->to, &p->changes, err);
+
+        if (r == 0)
+                r = find_programs(p, err);
+        if (r == 0)
+                r = allocate(p, err);
         for (size_t i = 0; r == 0 && i < p->to->n_agents; i++) {
-                const char *name = p->to->agents[i].name;
-                size_t from = p->n_lines;
-                if (!p->to->agents[i].instance && !crew_find_agent(p->c->file, name))
-                        end_agent(p, name, add_file_changes(p, name), from);
+                r = plan_agent(p, i);
+                if (r < 0)
+                        crew_fail(err, -r, "out of memory");
         }
-        return r;
-}
-
-/* --- all of it --- */
-
-static int load(struct planning *p, const char *file) {
-        int r = crew_load(file, &p->to, &p->report, &p->err);
-
-        if (r < 0 && p->report.errors == 0)
-                policy_report_add(&p->report, false, file, 0, 0, "", "%s", p->err.msg);
-        if (r == 0 && strcmp(p->to->name, p->c->file->name) != 0) {
-                policy_report_add(&p->report, false, file, 0, 0, "crewctl up starts it beside this one",
-                                  "this is crew '%s', another one than '%s', which runs", p->to->name, p->c->file->name);
-                r = -EINVAL;
-        }
-        return r;
-}
-
-static size_t fill_problems(struct planning *p, Crew__PolicyProblem *items, Crew__PolicyProblem **pointers, size_t room) {
-        size_t n = MIN_OF(p->report.n, room);
-
-        for (size_t i = 0; i < n; i++) {
-                const struct policy_problem *x = &p->report.items[i];
-                crew__policy_problem__init(&items[i]);
-                items[i].file = (char *)x->file;
-                items[i].line = (uint32_t)MAX_OF(x->line, 0);
-                items[i].column = (uint32_t)MAX_OF(x->column, 0);
-                items[i].text = (char *)x->text;
-                items[i].hint = (char *)x->hint;
-                items[i].warning = x->warning;
-                pointers[i] = &items[i];
-        }
-        return n;
-}
-
-static void send_plan(struct planning *p, uint64_t client, uint64_t corr, const char *file, bool ok) {
-        Crew__PolicyProblem problems[64], *problem_pointers[64];
-        Crew__CrewPlan body = CREW__CREW_PLAN__INIT;
-        Crew__Envelope e = CREW__ENVELOPE__INIT;
-        size_t from = p->n_lines;
-
-        for (size_t i = 0; ok && i < p->changes.n; i++) {
+        if (r < 0)
+                return r;
+        p->crew_line = p->n_lines;
+        for (size_t i = 0; i < p->changes.n; i++) {
                 const struct crew_change *x = &p->changes.items[i];
                 if (!x->agent)
                         add_line(p, x->key, x->detail, x->effect);
         }
-        body.ok = ok;
-        body.effect = effects[p->effect];
-        body.agents = p->agent_pointers;
-        body.n_agents = ok ? p->n_agents : 0;
-        body.crew = ok ? p->line_pointers + from : NULL;
-        body.n_crew = MIN_OF(p->n_lines - from, (size_t)CREW_CHANGES_MAX);
-        body.problems = problem_pointers;
-        body.n_problems = fill_problems(p, problems, problem_pointers, ELEMENTSOF(problems));
-        body.file = (char *)file;
-        e.corr = corr;
-        e.body_case = CREW__ENVELOPE__BODY_CREW_PLAN;
-        e.crew_plan = &body;
-        control_send(p->c->control, client, &e);
+        add_own(p);
+        return 0;
 }
 
-void crewplan_answer(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
-        const char *file = *e->plan_crew->file ? e->plan_crew->file : c->crew_path;
-        struct planning p = {.c = c, .err = CREW_ERR_NULL};
+/* --- the digest --- */
 
-        if (c->phase != CREWD_RUNNING)
-                return control_refuse(c->control, client, e->seq, c->phase == CREWD_STARTING ? "busy" : "stopping", "",
-                                      "the crew is %s", c->phase == CREWD_STARTING ? "still starting" : "stopping");
-        if (file[0] != '/')
-                return control_refuse(c->control, client, e->seq, "bad-frame", "", "the file's path must be absolute");
-        if (load(&p, file) < 0) {
-                send_plan(&p, client, e->seq, file, false);
-        } else if (crew_changes_make(c->file, p.to, &p.changes, &p.err) < 0 || allocate(&p) < 0 || plan_agents(&p) < 0) {
-                control_refuse(c->control, client, e->seq, "failed", "", "%s", p.err.msg);
-        } else {
-                send_plan(&p, client, e->seq, file, true);
+/* What was compared with what, and every line that came of it. */
+static int digest(struct crewplan *p, struct crew_err *err) {
+        _cleanup_free_ char *text = NULL;
+        char hex[CREW_SHA256_HEX];
+        size_t n = 0;
+        FILE *f = open_memstream(&text, &n);
+
+        if (!f)
+                return crew_fail(err, ENOMEM, "out of memory");
+        crew_hex(p->crewd->file->sha256, CREW_SHA256_BYTES, hex);
+        fprintf(f, "crew plan 1 %s %s\n%s\n", p->to->name, hex, p->file);
+        crew_sources_write(p->to, f);
+        if (p->lock) {
+                crew_hex(p->lock->sha256, CREW_SHA256_BYTES, hex);
+                fprintf(f, "lock %s\n", hex);
         }
-        planning_fini(&p);
+        for (size_t i = 0; i < p->to->n_agents; i++)
+                fprintf(f, "%s %d %zu\n", p->to->agents[i].name, p->agents[i].effect, p->agents[i].n_lines);
+        for (size_t i = 0; i < p->n_lines; i++)
+                fprintf(f, "%d %s\t%s\n", p->lines[i].effect, p->lines[i].key, p->lines[i].detail);
+        if (fclose(f) != 0)
+                return crew_fail(err, ENOMEM, "out of memory");
+        crew_sha256_hex(text, n, p->digest);
+        return 0;
+}
+
+int crewplan_make(struct crewd *c, const char *file, bool locked, struct crewplan *p, struct crew_err *err) {
+        *p = (struct crewplan){.crewd = c};
+        snprintf(p->file, sizeof(p->file), "%s", *file ? file : c->crew_path);
+        int r = load(p, err);
+
+        if (r == 0)
+                r = verify(p, locked, err);
+        if (r == 0)
+                r = compare(p, err);
+        return r == 0 ? digest(p, err) : r;
 }

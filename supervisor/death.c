@@ -55,8 +55,7 @@ void death_limit(struct agent *a, const char *limit, const char *reason) {
         death_kill(a, CREW__CAUSE__CAUSE_LIMIT, "crewd", reason);
 }
 
-static void stop(struct agent *a, uint64_t grace_ms, Crew__Cause cause, const char *initiator, const char *reason) {
-        a->in.stopped = true;
+static void end(struct agent *a, uint64_t grace_ms, Crew__Cause cause, const char *initiator, const char *reason) {
         if (grace_ms == 0)
                 return death_kill(a, cause, initiator, reason);
         if (a->in.death.decided || a->in.kill_sent)
@@ -68,12 +67,19 @@ static void stop(struct agent *a, uint64_t grace_ms, Crew__Cause cause, const ch
 }
 
 void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason) {
-        stop(a, grace_ms, CREW__CAUSE__CAUSE_OPERATOR, initiator, reason);
+        a->in.stopped = true;
+        end(a, grace_ms, CREW__CAUSE__CAUSE_OPERATOR, initiator, reason);
 }
 
 void death_retire(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason) {
+        a->in.stopped = true;
         /* What is frozen cannot be told, and must not run once more. */
-        stop(a, a->hold.on ? 0 : grace_ms, CREW__CAUSE__CAUSE_ORCHESTRATOR, initiator, reason);
+        end(a, a->hold.on ? 0 : grace_ms, CREW__CAUSE__CAUSE_ORCHESTRATOR, initiator, reason);
+}
+
+void death_renew(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason) {
+        a->restart_asked = true;
+        end(a, grace_ms, CREW__CAUSE__CAUSE_OPERATOR, initiator, reason);
 }
 
 /* --- what it was --- */
@@ -174,7 +180,7 @@ static void fill(struct agent *a, struct termination *t) {
 /* --- what becomes of it --- */
 
 static enum supervision_why why_of(const struct agent *a) {
-        if (a->in.stopped)
+        if (a->in.stopped || a->on_trial)
                 return SUPERVISION_RETIRED;
         if (a->in.death.together)
                 return SUPERVISION_TOGETHER;
@@ -224,7 +230,8 @@ static void end_others(struct agent *a) {
         c->together_at_ns = MAX_OF(c->together_at_ns, a->restart_at_ns);
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 struct agent *o = &c->agents[i];
-                if (!supervision_ends(&c->supervision, a->index, i) || !agent_state_live(o->state) || o->in.death.decided)
+                if (!supervision_ends(&c->supervision, a->decl->order, o->decl->order) || !agent_state_live(o->state) ||
+                    o->in.death.decided)
                         continue;
                 o->in.death.together = true;
                 c->n_together++;

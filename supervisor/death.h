@@ -18,6 +18,8 @@ void death_limit(struct agent *a, const char *limit, const char *reason);
 void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
 /* The same at the word of the crew's manager. */
 void death_retire(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
+/* As death_stop(), and another instance follows. */
+void death_renew(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
 /* From the spawner: the whole tree is reaped. */
 void death_on_exited(struct agent *a, const struct spawn_exit *x);
 /* Its link has hung up, or took too long about it: nothing more will be heard of an instance that has exited. */

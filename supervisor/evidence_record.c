@@ -49,11 +49,11 @@ static bool below(const char *tree, const char *path) {
 }
 
 const char *evidence_owner_of(const struct agent *a, const char *path) {
-        const struct crew_file *crew = a->crewd->file;
+        const struct crew_file *crew = a->file;
 
         for (size_t i = 0; i < crew->n_agents; i++) {
                 const struct policy_image *p = crew->agents[i].policy;
-                for (size_t k = 0; p != a->decl->policy && i != a->index && k < policy_n_paths(p); k++) {
+                for (size_t k = 0; p && p != a->decl->policy && i != a->index && k < policy_n_paths(p); k++) {
                         struct policy_path at = policy_path_at(p, k);
                         bool own = at.kind == POLICY_READ || at.kind == POLICY_WRITE;
                         if (own && below(at.path, path))

@@ -345,7 +345,7 @@ int gateway_open(struct crewd *c, int fd, struct gateway **out, struct crew_err 
         struct gateway *g = calloc(1, sizeof(*g));
 
         if (g)
-                g->slots = calloc(MAX_OF(c->n_agents, 1u), sizeof(*g->slots));
+                g->slots = calloc(c->room, sizeof(*g->slots));
         if (!g || !g->slots) {
                 free(g);
                 close(fd);
@@ -356,7 +356,7 @@ int gateway_open(struct crewd *c, int fd, struct gateway **out, struct crew_err 
         g->inspects = ca_bundle_wanted_by_any(c->file);
         g->needed = c->file->credentials || g->inspects;
         g->settled = !g->needed;
-        for (uint32_t i = 0; i < c->n_agents; i++)
+        for (uint32_t i = 0; i < c->room; i++)
                 g->slots[i] = GATEWAY_SLOT_NULL;
         int r = channel_open(&c->loop, fd, sizeof(struct launch_msg), &cb, g, &g->launcher, err);
         if (r < 0) {
@@ -417,7 +417,7 @@ void gateway_state(const struct gateway *g, char *out, size_t out_size) {
 }
 
 const char *gateway_ca_bundle(const struct gateway *g, const struct agent *a) {
-        return g && g->ca_written && ca_bundle_wanted(a->decl->policy, g->crewd->file) ? g->ca.path : NULL;
+        return g && g->ca_written && ca_bundle_wanted(a->decl->policy, a->file) ? g->ca.path : NULL;
 }
 
 int gateway_prepare(struct gateway *g, struct agent *a, uint8_t sha256[32], struct crew_err *err) {
@@ -427,7 +427,7 @@ int gateway_prepare(struct gateway *g, struct agent *a, uint8_t sha256[32], stru
                 return 0;
         s = &g->slots[a->index];
         gateway_slot_fini(s);
-        s->policy = netpolicy_make(a->decl->policy, g->crewd->file, 1, err);
+        s->policy = netpolicy_make(a->decl->policy, a->file, 1, err);
         if (s->policy < 0)
                 return s->policy;
         int r = gateway_slot_digest(s->policy, s->sha256, err);

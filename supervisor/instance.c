@@ -6,6 +6,7 @@
  */
 #include "instance.h"
 
+#include "apply.h"
 #include "attest.h"
 #include "common/plan.h"
 #include "common/util.h"
@@ -67,7 +68,7 @@ static struct planner_input plan_input(const struct agent *a, uint32_t incarnati
 
         return (struct planner_input){
                 .policy = a->decl->policy,
-                .crew = c->file,
+                .crew = a->file,
                 .together = c->together,
                 .agent = a->decl,
                 .operator_home = getenv("HOME"),
@@ -96,8 +97,8 @@ void instance_plan_ahead(struct agent *a) {
 
 /* What can change between two plans of one agent by our own doing; files are looked at again by whoever mounts them. */
 static bool is_for(const struct planner_input *a, const struct planner_input *b) {
-        return a->incarnation == b->incarnation && a->netrules == b->netrules && a->notify == b->notify &&
-               a->landlock_log == b->landlock_log && a->ca_bundle == b->ca_bundle;
+        return a->incarnation == b->incarnation && a->agent == b->agent && a->netrules == b->netrules &&
+               a->notify == b->notify && a->landlock_log == b->landlock_log && a->ca_bundle == b->ca_bundle;
 }
 
 static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
@@ -142,7 +143,7 @@ static int begin(struct agent *a, struct crew_err *err) {
 
         if (a->incarnation >= 1u << (32 - INSTANCE_INDEX_BITS))
                 return crew_fail(err, EOVERFLOW, "too many restarts");
-        if (c->lock && (r = crew_lock_recheck(c->lock, err)) < 0)
+        if (apply_lock(a) && (r = crew_lock_recheck(apply_lock(a), err)) < 0)
                 return r;
         if ((r = evidence_suffices(c->evidence, c->root_mode, a->decl->policy, err)) < 0)
                 return r;
@@ -187,6 +188,8 @@ void instance_spawn(struct agent *a) {
         uint64_t now = crew_now_ns();
 
         instance_clear(a);
+        if (a->next)
+                agent_take_file(a, crew_steal_ptr(&a->next));
         a->restart_at_ns = 0;
         a->start_error[0] = '\0';
         a->start_errno = 0;

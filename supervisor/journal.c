@@ -5,6 +5,7 @@
  */
 #include "journal.h"
 
+#include "apply.h"
 #include "attest.h"
 #include "common/plan.h"
 #include "common/util.h"
@@ -151,10 +152,10 @@ int journal_policy(struct agent *a, const uint8_t *network_sha256) {
         record_init(&r, RECORD_POLICY, "crewd");
         record_str(&r, "file", a->decl->policy_file);
         record_hex(&r, "sha256", policy_image_sha256(a->decl->policy), CREW_SHA256_BYTES);
-        record_str(&r, "crew_file", a->crewd->crew_path);
-        record_hex(&r, "crew_sha256", a->crewd->file->sha256, sizeof(a->crewd->file->sha256));
-        if (a->crewd->lock)
-                record_hex(&r, "lock_sha256", a->crewd->lock->sha256, CREW_SHA256_BYTES);
+        record_str(&r, "crew_file", a->file == a->crewd->file ? a->crewd->crew_path : a->file->path);
+        record_hex(&r, "crew_sha256", a->file->sha256, sizeof(a->file->sha256));
+        if (apply_lock(a))
+                record_hex(&r, "lock_sha256", apply_lock(a)->sha256, CREW_SHA256_BYTES);
         if (network_sha256)
                 record_hex(&r, "network_sha256", network_sha256, CREW_SHA256_BYTES);
         record_str(&r, "mode", a->crewd->root_mode ? "root" : "rootless");
@@ -243,6 +244,23 @@ int journal_stop(struct agent *a, uint64_t grace_ms) {
         record_str(&r, "reason", d->reason);
         record_int(&r, "grace_ms", (int64_t)grace_ms);
         return journal_write(a, &r, true);
+}
+
+void journal_applied(struct agent *a, const struct journal_applied *x) {
+        struct record r;
+
+        record_init(&r, RECORD_CREW_APPLIED, "crewd");
+        record_str(&r, "effect", x->effect);
+        record_str(&r, "crew_file", x->file);
+        record_hex(&r, "old_crew_sha256", x->from->sha256, sizeof(x->from->sha256));
+        record_hex(&r, "crew_sha256", x->to->sha256, sizeof(x->to->sha256));
+        record_str(&r, "old_sha256", x->old_sha256[0] ? x->old_sha256 : NULL);
+        record_str(&r, "sha256", x->sha256[0] ? x->sha256 : NULL);
+        record_str(&r, "plan", x->plan);
+        record_str(&r, "initiator", x->initiator);
+        record_str(&r, "verdict", x->why ? "undone" : NULL);
+        record_str(&r, "reason", x->why);
+        journal_write(a, &r, true);
 }
 
 int journal_hold(struct agent *a, bool thaw, const char *initiator, const char *reason) {

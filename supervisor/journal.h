@@ -26,6 +26,13 @@ int journal_ready(struct agent *a);
 int journal_kill(struct agent *a, const struct death *d);
 /* An operator's stop, freeze and thaw; durable, before it takes effect. */
 int journal_stop(struct agent *a, uint64_t grace_ms);
+/* What a changed crew file did to it, or was to do; why: it did not work out. */
+struct journal_applied {
+        const char *effect, *file, *plan, *initiator, *why;
+        const struct crew_file *from, *to;
+        const char *old_sha256, *sha256; /* of the policies; "": none */
+};
+void journal_applied(struct agent *a, const struct journal_applied *x);
 int journal_hold(struct agent *a, bool thaw, const char *initiator, const char *reason);
 int journal_hold_failed(struct agent *a, bool thaw, int error);
 int journal_terminated(struct agent *a, struct termination *t); /* durable; fills t->audit_seq */

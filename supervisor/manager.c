@@ -195,7 +195,7 @@ static void on_agents(const struct order *o) {
         json_open(&j, '[');
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 const struct agent *a = &c->agents[i];
-                if (a != o->a && agent_present(a) && !a->decl->orchestrator &&
+                if (a != o->a && agent_present(a) && !a->gone && !a->decl->orchestrator &&
                     policy_decide(o->a->decl->policy, POLICY_DO_SEND, crew_policy_name(c->file, agent_name(a))).allowed)
                         manager_put_agent(&j, a);
         }

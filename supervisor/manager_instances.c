@@ -7,6 +7,7 @@
  */
 #include "manager_internal.h"
 
+#include "apply.h"
 #include "common/util.h"
 #include "crewd.h"
 #include "death.h"
@@ -92,6 +93,8 @@ void manager_on_spawn(const struct order *o) {
                 return;
         if (o->m->crewd->phase != CREWD_RUNNING && o->m->crewd->phase != CREWD_STARTING)
                 return manager_deny_text(o, CALL_TERMINATED, "the crew is stopping");
+        if (apply_is_active(o->m->crewd->apply))
+                return manager_deny_text(o, CALL_QUEUE_FULL, "the crew file is being changed: try again in a moment");
         if (rate_exceeded_by(&o->m->spawns, crew_now_ns()))
                 return manager_deny_text(o, CALL_QUEUE_FULL, "more than %u instances were asked for within a minute",
                                          RATE_MAX);

@@ -19,16 +19,16 @@ struct space {
         struct entry *first, **last;
         uint32_t n;
         uint64_t bytes;
-        uint64_t *of_agent; /* n_agents: bytes they have put */
+        uint64_t *of_agent; /* room: bytes they have put */
 };
 
 struct memory {
-        uint32_t n_agents;
+        uint32_t n_agents; /* that the crew file knows */
         size_t n;
         struct space spaces[];
 };
 
-struct memory *memory_new(const struct crew_file *crew) {
+struct memory *memory_new(const struct crew_file *crew, uint32_t room) {
         struct memory *m = calloc(1, sizeof(*m) + crew->n_memory * sizeof(m->spaces[0]));
 
         if (!m)
@@ -38,11 +38,21 @@ struct memory *memory_new(const struct crew_file *crew) {
                 struct space *s = &m->spaces[m->n];
                 s->decl = &crew->memory[m->n];
                 s->last = &s->first;
-                s->of_agent = calloc(MAX_OF(crew->n_agents, (size_t)1), sizeof(*s->of_agent));
+                s->of_agent = calloc(MAX_OF(room, 1u), sizeof(*s->of_agent));
                 if (!s->of_agent)
                         return memory_free(m);
         }
         return m;
+}
+
+void memory_take_file(struct memory *m, const struct crew_file *crew) {
+        for (size_t i = 0; i < crew->n_memory; i++) {
+                for (size_t k = 0; k < m->n; k++) {
+                        if (strcmp(m->spaces[k].decl->name, crew->memory[i].name) == 0)
+                                m->spaces[k].decl = &crew->memory[i];
+                }
+        }
+        m->n_agents = (uint32_t)crew->n_agents;
 }
 
 static void entry_free(struct entry *e) {

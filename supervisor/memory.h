@@ -22,7 +22,10 @@ enum memory_outcome {
 
 struct memory;
 /* NULL: out of memory. */
-struct memory *memory_new(const struct crew_file *crew);
+/* room: agents there can ever be. */
+struct memory *memory_new(const struct crew_file *crew, uint32_t room);
+/* The same memories in another crew file, whose agents have the same indices: what is in them stays. */
+void memory_take_file(struct memory *m, const struct crew_file *crew);
 struct memory *memory_free(struct memory *m);
 
 struct memory_value {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "reload_internal.h"
 
+#include "apply.h"
 #include "ca_bundle.h"
 #include "common/util.h"
 #include "control.h"
@@ -32,7 +33,8 @@ static void clear(struct reload *r) {
         for (uint32_t i = 0; i < r->n; i++)
                 crew_close(&r->agents[i].memfd);
         free(r->agents);
-        r->fresh = crew_file_free(r->fresh);
+        if (!r->done)
+                crew_file_free(r->fresh);
         policy_report_fini(&r->report);
         struct reload none = {.crewd = r->crewd, .inspects = r->inspects, .cookies = r->cookies};
         memcpy(none.by, r->by, sizeof(none.by));
@@ -44,6 +46,14 @@ struct reload *reload_free(struct reload *r) {
                 clear(r);
         free(r);
         return NULL;
+}
+
+bool reload_is_active(const struct reload *r) {
+        return r->active;
+}
+
+bool reload_has_ca(const struct reload *r) {
+        return r->inspects;
 }
 
 const char *reload_initiator(const struct reload *r) {
@@ -107,12 +117,14 @@ static void take_over(struct reload *r, struct reload_agent *ra) {
         struct policy_image **now = &c->file->agents[a->index].policy, **fresh = &r->fresh->agents[a->index].policy;
         struct policy_image *old = *now;
 
-        *now = *fresh;
-        *fresh = NULL;
-        if (agent_state_live(a->state) && !a->jail_policy)
-                a->jail_policy = old;
-        else
-                policy_image_free(old);
+        if (!r->done) {
+                *now = *fresh;
+                *fresh = NULL;
+                if (agent_state_live(a->state) && !a->jail_policy)
+                        a->jail_policy = old;
+                else
+                        policy_image_free(old);
+        }
         if (ra->memfd >= 0 && a->in.id == ra->id)
                 a->in.generation = ra->generation;
         if (ra->limits && a->in.id == ra->id)
@@ -129,9 +141,24 @@ static void take_times(struct reload *r) {
                 now->tasks[i].timeout_ms = r->fresh->tasks[i].timeout_ms;
 }
 
+static void tell_done(struct reload *r) {
+        struct crewd *c = r->crewd;
+        reload_done done = r->done;
+        char error[400] = "";
+
+        for (uint32_t i = 0; i < r->n && !error[0]; i++) {
+                if (r->agents[i].error[0])
+                        snprintf(error, sizeof(error), "agent %s: %s", agent_name(r->agents[i].agent), r->agents[i].error);
+        }
+        clear(r);
+        done(c, error);
+}
+
 static void finish_if_done(struct reload *r) {
         if (r->sending || r->waiting > 0)
                 return;
+        if (r->done)
+                return tell_done(r);
         take_times(r);
         reload_answer(r, true);
         clear(r);
@@ -204,7 +231,8 @@ void reload_on_limits(struct reload *r, uint32_t cookie, int error) {
 
 /* Limits first: they are what can fail for a reason of the agent's. */
 static void start_agent(struct reload *r, struct reload_agent *ra) {
-        if (record_reload(r, ra, NULL) < 0) {
+        /* For the endpoints alone there is the gateway's own record. */
+        if (strcmp(ra->old_hex, ra->new_hex) != 0 && record_reload(r, ra, NULL) < 0) {
                 snprintf(ra->error, sizeof(ra->error), "its audit stream cannot be written");
                 return;
         }
@@ -235,10 +263,10 @@ static int prepare_agent(struct reload *r, struct reload_agent *ra) {
 
         crew_hex(policy_image_sha256(now), CREW_SHA256_BYTES, ra->old_hex);
         crew_hex(policy_image_sha256(fresh), CREW_SHA256_BYTES, ra->new_hex);
-        ra->changed = memcmp(policy_image_sha256(now), policy_image_sha256(fresh), CREW_SHA256_BYTES) != 0;
+        ra->changed = r->done || memcmp(policy_image_sha256(now), policy_image_sha256(fresh), CREW_SHA256_BYTES) != 0;
         ra->generation = MAX_OF(a->in.generation, 1u);
         ra->id = agent_state_live(a->state) ? a->in.id : 0;
-        if (reload_compare(c, ra, fresh) < 0)
+        if (reload_compare(r->done ? r->fresh : c->file, ra, fresh) < 0)
                 return crew_fail(&err, ENOMEM, "out of memory"), problem(r, a->decl->policy_file, &err);
         if (ca_bundle_wanted(fresh, c->file) && !r->inspects) {
                 crew_fail(&err, EINVAL, "tls: inspect is new in this crew: its CA is made when the crew starts");
@@ -247,7 +275,7 @@ static int prepare_agent(struct reload *r, struct reload_agent *ra) {
         if (!ra->changed || !c->gateway || !agent_state_live(a->state) || ra->sections[RELOAD_NETWORK].restart)
                 return 0;
         ra->generation++;
-        ra->memfd = netpolicy_make(fresh, c->file, ra->generation, &err);
+        ra->memfd = netpolicy_make(fresh, r->done ? r->fresh : c->file, ra->generation, &err);
         return ra->memfd < 0 ? problem(r, a->decl->policy_file, &err) : 0;
 }
 
@@ -308,8 +336,10 @@ void reload_begin(struct reload *r, uint64_t client, uint64_t corr, const struct
         if (c->phase != CREWD_RUNNING)
                 return control_refuse(c->control, client, corr, c->phase == CREWD_STARTING ? "busy" : "stopping", "",
                                       "the crew is %s", c->phase == CREWD_STARTING ? "still starting" : "stopping");
-        if (r->active)
-                return control_refuse(c->control, client, corr, "busy", "", "policies are being reloaded already");
+        if (r->active || apply_is_active(c->apply))
+                return control_refuse(c->control, client, corr, "busy", "", "%s",
+                                      r->active ? "policies are being reloaded already"
+                                                : "a changed crew file is being applied");
         r->active = true;
         r->restart = restart;
         r->client = client;
@@ -323,6 +353,49 @@ void reload_begin(struct reload *r, uint64_t client, uint64_t corr, const struct
         r->sending = true; /* the answer goes out when all have been begun, however soon the gateway replies */
         for (uint32_t i = 0; i < r->n; i++)
                 begin_agent(r, &r->agents[i]);
+        r->sending = false;
+        finish_if_done(r);
+}
+
+/* --- for a changed crew file --- */
+
+static int prepare_for_file(struct reload *r, const bool *which) {
+        struct crewd *c = r->crewd;
+        int e = 0;
+
+        r->agents = calloc(MAX_OF(c->n_agents, 1u), sizeof(*r->agents));
+        if (!r->agents)
+                return -ENOMEM;
+        for (uint32_t i = 0; i < c->n_agents && e == 0; i++) {
+                if (!which[i])
+                        continue;
+                r->agents[r->n] = (struct reload_agent){.reload = r, .agent = &c->agents[i], .memfd = -1};
+                e = prepare_agent(r, &r->agents[r->n++]);
+        }
+        return e;
+}
+
+void reload_for_file(struct reload *r, struct crew_file *to, const bool *which, const char *by, reload_done done) {
+        struct crewd *c = r->crewd;
+        char error[600];
+
+        crew_assert(!r->active);
+        r->active = true;
+        r->restart = false;
+        r->fresh = to;
+        r->done = done;
+        snprintf(r->by, sizeof(r->by), "%s", by);
+        int e = prepare_for_file(r, which);
+        if (e < 0) {
+                snprintf(error, sizeof(error), "%s", r->report.n > 0 ? r->report.items[0].text : strerror(-e));
+                clear(r);
+                return done(c, error);
+        }
+        r->sending = true;
+        for (uint32_t i = 0; i < r->n; i++) {
+                crew_assert(r->agents[i].agent && r->fresh);
+                start_agent(r, &r->agents[i]);
+        }
         r->sending = false;
         finish_if_done(r);
 }

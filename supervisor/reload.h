@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 struct agent;
+struct crew_file;
 struct crewd;
 struct reload;
 
@@ -24,6 +25,16 @@ struct reload *reload_new(struct crewd *c);
 struct reload *reload_free(struct reload *r);
 /* Who has asked for the reload that is under way, or that was the last. */
 const char *reload_initiator(const struct reload *r);
+/*
+ * The agents (by index) of which[] as another crew file has them, where all have the same indices: its policies and its
+ * endpoints, at the gateway and in their control groups.  What crewd itself decides by is the caller's, who is told once,
+ * maybe before this returns; error "": all of them have it.
+ */
+typedef void (*reload_done)(struct crewd *c, const char *error);
+void reload_for_file(struct reload *r, struct crew_file *to, const bool *which, const char *by, reload_done done);
+bool reload_is_active(const struct reload *r);
+/* There is a CA for policies that inspect TLS: it is made when the crew starts, or never. */
+bool reload_has_ca(const struct reload *r);
 /* The spawner's answer about new limits of a jail. */
 void reload_on_limits(struct reload *r, uint32_t cookie, int error);
 /* ReloadPolicy: answered with PolicyReloaded, or refused.  only NULL: every agent. */

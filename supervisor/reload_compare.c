@@ -59,10 +59,10 @@ static void note(struct reload_change *s, const char *fmt, ...) {
 }
 
 /* A tool's files are in the jail only if the policy it was made with allowed it. */
-static void compare_tools(const struct crewd *c, const struct policy_image *jail, const struct policy_image *now,
+static void compare_tools(const struct crew_file *crew, const struct policy_image *jail, const struct policy_image *now,
                           struct reload_change *s) {
-        for (size_t i = 0; i < c->file->n_tools; i++) {
-                const char *tool = c->file->tools[i].name;
+        for (size_t i = 0; i < crew->n_tools; i++) {
+                const char *tool = crew->tools[i].name;
                 if (!policy_decide(now, POLICY_DO_TOOL, tool).allowed || policy_decide(jail, POLICY_DO_TOOL, tool).allowed)
                         continue;
                 s->restart = true;
@@ -103,7 +103,7 @@ static void compare_limits(struct reload_agent *ra, const struct policy_image *f
                 ra->new_limits.cpu_milli = to.cpu_milli;
 }
 
-int reload_compare(const struct crewd *c, struct reload_agent *ra, const struct policy_image *fresh) {
+int reload_compare(const struct crew_file *crew, struct reload_agent *ra, const struct policy_image *fresh) {
         const struct agent *a = ra->agent;
         const struct policy_image *jail = agent_jail_policy(a), *now = a->decl->policy;
         bool live = agent_state_live(a->state);
@@ -124,8 +124,8 @@ int reload_compare(const struct crewd *c, struct reload_agent *ra, const struct 
         compare_limits(ra, fresh);
         if (!live)
                 return 0;
-        compare_tools(c, jail, fresh, &ra->sections[RELOAD_TOOLS]);
-        if (ca_bundle_wanted(fresh, c->file) && !ca_bundle_wanted(jail, c->file)) {
+        compare_tools(crew, jail, fresh, &ra->sections[RELOAD_TOOLS]);
+        if (ca_bundle_wanted(fresh, crew) && !ca_bundle_wanted(jail, a->file)) {
                 ra->sections[RELOAD_NETWORK].restart = true;
                 note(&ra->sections[RELOAD_NETWORK], "the jail does not know the crew's CA yet");
         }

@@ -46,13 +46,14 @@ struct reload {
         bool active, restart, sending;
         bool inspects; /* there is a CA: it is made when the crew starts */
         uint64_t client, corr, began_ns;
-        struct crew_file *fresh;     /* owned; what becomes current is swapped out of it */
+        struct crew_file *fresh;     /* owned, unless done; what becomes current is swapped out of it */
+        reload_done done;            /* NULL: for a client; else for a changed crew file, whose taker over is told */
         struct reload_agent *agents; /* owned */
         uint32_t n, waiting, cookies;
         struct policy_report report;
         char by[160];
 };
 
-/* Fills ra's sections and limits.  -ENOMEM. */
-int reload_compare(const struct crewd *c, struct reload_agent *ra, const struct policy_image *fresh);
+/* Fills ra's sections and limits; crew: the file that fresh is of.  -ENOMEM. */
+int reload_compare(const struct crew_file *crew, struct reload_agent *ra, const struct policy_image *fresh);
 void reload_answer(struct reload *r, bool ok);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "requests.h"
 
+#include "apply.h"
 #include "approvals.h"
 #include "common/util.h"
 #include "control.h"
@@ -441,6 +442,7 @@ static void (*const handlers[])(struct crewd *c, uint64_t client, const Crew__En
         ROW(ANSWER_APPROVAL, on_answer_approval),
         ROW(RELOAD_POLICY, on_reload_policy),
         ROW(PLAN_CREW, crewplan_answer),
+        ROW(APPLY_CREW, apply_begin),
 };
 #undef ROW
 

@@ -3,7 +3,7 @@
  * The scheduler.  A pass over the waiting jobs in file order starts what can start; it repeats until nothing changes, so
  * that a failure reaches all its dependants at once.
  */
-#include "scheduler.h"
+#include "scheduler_internal.h"
 
 #include "common/util.h"
 #include "jsontext.h"
@@ -20,29 +20,36 @@ const char *const job_state_names[] = {
 };
 static_assert(ELEMENTSOF(job_state_names) == JOB_STATE_N, "a name for each state");
 
-struct scheduler {
-        const struct crew_file *crew;
-        struct sched_callbacks cb;
-        void *user;
-        struct sched_run run;
-        struct job *run_jobs; /* n_tasks; parallel to crew->tasks */
-        struct job *ad_hoc, **ad_hoc_tail;
-        size_t n_ad_hoc;
-        struct job **on_agent; /* n_agents: what runs there */
-        uint64_t next_id;
-        bool poking, again, stopped;
-        bool ranked; /* some job has a priority */
-        char stop_reason[128];
-};
-
-static void job_clear(struct job *j) {
+void job_clear(struct job *j) {
         free(j->description);
         free(j->input);
         free(j->result);
         *j = (struct job){0};
 }
 
-struct scheduler *scheduler_new(const struct crew_file *crew, const struct sched_callbacks *cb, void *user) {
+static void run_jobs_free(struct job **jobs, size_t n) {
+        for (size_t i = 0; jobs && i < n; i++) {
+                if (jobs[i])
+                        job_clear(jobs[i]);
+                free(jobs[i]);
+        }
+        free(jobs);
+}
+
+/* One for each task; NULL: out of memory. */
+static struct job **run_jobs_new(size_t n) {
+        struct job **jobs = calloc(MAX_OF(n, (size_t)1), sizeof(struct job *));
+
+        for (size_t i = 0; jobs && i < n; i++) {
+                if ((jobs[i] = calloc(1, sizeof(*jobs[i]))))
+                        continue;
+                run_jobs_free(jobs, n);
+                return NULL;
+        }
+        return jobs;
+}
+
+struct scheduler *scheduler_new(const struct crew_file *crew, uint32_t room, const struct sched_callbacks *cb, void *user) {
         struct scheduler *s = calloc(1, sizeof(*s));
 
         if (!s)
@@ -51,8 +58,9 @@ struct scheduler *scheduler_new(const struct crew_file *crew, const struct sched
         s->cb = *cb;
         s->user = user;
         s->ad_hoc_tail = &s->ad_hoc;
-        s->run_jobs = calloc(MAX_OF(crew->n_tasks, (size_t)1), sizeof(*s->run_jobs));
-        s->on_agent = calloc(MAX_OF(crew->n_agents, (size_t)1), sizeof(struct job *));
+        s->room = room;
+        s->run_jobs = run_jobs_new(crew->n_tasks);
+        s->on_agent = calloc(MAX_OF(room, 1u), sizeof(struct job *));
         if (!s->run_jobs || !s->on_agent)
                 return scheduler_free(s);
         return s;
@@ -61,15 +69,13 @@ struct scheduler *scheduler_new(const struct crew_file *crew, const struct sched
 struct scheduler *scheduler_free(struct scheduler *s) {
         if (!s)
                 return NULL;
-        for (size_t i = 0; s->run_jobs && i < s->crew->n_tasks; i++)
-                job_clear(&s->run_jobs[i]);
         while (s->ad_hoc) {
                 struct job *j = s->ad_hoc;
                 s->ad_hoc = j->next;
                 job_clear(j);
                 free(j);
         }
-        free(s->run_jobs);
+        run_jobs_free(s->run_jobs, s->crew->n_tasks);
         free(s->on_agent);
         free(s);
         return NULL;
@@ -77,6 +83,21 @@ struct scheduler *scheduler_free(struct scheduler *s) {
 
 static void job_name(struct scheduler *s, struct job *j) {
         snprintf(j->id, sizeof(j->id), "t-%llu", (unsigned long long)++s->next_id);
+}
+
+void job_define(const struct scheduler *s, struct job *j, const struct crew_task *t) {
+        j->task = t;
+        j->name = t->name;
+        j->agent = t->agent_index;
+        j->timeout_ns = t->timeout_ms * 1000000u;
+        j->retries = t->retries;
+        j->held = s->crew->process == CREW_HIERARCHICAL && t->agent_index != s->crew->manager.index;
+}
+
+void job_queue(struct scheduler *s, struct job *j, const struct crew_task *t) {
+        job_name(s, j);
+        job_define(s, j, t);
+        j->in_run = true;
 }
 
 int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t now_ns, struct crew_err *err) {
@@ -91,17 +112,8 @@ int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t 
                                     .started_ns = now_ns,
                                     .total = (uint32_t)s->crew->n_tasks};
         for (size_t i = 0; i < s->crew->n_tasks; i++) {
-                struct job *j = &s->run_jobs[i];
-                const struct crew_task *t = &s->crew->tasks[i];
-                job_clear(j);
-                job_name(s, j);
-                j->task = t;
-                j->name = t->name;
-                j->agent = t->agent_index;
-                j->in_run = true;
-                j->timeout_ns = t->timeout_ms * 1000000u;
-                j->retries = t->retries;
-                j->held = s->crew->process == CREW_HIERARCHICAL && t->agent_index != s->crew->manager.index;
+                job_clear(s->run_jobs[i]);
+                job_queue(s, s->run_jobs[i], &s->crew->tasks[i]);
         }
         return 0;
 }
@@ -118,7 +130,7 @@ static int fill_by_task(struct scheduler *s, const struct sched_submit *what, st
         if (!t)
                 return crew_fail(err, ENOENT, "no task '%s' in crew %s", what->task, s->crew->name);
         for (size_t i = 0; i < t->n_context; i++) {
-                const struct job *dep = &s->run_jobs[t->context[i]];
+                const struct job *dep = s->run_jobs[t->context[i]];
                 if (dep->state != JOB_DONE || !dep->result)
                         return crew_fail(err, EBUSY, "task '%s' needs the result of '%s', which has not run", t->name,
                                          s->crew->tasks[t->context[i]].name);
@@ -165,6 +177,12 @@ static void rank(struct scheduler *s, struct job *j, const struct sched_submit *
         s->ranked |= j->priority > 0;
 }
 
+void job_append(struct scheduler *s, struct job *j) {
+        *s->ad_hoc_tail = j;
+        s->ad_hoc_tail = &j->next;
+        s->n_ad_hoc++;
+}
+
 int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struct job **out, struct crew_err *err) {
         bool by_task = what->task && *what->task, by_agent = what->agent && *what->agent;
 
@@ -194,9 +212,7 @@ int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struc
         rank(s, j, what);
         snprintf(j->key, sizeof(j->key), "%s", what->key ? what->key : "");
         job_name(s, j);
-        *s->ad_hoc_tail = j;
-        s->ad_hoc_tail = &j->next;
-        s->n_ad_hoc++;
+        job_append(s, j);
         *out = j;
         return 0;
 }
@@ -208,7 +224,7 @@ int scheduler_release(struct scheduler *s, const struct sched_submit *what, stru
                 return crew_fail(err, ESRCH, "the tasks of this crew are not running");
         for (size_t i = 0; i < s->crew->n_tasks; i++) {
                 if (strcmp(s->crew->tasks[i].name, what->task) == 0)
-                        j = &s->run_jobs[i];
+                        j = s->run_jobs[i];
         }
         if (!j)
                 return crew_fail(err, ENOENT, "no task '%s' in crew %s", what->task, s->crew->name);
@@ -239,8 +255,8 @@ static void ad_hoc_remove(struct scheduler *s, struct job *j) {
 
 /* --- transitions --- */
 
-static void finish(struct scheduler *s, struct job *j, enum job_state state, Crew__Outcome outcome, const char *error,
-                   uint64_t now_ns) {
+void job_finish(struct scheduler *s, struct job *j, enum job_state state, Crew__Outcome outcome, const char *error,
+                uint64_t now_ns) {
         if (j->state == JOB_RUNNING)
                 s->on_agent[j->agent] = NULL;
         j->state = state;
@@ -271,7 +287,7 @@ static void start(struct scheduler *s, struct job *j, uint64_t now_ns) {
         j->overdue = false;
         s->on_agent[j->agent] = j;
         if (s->cb.start(j, &err, s->user) < 0)
-                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_FAILED, err.msg, now_ns);
+                job_finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_FAILED, err.msg, now_ns);
         else
                 s->cb.changed(j, s->user);
 }
@@ -282,7 +298,7 @@ static enum ready context_ready(struct scheduler *s, struct job *j, char *why, s
         enum ready ready = READY_YES;
 
         for (size_t i = 0; j->in_run && i < j->task->n_context; i++) {
-                const struct job *dep = &s->run_jobs[j->task->context[i]];
+                const struct job *dep = s->run_jobs[j->task->context[i]];
                 if (dep->state == JOB_FAILED || dep->state == JOB_SKIPPED) {
                         snprintf(why, why_size, "needs '%s', which %s", dep->name,
                                  dep->state == JOB_FAILED ? "failed" : "was skipped");
@@ -301,7 +317,7 @@ static bool outranked(struct scheduler *s, const struct job *j) {
         if (!s->ranked)
                 return false;
         for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++) {
-                struct job *o = &s->run_jobs[i];
+                struct job *o = s->run_jobs[i];
                 if (o->agent == j->agent && o->priority > j->priority && o->state == JOB_WAITING && !o->held &&
                     context_ready(s, o, why, sizeof(why)) == READY_YES)
                         return true;
@@ -320,12 +336,12 @@ static bool advance(struct scheduler *s, struct job *j, uint64_t now_ns) {
         if (j->state != JOB_WAITING && !(j->state == JOB_VOTING && s->stopped))
                 return false;
         if (s->stopped) {
-                finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, s->stop_reason, now_ns);
+                job_finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, s->stop_reason, now_ns);
                 return true;
         }
         enum ready ready = context_ready(s, j, why, sizeof(why));
         if (ready == READY_NEVER) {
-                finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, why, now_ns);
+                job_finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, why, now_ns);
                 return true;
         }
         if (ready == READY_NOT_YET || j->held || s->on_agent[j->agent] || outranked(s, j))
@@ -335,7 +351,7 @@ static bool advance(struct scheduler *s, struct job *j, uint64_t now_ns) {
                 start(s, j, now_ns);
                 return true;
         case SCHED_DEAD:
-                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TERMINATED, why, now_ns);
+                job_finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TERMINATED, why, now_ns);
                 return true;
         case SCHED_BUSY:
                 return false;
@@ -348,7 +364,7 @@ static bool pass(struct scheduler *s, uint64_t now_ns) {
         struct job *next;
 
         for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++)
-                changed |= advance(s, &s->run_jobs[i], now_ns);
+                changed |= advance(s, s->run_jobs[i], now_ns);
         for (struct job *j = s->ad_hoc; j; j = next) {
                 next = j->next;
                 changed |= advance(s, j, now_ns);
@@ -365,16 +381,16 @@ static bool drop_held(struct scheduler *s, uint64_t now_ns) {
         if (s->crew->process != CREW_HIERARCHICAL)
                 return false;
         for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++) {
-                struct job *j = &s->run_jobs[i];
+                struct job *j = s->run_jobs[i];
                 if (j->state == JOB_RUNNING ||
                     (j->state == JOB_WAITING && !j->held && context_ready(s, j, why, sizeof(why)) != READY_NOT_YET))
                         return false;
         }
         for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++) {
-                struct job *j = &s->run_jobs[i];
+                struct job *j = s->run_jobs[i];
                 if (j->state != JOB_WAITING || !j->held)
                         continue;
-                finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, "the manager did not hand it out", now_ns);
+                job_finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, "the manager did not hand it out", now_ns);
                 dropped = true;
         }
         return dropped;
@@ -384,7 +400,7 @@ static void end_run(struct scheduler *s, uint64_t now_ns) {
         if (!s->run.active)
                 return;
         for (size_t i = 0; i < s->crew->n_tasks; i++) {
-                if (s->run_jobs[i].state < JOB_DONE)
+                if (s->run_jobs[i]->state < JOB_DONE)
                         return;
         }
         s->run.active = false;
@@ -453,7 +469,7 @@ static void keep_result(struct job *j, const struct sched_result *r) {
 
 /* Back into the queue, if it may be. */
 static bool try_again(struct scheduler *s, struct job *j, Crew__Outcome outcome, char error[512]) {
-        if (j->stop == JOB_STOP_ASKED || s->stopped || j->retried >= j->retries ||
+        if (j->stop == JOB_STOP_ASKED || s->stopped || j->retried >= j->retries || !job_declared(s, j) ||
             (outcome != CREW__OUTCOME__OUTCOME_FAILED && outcome != CREW__OUTCOME__OUTCOME_TIMEOUT))
                 return false;
         if (j->effects) {
@@ -463,8 +479,8 @@ static bool try_again(struct scheduler *s, struct job *j, Crew__Outcome outcome,
         }
         s->cb.retried(j, outcome, error, s->user);
         j->retried++;
-        j->state = JOB_WAITING;
         s->on_agent[j->agent] = NULL;
+        job_put_back(s, j);
         s->cb.changed(j, s->user);
         return true;
 }
@@ -480,13 +496,13 @@ void scheduler_decide(struct scheduler *s, struct job *j, bool accepted, const c
         if (j->state != JOB_VOTING)
                 return; /* the crew is stopping, and it was skipped */
         if (accepted) {
-                finish(s, j, JOB_DONE, CREW__OUTCOME__OUTCOME_OK, "", now_ns);
+                job_finish(s, j, JOB_DONE, CREW__OUTCOME__OUTCOME_OK, "", now_ns);
                 return;
         }
         free(crew_steal_ptr(&j->result));
         j->result_len = 0;
         j->summary[0] = '\0';
-        finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_REFUSED, why, now_ns);
+        job_finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_REFUSED, why, now_ns);
 }
 
 int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t now_ns) {
@@ -506,9 +522,9 @@ int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t
         if (outcome == CREW__OUTCOME__OUTCOME_OK && j->in_run && s->crew->process == CREW_CONSENSUAL)
                 propose(s, j, now_ns);
         else if (outcome == CREW__OUTCOME__OUTCOME_OK)
-                finish(s, j, JOB_DONE, outcome, error, now_ns);
+                job_finish(s, j, JOB_DONE, outcome, error, now_ns);
         else if (!try_again(s, j, outcome, error))
-                finish(s, j, JOB_FAILED, outcome, error, now_ns);
+                job_finish(s, j, JOB_FAILED, outcome, error, now_ns);
         return 0;
 }
 
@@ -517,9 +533,9 @@ bool scheduler_agent_gone(struct scheduler *s, uint32_t agent, bool again, const
 
         if (!j)
                 return false;
-        if (again && j->stop == JOB_GOES_ON && !j->effects && !s->stopped) {
+        if (again && j->stop == JOB_GOES_ON && !j->effects && !s->stopped && job_declared(s, j)) {
                 s->on_agent[agent] = NULL;
-                j->state = JOB_WAITING;
+                job_put_back(s, j);
                 s->cb.changed(j, s->user);
                 return true;
         }
@@ -527,13 +543,13 @@ bool scheduler_agent_gone(struct scheduler *s, uint32_t agent, bool again, const
                 char text[128];
                 snprintf(text, sizeof(text), "no result within %.1f s; the agent did not stop and was killed",
                          (double)j->timeout_ns / 1e9);
-                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TIMEOUT, text, now_ns);
+                job_finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TIMEOUT, text, now_ns);
         } else if (j->stop == JOB_STOP_ASKED) {
-                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_CANCELLED, j->stop_reason, now_ns);
+                job_finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_CANCELLED, j->stop_reason, now_ns);
         } else {
                 char text[sizeof(j->error)];
                 snprintf(text, sizeof(text), "%.440s%s", why, again && j->effects ? "; not run again: " EFFECTS_TEXT : "");
-                finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TERMINATED, text, now_ns);
+                job_finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TERMINATED, text, now_ns);
         }
         return false;
 }
@@ -547,8 +563,8 @@ void scheduler_stop(struct scheduler *s, const char *reason, uint64_t now_ns) {
 
 struct job *scheduler_find(struct scheduler *s, const char *id) {
         for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++) {
-                if (s->run_jobs[i].state < JOB_DONE && strcmp(s->run_jobs[i].id, id) == 0)
-                        return &s->run_jobs[i];
+                if (s->run_jobs[i]->state < JOB_DONE && strcmp(s->run_jobs[i]->id, id) == 0)
+                        return s->run_jobs[i];
         }
         for (struct job *j = s->ad_hoc; j; j = j->next) {
                 if (strcmp(j->id, id) == 0)
@@ -570,7 +586,7 @@ int scheduler_cancel(struct scheduler *s, struct job *j, const char *reason, uin
         if (j->state == JOB_RUNNING)
                 tell_to_stop(s, j, JOB_STOP_ASKED, now_ns);
         else
-                finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, j->stop_reason, now_ns);
+                job_finish(s, j, JOB_SKIPPED, CREW__OUTCOME__OUTCOME_CANCELLED, j->stop_reason, now_ns);
         return 0;
 }
 
@@ -586,7 +602,7 @@ uint32_t scheduler_queued(const struct scheduler *s, uint32_t agent) {
         uint32_t n = 0;
 
         for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++)
-                n += s->run_jobs[i].agent == agent && s->run_jobs[i].state == JOB_WAITING && !s->run_jobs[i].held;
+                n += s->run_jobs[i]->agent == agent && s->run_jobs[i]->state == JOB_WAITING && !s->run_jobs[i]->held;
         for (const struct job *j = s->ad_hoc; j; j = j->next)
                 n += j->agent == agent && j->state == JOB_WAITING;
         return n;
@@ -598,7 +614,7 @@ void scheduler_note_effect(struct scheduler *s, uint32_t agent) {
 }
 
 void scheduler_expire(struct scheduler *s, uint64_t now_ns) {
-        for (size_t i = 0; i < s->crew->n_agents; i++) {
+        for (uint32_t i = 0; i < s->room; i++) {
                 struct job *j = s->on_agent[i];
                 if (!j)
                         continue;
@@ -614,7 +630,7 @@ void scheduler_expire(struct scheduler *s, uint64_t now_ns) {
 uint64_t scheduler_next_deadline(const struct scheduler *s) {
         uint64_t next = UINT64_MAX;
 
-        for (size_t i = 0; i < s->crew->n_agents; i++) {
+        for (uint32_t i = 0; i < s->room; i++) {
                 const struct job *j = s->on_agent[i];
                 if (j && !j->overdue)
                         next = MIN_OF(next, j->stop != JOB_GOES_ON ? j->kill_at_ns : j->deadline_ns);
@@ -633,7 +649,7 @@ void scheduler_put_off(struct scheduler *s, uint32_t agent, int64_t ns) {
 }
 
 uint32_t scheduler_who(const struct scheduler *s, const char *task) {
-        for (uint32_t i = 0; i < s->crew->n_agents; i++) {
+        for (uint32_t i = 0; i < s->room; i++) {
                 const struct job *j = s->on_agent[i];
                 if (j && (strcmp(j->id, task) == 0 || (j->task && strcmp(j->name, task) == 0)))
                         return i;
@@ -646,7 +662,7 @@ struct job *scheduler_job_of(const struct scheduler *s, uint32_t agent) {
 }
 
 const struct job *scheduler_run_job(const struct scheduler *s, size_t task) {
-        return s->run.ever && task < s->crew->n_tasks ? &s->run_jobs[task] : NULL;
+        return s->run.ever && task < s->crew->n_tasks && s->run_jobs[task]->in_run ? s->run_jobs[task] : NULL;
 }
 
 const struct sched_run *scheduler_run_state(const struct scheduler *s) {
@@ -655,8 +671,8 @@ const struct sched_run *scheduler_run_state(const struct scheduler *s) {
 
 const char *scheduler_waiting_for(const struct scheduler *s, uint32_t agent) {
         for (size_t i = 0; s->run.active && i < s->crew->n_tasks; i++) {
-                if (s->run_jobs[i].agent == agent && s->run_jobs[i].state == JOB_WAITING)
-                        return s->run_jobs[i].name;
+                if (s->run_jobs[i]->agent == agent && s->run_jobs[i]->state == JOB_WAITING)
+                        return s->run_jobs[i]->name;
         }
         for (const struct job *j = s->ad_hoc; j; j = j->next) {
                 if (j->agent == agent && j->state == JOB_WAITING)

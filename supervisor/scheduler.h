@@ -83,8 +83,17 @@ struct sched_run {
 };
 
 struct scheduler;
-struct scheduler *scheduler_new(const struct crew_file *crew, const struct sched_callbacks *cb, void *user);
+/* room: agents there can ever be. */
+struct scheduler *scheduler_new(const struct crew_file *crew, uint32_t room, const struct sched_callbacks *cb, void *user);
 struct scheduler *scheduler_free(struct scheduler *s);
+/*
+ * The tasks of another crew file, whose agents have the same indices.  Those of the same name go on; new ones join a run
+ * that is under way; of those that are gone the waiting are skipped, and the running end outside of the run.  -ENOMEM:
+ * nothing has changed.  Does not poke.
+ */
+int scheduler_take_file(struct scheduler *s, const struct crew_file *crew, uint64_t now_ns);
+/* Some job is still as that file declares it. */
+bool scheduler_needs(const struct scheduler *s, const struct crew_file *crew);
 
 /* Every task of the crew file once.  -EBUSY: a run is active; -EOPNOTSUPP: this process kind is not supported. */
 int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t now_ns, struct crew_err *err);

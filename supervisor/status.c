@@ -116,7 +116,7 @@ static void declared_task(const struct crewd *c, uint32_t task, struct status_ta
 
         crew__task_status__init(pb);
         pb->name = (char *)t->name;
-        pb->agent = (char *)c->file->agents[t->agent_index].name;
+        pb->agent = (char *)agent_name(&c->agents[t->agent_index]);
         pb->state = (char *)job_state_names[JOB_WAITING];
 }
 

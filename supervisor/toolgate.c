@@ -14,10 +14,15 @@
 #include <errno.h>
 #include <string.h>
 
+struct granted {
+        struct granted *next;
+        char tool[];
+};
+
 struct toolgate {
         struct crewd *crewd;
         struct inflight *calls;
-        bool *granted; /* n_agents x n_tools: on request, to the instance that is alive */
+        struct granted **granted; /* for each agent: on request, to the instance that is alive */
 };
 
 struct toolgate *toolgate_new(struct crewd *c) {
@@ -28,13 +33,23 @@ struct toolgate *toolgate_new(struct crewd *c) {
         if (!t)
                 return NULL;
         t->crewd = c;
-        t->calls = inflight_new(c->n_agents, &limits);
-        t->granted = calloc(MAX_OF(c->n_agents * c->file->n_tools, (size_t)1), sizeof(*t->granted));
+        t->calls = inflight_new(c->room, &limits);
+        t->granted = calloc(c->room, sizeof(struct granted *));
         return t->calls && t->granted ? t : toolgate_free(t);
+}
+
+static void forget_granted(struct toolgate *t, uint32_t agent) {
+        while (t->granted[agent]) {
+                struct granted *g = t->granted[agent];
+                t->granted[agent] = g->next;
+                free(g);
+        }
 }
 
 struct toolgate *toolgate_free(struct toolgate *t) {
         if (t) {
+                for (uint32_t i = 0; t->granted && i < t->crewd->room; i++)
+                        forget_granted(t, i);
                 inflight_free(t->calls);
                 free(t->granted);
         }
@@ -80,20 +95,35 @@ static void refuse(struct agent *a, const struct journal_call *call, enum call_c
 
 /* --- a call --- */
 
-static bool *granted(const struct agent *a, const struct crew_tool *tool) {
-        const struct crewd *c = a->crewd;
+static bool granted(const struct agent *a, const char *tool) {
+        for (const struct granted *g = a->crewd->tools->granted[a->index]; g; g = g->next) {
+                if (strcmp(g->tool, tool) == 0)
+                        return true;
+        }
+        return false;
+}
 
-        return &c->tools->granted[a->index * c->file->n_tools + (size_t)(tool - c->file->tools)];
+static int give(struct agent *a, const char *tool) {
+        struct toolgate *t = a->crewd->tools;
+        size_t n = strlen(tool) + 1;
+        struct granted *g = malloc(sizeof(*g) + n);
+
+        if (!g)
+                return -ENOMEM;
+        memcpy(g->tool, tool, n);
+        g->next = t->granted[a->index];
+        t->granted[a->index] = g;
+        return 0;
 }
 
 /* Has it been given the tool, by its `tools` in the crew file or on request? */
 static bool has_tool(const struct agent *a, const char *name) {
-        const struct crew_tool *tool = crew_find_tool(a->crewd->file, name);
+        const struct crew_tool *tool = crew_find_tool(a->file, name);
 
         for (size_t i = 0; i < a->decl->n_tools; i++)
                 if (strcmp(a->decl->tools[i], name) == 0)
                         return true;
-        return !a->decl->tools || (tool && *granted(a, tool));
+        return !a->decl->tools || (tool && granted(a, tool->name));
 }
 
 /* By the policy as it is now; a tool that it has allowed since the start is not in the jail. */
@@ -115,9 +145,9 @@ static struct policy_verdict decide(const struct agent *a, const char *tool) {
         if (!v.allowed || has_tool(a, tool))
                 return v;
         v.allowed = false;
-        snprintf(v.rule, sizeof(v.rule), "%.600s:%u", a->crewd->file->path, a->decl->mark.line);
+        snprintf(v.rule, sizeof(v.rule), "%.600s:%u", a->file->path, a->decl->mark.line);
         snprintf(v.text, sizeof(v.text), "not among the tools this agent was given");
-        if (a->crewd->file->tool_delegation == CREW_TOOLS_WITHIN_ALLOWED)
+        if (a->file->tool_delegation == CREW_TOOLS_WITHIN_ALLOWED)
                 snprintf(v.next_step, sizeof(v.next_step), "ask for it: tools/request, or crew-call request %.63s", tool);
         else
                 snprintf(v.next_step, sizeof(v.next_step),
@@ -181,7 +211,7 @@ static void grant(struct toolgate *t, struct agent *a, const struct crew_tool *t
 
 void toolgate_call(struct toolgate *t, struct agent *a, const Crew__Envelope *e) {
         const Crew__ToolCall *b = e->tool_call;
-        const struct crew_tool *tool = crew_find_tool(t->crewd->file, b->tool);
+        const struct crew_tool *tool = crew_find_tool(a->file, b->tool);
         struct journal_call call = {.tool = b->tool,
                                     .seq = e->seq,
                                     .value = b->arguments,
@@ -292,7 +322,7 @@ static void add_verb(struct tool_list *l, const struct crew_verb_row *verb) {
 }
 
 static bool has_memory(const struct agent *a) {
-        const struct crew_file *f = a->crewd->file;
+        const struct crew_file *f = a->file;
         uint8_t rights = 0;
 
         for (size_t i = 0; i < f->n_memory; i++)
@@ -307,7 +337,7 @@ static bool may_use(const struct agent *a, enum crew_verb verb) {
         case CREW_VERB_MEMORY_LIST:
                 return has_memory(a);
         case CREW_VERB_REQUEST_TOOL:
-                return a->decl->tools && a->crewd->file->tool_delegation == CREW_TOOLS_WITHIN_ALLOWED;
+                return a->decl->tools && a->file->tool_delegation == CREW_TOOLS_WITHIN_ALLOWED;
         case CREW_VERB_AGENTS:
         case CREW_VERB_SUBMIT:
         case CREW_VERB_WAIT:
@@ -333,8 +363,8 @@ void toolgate_list(struct toolgate *t, struct agent *a, uint64_t corr) {
         for (size_t i = 0; i < CREW_VERB_N; i++)
                 if (may_use(a, (enum crew_verb)i))
                         add_verb(&list, &crew_verbs[i]);
-        for (size_t i = 0; i < t->crewd->file->n_tools; i++)
-                add_tool(&list, a, &t->crewd->file->tools[i]);
+        for (size_t i = 0; i < a->file->n_tools; i++)
+                add_tool(&list, a, &a->file->tools[i]);
         body.n_tools = list.n;
         body.tools = list.items;
         e.corr = corr;
@@ -359,13 +389,13 @@ static void deny_request(struct agent *a, const Crew__Envelope *e, const struct 
 
 void toolgate_request(struct toolgate *t, struct agent *a, const Crew__Envelope *e) {
         const Crew__RequestTool *b = e->request_tool;
-        const struct crew_tool *tool = crew_find_tool(t->crewd->file, b->tool);
+        const struct crew_tool *tool = crew_find_tool(a->file, b->tool);
         struct policy_verdict v = allowed(a, b->tool);
 
         if (!v.allowed)
                 return deny_request(a, e, &v);
-        if (!tool || (t->crewd->file->tool_delegation == CREW_TOOLS_LOCKED && !has_tool(a, b->tool))) {
-                snprintf(v.rule, sizeof(v.rule), "%.600s:%u", t->crewd->file->path, a->decl->mark.line);
+        if (!tool || (a->file->tool_delegation == CREW_TOOLS_LOCKED && !has_tool(a, b->tool))) {
+                snprintf(v.rule, sizeof(v.rule), "%.600s:%u", a->file->path, a->decl->mark.line);
                 snprintf(v.text, sizeof(v.text), "%s",
                          tool ? "allowed by the policy, but tool_delegation of this crew is locked"
                               : "allowed by the policy, but the crew file has none of that name");
@@ -376,7 +406,9 @@ void toolgate_request(struct toolgate *t, struct agent *a, const Crew__Envelope 
                         return toolgate_reply(
                                 a, e->seq,
                                 &(struct call_reply){.code = CALL_DENIED, .message = "the audit cannot be written"});
-                *granted(a, tool) = true;
+                if (give(a, tool->name) < 0)
+                        return toolgate_reply(a, e->seq,
+                                              &(struct call_reply){.code = CALL_TOOL_FAILED, .message = "out of memory"});
         }
         toolgate_reply(a, e->seq, &(struct call_reply){.ok = true, .result = "{\"granted\":true}"});
 }
@@ -384,11 +416,9 @@ void toolgate_request(struct toolgate *t, struct agent *a, const Crew__Envelope 
 /* --- ends --- */
 
 void toolgate_agent_gone(struct toolgate *t, uint32_t agent) {
-        const size_t n_tools = t->crewd->file->n_tools;
         struct inflight_call *c;
 
-        /* What was granted was granted to that instance. */
-        memset(t->granted + agent * n_tools, 0, n_tools * sizeof(*t->granted));
+        forget_granted(t, agent); /* what was granted was granted to that instance */
 
         /* Caller and callee are the same jail: nobody is left to be told. */
         while ((c = inflight_any_by_callee(t->calls, agent)))
@@ -413,6 +443,26 @@ void toolgate_expire(struct toolgate *t, uint64_t now_ns) {
 
 void toolgate_put_off(struct toolgate *t, uint32_t agent, int64_t ns) {
         inflight_put_off(t->calls, agent, ns);
+}
+
+struct needs {
+        const struct crew_file *file;
+        bool yes;
+};
+
+static void look_for(const struct inflight_call *c, void *user) {
+        struct needs *n = user;
+
+        for (size_t i = 0; i < n->file->n_tools; i++)
+                n->yes |= c->what == &n->file->tools[i];
+}
+
+bool toolgate_needs(struct toolgate *t, const struct crew_file *file) {
+        struct needs n = {.file = file};
+
+        for (uint32_t i = 0; i < t->crewd->n_agents; i++)
+                inflight_each(t->calls, i, look_for, &n);
+        return n.yes;
 }
 
 uint64_t toolgate_next_deadline(const struct toolgate *t) {

@@ -23,6 +23,8 @@ void toolgate_request(struct toolgate *t, struct agent *a, const Crew__Envelope 
 /* The tools that this agent has, and the verbs it may use. */
 void toolgate_list(struct toolgate *t, struct agent *a, uint64_t corr);
 
+/* Some call in flight is of a tool of that file. */
+bool toolgate_needs(struct toolgate *t, const struct crew_file *file);
 void toolgate_agent_gone(struct toolgate *t, uint32_t agent);
 void toolgate_expire(struct toolgate *t, uint64_t now_ns);
 uint64_t toolgate_next_deadline(const struct toolgate *t);

@@ -31,7 +31,8 @@ struct voting {
         struct crewd *crewd;
         const struct crew_consensus *rule;
         uint32_t n_voters;
-        struct open_vote *votes; /* n_tasks, parallel to the crew file's */
+        size_t n_votes;
+        struct open_vote *votes; /* n_tasks */
         struct ballot *ballots;
 };
 
@@ -46,6 +47,7 @@ int voting_new(struct crewd *c, struct voting **out, struct crew_err *err) {
                 return crew_fail(err, ENOMEM, "out of memory");
         v->crewd = c;
         v->rule = rule;
+        v->n_votes = c->file->n_tasks;
         for (size_t i = 0; i < c->file->n_agents; i++)
                 v->n_voters += rule->weights[i] > 0;
         v->votes = calloc(MAX_OF(c->file->n_tasks, (size_t)1), sizeof(*v->votes));
@@ -67,6 +69,11 @@ struct voting *voting_free(struct voting *v) {
         }
         free(v);
         return NULL;
+}
+
+void voting_take_file(struct voting *v, const struct crew_file *crew) {
+        if (v)
+                v->rule = &crew->consensus;
 }
 
 /* --- the end --- */
@@ -149,9 +156,19 @@ static void hand_ballot(struct voting *v, struct open_vote *o, struct ballot *b,
                 cast(v, o, b, VOTE_ABSTAIN, input ? err.msg : "the ballot could not be made");
 }
 
+/* There is one for each task of the crew, and a task is voted on once at a time. */
+static struct open_vote *free_vote(struct voting *v) {
+        size_t i = 0;
+
+        while (i < v->n_votes && v->votes[i].job)
+                i++;
+        crew_assert(i < v->n_votes);
+        return &v->votes[i];
+}
+
 void voting_begin(struct crewd *c, struct job *j, uint64_t now_ns) {
         struct voting *v = c->voting;
-        struct open_vote *o = &v->votes[j->task - c->file->tasks];
+        struct open_vote *o = free_vote(v);
         _cleanup_free_ char *input = NULL;
         struct ballot *b = o->ballots;
 
@@ -194,7 +211,7 @@ static void read_ballot(struct voting *v, struct open_vote *o, struct ballot *b,
 void voting_ballot_done(struct crewd *c, const struct job *ballot) {
         struct voting *v = c->voting;
 
-        for (size_t t = 0; v && t < c->file->n_tasks; t++) {
+        for (size_t t = 0; v && t < v->n_votes; t++) {
                 struct open_vote *o = &v->votes[t];
                 for (uint32_t i = 0; o->job && i < v->n_voters; i++) {
                         struct ballot *b = &o->ballots[i];
@@ -223,7 +240,7 @@ static void close_vote(struct voting *v, struct open_vote *o, uint64_t now_ns) {
 }
 
 void voting_expire(struct voting *v, uint64_t now_ns) {
-        for (size_t t = 0; v && t < v->crewd->file->n_tasks; t++)
+        for (size_t t = 0; v && t < v->n_votes; t++)
                 if (v->votes[t].job && now_ns >= v->votes[t].deadline_ns)
                         close_vote(v, &v->votes[t], now_ns);
 }
@@ -231,7 +248,7 @@ void voting_expire(struct voting *v, uint64_t now_ns) {
 uint64_t voting_next_deadline(const struct voting *v) {
         uint64_t next = UINT64_MAX;
 
-        for (size_t t = 0; v && t < v->crewd->file->n_tasks; t++)
+        for (size_t t = 0; v && t < v->n_votes; t++)
                 if (v->votes[t].job)
                         next = MIN_OF(next, v->votes[t].deadline_ns);
         return next;

@@ -10,6 +10,7 @@
 
 #include <stdint.h>
 
+struct crew_file;
 struct crewd;
 struct job;
 struct voting;
@@ -17,6 +18,8 @@ struct voting;
 /* NULL in *out: not a consensual crew. */
 int voting_new(struct crewd *c, struct voting **out, struct crew_err *err);
 struct voting *voting_free(struct voting *v);
+/* The same votes by the rule of another crew file, that has the same one. */
+void voting_take_file(struct voting *v, const struct crew_file *crew);
 /* j has a valid result.  Ends in scheduler_decide(), maybe at once. */
 void voting_begin(struct crewd *c, struct job *j, uint64_t now_ns);
 /* A ballot has its outcome. */

@@ -37,6 +37,7 @@ static const struct key_row agent_rows[] = {
         {"restart", CREW_RELOAD, .deeper = true},
         {"on_agent_terminated", CREW_RELOAD},
         {"tools", CREW_RELOAD},
+        {"max_instances", CREW_WHOLE}, /* each of them has its place from the start */
         {"health", CREW_RESTART, .deeper = true},
         {"health.every", CREW_RELOAD},
         {"health.timeout", CREW_RELOAD},
@@ -209,20 +210,37 @@ static const struct node *entry(const struct node *doc, const char *section, con
         return map && map->kind == NODE_MAP ? node_get(map, name) : NULL;
 }
 
+/* A process where there was only a policy, or the other way round: what crewd has made for the one does not fit the other.
+ */
+static void compare_kind(struct compare *c, const char *name) {
+        bool was = crew_find_agent(c->from, name)->orchestrator, is = crew_find_agent(c->to, name)->orchestrator;
+        char key[100];
+
+        snprintf(key, sizeof(key), "agents.%.80s", name);
+        if (was != is)
+                add(c, NULL, CREW_WHOLE, key, was ? "gets a process" : "has no process any more");
+}
+
 static void compare_agents(struct compare *c) {
         for (size_t i = 0; i < c->from->n_agents; i++) {
                 const char *name = c->from->agents[i].name;
                 const struct node *a = entry(c->old, "agents", name), *b = entry(c->new, "agents", name);
-                if (c->from->agents[i].instance)
+                if (c->from->agents[i].absent || c->from->agents[i].instance)
                         continue;
                 if (!crew_find_agent(c->to, name))
                         add(c, name, CREW_STOP, "", "no longer in the crew file");
-                else if (a && b)
+                else
+                        compare_kind(c, name);
+                if (a && b)
                         compare_map(c, a, b, "", "", &agent_keys, found_by_agent, name);
         }
         for (size_t i = 0; i < c->to->n_agents; i++) {
-                if (!c->to->agents[i].instance && !crew_find_agent(c->from, c->to->agents[i].name))
-                        add(c, c->to->agents[i].name, CREW_START, "", "new in the crew file");
+                const struct crew_agent *a = &c->to->agents[i];
+                if (a->absent || a->instance || crew_find_agent(c->from, a->name))
+                        continue;
+                add(c, a->name, CREW_START, "", "new in the crew file");
+                if (a->max_instances > 1)
+                        add(c, a->name, CREW_WHOLE, "max_instances", "of an agent that is new");
         }
 }
 
@@ -241,7 +259,7 @@ static void found_by_use(struct compare *c, enum policy_verb verb, const char *w
 
         for (size_t i = 0; i < c->from->n_agents; i++) {
                 const char *name = c->from->agents[i].name;
-                if (c->from->agents[i].instance || !crew_find_agent(c->to, name) ||
+                if (c->from->agents[i].absent || c->from->agents[i].instance || !crew_find_agent(c->to, name) ||
                     (!may(c->from, name, verb, what) && !may(c->to, name, verb, what)))
                         continue;
                 add(c, name, effect, key, detail);
@@ -387,6 +405,22 @@ static void compare_crew(struct compare *c) {
         }
 }
 
+/* Votes are counted by a roll, and for tasks, that are made when the crew starts. */
+static void settle_votes(struct compare *c) {
+        bool agents = false;
+
+        if (c->from->process != CREW_CONSENSUAL)
+                return;
+        for (size_t i = 0; i < c->out->n; i++) {
+                struct crew_change *x = &c->out->items[i];
+                agents = agents || x->effect == CREW_START || x->effect == CREW_STOP;
+                if (!x->agent && strncmp(x->key, "tasks.", 6) == 0)
+                        x->effect = CREW_WHOLE;
+        }
+        if (agents)
+                add(c, NULL, CREW_WHOLE, "agents", "who votes in a consensual crew is settled when it starts");
+}
+
 static int parse(const struct crew_file *file, struct crew_changes *out, const struct node **doc, struct crew_err *err) {
         struct policy_report report = {0};
         struct node *docs = NULL;
@@ -413,6 +447,7 @@ int crew_changes_make(const struct crew_file *from, const struct crew_file *to, 
         compare_tasks(&c);
         compare_endpoints(&c);
         compare_crew(&c);
+        settle_votes(&c);
         return c.failed ? crew_fail(err, ENOMEM, "out of memory") : 0;
 }
 

@@ -66,6 +66,8 @@ int crew_check(struct crew_draft *d, struct crew_err *err);
  * checked: they are as their first is.  -ENOMEM. */
 void crew_check_instances(struct crew_draft *d);
 int crew_add_instances(struct crew_draft *d);
+/* For crew_load_placed().  -ENOMEM. */
+int crew_arrange(struct crew_file *c, const struct crew_places *places);
 
 /* A file named in the crew file: relative to its directory, ${CREW_DIR} expanded.  Absolute.  0, 1 reported, -errno. */
 int crew_path(struct bind *b, const struct node *at, const char *text, const char **out);

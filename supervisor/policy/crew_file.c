@@ -16,7 +16,7 @@
 
 const struct crew_agent *crew_find_agent(const struct crew_file *c, const char *name) {
         for (size_t i = 0; i < c->n_agents; i++)
-                if (strcmp(c->agents[i].name, name) == 0)
+                if (!c->agents[i].absent && strcmp(c->agents[i].name, name) == 0)
                         return &c->agents[i];
         return NULL;
 }
@@ -90,8 +90,15 @@ static int load(struct crew_draft *d, const char *bytes, size_t n, struct crew_e
         return r;
 }
 
-static int load_bytes(const char *file, const char *bytes, size_t n, struct crew_file **out, struct policy_report *report,
-                      struct crew_err *err) {
+/* places NULL: every agent where the file has it. */
+static int place_agents(struct crew_file *c, const struct crew_places *places, struct crew_err *err) {
+        for (size_t i = 0; i < c->n_agents; i++)
+                c->agents[i].order = (uint32_t)i;
+        return places && crew_arrange(c, places) < 0 ? crew_fail(err, ENOMEM, "%s: out of memory", c->path) : 0;
+}
+
+static int load_bytes(const char *file, const char *bytes, size_t n, const struct crew_places *places,
+                      struct crew_file **out, struct policy_report *report, struct crew_err *err) {
         struct crew_own *own = calloc(1, sizeof(*own));
         struct crew_draft d = {.own = own, .b = {.file = file, .report = report}};
         size_t before = report->errors, before_items = report->n;
@@ -114,6 +121,8 @@ static int load_bytes(const char *file, const char *bytes, size_t n, struct crew
         }
         if (report->errors != before && (r == 0 || r == -EINVAL))
                 r = report_refuse(report, before_items, file, err);
+        if (r == 0)
+                r = place_agents(&own->pub, places, err);
         if (r < 0) {
                 crew_file_free(&own->pub);
                 return r;
@@ -122,7 +131,8 @@ static int load_bytes(const char *file, const char *bytes, size_t n, struct crew
         return 0;
 }
 
-int crew_load(const char *file, struct crew_file **out, struct policy_report *report, struct crew_err *err) {
+int crew_load_placed(const char *file, const struct crew_places *places, struct crew_file **out,
+                     struct policy_report *report, struct crew_err *err) {
         _cleanup_free_ char *bytes = NULL;
         struct crew_err why = CREW_ERR_NULL;
         size_t n, before_items = report->n;
@@ -130,7 +140,7 @@ int crew_load(const char *file, struct crew_file **out, struct policy_report *re
         *out = NULL;
         int r = crew_read_file(file, NODE_MAX_BYTES, &bytes, &n, &why);
         if (r == 0)
-                return load_bytes(file, bytes, n, out, report, err);
+                return load_bytes(file, bytes, n, places, out, report, err);
         policy_report_add(report, false, file, 0, 0, "", "cannot be read: %s",
                           r == -EFBIG    ? "it is larger than 1 MiB"
                           : r == -EINVAL ? "not a regular file"
@@ -138,7 +148,28 @@ int crew_load(const char *file, struct crew_file **out, struct policy_report *re
         return report_refuse(report, before_items, file, err);
 }
 
+int crew_load(const char *file, struct crew_file **out, struct policy_report *report, struct crew_err *err) {
+        return crew_load_placed(file, NULL, out, report, err);
+}
+
 int crew_load_again(const struct crew_file *c, struct crew_file **out, struct policy_report *report, struct crew_err *err) {
+        _cleanup_free_ const char **names = calloc(MAX_OF(c->n_agents, (size_t)1), sizeof(*names));
+
         *out = NULL;
-        return load_bytes(c->path, c->bytes, c->n_bytes, out, report, err);
+        if (!names)
+                return crew_fail(err, ENOMEM, "%s: out of memory", c->path);
+        for (size_t i = 0; i < c->n_agents; i++)
+                names[i] = c->agents[i].name;
+        const struct crew_places places = {names, c->n_agents};
+        return load_bytes(c->path, c->bytes, c->n_bytes, &places, out, report, err);
+}
+
+void crew_sources_write(const struct crew_file *c, FILE *f) {
+        const struct lock_list *used = &((const struct crew_own *)c)->used;
+        char hex[CREW_SHA256_HEX];
+
+        for (size_t i = 0; i < used->n; i++) {
+                crew_hex(used->items[i].sha256, CREW_SHA256_BYTES, hex);
+                fprintf(f, "%s %s %s\n", lock_kind_names[used->items[i].kind], hex, used->items[i].name);
+        }
 }

@@ -7,6 +7,8 @@
 
 #include "policy.h"
 
+#include <stdio.h>
+
 enum crew_process { CREW_SEQUENTIAL, CREW_HIERARCHICAL, CREW_CONSENSUAL, CREW_PROCESS_N };
 extern const char *const crew_process_names[CREW_PROCESS_N];
 
@@ -92,6 +94,8 @@ struct crew_agent {
         uint32_t instance;      /* 2 and up: a further one, which is as its first is; 0: the one declared */
         uint32_t instance_of;   /* the index of that */
         bool orchestrator;      /* no command: policy only, no process is started */
+        bool absent;            /* no longer in the crew: a place that is kept, with a name and nothing else */
+        uint32_t order;         /* in the file, from 0 */
         enum crew_death on_terminated;
         const char **tools; /* what it starts with, n_tools; NULL: all that its policy allows */
         size_t n_tools;
@@ -203,10 +207,22 @@ struct crew_file {
 int crew_load(const char *file, struct crew_file **out, struct policy_report *report, struct crew_err *err);
 /*
  * The same crew with its policy and schema files read again: the crew file itself counts as it was when c was loaded, so
- * that agents, tools and tasks are the same ones, in the same order, whatever became of the file.
+ * that agents, tools and tasks are the same ones, in the same places, whatever became of the file.
  */
 int crew_load_again(const struct crew_file *c, struct crew_file **out, struct policy_report *report, struct crew_err *err);
+/*
+ * For a crewd that runs already, and has agents of these names in these places: whom the file names too has the same index,
+ * new ones come after all of them, and who is not in the file is there as an absent one.
+ */
+struct crew_places {
+        const char *const *names;
+        size_t n;
+};
+int crew_load_placed(const char *file, const struct crew_places *places, struct crew_file **out,
+                     struct policy_report *report, struct crew_err *err);
 struct crew_file *crew_file_free(struct crew_file *c);
+/* A line for each file that was read for it: kind, SHA-256 of the bytes that were parsed, name. */
+void crew_sources_write(const struct crew_file *c, FILE *f);
 const struct crew_agent *crew_find_agent(const struct crew_file *c, const char *name);
 /* The agent that a policy means by this name: a further instance is meant by its first's. */
 const char *crew_policy_name(const struct crew_file *c, const char *name);

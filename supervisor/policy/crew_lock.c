@@ -139,7 +139,7 @@ static int take_programs(struct taking *t) {
                 r = take_command(t, LOCK_TOOL, (const char *const *)c->tools[i].command, c->tools[i].n_command);
         for (size_t i = 0; r == 0 && i < c->n_agents; i++) {
                 const struct crew_agent *a = &c->agents[i];
-                if (a->instance)
+                if (a->absent || a->instance)
                         continue;
                 r = take_command(t, LOCK_PROGRAM, (const char *const *)a->command, a->n_command);
                 if (r == 0)
@@ -150,6 +150,53 @@ static int take_programs(struct taking *t) {
                         r = take_profile(t, a->policy);
         }
         return r;
+}
+
+/* --- who runs what --- */
+
+static bool is_run(enum lock_kind kind) {
+        return kind == LOCK_PROGRAM || kind == LOCK_TOOL || kind == LOCK_SECCOMP;
+}
+
+const struct lock_file *crew_lock_changed(const struct crew_lock *from, const struct crew_lock *to, size_t *at) {
+        while (*at < to->files.n) {
+                const struct lock_file *f = &to->files.items[(*at)++];
+                for (size_t i = 0; is_run(f->kind) && i < from->files.n; i++) {
+                        const struct lock_file *was = &from->files.items[i];
+                        if (was->kind == f->kind && strcmp(was->name, f->name) == 0 &&
+                            memcmp(was->sha256, f->sha256, sizeof(f->sha256)) != 0)
+                                return f;
+                }
+        }
+        return NULL;
+}
+
+static bool names_file(const struct crew_file *c, const char *const *words, size_t n, const char *path) {
+        const char *base = strrchr(path, '/');
+        char own[PATH_MAX];
+
+        for (size_t i = 0; i < n; i++) {
+                if (crew_own_file(c, words[i], own)
+                            ? strcmp(own, path) == 0
+                            : i == 0 && (strcmp(words[0], path) == 0 || (base && strcmp(words[0], base + 1) == 0)))
+                        return true;
+        }
+        return false;
+}
+
+bool crew_lock_uses(const struct crew_file *c, const struct crew_agent *a, const struct lock_file *f) {
+        if (f->kind == LOCK_SECCOMP)
+                return strcmp(policy_syscall_profile(a->policy), f->name) == 0;
+        if (names_file(c, (const char *const *)a->command, a->n_command, f->path) ||
+            names_file(c, (const char *const *)a->health.command, a->health.n_command, f->path))
+                return true;
+        for (size_t i = 0; i < c->n_tools; i++) {
+                const struct crew_tool *t = &c->tools[i];
+                if (names_file(c, (const char *const *)t->command, t->n_command, f->path) &&
+                    policy_decide(a->policy, POLICY_DO_TOOL, t->name).allowed)
+                        return true;
+        }
+        return false;
 }
 
 /* --- the whole --- */

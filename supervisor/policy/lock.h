@@ -89,5 +89,9 @@ int crew_lock_path(const struct crew_file *c, char *out, size_t size);
  * -EKEYREJECTED.  *out (may be NULL): what was found, for crew_lock_recheck().
  */
 int crew_lock_verify(const struct crew_file *c, struct crew_lock **out, struct policy_report *report, struct crew_err *err);
+/* A program or a profile that the two locks have with different bytes, from *at on; NULL: no more. */
+const struct lock_file *crew_lock_changed(const struct crew_lock *from, const struct crew_lock *to, size_t *at);
+/* Does this agent name that file: in its command, its health check, a tool that its policy allows, or as its profile? */
+bool crew_lock_uses(const struct crew_file *c, const struct crew_agent *a, const struct lock_file *f);
 /* The programs again: -EKEYREJECTED with the first one that has changed since. */
 int crew_lock_recheck(struct crew_lock *l, struct crew_err *err);

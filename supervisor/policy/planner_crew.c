@@ -41,11 +41,18 @@ struct planner_crew *planner_crew_free(struct planner_crew *p) {
         return NULL;
 }
 
+/* A place without a policy is one without an agent. */
+static const uint8_t *digest_of(const struct crew_file *crew, size_t i) {
+        static const uint8_t none[CREW_SHA256_BYTES];
+
+        return crew->agents[i].policy ? policy_image_sha256(crew->agents[i].policy) : none;
+}
+
 static bool is_current(const struct planner_crew *p, const struct crew_file *crew) {
         if (!p->gathered_ns || crew_now_ns() - p->gathered_ns > FRESH_NS || p->n_digests != crew->n_agents)
                 return false;
         for (size_t i = 0; i < crew->n_agents; i++)
-                if (memcmp(p->digests[i], policy_image_sha256(crew->agents[i].policy), CREW_SHA256_BYTES) != 0)
+                if (memcmp(p->digests[i], digest_of(crew, i), CREW_SHA256_BYTES) != 0)
                         return false;
         return true;
 }
@@ -70,7 +77,7 @@ static size_t list_all(const struct crew_file *crew, struct entry *out) {
 
         for (size_t i = 0; i < crew->n_agents; i++) {
                 const struct policy_image *image = crew->agents[i].policy;
-                for (size_t k = 0; k < policy_n_paths(image); k++) {
+                for (size_t k = 0; image && k < policy_n_paths(image); k++) {
                         struct policy_path pp = policy_path_at(image, k);
                         if (pp.kind != POLICY_READ && pp.kind != POLICY_WRITE && pp.kind != POLICY_EXEC)
                                 continue;
@@ -149,7 +156,7 @@ static int resolve_trees(struct planner_crew *p, struct view *v) {
 static int take_digests(struct planner_crew *p, const struct crew_file *crew) {
         p->digests = arena_alloc(&p->arena, MAX_OF(crew->n_agents, (size_t)1) * sizeof(*p->digests));
         for (size_t i = 0; p->digests && i < crew->n_agents; i++)
-                memcpy(p->digests[i], policy_image_sha256(crew->agents[i].policy), CREW_SHA256_BYTES);
+                memcpy(p->digests[i], digest_of(crew, i), CREW_SHA256_BYTES);
         p->n_digests = crew->n_agents;
         return p->digests ? 0 : -ENOMEM;
 }

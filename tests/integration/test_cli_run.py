@@ -232,7 +232,7 @@ def test_up_detached_then_down(ctl):
     r = ctl.crewctl("up", "--detach", ctl.files / "crew.yaml")
     assert (r.returncode, r.stderr) == (0, "")
     assert r.stdout == AGENT_LINES + "crew pair is up; crewctl status --crew pair, crewctl down --crew pair\n"
-    again = ctl.crewctl("up", "--detach", ctl.files / "crew.yaml")
+    again = ctl.crewctl("run", ctl.files / "crew.yaml")
     assert again.returncode == 1
     assert again.stderr == ("crewctl: crew pair is running already\n"
                             "  look at it: crewctl status --crew pair   stop it: crewctl down --crew pair\n")

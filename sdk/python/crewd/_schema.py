@@ -63,6 +63,7 @@ MESSAGES = {
         (84, "freeze_agent", "msg:FreezeAgent", False, 0),
         (85, "stop_agent", "msg:StopAgent", False, 0),
         (88, "plan_crew", "msg:PlanCrew", False, 0),
+        (89, "apply_crew", "msg:ApplyCrew", False, 0),
         (90, "server_hello", "msg:ServerHello", False, 0),
         (91, "status", "msg:Status", False, 0),
         (92, "event", "msg:Event", False, 0),
@@ -78,6 +79,7 @@ MESSAGES = {
         (102, "policy_reloaded", "msg:PolicyReloaded", False, 0),
         (106, "agent_held", "msg:AgentHeld", False, 0),
         (108, "crew_plan", "msg:CrewPlan", False, 0),
+        (109, "crew_applied", "msg:CrewApplied", False, 0),
     ],
     "CallError": [
         (1, "code", "i32", False, 0),
@@ -326,6 +328,13 @@ MESSAGES = {
     ],
     "PlanCrew": [
         (1, "file", "str", False, 4096),
+        (2, "locked", "bool", False, 0),
+    ],
+    "ApplyCrew": [
+        (1, "file", "str", False, 4096),
+        (2, "plan", "str", False, 64),
+        (3, "grace_ms", "u64", False, 0),
+        (4, "locked", "bool", False, 0),
     ],
     "ServerHello": [
         (1, "protocol", "u32", False, 0),
@@ -532,6 +541,24 @@ MESSAGES = {
         (4, "crew", "msg:PlanChange", True, 0),
         (5, "problems", "msg:PolicyProblem", True, 0),
         (6, "file", "str", False, 4096),
+        (7, "digest", "str", False, 64),
+    ],
+    "AgentApplied": [
+        (1, "agent", "str", False, 63),
+        (2, "effect", "enum:PlanEffect", False, 0),
+        (3, "applied", "bool", False, 0),
+        (4, "old_sha256", "str", False, 64),
+        (5, "new_sha256", "str", False, 64),
+        (6, "error", "str", False, 512),
+    ],
+    "CrewApplied": [
+        (1, "outcome", "enum:ApplyOutcome", False, 0),
+        (2, "error", "str", False, 512),
+        (3, "agents", "msg:AgentApplied", True, 0),
+        (4, "problems", "msg:PolicyProblem", True, 0),
+        (5, "file", "str", False, 4096),
+        (6, "digest", "str", False, 64),
+        (7, "duration_us", "u64", False, 0),
     ],
 }
 
@@ -592,6 +619,7 @@ BODIES = {
     "freeze_agent": ("FreezeAgent", 2048),
     "stop_agent": ("StopAgent", 2048),
     "plan_crew": ("PlanCrew", 8192),
+    "apply_crew": ("ApplyCrew", 8192),
     "server_hello": ("ServerHello", 8192),
     "status": ("Status", 8388608),
     "event": ("Event", 65536),
@@ -606,6 +634,7 @@ BODIES = {
     "approval_changed": ("ApprovalChanged", 8192),
     "policy_reloaded": ("PolicyReloaded", 4194304),
     "crew_plan": ("CrewPlan", 4194304),
+    "crew_applied": ("CrewApplied", 4194304),
     "agent_held": ("AgentHeld", 16384),
 }
 
@@ -689,5 +718,12 @@ ENUMS = {
         "START": 4,
         "STOP": 5,
         "CREW": 6,
+    },
+    "ApplyOutcome": {
+        "UNSET": 0,
+        "NOTHING": 1,
+        "DONE": 2,
+        "UNDONE": 3,
+        "INVALID": 4,
     },
 }

@@ -355,6 +355,16 @@ class Client:
         """Has policy files read again, for one agent or all: the PolicyReloaded message.  .ok False: nothing has changed."""
         return self._call("reload_policy", Message("ReloadPolicy", agent=agent, restart=restart), "policy_reloaded")
 
+    def plan(self, file="", locked=False):
+        """What a crew file (absolute; "": the one in force) would change: the CrewPlan message.  Nothing is done."""
+        return self._call("plan_crew", Message("PlanCrew", file=file, locked=locked), "crew_plan")
+
+    def apply(self, file="", plan="", grace_ms=30000, locked=False, timeout=None):
+        """Puts a crew file in force, if the digest of its plan is still the one given: the CrewApplied message, when it is
+        or when everything is as it was again (.error says why)."""
+        return self._call("apply_crew", Message("ApplyCrew", file=file, plan=plan, grace_ms=grace_ms, locked=locked),
+                          "crew_applied", timeout=timeout)
+
     # ---- events ----
 
     def subscribe(self, since_seq=0):

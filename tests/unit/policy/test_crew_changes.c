@@ -176,6 +176,58 @@ static void long_values_are_cut(void **state) {
         pair_fini(&p);
 }
 
+static void who_votes_on_what_is_settled_at_the_start(void **state) {
+        static const char voted[] = TOP "process: consensual\n" AGENTS;
+
+        expect(TOP "process: consensual\n" AGENTS TASKS,
+               TOP "process: consensual\n" AGENTS "tasks:\n  one: {agent: b, input: {n: 5}}\n", NULL, "tasks.one.agent",
+               CREW_WHOLE, "a -> b");
+        struct pair p;
+        char more[600];
+        snprintf(more, sizeof(more), "%s  c: {policy: c.yaml, command: [cat]}\n", voted);
+        compare(&p, voted, more);
+        assert_int_equal(find(&p, NULL, "agents")->effect, CREW_WHOLE);
+        pair_fini(&p);
+}
+
+static void a_process_where_there_was_none_asks_for_the_whole_crew(void **state) {
+        struct pair p;
+
+        compare(&p, TOP "agents:\n  a: {policy: a.yaml}\n  b: {policy: b.yaml, command: [cat]}\n", TOP AGENTS);
+        assert_int_equal(find(&p, NULL, "agents.a")->effect, CREW_WHOLE);
+        pair_fini(&p);
+}
+
+/* Agents keep the places that crewd has for their names, and whatever names them by place goes with them. */
+static void a_changed_file_is_arranged_by_the_names_that_are_there(void **state) {
+        static const char *const names[] = {"gone", "b", "a"};
+        const struct crew_places places = {names, 3};
+        struct policy_report report = {0};
+        struct crew_err err = CREW_ERR_NULL;
+        struct crew_file *c = NULL;
+        const char *file = scratch_file(&s, "crew.yaml",
+                                        TOP AGENTS "  c: {policy: c.yaml, command: [cat]}\n"
+                                                   "memory: {board: {read: [a], write: [c]}}\n"
+                                                   "tasks:\n  one: {agent: c}\n  two: {agent: b}\n");
+
+        if (crew_load_placed(file, &places, &c, &report, &err) < 0)
+                fail_msg("%s", err.msg);
+        assert_int_equal(c->n_agents, 4);
+        assert_true(c->agents[0].absent && !c->agents[0].policy);
+        assert_string_equal(c->agents[0].name, "gone");
+        assert_null(crew_find_agent(c, "gone"));
+        assert_string_equal(c->agents[1].name, "b");
+        assert_string_equal(c->agents[2].name, "a");
+        assert_string_equal(c->agents[3].name, "c");
+        assert_true(c->agents[2].order == 0 && c->agents[1].order == 1 && c->agents[3].order == 2);
+        assert_true(c->tasks[0].agent_index == 3 && c->tasks[1].agent_index == 1);
+        assert_int_equal(c->memory[0].rights[2], CREW_MEMORY_READ);
+        assert_int_equal(c->memory[0].rights[3], CREW_MEMORY_READ | CREW_MEMORY_WRITE);
+        assert_int_equal(c->memory[0].rights[0] | c->memory[0].rights[1], 0);
+        policy_report_fini(&report);
+        crew_file_free(c);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
         const struct CMUnitTest tests[] = {
@@ -187,6 +239,9 @@ int main(void) {
                 TEST(tasks_are_of_the_crew),
                 TEST(what_only_a_start_can_change_asks_for_the_whole_crew),
                 TEST(long_values_are_cut),
+                TEST(who_votes_on_what_is_settled_at_the_start),
+                TEST(a_process_where_there_was_none_asks_for_the_whole_crew),
+                TEST(a_changed_file_is_arranged_by_the_names_that_are_there),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,7 +14,7 @@ static struct memory *m;
 
 static int setup(void **state) {
         (void)state;
-        m = memory_new(&crew);
+        m = memory_new(&crew, (uint32_t)crew.n_agents);
         return m ? 0 : -1;
 }
 

@@ -108,7 +108,7 @@ static void make(uint32_t n_agents, uint32_t n_tasks) {
         }
         w.crew = (struct crew_file){
                 .name = "test", .agents = w.agents, .n_agents = n_agents, .tasks = w.tasks, .n_tasks = n_tasks};
-        w.s = scheduler_new(&w.crew, &cb, NULL);
+        w.s = scheduler_new(&w.crew, (uint32_t)w.crew.n_agents, &cb, NULL);
         assert_non_null(w.s);
 }
 

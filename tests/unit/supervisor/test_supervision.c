@@ -456,7 +456,7 @@ static void no_trace_of_deaths_breaks_a_promise(void **state) {
                 m = (struct model){.seed = trace * 0x9e3779b97f4a7c15ull + 1, .now = 1000 * S};
                 declare(&m);
                 supervision_init(&m.supervision, &m.crew.supervision);
-                m.scheduler = scheduler_new(&m.crew, &callbacks, &m);
+                m.scheduler = scheduler_new(&m.crew, (uint32_t)m.crew.n_agents, &callbacks, &m);
                 assert_non_null(m.scheduler);
                 for (uint32_t i = 0; i < m.crew.n_agents; i++) {
                         feed(&m, i, AGENT_EV_START);
