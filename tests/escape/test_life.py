@@ -91,6 +91,7 @@ def test_output_without_end_stops_with_its_reader(world):
     assert gone(world) == []
 
 
+@pytest.mark.alone
 def test_nothing_is_left_behind(world):
     """No mount, no control group, no process after a hundred jails' worth of ends, kind and unkind."""
     def state():

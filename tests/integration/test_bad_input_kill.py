@@ -65,6 +65,7 @@ def locks_of(pids):
     return [line for line in Path("/proc/locks").read_text().splitlines() if int(line.split()[-4]) in pids]
 
 
+@pytest.mark.alone
 def test_kill_9_at_any_time_leaves_nothing_and_is_found(runner):
     rng = random.Random(20)
     crew = busy_crew(runner)
