@@ -30,8 +30,9 @@ enum gate_op {
         GATE_DENIED,  /* .proto .port .name .count .text .where */
         GATE_ALLOWED, /* .conn: let through, before the first byte goes out.  .name .port .where, .peer: what was dialled */
         GATE_CLOSED,  /* .conn: .up .down bytes, .duration_us, .text when it failed (why) */
-        GATE_HTTP, /* one request under HTTP rules: .conn .verdict .text "GET /v1/quotes", .status; .count like a denial */
-        GATE_ASK,  /* .ask .proto .port .name: a connection that waits for an answer; .count: how many wait for the same */
+        GATE_HTTP,    /* one request under HTTP rules, or one of plain HTTP that is refused: .conn .verdict .text "GET
+                         /v1/quotes", .status; .count like a denial */
+        GATE_ASK, /* .ask .proto .port .name: a connection that waits for an answer; .count: how many wait for the same */
         GATE_ASK_GONE, /* .ask: nobody waits any more (expired, the client gave up, or the instance is gone: .text);
                           .verdict GATE_LET: a new policy lists it, and those that waited were let go */
         GATE_APPLIED,  /* .generation, .count: connections closed because it forbids them */

@@ -68,7 +68,7 @@ enum record_kind {
         RECORD_APPROVAL_EXPIRED, /* or nobody waits any more: reason */
         RECORD_POLICY_RELOADED,  /* both hashes, section by section */
         RECORD_NETWORK_CLOSED,   /* bytes both ways and duration; folded ones are sums */
-        RECORD_NETWORK_HTTP,     /* one request under HTTP rules */
+        RECORD_NETWORK_HTTP,     /* one request under HTTP rules, or one without that is refused */
         RECORD_NETWORK_POLICY,   /* the gateway has taken a new one, or not: both digests */
         RECORD_GATEWAY_RESTARTED,
         RECORD_STOP,   /* asked to end, before it is told: grace */

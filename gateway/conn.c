@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The life of a connection: limits, decision, classification, relay, end.
+ * The life of a connection: limits, decision, relay, end.
  *
  * Trusts crewd's policy and nothing of what the jail or the server sends.  Whatever goes wrong ends this connection and
  * no other.  It keeps its place in the agent's limits until its last message to crewd was written.
@@ -9,11 +9,9 @@
 
 #include "addr.h"
 #include "held.h"
-#include "hello.h"
 
 #include "common/util.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -21,14 +19,13 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#define HELLO_MS 10000u
 #define UNSENT_MAX (256 * 1024) /* bytes the kernel holds unsent for a slow reader */
-static_assert(CONN_FIRST_MAX == HELLO_MAX, "what is judged is handed over whole");
 
-const struct conn_taker *conn_the_taker;
+const struct conn_taker *conn_taker_rules, *conn_taker_plain;
 
-void conn_set_taker(const struct conn_taker *t) {
-        conn_the_taker = t;
+void conn_set_takers(const struct conn_taker *rules, const struct conn_taker *plain) {
+        conn_taker_rules = rules;
+        conn_taker_plain = plain;
 }
 
 /* --- lists and counts --- */
@@ -105,7 +102,7 @@ static void on_announced(void *user) {
                 conn_step(c);
 }
 
-static void announce(struct conn *c) {
+void conn_announce(struct conn *c) {
         struct gate_msg m;
 
         if (c->announced)
@@ -167,7 +164,7 @@ void conn_finish(struct conn *c, const char *why) {
                 c->way[side].bytes = bytes;
         }
         if (let)
-                announce(c);
+                conn_announce(c);
         if (c->announced)
                 report_end(c, why);
         else
@@ -242,7 +239,7 @@ static void decide(struct conn *c) {
         c->rule = conn_match(c);
         if (!c->rule)
                 return decide_unlisted(c);
-        if (conn_needs_taker(c) && !conn_the_taker)
+        if (conn_needs_taker(c) && !conn_taker_rules)
                 return conn_deny(c, "its HTTP rules cannot be enforced by this gateway");
         let_through(c, GRANT_RULE);
 }
@@ -251,7 +248,7 @@ void conn_answered(struct conn *c, bool yes, const char *why) {
         if (!yes)
                 return conn_deny(c, why);
         c->rule = conn_match(c); /* a reload may have listed it */
-        if (conn_needs_taker(c) && !conn_the_taker)
+        if (conn_needs_taker(c) && !conn_taker_rules)
                 return conn_deny(c, "its HTTP rules cannot be enforced by this gateway");
         let_through(c, c->rule ? GRANT_RULE : GRANT_APPROVED);
 }
@@ -290,7 +287,7 @@ bool conn_still_allowed(struct conn *c, const struct netpolicy_head *former) {
 /* --- the relay --- */
 
 /* 0, -EAGAIN while there is more of it, or what broke. */
-static int send_head(struct conn *c) {
+int conn_push_head(struct conn *c) {
         struct relay_end *to = &c->end[CONN_PEER];
 
         while (c->head_sent < c->head_n) {
@@ -304,6 +301,14 @@ static int send_head(struct conn *c) {
                 c->head_sent += (uint32_t)n;
                 c->way[CONN_JAIL].bytes += (uint64_t)n;
         }
+        return 0;
+}
+
+static int send_head(struct conn *c) {
+        int r = conn_push_head(c);
+
+        if (r < 0)
+                return r;
         free(crew_steal_ptr(&c->head));
         c->head_n = c->head_sent = 0;
         return 0;
@@ -329,7 +334,7 @@ static void go_on_later(struct conn *c, int r) {
                 conn_throttle(c);
 }
 
-static const char *broken_text(int r) {
+const char *conn_broken_text(int r) {
         return r == -ECONNRESET || r == -EPIPE ? "reset" : strerror(-r);
 }
 
@@ -338,7 +343,7 @@ static void pump(struct conn *c) {
         int down = up < 0 ? up : move_way(c, CONN_PEER);
 
         if (up < 0 || down < 0)
-                return conn_finish(c, broken_text(up < 0 ? up : down));
+                return conn_finish(c, conn_broken_text(up < 0 ? up : down));
         if (c->way[CONN_JAIL].end_passed && c->way[CONN_PEER].end_passed)
                 return conn_finish(c, NULL);
         go_on_later(c, up);
@@ -349,102 +354,28 @@ static void pump(struct conn *c) {
 static void pump_down(struct conn *c) {
         if (conn_needs_taker(c) || (!c->end[CONN_PEER].readable && c->way[CONN_PEER].in_pipe == 0))
                 return;
-        announce(c);
+        conn_announce(c);
         if (!c->announce_written || c->state == CONN_ENDED)
                 return;
         int r = move_way(c, CONN_PEER);
         if (r < 0)
-                return conn_finish(c, broken_text(r));
+                return conn_finish(c, conn_broken_text(r));
         go_on_later(c, r);
 }
 
-/* --- classification --- */
+/* --- judged --- */
 
-static void go(struct conn *c) {
+void conn_go(struct conn *c) {
         hub_deadline_clear(&c->deadline);
         conn_set_half_open(c, false);
         c->state = CONN_ANNOUNCING;
-        announce(c);
+        conn_announce(c);
         if (!c->announce_written || c->state == CONN_ENDED)
                 return;
-        if (conn_needs_taker(c))
+        if (conn_needs_taker(c) || c->line.is == HTTP_FIRST_YES)
                 return conn_take(c);
         c->state = CONN_RELAYING;
         pump(c);
-}
-
-static void judge_name(struct conn *c, const char *sni) {
-        char canonical[NETPOLICY_NAME_MAX], text[GATE_TEXT_MAX];
-
-        if (!c->by_name)
-                return go(c);
-        netpolicy_canonical(sni, canonical);
-        if (strcmp(canonical, c->name) == 0)
-                return go(c);
-        snprintf(text, sizeof(text), "SNI is %.60s, dialled %.60s", sni, c->name);
-        conn_deny(c, text);
-}
-
-static void judge(struct conn *c, enum hello what, const char *sni) {
-        switch (what) {
-        case HELLO_MORE:
-                if (!c->half_open) {
-                        conn_set_half_open(c, true);
-                        hub_deadline_set(c->agent->hub, &c->deadline, HELLO_MS);
-                }
-                return;
-        case HELLO_PLAIN:
-                return go(c);
-        case HELLO_NAMED:
-                return judge_name(c, sni);
-        case HELLO_UNNAMED:
-                return c->by_name ? conn_deny(c, "TLS without SNI") : go(c);
-        case HELLO_BAD:
-                return conn_deny(c, "malformed TLS ClientHello");
-        }
-}
-
-/* The bytes so far and what is there now.  Returns as recv(2). */
-static ssize_t read_head(struct conn *c) {
-        static uint8_t scratch[HELLO_MAX];
-        ssize_t n = recv(c->end[CONN_JAIL].fd, scratch, HELLO_MAX - c->head_n, MSG_DONTWAIT);
-
-        if (n <= 0)
-                return n;
-        uint8_t *grown = realloc(c->head, c->head_n + (size_t)n);
-        if (!grown) {
-                errno = ENOMEM;
-                return -1;
-        }
-        memcpy(grown + c->head_n, scratch, (size_t)n);
-        c->head = grown;
-        c->head_n += (uint32_t)n;
-        bucket_take(&c->agent->bytes, (uint64_t)n);
-        return n;
-}
-
-static void classify(struct conn *c) {
-        char sni[HELLO_NAME_MAX];
-
-        while (c->state == CONN_CLASSIFYING && c->end[CONN_JAIL].readable) {
-                ssize_t n = read_head(c);
-                if (n < 0 && errno == EAGAIN) {
-                        c->end[CONN_JAIL].readable = false;
-                        return;
-                }
-                if (n < 0)
-                        return conn_finish(c, broken_text(-errno));
-                if (n > 0) {
-                        judge(c, hello_parse(c->head, c->head_n, sni), sni);
-                        continue;
-                }
-                if (c->head_n > 0)
-                        return conn_deny(c, "TLS ClientHello cut off");
-                if (conn_needs_taker(c))
-                        return conn_finish(c, NULL); /* no request: there is nothing to do */
-                c->way[CONN_JAIL].end_seen = true;
-                return go(c);
-        }
 }
 
 void conn_connected(struct conn *c) {
@@ -484,13 +415,15 @@ void conn_step(struct conn *c) {
         case CONN_DIALLING:
                 return conn_dial_ready(c);
         case CONN_CLASSIFYING:
-                classify(c);
+                conn_classify(c);
+                if (c->state == CONN_CLASSIFYING)
+                        conn_pump_line(c);
                 if (c->state == CONN_CLASSIFYING)
                         pump_down(c);
                 return;
         case CONN_ANNOUNCING:
                 if (c->announce_written)
-                        go(c);
+                        conn_go(c);
                 return;
         case CONN_RELAYING:
                 return pump(c);

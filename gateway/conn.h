@@ -8,7 +8,8 @@
  * Every state may end in ENDED.  The destination is decided before anything is resolved; the address is checked before it
  * is dialled; no byte of the client goes out before its first bytes were judged and GATE_ALLOWED was written to crewd.
  *
- * A connection under HTTP rules (NETPOLICY_HTTP, NETPOLICY_INSPECT) is not spliced but taken: see struct conn_taker.
+ * A connection under HTTP rules (NETPOLICY_HTTP, NETPOLICY_INSPECT) is not spliced but taken: see struct conn_taker.  So is
+ * one by name without such rules whose client speaks plain HTTP, for its requests name a host.
  */
 #pragma once
 
@@ -40,7 +41,7 @@ void conn_answered(struct conn *c, bool let, const char *why);
  * aborts it. */
 bool conn_still_allowed(struct conn *c, const struct netpolicy_head *former);
 
-/* --- the seam: who speaks for a connection under HTTP rules --- */
+/* --- the seam: who speaks for a connection with HTTP --- */
 
 /*
  * Called when both sockets are connected (the peer's address was checked, no byte was sent to it), the client's first
@@ -56,6 +57,7 @@ struct conn_first {
         const uint8_t *bytes; /* read from the jail's socket already: the start of its stream; gone after take() */
         size_t n;             /* at least 1, at most CONN_FIRST_MAX */
         bool tls;             /* a whole TLS ClientHello is in there */
+        size_t sent;          /* of bytes, to the server already: part of a first line whose end was not seen then */
 };
 #define CONN_FIRST_MAX (16u * 1024 + 5)
 
@@ -68,8 +70,9 @@ struct conn_taker {
          * exactly once for each take() that returned 0; never from within conn_recv(), conn_send(), conn_deadline(). */
         void (*gone)(void *state);
 };
-/* Set once, before the loop runs; NULL: connections under HTTP rules are refused. */
-void conn_set_taker(const struct conn_taker *t);
+/* Set once, before the loop runs: for connections under HTTP rules, and for plain HTTP by name without them.  NULL: such
+ * connections are refused. */
+void conn_set_takers(const struct conn_taker *rules, const struct conn_taker *plain);
 
 /* What the taker may ask and do.  c is valid from take() to gone(). */
 const char *conn_name(const struct conn *c); /* canonical host name, or the address in text */
@@ -78,7 +81,8 @@ const char *conn_peer(const struct conn *c); /* "203.0.113.7:443": what was dial
 uint64_t conn_id(const struct conn *c);
 /* The rule and policy in force now.  A reload replaces both and frees the former: ask again for each request, keep no
  * pointer across a return to the loop.  A reload that takes the rule away, or changes whether it inspects, ends the
- * connection instead, so neither is ever NULL here. */
+ * connection instead, so under HTTP rules neither is ever NULL here.  Without, there may be no rule: approved, or audited.
+ */
 const struct netpolicy_head *conn_policy(const struct conn *c);
 const struct netpolicy_rule *conn_rule(const struct conn *c);
 

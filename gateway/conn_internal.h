@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A connection as its own files see it: conn.c (its life), conn_dial.c, conn_taken.c (the seam), held.c (asks). */
+/* A connection as its own files see it: conn.c (its life), conn_first.c, conn_dial.c, conn_taken.c (the seam), held.c
+ * (asks). */
 #pragma once
 
 #include "agent.h"
 #include "conn.h"
+#include "http_first.h"
 #include "relay.h"
 
 enum conn_state {
@@ -46,11 +48,15 @@ struct conn {
 
         uint8_t *head; /* the client's first bytes, before anything else of its stream */
         uint32_t head_n, head_sent;
+        struct http_first_line line; /* by name, without HTTP rules: is it HTTP? */
+        uint32_t line_read;          /* bytes of head */
+        bool line_cut;               /* its beginning is not in head any more */
 
         struct dialling *dialling; /* while RESOLVING and DIALLING */
         struct held *held;         /* while HELD */
         struct conn *held_next, **held_prev;
         struct conn *throttled_next, **throttled_prev;
+        const struct conn_taker *taker;
         void *taken; /* while TAKEN: the taker's state */
 };
 
@@ -69,6 +75,19 @@ bool conn_needs_taker(const struct conn *c);
 /* The policy speaks: the rule, and with which grant. */
 const struct netpolicy_rule *conn_match(const struct conn *c);
 
+/* GATE_ALLOWED, once; .announce_written is set when crewd has it. */
+void conn_announce(struct conn *c);
+/* Judged: from here on everything moves. */
+void conn_go(struct conn *c);
+/* The client's first bytes to the server: 0, -EAGAIN while there is more of them, or what broke. */
+int conn_push_head(struct conn *c);
+const char *conn_broken_text(int error);
+
+/* --- conn_first.c --- */
+void conn_classify(struct conn *c);
+/* An open line goes on as it comes (http_first.h). */
+void conn_pump_line(struct conn *c);
+
 /* --- conn_dial.c --- */
 void conn_dial(struct conn *c);
 void conn_dial_ready(struct conn *c); /* the socket being dialled has news */
@@ -78,7 +97,7 @@ void conn_dial_fini(struct conn *c);
 void conn_connected(struct conn *c);
 
 /* --- conn_taken.c --- */
-extern const struct conn_taker *conn_the_taker; /* NULL: none */
+extern const struct conn_taker *conn_taker_rules, *conn_taker_plain; /* NULL: none */
 void conn_take(struct conn *c);
 void conn_taken_ready(struct conn *c);
 void conn_taken_gone(struct conn *c);

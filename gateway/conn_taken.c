@@ -15,26 +15,29 @@
 
 void conn_take(struct conn *c) {
         struct crew_err err = CREW_ERR_NULL;
-        const struct conn_first first = {
-                .bytes = c->head, .n = c->head_n, .tls = c->head_n > 1 && c->head[0] == 0x16 && c->head[1] == 3};
+        const struct conn_first first = {.bytes = c->head,
+                                         .n = c->head_n,
+                                         .tls = c->head_n > 1 && c->head[0] == 0x16 && c->head[1] == 3,
+                                         .sent = c->head_sent};
         uint8_t *head = c->head;
         void *state = NULL;
 
         c->head = NULL;
-        c->head_n = 0;
+        c->head_n = c->head_sent = 0;
+        c->taker = conn_needs_taker(c) ? conn_taker_rules : conn_taker_plain;
         c->state = CONN_TAKEN;
-        int r = conn_the_taker->take(c, &first, &state, &err);
+        int r = c->taker->take(c, &first, &state, &err);
         free(head);
         if (r < 0)
                 return conn_finish(c, err.msg[0] ? err.msg : "cannot be proxied");
         crew_assert(state);
         c->taken = state;
-        conn_the_taker->on_ready(c->taken);
+        c->taker->on_ready(c->taken);
 }
 
 void conn_taken_ready(struct conn *c) {
         if (c->taken)
-                conn_the_taker->on_ready(c->taken);
+                c->taker->on_ready(c->taken);
 }
 
 void conn_taken_gone(struct conn *c) {
@@ -42,7 +45,7 @@ void conn_taken_gone(struct conn *c) {
 
         c->taken = NULL;
         if (state)
-                conn_the_taker->gone(state);
+                c->taker->gone(state);
 }
 
 const char *conn_name(const struct conn *c) {
@@ -154,7 +157,8 @@ static void put_printable(char *out, size_t out_size, const char *text) {
 
 int conn_report_http(struct conn *c, enum gate_verdict verdict, const char *text, const char *why, unsigned status) {
         struct gate_msg m = {.op = GATE_HTTP, .proto = GATE_TCP, .port = c->port, .count = 1, .conn = c->id};
-        const char *where = netpolicy_text(c->agent->policy, c->rule->where);
+        const struct netpolicy_head *p = c->agent->policy;
+        const char *where = netpolicy_text(p, c->rule ? c->rule->where : p->where);
 
         /* A queue of them would have no bound: the taker waits, and is called when there is room. */
         if (report_behind(&c->agent->hub->report)) {

@@ -8,7 +8,7 @@
  *              \--refused, malformed--> STOP            |
  *   answer    NONE --------------------> HEAD --> BODY -+-> both start anew, or the connection ends
  *
- * conn_set_taker(&http_taker), after http_open().
+ * conn_set_takers(&http_taker, ...), after http_open().
  */
 #pragma once
 

@@ -15,6 +15,7 @@
 #include "conn.h"
 #include "held.h"
 #include "http_conn.h"
+#include "http_plain.h"
 #include "http_setup.h"
 #include "hub.h"
 #include "resolver.h"
@@ -297,7 +298,7 @@ static int prepare(struct gateway *g, const struct options *o, int *ca, struct c
         *ca = http_ca_memfd(err);
         if (o->http.inspect && *ca < 0)
                 return *ca;
-        conn_set_taker(&http_taker);
+        conn_set_takers(&http_taker, &http_plain_taker);
         return gateway_confine(err);
 }
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
-from crewlib import outside  # noqa: E402,F401
+from crewlib import eventually, outside  # noqa: E402,F401
 from egresslib import Authority, Egress, go_build, stop_unhurt  # noqa: E402
 
 PUBLIC, SECOND, PUBLIC6 = "93.184.215.14", "93.184.215.15", "2606:2800:21f::14"

@@ -17,13 +17,13 @@ import pytest
 
 import conftest as escape_conftest
 from escapelib import outcome
-from internet import FORBIDDEN, METADATA, PUBLIC, PUBLIC6, SECOND, Internet, Jailed, outside, place_attackers, runner_in
+from internet import FORBIDDEN, METADATA, PUBLIC, PUBLIC6, SECOND, Internet, Jailed, eventually, outside, place_attackers, runner_in
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network of the test's own needs root")
 
 FORBIDDEN_NAMES = {f"{why}.test": address for why, address in FORBIDDEN.items()}
 ENDPOINTS = [
-    "allowed.test:7000", "allowed.test:7443", "allowed.test:7444", "*.wild.test:7000", "six.test:7000", f"{SECOND}:7000", "10.20.30.40:7000",
+    "allowed.test:7000", "allowed.test:8080", f"{SECOND}:8080", "allowed.test:7443", "allowed.test:7444", "*.wild.test:7000", "six.test:7000", f"{SECOND}:7000", "10.20.30.40:7000",
     "flip.test:7000", "flip6.test:7000", "mixed.test:7000", "stuck.test:7099", "pour.test:7002", f"{SECOND}:7443",
     *[f"{name}:7000" for name in FORBIDDEN_NAMES],
     {"host": "http.test", "port": 8080, "methods": ["GET"], "paths": ["/open/**"]},
@@ -348,6 +348,71 @@ def test_a_second_request_on_the_same_connection_is_judged_too(jail):
 def test_a_listed_request_passes(jail):
     r = jail.script("tls_attacks.py", "http", "http.test", "8080", "GET /open/x HTTP/1.1", "Host: http.test:8080", "Connection: close")
     assert outcome(r) == "won", r.stdout + r.stderr
+
+
+# --- HTTP without rules: the name inside all the same ---
+
+PLAIN = "Host: allowed.test:8080"
+PLAIN_ATTACKS = {
+    "other host": (["GET /x HTTP/1.1", "Host: evil.test"], "Host is evil.test, dialled allowed.test"),
+    "other host of HTTP/1.0": (["GET /x HTTP/1.0", "Host: evil.test"], "Host is evil.test, dialled allowed.test"),
+    "other port": (["GET /x HTTP/1.1", "Host: allowed.test:80"], "Host is allowed.test:80, dialled allowed.test"),
+    "user information": (["GET /x HTTP/1.1", "Host: allowed.test:8080@evil.test"], "Host is"),
+    "no host": (["GET /x HTTP/1.1"], "no Host line"),
+    "two hosts": (["GET /x HTTP/1.1", PLAIN, "Host: evil.test"], "two Host lines"),
+    "host behind a blank": (["GET /x HTTP/1.1", "Host : evil.test", PLAIN], "cannot be read"),
+    "host on a folded line": (["GET /x HTTP/1.1", PLAIN, "X: y", " Host: evil.test"], "cannot be read"),
+    "absolute form": (["GET http://evil.test/x HTTP/1.1", PLAIN], "Host is evil.test, dialled allowed.test"),
+    "tunnel": (["CONNECT evil.test:443 HTTP/1.1", PLAIN], "CONNECT is never let through"),
+    "tabs": (["GET\t/x\tHTTP/1.1", "Host: evil.test"], "cannot be read"),
+    "blanks": (["POST  /x  HTTP/1.1", "Host: evil.test"], "cannot be read"),
+    "other version": (["POST /x HTTP/1.9", "Host: evil.test"], "version"),
+    "unheard-of method": (["!x! /x HTTP/1.1", "Host: evil.test"], "Host is evil.test"),
+    "HTTP/2": (["PRI * HTTP/2.0", "", "SM", ""], "HTTP/2 without TLS"),
+    "bare line feeds": (["GET /x HTTP/1.1\nHost: evil.test\n"], "cannot be read"),
+    "smuggled": (["POST /x HTTP/1.1", PLAIN, "Content-Length: 40", "Transfer-Encoding: chunked", "", "0", "",
+                  "GET /x HTTP/1.1", "Host: evil.test"], "Content-Length and Transfer-Encoding"),
+}
+
+
+def refused_since(jail, mark):
+    return eventually(lambda: [r for r in jail.crew.network("client", "http", host="allowed.test", port=8080)
+                               if r["seq"] > mark and r["verdict"] == "denied"], 5)
+
+
+@pytest.mark.parametrize("how", ["http", "http_slowly"])
+@pytest.mark.parametrize("request_lines, reason", PLAIN_ATTACKS.values(), ids=PLAIN_ATTACKS)
+def test_a_plain_request_must_be_for_what_was_dialled(jail, how, request_lines, reason):
+    tls = (jail.attack.parent / "tls_attacks.py", how, "allowed.test", "8080", *request_lines)
+    assert outcome(jail.internet.run("/usr/bin/python3", *tls)) == "won"
+    jail.internet.events(after=0)
+    mark = jail.mark()
+    r = jail.script("tls_attacks.py", *tls[1:])
+    assert outcome(r) in ("EACCES", "EPROTO", "ECONNRESET", "EPIPE"), r.stdout + r.stderr
+    assert jail.internet.events("http") == []
+    found = refused_since(jail, mark)
+    assert len(found) == 1 and reason in found[0]["reason"], found
+
+
+@pytest.mark.parametrize("how", ["http", "http_slowly"])
+@pytest.mark.parametrize("host, request_lines", [
+    ("allowed.test", ["GET /any/../thing HTTP/1.1", PLAIN]), ("allowed.test", ["POST http://allowed.test/ HTTP/1.0", "host:ALLOWED.TEST."]),
+    (SECOND, ["GET / HTTP/1.1", "Host: evil.test"])])  # a rule by address has no name to compare
+def test_a_plain_request_for_what_was_dialled_passes(jail, how, host, request_lines):
+    r = jail.script("tls_attacks.py", how, host, "8080", *request_lines)
+    assert outcome(r) == "won", r.stdout + r.stderr
+
+
+def test_a_second_plain_request_on_the_same_connection_is_judged_too(jail):
+    lines = ["GET /open HTTP/1.1", PLAIN, "", "GET /closed HTTP/1.1", "Host: evil.test"]
+    tls = (jail.attack.parent / "tls_attacks.py", "http", "allowed.test", "8080")
+    jail.internet.run("/usr/bin/python3", *tls, *lines)
+    assert "/closed" in "".join(e["head"] for e in jail.internet.events("http"))
+    mark = jail.mark()
+    jail.script("tls_attacks.py", *tls[1:], *lines)
+    heads = "".join(e["head"] for e in jail.internet.events("http"))
+    assert "/closed" not in heads
+    assert [r["path"] for r in refused_since(jail, mark)] == ["/closed"]
 
 
 # --- one agent and another ---

@@ -5,6 +5,7 @@
 usage: tls_attacks.py NAME HOST PORT [ARG...]     prints and exits as the program attack does (attack.h)
 """
 
+import contextlib
 import errno
 import socket
 import ssl
@@ -143,6 +144,10 @@ def http(host, port, *lines):
     """The request given, as it stands."""
     s = dial(host, port)
     s.sendall("".join(line + "\r\n" for line in lines).encode("latin-1") + b"\r\n")
+    judge_http(s)
+
+
+def judge_http(s):
     data = b""
     while not complete(data) and (more := s.recv(4096)):
         data += more
@@ -151,9 +156,22 @@ def http(host, port, *lines):
     denied(errno.EACCES if data.startswith(b"HTTP/1.1 403") else errno.EPROTO if data else errno.ECONNABORTED)
 
 
+def http_slowly(host, port, *lines):
+    """Bit by bit, so that no piece looks like a request."""
+    s = dial(host, port)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    request = ("".join(line + "\r\n" for line in lines) + "\r\n").encode("latin-1")
+    with contextlib.suppress(BrokenPipeError):  # it may have heard enough
+        for i in range(0, 40, 2):
+            s.sendall(request[i:i + 2])
+            time.sleep(0.02)
+        s.sendall(request[40:])
+    judge_http(s)
+
+
 ATTACKS = {f.__name__: f for f in (sni, no_sni, sni_by_bytes, sni_in_two_records, two_sni_extensions, two_names_in_sni,
                                    sni_behind_padding, alert_before_hello, cipher_change_before_hello,
-                                   other_record_version, huge_hello, unfinished_hello, http)}
+                                   other_record_version, huge_hello, unfinished_hello, http, http_slowly)}
 
 if __name__ == "__main__":
     try:

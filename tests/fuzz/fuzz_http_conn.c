@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A whole connection under HTTP rules, between an agent and a server that both say anything.  The input is a list of
- * pieces: who says it (or ends), how long it is, the bytes.  Whatever reaches the server must be a sequence of whole
- * requests that the rules allow (the last may be cut short), read again from its bytes.
+ * A whole connection under HTTP rules, or of plain HTTP without, between an agent and a server that both say anything.
+ * The first byte says which; the rest is a list of pieces: who says it (or ends), how long it is, the bytes.  Whatever
+ * reaches the server must be a sequence of whole requests (the last may be cut short), read again from its bytes, that the
+ * rules allow, or that are for the name that was dialled.
  */
 #include "common/util.h"
 #include "gateway/http_body.h"
 #include "gateway/http_conn.h"
 #include "gateway/http_path.h"
+#include "gateway/http_plain.h"
 
 #include <errno.h>
 #include <string.h>
@@ -23,6 +25,7 @@ struct conn {
         char out[1 << 16]; /* to the server */
         size_t out_n;
         void *state;
+        const struct conn_taker *taker;
 };
 
 static struct conn c;
@@ -81,7 +84,11 @@ int conn_report_http(struct conn *x, enum gate_verdict verdict, const char *text
 void conn_end(struct conn *x, const char *why) {
         crew_assert(!x->gone);
         x->gone = true;
-        http_taker.gone(x->state);
+        x->taker->gone(x->state);
+}
+void conn_release(struct conn *x) {
+        crew_assert(x->taker == &http_plain_taker);
+        conn_end(x, NULL);
 }
 
 static void make_policy(void) {
@@ -121,9 +128,22 @@ static size_t skip_body(const struct http_head *h, const char *p, size_t n) {
         return at;
 }
 
-static void check_requests(const char *p, size_t n) {
+static void check_target(const char *p, const struct http_head *h) {
         static struct http_target target;
+        const char *why = "";
+        const bool ok = http_target_parse(p + h->target.at, h->target.n, h->method, &target, &why);
 
+        if (c.taker == &http_plain_taker) {
+                crew_assert(!target.absolute || http_authority_is(p + h->target.at + target.authority.at,
+                                                                  target.authority.n, "api.test", 80, 80));
+                crew_assert(strcmp(h->method, "CONNECT") != 0);
+                return;
+        }
+        crew_assert(ok && !target.absolute);
+        crew_assert(netpolicy_http_decide(policy, conn_rule(&c), h->method, target.path) == NETPOLICY_HTTP_OK);
+}
+
+static void check_requests(const char *p, size_t n) {
         while (n > 0) {
                 struct http_head h;
                 const char *why = "";
@@ -133,9 +153,10 @@ static void check_requests(const char *p, size_t n) {
                         return;
                 crew_assert(r == HTTP_OK && http_parse_request(p, end, &h, &why) == HTTP_OK);
                 crew_assert(http_authority_is(p + h.host.at, h.host.n, "api.test", 80, 80));
-                crew_assert(http_target_parse(p + h.target.at, h.target.n, h.method, &target, &why));
-                crew_assert(!target.absolute &&
-                            netpolicy_http_decide(policy, conn_rule(&c), h.method, target.path) == NETPOLICY_HTTP_OK);
+                /* What follows the wish for another protocol is that protocol's, if the server said yes. */
+                if (c.taker == &http_plain_taker && h.upgrade.n)
+                        return;
+                check_target(p, &h);
                 end += skip_body(&h, p + end, n - end);
                 p += end;
                 n -= end;
@@ -145,7 +166,7 @@ static void check_requests(const char *p, size_t n) {
 static void ready(void) {
         for (int i = 0; i < 8 && !c.gone; i++) {
                 c.again = false;
-                http_taker.on_ready(c.state);
+                c.taker->on_ready(c.state);
                 if (!c.again)
                         break;
         }
@@ -171,18 +192,23 @@ static size_t piece(const uint8_t *data, size_t n) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
-        const struct conn_first first = {.bytes = (const uint8_t *)"G", .n = 1};
+        struct conn_first first = {.bytes = (const uint8_t *)"G", .n = 1};
         struct crew_err err;
 
         if (!policy)
                 make_policy();
         memset(&c, 0, sizeof(c));
-        crew_assert(http_taker.take(&c, &first, &c.state, &err) == 0);
+        c.taker = n && data[0] & 1 ? &http_plain_taker : &http_taker;
+        if (n && (data[0] & 3) == 3) { /* a part of the request line went ahead */
+                first.sent = c.out_n = 1;
+                c.out[0] = 'G';
+        }
+        crew_assert(c.taker->take(&c, &first, &c.state, &err) == 0);
         ready();
-        for (size_t at = 0; at < n && !c.gone;)
+        for (size_t at = 1; at < n && !c.gone;)
                 at += piece(data + at, n - at);
         check_requests(c.out, c.out_n);
         if (!c.gone)
-                http_taker.gone(c.state);
+                c.taker->gone(c.state);
         return 0;
 }

@@ -7,6 +7,7 @@ the names live on this machine, where real servers from Debian answer.
 
 import hashlib
 import http.server
+import json
 import os
 import pwd
 import re
@@ -56,6 +57,20 @@ class Web(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         body = f"hello from {self.path}\n".encode()
         self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_PUT(self):
+        got = 0
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            while size := int(self.rfile.readline(), 16):
+                got += len(self.rfile.read(size + 2)) - 2
+            self.rfile.readline()
+        else:
+            got = len(self.rfile.read(int(self.headers["Content-Length"])))
+        body = f"got {got} bytes\n".encode()
+        self.send_response(201)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -137,6 +152,64 @@ def test_curl_http(egress, http_plain):
     assert (r.returncode, r.stdout) == (0, "hello from /plain\n"), r.stderr
     _, closed = assert_passed(crew, http_plain, port=80)
     assert closed["bytes_in"] > len("hello from /plain\n")
+
+
+def test_plain_http_is_for_the_name_that_was_dialled_and_else_as_ever(egress, http_plain):
+    crew = egress({f"{NAME}:80": http_plain})
+    url = f"http://{NAME}"
+    again = crew.exec("client", "curl", "-sS", f"{url}/one", f"{url}/two", "-w", "%{num_connects} ")
+    assert (again.returncode, again.stdout) == (0, "hello from /one\n1 hello from /two\n0 "), again.stderr
+    wish = crew.exec("client", "curl", "-sS", "--http2", f"{url}/a/../b//c")
+    assert (wish.returncode, wish.stdout) == (0, "hello from /b//c\n"), wish.stderr
+    upload = crew.exec("client", "sh", "-c", f"head -c 3000000 /dev/zero | curl -sS -T - {url}/up")
+    assert upload.stdout == "got 3000000 bytes\n", upload
+    upload = crew.exec("client", "sh", "-c", "head -c 3000000 /dev/zero > /tmp/x; "
+                       f"curl -sS -H 'Expect: 100-continue' -T /tmp/x {url}/up")
+    assert upload.stdout == "got 3000000 bytes\n", upload
+    assert crew.network("client", "http") == []
+    other = crew.exec("client", "curl", "-sS", "-H", "Host: evil.test", "-w", "%{http_code}", f"{url}/x")
+    body, _, status = other.stdout.rpartition("\n")
+    assert status == "403" and "Host is evil.test, dialled" in json.loads(body)["error"], other
+    assert re.fullmatch(r".*client\.yaml:5", json.loads(body)["rule"]) and json.loads(body)["next_steps"]
+    refused, *_ = crew.await_network("client", "http", host=NAME, port=80)
+    assert refused["reason"] == f"Host is evil.test, dialled {NAME}" and refused["path"] == "/x"
+    text = crew.runner.crewctl("logs", "--agent", "client", "--filter", "denied").stdout
+    assert f"HTTP: DENIED -> GET {NAME}/x (Host is evil.test, dialled {NAME}" in text
+    knowing = crew.exec("client", "curl", "-sS", "--http2-prior-knowledge", f"{url}/x")
+    assert knowing.returncode != 0
+
+
+WEB_SOCKET = """
+import base64, os, socket, sys
+s = socket.create_connection((sys.argv[1], 80))
+s.sendall(("GET /chat HTTP/1.1\\r\\nHost: %s\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+           "Sec-WebSocket-Key: %s\\r\\nSec-WebSocket-Version: 13\\r\\n\\r\\n"
+           % (sys.argv[1], base64.b64encode(os.urandom(16)).decode())).encode())
+f = s.makefile("rb")
+print(f.readline().decode().strip())
+while f.readline() != b"\\r\\n": pass
+for i in range(3):
+    s.sendall(b"\\x82\\x84\\0\\0\\0\\0frm" + bytes([i]))
+    print(f.read(6))
+"""
+
+
+def test_a_web_socket_works(egress):
+    def serve(s, _server):
+        f = s.makefile("rb")
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += f.readline()
+        assert b"upgrade: websocket" in head.lower() and b"connection: upgrade" in head.lower()
+        s.sendall(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        while frame := f.read(10):
+            s.sendall(b"\x82\x04" + frame[6:])
+
+    with Tcp(serve) as server:
+        crew = egress({f"{NAME}:80": server.address}, runtime=["python3"])
+        r = crew.exec("client", "/usr/bin/python3", "-c", WEB_SOCKET, NAME)
+        assert r.stdout.splitlines() == ["HTTP/1.1 101 Switching Protocols", *[str(b"\x82\x04frm" + bytes([i])) for i in range(3)]], r
+        assert server.errors == []
 
 
 def test_what_is_not_listed_is_refused_at_once_and_named(egress, authority, https):

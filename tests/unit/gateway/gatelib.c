@@ -404,8 +404,9 @@ void say(int fd, const void *bytes, size_t n) {
 }
 
 void expect_bytes(int fd, const char *text) {
-        char buf[64];
+        char buf[1024];
 
+        assert_in_range(strlen(text), 0, sizeof(buf));
         assert_int_equal(read_n(fd, buf, strlen(text)), strlen(text));
         assert_memory_equal(buf, text, strlen(text));
 }

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a client's first bytes are.  TLS: a whole ClientHello, whose server name must be the dialled one.  HTTP to a name:
+ * taken, for each request names a host.  Anything else is a relay.  Only of a first line that is still open do bytes go out
+ * before that is known.
+ */
+#include "conn_internal.h"
+
+#include "hello.h"
+
+#include "common/util.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define HELLO_MS 10000u
+static_assert(CONN_FIRST_MAX == HELLO_MAX, "what is judged is handed over whole");
+
+static void judge_name(struct conn *c, const char *sni) {
+        char canonical[NETPOLICY_NAME_MAX], text[GATE_TEXT_MAX];
+
+        if (!c->by_name)
+                return conn_go(c);
+        netpolicy_canonical(sni, canonical);
+        if (strcmp(canonical, c->name) == 0)
+                return conn_go(c);
+        snprintf(text, sizeof(text), "SNI is %.60s, dialled %.60s", sni, c->name);
+        conn_deny(c, text);
+}
+
+/* Plain bytes to a name: HTTP is taken, for its requests name a host; anything else is nobody's business. */
+static void judge_line(struct conn *c) {
+        const enum http_first is = http_first_read(&c->line, c->head + c->line_read, c->head_n - c->line_read);
+
+        c->line_read = c->head_n;
+        if (is == HTTP_FIRST_OPEN)
+                return;
+        if (is == HTTP_FIRST_YES && c->line_cut)
+                return conn_deny(c, "an HTTP request line of more than 16 KiB");
+        if (is == HTTP_FIRST_YES && !conn_taker_plain)
+                return conn_deny(c, "the host of its requests cannot be checked by this gateway");
+        conn_go(c);
+}
+
+static void judge(struct conn *c, enum hello what, const char *sni) {
+        switch (what) {
+        case HELLO_MORE:
+                if (!c->half_open) {
+                        conn_set_half_open(c, true);
+                        hub_deadline_set(c->agent->hub, &c->deadline, HELLO_MS);
+                }
+                return;
+        case HELLO_PLAIN:
+                return c->by_name && !conn_needs_taker(c) ? judge_line(c) : conn_go(c);
+        case HELLO_NAMED:
+                return judge_name(c, sni);
+        case HELLO_UNNAMED:
+                return c->by_name ? conn_deny(c, "TLS without SNI") : conn_go(c);
+        case HELLO_BAD:
+                return conn_deny(c, "malformed TLS ClientHello");
+        }
+}
+
+/* The bytes so far and what is there now.  Returns as recv(2). */
+static ssize_t read_head(struct conn *c) {
+        static uint8_t scratch[HELLO_MAX];
+        ssize_t n = recv(c->end[CONN_JAIL].fd, scratch, HELLO_MAX - c->head_n, MSG_DONTWAIT);
+
+        if (n <= 0)
+                return n;
+        uint8_t *grown = realloc(c->head, c->head_n + (size_t)n);
+        if (!grown) {
+                errno = ENOMEM;
+                return -1;
+        }
+        memcpy(grown + c->head_n, scratch, (size_t)n);
+        c->head = grown;
+        c->head_n += (uint32_t)n;
+        bucket_take(&c->agent->bytes, (uint64_t)n);
+        return n;
+}
+
+static void judge_first(struct conn *c) {
+        char sni[HELLO_NAME_MAX];
+
+        if (c->line_read || c->line_cut)
+                return judge_line(c); /* it is not TLS, that much is known */
+        judge(c, hello_parse(c->head, c->head_n, sni), sni);
+}
+
+/* The client ended its stream before it was known what that is. */
+static void judge_end(struct conn *c) {
+        const bool line = c->line_read || c->line_cut;
+
+        if (c->head_n > 0 && !line)
+                return conn_deny(c, "TLS ClientHello cut off");
+        if (conn_needs_taker(c))
+                return conn_finish(c, NULL); /* no request: there is nothing to do */
+        c->way[CONN_JAIL].end_seen = true;
+        conn_go(c);
+}
+
+/* An open line goes on as it comes (http_first.h). */
+void conn_pump_line(struct conn *c) {
+        if (!c->line_read || c->head_sent == c->head_n)
+                return;
+        conn_announce(c);
+        if (!c->announce_written || c->state == CONN_ENDED)
+                return;
+        int r = conn_push_head(c);
+        if (r < 0 && r != -EAGAIN)
+                return conn_finish(c, conn_broken_text(r));
+        if (c->head_n == HELLO_MAX && c->head_sent == c->head_n) {
+                c->head_n = c->head_sent = c->line_read = 0;
+                c->line_cut = true;
+                hub_later(c->agent->hub, &c->again);
+        }
+}
+
+/* Room for more of the first bytes, and bandwidth where they may be many. */
+static bool may_read(struct conn *c) {
+        if (c->head_n == HELLO_MAX)
+                return false;
+        if ((c->line_read || c->line_cut) && bucket_level(&c->agent->bytes, crew_now_ns()) == 0) {
+                conn_throttle(c);
+                return false;
+        }
+        return c->end[CONN_JAIL].readable;
+}
+
+void conn_classify(struct conn *c) {
+        while (c->state == CONN_CLASSIFYING && may_read(c)) {
+                ssize_t n = read_head(c);
+                if (n < 0 && errno == EAGAIN) {
+                        c->end[CONN_JAIL].readable = false;
+                        return;
+                }
+                if (n < 0)
+                        return conn_finish(c, conn_broken_text(-errno));
+                if (n == 0)
+                        return judge_end(c);
+                judge_first(c);
+        }
+}
