@@ -417,12 +417,10 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
         if ((r = syncer_open(&c->loop, journal_on_synced, &c->syncer, err)) < 0)
                 return r;
         state_dirs_sweep(c);
-        for (uint32_t i = 0; i < c->n_agents; i++)
-                if (agent_present(&c->agents[i]))
-                        instance_plan_ahead(&c->agents[i]);
         /* Before it is known what crew-evidence can do the plans would be for another jail. */
         for (uint32_t i = 0; i < c->n_agents && evidence_settled(c->evidence); i++)
-                instance_plan_ahead(&c->agents[i]);
+                if (agent_present(&c->agents[i]))
+                        instance_plan_ahead(&c->agents[i]);
         return control_open(c, rundir_path(c->rundir), &c->control, err);
 }
 
