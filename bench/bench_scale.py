@@ -83,8 +83,8 @@ def cpu_ns(pid):
 def started(b, crew):
     """Seconds from the first record of a start to the last that says ready."""
     times = {"agent.policy": [], "agent.ready": []}
-    for log in (b.top / "home/state" / crew.name / "audit").glob("*/log.jsonl"):
-        for line in log.read_text().splitlines():
+    for log in (b.top / "home/lib" / crew.name / "audit").glob("*/log.jsonl"):
+        for line in log.read_text().split("\n")[:-1]:
             record = json.loads(line)
             if record["kind"] in times:
                 times[record["kind"]].append(record["t"])
@@ -101,8 +101,8 @@ def bench_agents(b, n=AGENTS, idle=10):
     start = time.monotonic()
     with crew:
         took = time.monotonic() - start
-        rate = n / started(b, crew)
         time.sleep(3)
+        rate = n / started(b, crew)
         pid = crew.pid()
         before, since = cpu_ns(pid), time.monotonic()
         time.sleep(idle)
