@@ -9,10 +9,12 @@ import json
 import os
 import ssl
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
+from conftest import modes
 from crewlib import eventually
 from egresslib import Authority, Egress
 
@@ -117,6 +119,21 @@ def places(running, runner):
                 yield f"/proc/{pid}/{n} of {name}", Path(f"/proc/{pid}/{n}").read_bytes()
             except OSError:
                 pass
+
+
+@pytest.mark.parametrize("mode", modes()[:1])  # takes 10 s, and is the same in both
+def test_a_crew_whose_secret_does_not_come_is_not_started(runner):
+    crew = Egress(runner).client("client", {"host": NAME, "port": 443, "tls": "inspect", "credential": "slow"})
+    crew.extra += "credentials: keys/credentials\n"
+    crew.files["keys/credentials"] = f"[slow]\nhost = {NAME}\ncommand = /bin/sleep 1000\n"
+    crew.write()
+    (crew.top / "keys/credentials").chmod(0o600)
+    began = time.monotonic()
+    with crew.start(wait=False) as running:
+        assert running.proc.wait(60) != 0
+        assert 10 <= time.monotonic() - began < 40
+        assert "credential slow: its command did not end within 10 s" in running.log()
+    assert not crew.records("client", "agent.spawned")
 
 
 def test_a_secret_is_nowhere_but_at_its_server(runner, server, monkeypatch):

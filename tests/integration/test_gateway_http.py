@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from conftest import modes, other_user
+from crewlib import alive, eventually
 
 NAME = "api.test"
 SECRET = "sk-live-4f9a8b7c6d5e"
@@ -670,6 +671,26 @@ def test_a_bad_credentials_file_stops_the_start_and_says_why(programs, secrets, 
     assert r.returncode == 1
     assert say in r.stderr and say.encode()[:100] in hello
     assert SECRET not in r.stderr and SECRET.encode() not in hello
+
+
+@pytest.mark.parametrize("last", ["sleep 1000", "exec >&-; sleep 1000"], ids=["silent", "output closed"])
+def test_a_command_that_does_not_end_is_killed_with_its_children(programs, secrets, work, user, last):
+    """It keeps its output open, or closes it after the whole secret: neither is waited for longer than said."""
+    (work / "slow").write_text(f"#!/bin/sh\necho $$ > {work}/pids\nsleep 1000 >&- &\necho $! >> {work}/pids\n"
+                               f"printf {SECRET}\n{last}\n")
+    (work / "slow").chmod(0o700)
+    args = [str(a) for a in secrets(KEY + f"command = {work}/slow\n")]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    began = time.monotonic()
+    r = subprocess.run([programs / "crew-gateway", "--fd", str(theirs.fileno()), *args], pass_fds=[theirs.fileno()],
+                       capture_output=True, text=True, timeout=60)
+    assert r.returncode == 1 and 10 <= time.monotonic() - began < 40
+    say = "credential market-key: its command did not end within 10 s"
+    assert say in r.stderr and say.encode() in ours.recv(65536)
+    assert SECRET not in r.stderr
+    pids = [int(line) for line in (work / "pids").read_text().split()]
+    assert len(pids) == 2
+    eventually(lambda: not alive(pids))  # the child is reaped by whoever adopts it
 
 
 if __name__ == "__main__":
