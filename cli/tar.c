@@ -62,18 +62,24 @@ static size_t pax_record(char *out, size_t room, const char *key, const char *va
         return (size_t)snprintf(out, room, "%zu %s=%s\n", n + digits, key, value);
 }
 
-static void put_pax(struct tar *t, const char *records, size_t n) {
+static void put_pax(struct tar *t, char type, const char *records, size_t n) {
         struct tar_header h = {0};
 
         snprintf(h.name, sizeof(h.name), "pax");
         octal(h.mode, sizeof(h.mode), 0600);
         octal(h.size, sizeof(h.size), n);
         octal(h.mtime, sizeof(h.mtime), (uint64_t)MAX_OF(t->mtime, (int64_t)0));
-        h.type = TAR_PAX;
+        h.type = type;
         seal(&h);
         put(t, &h, sizeof(h));
         put(t, records, n);
         pad(t, n);
+}
+
+void tar_put_comment(struct tar *t, const char *key, const char *value) {
+        char record[256];
+
+        put_pax(t, TAR_PAX_GLOBAL, record, MIN_OF(pax_record(record, sizeof(record), key, value), sizeof(record) - 1));
 }
 
 static void put_header(struct tar *t, const struct entry *e) {
@@ -95,7 +101,7 @@ static void put_header(struct tar *t, const struct entry *e) {
                 used += pax_record(records + used, room - used, "size", number);
         }
         if (used)
-                put_pax(t, records, used);
+                put_pax(t, TAR_PAX, records, used);
         memcpy(h.name, e->path, MIN_OF(strlen(e->path), sizeof(h.name)));
         if (e->link)
                 memcpy(h.link, e->link, MIN_OF(strlen(e->link), sizeof(h.link)));

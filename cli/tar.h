@@ -25,6 +25,8 @@ struct tar {
 void tar_put_dir(struct tar *t, const char *path, mode_t mode, int64_t mtime);
 void tar_put_link(struct tar *t, const char *path, const char *target, int64_t mtime);
 void tar_put_bytes(struct tar *t, const char *path, const void *bytes, size_t n);
+/* A word about the archive as a whole; readers that do not know it pass over it.  Before everything else. */
+void tar_put_comment(struct tar *t, const char *key, const char *value);
 /* At most `size` bytes of fd; what is missing of them is zeros. */
 void tar_put_file(struct tar *t, const char *path, mode_t mode, int64_t mtime, int fd, uint64_t size);
 int tar_end(struct tar *t, struct crew_err *err);
@@ -45,7 +47,9 @@ int tar_put_tree(struct tar *t, int dirfd, struct tar_tree *tree, struct crew_er
 
 struct tar_counts {
         uint64_t files, bytes;
+        uint64_t state_version; /* TAR_STATE_VERSION, 0: the archive does not say */
 };
+#define TAR_STATE_VERSION "CREWD.state.version"
 #define TAR_ENTRIES_MAX 1000000u
 /* Unpacks into the empty directory dirfd.  -EINVAL: not an archive we take; err says which entry. */
 int tar_extract(int fd, int dirfd, uint64_t bytes_max, struct tar_counts *out, struct crew_err *err);

@@ -2,6 +2,7 @@
 /* Unpacking an archive that anybody may have made into a directory that nobody else writes. */
 #include "tar.h"
 
+#include "common/state_version.h"
 #include "common/util.h"
 #include "tar_block.h"
 
@@ -178,7 +179,20 @@ static int take_pax_record(struct reader *r, const char *key, size_t key_len, co
         return 0;
 }
 
-static int parse_pax(struct reader *r, const char *p, size_t n) {
+static int take_comment(struct reader *r, const char *key, size_t key_len, const char *value, size_t n) {
+        static const char wanted[] = TAR_STATE_VERSION;
+        char number[24];
+
+        if (key_len != strlen(wanted) || memcmp(key, wanted, key_len) != 0)
+                return 0;
+        snprintf(number, sizeof(number), "%.*s", (int)MIN_OF(n, sizeof(number) - 1), value);
+        if (n >= sizeof(number) || crew_parse_u64(number, &r->counts->state_version) < 0 ||
+            r->counts->state_version > STATE_VERSION_MAX)
+                return bad(r, "a version that is no number");
+        return 0;
+}
+
+static int parse_pax(struct reader *r, const char *p, size_t n, bool global) {
         while (n > 0) {
                 char *end;
                 errno = 0;
@@ -188,7 +202,8 @@ static int parse_pax(struct reader *r, const char *p, size_t n) {
                         eq = memchr(key, '=', (size_t)(p + len - key));
                 if (!eq)
                         return bad(r, "an extended header that makes no sense");
-                int k = take_pax_record(r, key, (size_t)(eq - key), eq + 1, (size_t)(p + len - 1 - (eq + 1)));
+                int k = (global ? take_comment : take_pax_record)(r, key, (size_t)(eq - key), eq + 1,
+                                                                  (size_t)(p + len - 1 - (eq + 1)));
                 if (k < 0)
                         return k;
                 p += len;
@@ -206,7 +221,7 @@ static int take_pax(struct reader *r, uint64_t size, bool global) {
         int k = get(r, records, (size_t)size);
         if (k == 0)
                 k = skip_padding(r, size);
-        return k < 0 || global ? k : parse_pax(r, records, (size_t)size);
+        return k < 0 ? k : parse_pax(r, records, (size_t)size, global);
 }
 
 static int refuse_type(struct reader *r, char type) {

@@ -7,6 +7,7 @@
  */
 #include "cli.h"
 
+#include "common/state_version.h"
 #include "common/tree.h"
 #include "common/util.h"
 #include "crews.h"
@@ -150,15 +151,25 @@ static bool begin(const struct cli_verb *self, int argc, char **argv, size_t n_o
 /* --- list --- */
 
 static const struct table_column columns[] = {
-        {"AGENT", false, 0, true},    {"SIZE", true, 0, false},    {"FILES", true, 1, false},
-        {"CHANGED", false, 2, false}, {"IN USE", false, 0, false},
+        {"AGENT", false, 0, true},   {"SIZE", true, 0, false},     {"FILES", true, 1, false},
+        {"VERSION", true, 3, false}, {"CHANGED", false, 2, false}, {"IN USE", false, 0, false},
 };
 
 struct row {
         const char *agent;
         struct tree_size size;
+        uint32_t version;
         bool there, in_use;
 };
+
+static int version_of(const struct place *w, const char *agent, uint32_t *out, struct cli_problem *p) {
+        struct crew_err err = CREW_ERR_NULL;
+
+        *out = 0;
+        if (w->fd < 0 || state_version_read(w->fd, agent, out, &err) == 0)
+                return 0;
+        return cli_problem_set(p, CLI_FAILED, "io", "agent %s: %s", agent, err.msg);
+}
 
 static int look(const struct place *w, const char *agent, struct row *row, struct cli_problem *p) {
         *row = (struct row){.agent = agent};
@@ -167,6 +178,8 @@ static int look(const struct place *w, const char *agent, struct row *row, struc
                 return errno == ENOENT || w->fd < 0 ? 0 : io_problem(p, "open the directory of", agent, errno);
         row->there = true;
         row->in_use = is_locked(w, agent);
+        if (version_of(w, agent, &row->version, p) < 0)
+                return -1;
         int r = tree_measure(fd, 0, &row->size);
         return r < 0 ? io_problem(p, "read the directory of", agent, -r) : 0;
 }
@@ -183,6 +196,10 @@ static void print_row(struct table *t, const struct row *row) {
         table_cell(t, TERM_PLAIN, "%s", row->agent);
         table_cell(t, TERM_PLAIN, "%s%s", row->size.missed ? "> " : "", text_size(row->size.bytes, 0, size));
         table_cell(t, TERM_PLAIN, "%llu", (unsigned long long)row->size.files);
+        if (row->version)
+                table_cell(t, TERM_PLAIN, "%u", row->version);
+        else
+                table_cell(t, TERM_DIM, "-");
         table_cell(t, TERM_PLAIN, "%s", when);
         table_cell(t, row->in_use ? TERM_YELLOW : TERM_PLAIN, "%s", row->in_use ? "yes" : "no");
 }
@@ -191,9 +208,9 @@ static json_t *row_json(const struct place *w, const struct row *row) {
         char path[sizeof(w->path) + CREW_NAME_MAX + 1];
 
         snprintf(path, sizeof(path), "%s/%s", w->path, row->agent);
-        return json_pack("{s:s, s:o, s:I, s:I, s:I, s:b}", "agent", row->agent, "path", jsonout_text(path), "bytes",
-                         (json_int_t)row->size.bytes, "files", (json_int_t)row->size.files, "changed",
-                         (json_int_t)row->size.changed, "in_use", (int)row->in_use);
+        return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:b}", "agent", row->agent, "path", jsonout_text(path), "bytes",
+                         (json_int_t)row->size.bytes, "files", (json_int_t)row->size.files, "version",
+                         (json_int_t)row->version, "changed", (json_int_t)row->size.changed, "in_use", (int)row->in_use);
 }
 
 static int run_list(const struct cli_verb *self, int argc, char **argv) {
@@ -239,27 +256,39 @@ static void on_left_out(const char *path, const char *why, void *user) {
         fprintf(t->out, " (%s)\n", why);
 }
 
-static int export_to(int fd, int dir, const struct options *o, struct tar_tree *tree, struct cli_problem *p) {
+struct source {
+        int dir;
+        uint32_t version;
+};
+
+static int export_to(int fd, const struct source *from, const struct options *o, struct tar_tree *tree,
+                     struct cli_problem *p) {
         struct tar tar = {.fd = fd, .mtime = (int64_t)time(NULL)};
         struct crew_err err = CREW_ERR_NULL;
+        char version[16];
 
-        if (tar_put_tree(&tar, dir, tree, &err) == 0 && tar_end(&tar, &err) == 0)
+        snprintf(version, sizeof(version), "%u", from->version);
+        if (from->version)
+                tar_put_comment(&tar, TAR_STATE_VERSION, version);
+
+        if (tar_put_tree(&tar, from->dir, tree, &err) == 0 && tar_end(&tar, &err) == 0)
                 return 0;
         return cli_problem_set(p, CLI_FAILED, "export", "agent %s: %s", o->agent, err.msg);
 }
 
 /* Under its name only when it is whole. */
-static int export_file(const char *file, int dir, const struct options *o, struct tar_tree *tree, struct cli_problem *p) {
+static int export_file(const char *file, const struct source *from, const struct options *o, struct tar_tree *tree,
+                       struct cli_problem *p) {
         char part[PATH_MAX];
 
         if (strcmp(file, "-") == 0)
-                return export_to(STDOUT_FILENO, dir, o, tree, p);
+                return export_to(STDOUT_FILENO, from, o, tree, p);
         if ((size_t)snprintf(part, sizeof(part), "%s.part", file) >= sizeof(part))
                 return io_problem(p, "make", file, ENAMETOOLONG);
         _cleanup_close_ int fd = open(part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0)
                 return io_problem(p, "make", part, errno);
-        int r = export_to(fd, dir, o, tree, p);
+        int r = export_to(fd, from, o, tree, p);
         if (r == 0 && (fsync(fd) < 0 || rename(part, file) < 0))
                 r = io_problem(p, "write", file, errno);
         if (r < 0)
@@ -283,7 +312,8 @@ static int run_export(const struct cli_verb *self, int argc, char **argv) {
         _cleanup_close_ int dir = open_agent(&w, o.agent);
         if (dir < 0)
                 return cli_fail(o.json, CLI_ABSENT, "no-state", "agent %s has kept nothing yet", o.agent);
-        if (export_file(rest.items[0], dir, &o, &tree, &p) < 0)
+        struct source from = {.dir = dir};
+        if (version_of(&w, o.agent, &from.version, &p) < 0 || export_file(rest.items[0], &from, &o, &tree, &p) < 0)
                 return cli_report(&p, o.json);
         if (strcmp(rest.items[0], "-") == 0)
                 return CLI_OK;
@@ -299,21 +329,34 @@ static int run_export(const struct cli_verb *self, int argc, char **argv) {
 
 /* --- import and reset --- */
 
-/* In place of what is there: `from` becomes the agent's directory, the former one is removed. */
-static int swap_in(const struct place *w, const char *agent, const char *from, struct cli_problem *p) {
+/* `fresh` becomes the agent's directory together with its version, or nothing changes; the former one is removed. */
+static int swap_in(const struct place *w, const char *agent, const char *fresh, uint32_t version, struct cli_problem *p) {
+        struct crew_err err = CREW_ERR_NULL;
+        uint32_t from;
+
+        if (state_version_settle(w->fd, agent, &from, &err) < 0)
+                return cli_problem_set(p, CLI_FAILED, "io", "agent %s: %s", agent, err.msg);
+        if (mkdirat(w->fd, agent, 0700) < 0 && errno != EEXIST)
+                return io_problem(p, "make the directory of", agent, errno);
+        if (state_version_swap(w->fd, agent, fresh, from, version, &err) < 0)
+                return cli_problem_set(p, CLI_FAILED, "io", "agent %s: %s", agent, err.msg);
+        int r = tree_remove(w->fd, fresh);
+        return r < 0 ? io_problem(p, "remove the former directory of", agent, -r) : 0;
+}
+
+/* The version goes last: a directory that is not there has none. */
+static int remove_all(const struct place *w, const char *agent, struct cli_problem *p) {
         char old[CREW_NAME_MAX + 32];
 
         snprintf(old, sizeof(old), ".old-%s", agent);
         int r = tree_remove(w->fd, old);
         if (r == 0 && renameat(w->fd, agent, w->fd, old) < 0 && errno != ENOENT)
                 r = -errno;
-        if (r == 0 && from && renameat(w->fd, from, w->fd, agent) < 0) {
-                r = -errno;
-                (void)renameat(w->fd, old, w->fd, agent);
-        }
+        if (r == 0)
+                r = state_version_write(w->fd, agent, 0, NULL);
         if (r == 0)
                 r = tree_remove(w->fd, old);
-        return r < 0 ? io_problem(p, "replace the directory of", agent, -r) : 0;
+        return r < 0 ? io_problem(p, "remove the directory of", agent, -r) : 0;
 }
 
 static int unpack(const struct place *w, const char *file, const char *into, struct tar_counts *counts,
@@ -345,7 +388,7 @@ static int import_locked(const struct place *w, const struct options *o, const c
         snprintf(into, sizeof(into), ".new-%s", o->agent);
         int r = unpack(w, file, into, counts, p);
         if (r == 0)
-                r = swap_in(w, o->agent, into, p);
+                r = swap_in(w, o->agent, into, (uint32_t)counts->state_version, p);
         if (r < 0)
                 (void)tree_remove(w->fd, into);
         return r;
@@ -414,7 +457,7 @@ static int run_reset(const struct cli_verb *self, int argc, char **argv) {
         if (!sure(&o, &status))
                 return status;
         _cleanup_close_ int lock = lock_or_problem(&w, o.agent, &p);
-        if (lock < 0 || swap_in(&w, o.agent, NULL, &p) < 0)
+        if (lock < 0 || remove_all(&w, o.agent, &p) < 0)
                 return cli_report(&p, o.json);
         if (o.json)
                 jsonout_print(json_pack("{s:s, s:b}", "agent", o.agent, "reset", 1));

@@ -76,6 +76,8 @@ enum record_kind {
         RECORD_THAWED,
         RECORD_HEALTH,       /* verdict, failures in a row */
         RECORD_CREW_APPLIED, /* a changed crew file: effect, both digests */
+        RECORD_MIGRATED,     /* of a state directory: from, to, verdict failed: it is as it was */
+        RECORD_MIGRATE_FAILED,
         RECORD_KIND_N,
 };
 extern const char *const record_kind_names[RECORD_KIND_N]; /* "agent.spawned", "file.denied", ... */

@@ -119,6 +119,10 @@ static const struct text_row {
         [RECORD_CREW_APPLIED] = {"CREW", "verdict", "APPLIED", .groups = GROUP_LIFECYCLE, .subject = "effect", .details = {
                 {"old_crew_sha256", "crew sha256:", "#"}, {"crew_sha256", "now sha256:", "#"}, {"old_sha256", "policy sha256:", "#"},
                 {"sha256", "now sha256:", "#"}, {"reason", "", ""}, {"initiator", "by ", ""}}},
+        [RECORD_MIGRATED] = {"STATE", NULL, "MIGRATED", .groups = GROUP_LIFECYCLE, .details = {
+                {"version", "from ", ""}, {"to_version", "to ", ""}, {"ms", "", " ms"}}},
+        [RECORD_MIGRATE_FAILED] = {"STATE", NULL, "NOT MIGRATED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {
+                {"version", "from ", ""}, {"to_version", "to ", ""}, {"ms", "", " ms"}}},
         [RECORD_STDERR] = {"STDERR", .subject = "text", .details = {{"tool", "tool ", ""}, {"dropped", "", " bytes dropped"}}},
         [RECORD_FOLDED] = {"EVIDENCE", NULL, "FOLDED", .subject = "of"},
         [RECORD_EVIDENCE_LOST] = {"EVIDENCE", NULL, "LOST", .subject = "source", .details = {{"reason", "", ""}}},

@@ -9,6 +9,7 @@
 #include "common/spawn.h"
 #include "crew.pb-c.h"
 #include "meter.h"
+#include "migrate.h"
 #include "restart.h"
 #include "supervisor/audit/audit.h"
 #include "supervisor/policy/crew_file.h"
@@ -107,6 +108,7 @@ struct instance {
         uint32_t cpu_percent;
         bool stats_asked, stats_for_usage; /* the answer is nobody's but usage.h's */
         struct usage usage;
+        struct migrate migrate;
 };
 
 /* The record of one death; becomes AgentTerminated, the hook's JSON and the audit line. */

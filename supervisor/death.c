@@ -127,6 +127,8 @@ static void conclude(struct agent *a, const struct spawn_exit *x) {
 void death_on_exited(struct agent *a, const struct spawn_exit *x) {
         struct instance *in = &a->in;
 
+        if (migrate_on_exited(a, x))
+                return;
         if (in->kill_sent || !in->greeted || in->hung_up || in->cut)
                 return conclude(a, x);
         in->exited = true;

@@ -289,7 +289,8 @@ void dispatch_frame(struct agent *a, const uint8_t *bytes, size_t n) {
         const Crew__Envelope *e;
 
         a->in.pings_lost = 0;
-        uint32_t state = agent_state_ipc(a->state) | (manager_is(a) ? IPC_STATE_MANAGER : 0);
+        uint32_t ours = migrate_has_worker(a) ? IPC_STATE_READY : agent_state_ipc(a->state);
+        uint32_t state = ours | (manager_is(a) ? IPC_STATE_MANAGER : 0);
         if (ipc_accept(a->crewd->arena, IPC_WORKER, state, bytes, n, &e, &why) != IPC_ACCEPTED)
                 return refuse(a, &why);
         if (!ipc_seq_next(&a->in.seq_in, e->seq))
@@ -298,6 +299,7 @@ void dispatch_frame(struct agent *a, const uint8_t *bytes, size_t n) {
                 (size_t)e->body_case < ELEMENTSOF(handlers) ? handlers[e->body_case] : NULL;
         /* The message table lets no other body of a worker through. */
         crew_assert(handle);
-        handle(a, e);
+        if (!migrate_frame(a, e))
+                handle(a, e);
         ipc_arena_reset(a->crewd->arena);
 }

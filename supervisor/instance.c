@@ -65,6 +65,7 @@ static bool is_watched(const struct plan_mount *m) {
 
 static struct planner_input plan_input(const struct agent *a, uint32_t incarnation) {
         struct crewd *c = a->crewd;
+        bool migrate = migrate_is_on(a);
 
         return (struct planner_input){
                 .policy = a->decl->policy,
@@ -78,9 +79,11 @@ static struct planner_input plan_input(const struct agent *a, uint32_t incarnati
                 .host_gid = a->host_gid,
                 .owner_uid = geteuid(),
                 .owner_gid = getegid(),
-                .netrules = c->gateway != NULL,
-                .ca_bundle = gateway_ca_bundle(c->gateway, a),
-                .state_dir = state_dir_path(a),
+                .netrules = c->gateway != NULL && !migrate,
+                .ca_bundle = migrate ? NULL : gateway_ca_bundle(c->gateway, a),
+                .state_dir = migrate ? a->in.migrate.path : state_dir_path(a),
+                .migrate = migrate ? &a->decl->migrate : NULL,
+                .migrate_from = a->in.migrate.from,
                 .notify = evidence_wants_notify(c->evidence),
                 .landlock_log = evidence_wants_landlock(c->evidence),
         };
@@ -98,7 +101,8 @@ void instance_plan_ahead(struct agent *a) {
 /* What can change between two plans of one agent by our own doing; files are looked at again by whoever mounts them. */
 static bool is_for(const struct planner_input *a, const struct planner_input *b) {
         return a->incarnation == b->incarnation && a->agent == b->agent && a->netrules == b->netrules &&
-               a->notify == b->notify && a->landlock_log == b->landlock_log && a->ca_bundle == b->ca_bundle;
+               a->notify == b->notify && a->landlock_log == b->landlock_log && a->ca_bundle == b->ca_bundle &&
+               a->migrate == b->migrate;
 }
 
 static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
@@ -135,10 +139,25 @@ static int listen_link(struct agent *a, struct crew_err *err) {
         return link_listen(&a->crewd->loop, in->link_path, ipc_max_frame[IPC_WORKER], &cb, a, &in->link, err);
 }
 
-static int begin(struct agent *a, struct crew_err *err) {
+/* The jail: as it is, or first one in which its state is migrated. */
+static int begin_jail(struct agent *a, struct crew_err *err) {
         struct crewd *c = a->crewd;
         uint8_t network_sha256[CREW_SHA256_BYTES];
+        bool network = c->gateway && !migrate_is_on(a);
         _cleanup_close_ int plan_fd = -1;
+        int r;
+
+        if (network && (r = gateway_prepare(c->gateway, a, network_sha256, err)) < 0)
+                return r;
+        if (journal_policy(a, network ? network_sha256 : NULL) < 0)
+                return crew_fail(err, EIO, "its audit stream %s cannot be written", audit_path(a->audit));
+        if ((r = make_plan(a, &plan_fd, err)) < 0 || (r = listen_link(a, err)) < 0)
+                return r;
+        return spawner_start(c->spawner, a->in.id, plan_fd, a->in.link_path, err);
+}
+
+static int begin(struct agent *a, struct crew_err *err) {
+        struct crewd *c = a->crewd;
         int r;
 
         if (a->incarnation >= 1u << (32 - INSTANCE_INDEX_BITS))
@@ -149,13 +168,17 @@ static int begin(struct agent *a, struct crew_err *err) {
                 return r;
         if ((r = state_dir_take(a, err)) < 0)
                 return r;
-        if ((r = gateway_prepare(c->gateway, a, network_sha256, err)) < 0)
-                return r;
-        if (journal_policy(a, c->gateway ? network_sha256 : NULL) < 0)
-                return crew_fail(err, EIO, "its audit stream %s cannot be written", audit_path(a->audit));
-        if ((r = make_plan(a, &plan_fd, err)) < 0 || (r = listen_link(a, err)) < 0)
-                return r;
-        return spawner_start(c->spawner, a->in.id, plan_fd, a->in.link_path, err);
+        if ((r = migrate_begin(a, err)) != 0)
+                return r < 0 ? r : 0;
+        return begin_jail(a, err);
+}
+
+void instance_go_on(struct agent *a) {
+        struct crew_err err = CREW_ERR_NULL;
+        int r = begin_jail(a, &err);
+
+        if (r < 0)
+                instance_on_spawn_failed(a, -r, "prepare", err.msg);
 }
 
 static void on_unused_up(struct link *l, pid_t pid, uid_t uid, void *user) {
@@ -363,6 +386,8 @@ void instance_on_program_ended(struct agent *a) {
 void instance_on_ready(struct agent *a) {
         a->in.ready_by_ns = 0;
         a->in.ready_ns = crew_now_ns();
+        if (migrate_is_on(a))
+                return migrate_on_ready(a);
         if (journal_ready(a) != 0)
                 return;
         health_begin(a);
@@ -405,6 +430,7 @@ void instance_clear(struct agent *a) {
         if (in->id)
                 usage_flush(a);
         hold_forget(a);
+        migrate_clear(a);
         state_dir_release(a);
         for (uint32_t i = 0; i < in->n_early; i++)
                 free(in->early[i].bytes);
@@ -433,8 +459,12 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
                 a->forgetting = false;
         if (due(a->restart_at_ns, now_ns) && may_start(a))
                 agent_event(a, AGENT_EV_START);
+        if (migrate_next_due(a))
+                return migrate_next(a);
         if (due(in->ready_by_ns, now_ns) && a->state == AGENT_SPAWNING) {
                 in->ready_by_ns = 0;
+                if (migrate_is_on(a))
+                        return migrate_too_late(a);
                 snprintf(a->start_error, sizeof(a->start_error), "not ready within %llu s",
                          AGENT_SPAWN_TIMEOUT_NS / 1000000000ull);
                 death_kill(a, CREW__CAUSE__CAUSE_START_FAILED, "crewd", a->start_error);
@@ -469,7 +499,7 @@ static uint64_t earlier(uint64_t next, uint64_t deadline_ns) {
 }
 
 uint64_t instance_next_deadline(const struct agent *a) {
-        uint64_t next = earlier(UINT64_MAX, a->in.ready_by_ns);
+        uint64_t next = migrate_next_due(a) ? 1 : earlier(UINT64_MAX, a->in.ready_by_ns);
 
         next = earlier(next, a->in.gone_by_ns);
         next = earlier(next, a->in.heard_by_ns);

@@ -13,6 +13,8 @@ void instance_warm_up(struct crewd *c);
  * went wrong. */
 void instance_plan_ahead(struct agent *a);
 void instance_spawn(struct agent *a);
+/* With what migrate_begin() held up. */
+void instance_go_on(struct agent *a);
 /* AGENT_DO_KILL: network and link first, then the tree. */
 void instance_kill(struct agent *a);
 /* Stops listening to it and takes the network away; idempotent. */

@@ -639,6 +639,17 @@ int journal_limit(struct agent *a, const struct journal_limit *l) {
         return journal_observe(a, &r, (uint32_t)MIN_OF(l->count, (uint64_t)UINT32_MAX), false);
 }
 
+int journal_migrate(struct agent *a, uint32_t from, uint32_t to, uint64_t took_ns, const char *failed) {
+        struct record r;
+
+        record_init(&r, failed ? RECORD_MIGRATE_FAILED : RECORD_MIGRATED, "crewd");
+        record_int(&r, "version", from);
+        record_int(&r, "to_version", to);
+        record_int(&r, "ms", (int64_t)(took_ns / 1000000u));
+        record_str(&r, "reason", failed);
+        return journal_write(a, &r, true);
+}
+
 int journal_observed(struct agent *a, const char *what, const char *detail) {
         bool limit = strncmp(what, "limit-", 6) == 0;
         struct record r;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "state_dir.h"
 
+#include "common/state_version.h"
 #include "common/tree.h"
 #include "common/util.h"
 #include "crewd.h"
@@ -43,7 +44,7 @@ const char *state_dir_path(const struct agent *a) {
 
 /* The first call starts libuv's threads: none of them may take a signal, which the loop thread waits for, or at the end
  * holds. */
-static int queue(struct crewd *c, uv_work_t *work, uv_work_cb run, uv_after_work_cb after) {
+int state_dir_queue(struct crewd *c, uv_work_t *work, uv_work_cb run, uv_after_work_cb after) {
         sigset_t all, before;
 
         sigfillset(&all);
@@ -80,7 +81,7 @@ static void on_removed(uv_work_t *w, int status) {
         free(r);
 }
 
-static void remove_later(struct crewd *c, const char *name) {
+void state_dir_discard(struct crewd *c, const char *name) {
         struct removal *r = calloc(1, sizeof(*r));
 
         if (!r)
@@ -88,7 +89,7 @@ static void remove_later(struct crewd *c, const char *name) {
         *r = (struct removal){.crewd = c, .at = fcntl(c->states_fd, F_DUPFD_CLOEXEC, 3)};
         r->work.data = r;
         snprintf(r->name, sizeof(r->name), "%s", name);
-        if (r->at < 0 || queue(c, &r->work, remove_it, on_removed) < 0) {
+        if (r->at < 0 || state_dir_queue(c, &r->work, remove_it, on_removed) < 0) {
                 crew_close(&r->at);
                 free(r);
                 return;
@@ -106,7 +107,7 @@ void state_dirs_sweep(struct crewd *c) {
 
         for (struct dirent *e; d && (e = readdir(d));) {
                 if (strncmp(e->d_name, ASIDE, strlen(ASIDE)) == 0)
-                        remove_later(c, e->d_name);
+                        state_dir_discard(c, e->d_name);
         }
         if (d)
                 closedir(d);
@@ -130,16 +131,20 @@ static int take_lock(struct agent *a, struct crew_err *err) {
         return 0;
 }
 
+void state_dir_aside_name(const struct agent *a, char *out, size_t size) {
+        snprintf(out, size, ASIDE "%s-%llx", agent_name(a), (unsigned long long)crew_realtime_ns());
+}
+
 static int put_aside(struct agent *a, struct crew_err *err) {
         char name[96];
         struct stat st;
 
         if (fstatat(a->crewd->states_fd, agent_name(a), &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return 0;
-        snprintf(name, sizeof(name), ASIDE "%s-%llx", agent_name(a), (unsigned long long)crew_realtime_ns());
+        state_dir_aside_name(a, name, sizeof(name));
         if (renameat(a->crewd->states_fd, agent_name(a), a->crewd->states_fd, name) < 0)
                 return crew_fail_errno(err, "cannot empty %s", a->state_path);
-        remove_later(a->crewd, name);
+        state_dir_discard(a->crewd, name);
         return 0;
 }
 
@@ -223,8 +228,9 @@ void state_dir_measure(struct agent *a) {
                 return;
         *m = (struct measurement){.crewd = c, .agent = a, .id = a->in.id};
         m->work.data = m;
-        m->dir = openat(c->states_fd, agent_name(a), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (m->dir < 0 || queue(c, &m->work, measure_it, on_measured) < 0) {
+        m->dir = openat(c->states_fd, migrate_is_on(a) ? a->in.migrate.name : agent_name(a),
+                        O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (m->dir < 0 || state_dir_queue(c, &m->work, measure_it, on_measured) < 0) {
                 crew_close(&m->dir);
                 free(m);
                 return;
@@ -238,8 +244,8 @@ int state_dir_take(struct agent *a, struct crew_err *err) {
                 return 0;
         state_dir_release(a);
         int r = take_lock(a, err);
-        if (r == 0 && a->decl->state == CREW_STATE_FRESH)
-                r = put_aside(a, err);
+        if (r == 0 && a->decl->state == CREW_STATE_FRESH && (r = put_aside(a, err)) == 0)
+                r = state_version_write(a->crewd->states_fd, agent_name(a), 0, err);
         return r < 0 ? r : make(a, err);
 }
 

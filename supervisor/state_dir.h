@@ -10,6 +10,8 @@
 
 #include "agent.h"
 
+#include <uv.h>
+
 /* Names of the directories; makes <state>/<crew>/state.  c->states_dir is a path without links. */
 int state_dirs_init(struct crewd *c, struct crew_err *err);
 /* Removes what a crewd before this one had put aside. */
@@ -21,6 +23,12 @@ int state_dir_take(struct agent *a, struct crew_err *err);
 /* Looks how much a live one keeps, on a thread of its own, unless that was done just now; more than `state_max` of the crew
  * file ends it. */
 void state_dir_measure(struct agent *a);
+/* uv_queue_work() for what has to do with them.  Counts as c->removals are the caller's. */
+int state_dir_queue(struct crewd *c, uv_work_t *work, uv_work_cb run, uv_after_work_cb after);
+/* Removes a directory beside those of the agents, on a thread of its own. */
+void state_dir_discard(struct crewd *c, const char *name);
+/* A new name for one that the next crewd removes, should this one not come to it. */
+void state_dir_aside_name(const struct agent *a, char *out, size_t size);
 /* After the end. */
 void state_dir_release(struct agent *a);
 /* Where it is, whether or not it is there; NULL: the agent has none. */

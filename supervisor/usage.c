@@ -312,7 +312,7 @@ void usage_expire(struct crewd *c, uint64_t now_ns) {
         c->usage_at_ns = now_ns + SECOND_NS;
         for (uint32_t i = 0; i < c->n_agents && asked < BUSY_AT_ONCE; i++) {
                 struct agent *a = &c->agents[c->usage_turn++ % c->n_agents];
-                if (a->state != AGENT_WORKING)
+                if (a->state != AGENT_WORKING && !migrate_is_on(a))
                         continue;
                 asked += look(a);
                 state_dir_measure(a);
@@ -330,7 +330,7 @@ void usage_expire(struct crewd *c, uint64_t now_ns) {
 /* Of those without a task whenever something else is due; crewd's pings are. */
 uint64_t usage_next_deadline(const struct crewd *c) {
         for (uint32_t i = 0; i < c->n_agents; i++) {
-                if (c->agents[i].state == AGENT_WORKING)
+                if (c->agents[i].state == AGENT_WORKING || migrate_is_on(&c->agents[i]))
                         return c->usage_at_ns;
         }
         return UINT64_MAX;

@@ -25,8 +25,6 @@ const char *const crew_process_names[CREW_PROCESS_N] = {
 const char *const crew_approvals_names[CREW_APPROVALS_N] = {
         [CREW_APPROVALS_ATTACHED] = "attached", [CREW_APPROVALS_OPERATOR] = "operator"};
 
-const char *const crew_state_names[CREW_STATE_N] = {[CREW_STATE_KEEP] = "keep", [CREW_STATE_FRESH] = "fresh"};
-
 int crew_path(struct bind *b, const struct node *at, const char *text, const char **out) {
         char norm[PATH_MAX];
         const char *full;
@@ -124,7 +122,7 @@ static void check_words(struct bind *b, const struct node *command, const char *
                         bind_warning(b, e, "", "%.300s does not exist", words[i]);
 }
 
-static int bind_command(struct bind *b, const struct node *v, const struct node **at, const char ***words, size_t *n) {
+int crew_bind_command(struct bind *b, const struct node *v, const struct node **at, const char ***words, size_t *n) {
         struct command cmd = {NULL};
         int r = bind_words(b, v, &cmd);
 
@@ -171,7 +169,7 @@ struct tool_out { /* one tool being bound */
 
 static int tool_command(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         struct tool_out *o = out;
-        return bind_command(b, v, &o->d->command, &o->t->command, &o->t->n_command);
+        return crew_bind_command(b, v, &o->d->command, &o->t->command, &o->t->n_command);
 }
 static int tool_input(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         struct tool_out *o = out;
@@ -248,7 +246,7 @@ static int agent_policy(struct bind *b, const struct node *v, const struct bind_
 static int agent_command(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         struct agent_out *o = out;
         o->d->command = v;
-        return bind_command(b, v, &o->d->command, &o->a->command, &o->a->n_command);
+        return crew_bind_command(b, v, &o->d->command, &o->a->command, &o->a->n_command);
 }
 static int agent_text(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         return bind_text(b, v, f, (char *)((struct agent_out *)out)->a + f->min);
@@ -276,7 +274,7 @@ static int agent_on_terminated(struct bind *b, const struct node *v, const struc
 }
 static int health_command(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         struct agent_out *o = out;
-        return bind_command(b, v, &o->d->health_command, &o->a->health.command, &o->a->health.n_command);
+        return crew_bind_command(b, v, &o->d->health_command, &o->a->health.command, &o->a->health.n_command);
 }
 static int health_heartbeat(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         bool yes = false;
@@ -342,14 +340,8 @@ static int agent_tools(struct bind *b, const struct node *v, const struct bind_f
 }
 
 static int agent_state(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
-        const struct bind_field of = {f->key, .arg = &(const struct bind_names){crew_state_names, CREW_STATE_N}};
         struct agent_out *o = out;
-        uint32_t choice = 0;
-        int r = bind_enum(b, v, &of, &choice);
-
-        o->d->state = v;
-        o->a->state = (enum crew_state)choice;
-        return r;
+        return crew_bind_state(b, v, f, o->a, o->d);
 }
 
 static int agent_state_max(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
@@ -492,6 +484,7 @@ static int bind_agents(struct bind *b, const struct node *v, const struct bind_f
                                            .restart_within_ms = CREW_RESTART_WITHIN_MS,
                                            .state_max = 1u << 30,
                                            .max_instances = 1,
+                                           .migrate.timeout_ms = 300000,
                                            .mark = e->key->mark};
                 o.d->node = e;
                 c->n_agents++;
@@ -538,7 +531,7 @@ static int bind_tasks(struct bind *b, const struct node *v, const struct bind_fi
 static int hook_command(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         struct crew_draft *d = out;
 
-        return bind_command(b, v, &d->hook_command, &d->c->hook_terminated, &d->c->n_hook_terminated);
+        return crew_bind_command(b, v, &d->hook_command, &d->c->hook_terminated, &d->c->n_hook_terminated);
 }
 /* Looked at, never read here: what is in it is for the helper alone that needs it, which looks again. */
 static int bind_secret_file(struct bind *b, const struct node *v, const struct bind_field *f, const char **out) {

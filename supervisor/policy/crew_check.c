@@ -114,6 +114,9 @@ static int guard_all(struct crew_check *k) {
                 if (r == 0)
                         r = guard_words(k, (const char *const *)a->health.command, a->health.n_command,
                                         "a file of the health check of agent", a->name, a->health.mark.line);
+                if (r == 0)
+                        r = guard_words(k, (const char *const *)a->migrate.command, a->migrate.n_command,
+                                        "a file of the migration of agent", a->name, a->migrate.mark.line);
         }
         for (size_t i = 0; r == 0 && i < c->n_tasks; i++)
                 r = guard(k, c->tasks[i].output_file, "the output schema of task", c->tasks[i].name, c->tasks[i].mark.line);
@@ -334,9 +337,10 @@ static const char *named_program(struct crew_check *k, const struct node *comman
 
 static void check_command(struct crew_check *k, size_t i) {
         const struct crew_agent *a = &k->c->agents[i];
-        const struct node *commands[] = {k->d->agents[i].command, k->d->agents[i].health_command};
-        const char *const words[] = {a->n_command ? a->command[0] : NULL,
-                                     a->health.n_command ? a->health.command[0] : NULL};
+        const struct node *commands[] = {k->d->agents[i].command, k->d->agents[i].health_command,
+                                         k->d->agents[i].migrate_command};
+        const char *const words[] = {a->n_command ? a->command[0] : NULL, a->health.n_command ? a->health.command[0] : NULL,
+                                     a->migrate.n_command ? a->migrate.command[0] : NULL};
         char buf[PATH_MAX];
 
         for (size_t n = 0; n < ELEMENTSOF(commands); n++) {
@@ -466,7 +470,8 @@ static void check_secret(struct crew_check *k, const struct node *at, const char
                         bind_error(&k->d->b, at, hint, "'%s': agent '%s' could read %.200s (%s)", key, a->name, real,
                                    v.rule[0] ? v.rule : "its runtime");
                 if (names_file(k, (const char *const *)a->command, a->n_command, real) ||
-                    names_file(k, (const char *const *)a->health.command, a->health.n_command, real))
+                    names_file(k, (const char *const *)a->health.command, a->health.n_command, real) ||
+                    names_file(k, (const char *const *)a->migrate.command, a->migrate.n_command, real))
                         bind_error(&k->d->b, at, "", "'%s': it is in the command of agent '%s'", key, a->name);
         }
         for (size_t i = 0; i < c->n_tools; i++)

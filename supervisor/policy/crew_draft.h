@@ -17,7 +17,7 @@ struct crew_own {
 
 /* Parallel to crew_file.agents, .tasks, .tools: where their keys stand. */
 struct agent_draft {
-        const struct node *node, *policy, *command, *driver, *tools, *state, *health, *health_command;
+        const struct node *node, *policy, *command, *driver, *tools, *state, *migrate_command, *health, *health_command;
         const struct node *restart, *on_terminated, *instances; /* NULL: not given */
         const char *policy_name;                                /* as written */
         const char *policy_agent;                               /* whose document; NULL: the agent's own */
@@ -55,6 +55,11 @@ int crew_bind_supervision(struct bind *b, const struct node *v, const struct bin
 int crew_bind_restart(struct bind *b, const struct node *v, struct crew_agent *a, struct agent_draft *d);
 int crew_bind_on_terminated(struct bind *b, const struct node *v, const struct bind_field *f, struct crew_agent *a,
                             struct agent_draft *d);
+/* An agent's `state`. */
+int crew_bind_state(struct bind *b, const struct node *v, const struct bind_field *f, struct crew_agent *a,
+                    struct agent_draft *d);
+/* argv with ${CREW_DIR} expanded; *at becomes the list. */
+int crew_bind_command(struct bind *b, const struct node *v, const struct node **at, const char ***out, size_t *n_out);
 /* What each agent's death leads to, once all of these are bound. */
 void crew_settle_supervision(struct crew_draft *d);
 /* Names between tasks, agents and tools, cycles; then policies are loaded. */

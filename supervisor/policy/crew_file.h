@@ -80,6 +80,14 @@ struct crew_health {
 enum crew_state { CREW_STATE_KEEP, CREW_STATE_FRESH, CREW_STATE_N };
 extern const char *const crew_state_names[CREW_STATE_N];
 
+struct crew_migrate {         /* of a directory that has another version than `version` */
+        uint32_t version;     /* what the agent's program expects to find; 0: it does not say */
+        const char **command; /* argv, as of the health check; NULL: none */
+        size_t n_command;
+        uint64_t timeout_ms; /* default 5 min */
+        struct policy_mark mark;
+};
+
 struct crew_agent {
         const char *name, *role, *goal, *backstory;
         const char **command;
@@ -89,7 +97,8 @@ struct crew_agent {
         uint64_t restart_within_ms;
         struct crew_health health;
         enum crew_state state;
-        uint64_t state_max;     /* bytes on disk; default 1 GiB */
+        uint64_t state_max; /* bytes on disk; default 1 GiB */
+        struct crew_migrate migrate;
         uint32_t max_instances; /* of this agent at a time; 1 unless its manager may ask for more */
         uint32_t instance;      /* 2 and up: a further one, which is as its first is; 0: the one declared */
         uint32_t instance_of;   /* the index of that */

@@ -145,6 +145,8 @@ static int take_programs(struct taking *t) {
                 if (r == 0)
                         r = take_command(t, LOCK_PROGRAM, (const char *const *)a->health.command, a->health.n_command);
                 if (r == 0)
+                        r = take_command(t, LOCK_PROGRAM, (const char *const *)a->migrate.command, a->migrate.n_command);
+                if (r == 0)
                         r = take_exec(t, a->policy);
                 if (r == 0)
                         r = take_profile(t, a->policy);

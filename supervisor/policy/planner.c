@@ -75,7 +75,8 @@ static int add_agent(struct planner *p) {
         struct program g = {.kind = PLAN_PROGRAM_AGENT, .timeout_ms = limits.wall_ms, .max_output = limits.output_bytes};
 
         if (a) {
-                g.driver = a->driver;
+                /* With this one a program runs only for a task. */
+                g.driver = p->in->migrate ? PLAN_DRIVER_EXEC_JSON : a->driver;
                 g.name = a->name;
                 g.n_args = a->n_command;
                 return add_program(p, g, (const char *const *)a->command);
@@ -190,17 +191,26 @@ static int add_command_files(struct planner *p, size_t index) {
         return 0;
 }
 
-/* The agent's health check runs as its program does, and sees what that sees. */
-static int add_health_files(struct planner *p, size_t index) {
-        const struct crew_health *h = p->in->agent ? &p->in->agent->health : NULL;
+static int add_words(struct planner *p, size_t index, const char **words, size_t n) {
         char path[PATH_MAX];
         int r = 0;
 
-        for (size_t i = 0; r == 0 && h && i < h->n_command; i++) {
-                if (path_normalise(h->command[i], path, sizeof(path)) && below_crew_dir(p, path))
+        for (size_t i = 0; r == 0 && i < n; i++) {
+                if (path_normalise(words[i], path, sizeof(path)) && below_crew_dir(p, path))
                         r = view_add_file(&p->view, GRANT_FILE, path, (int)index);
         }
         return r;
+}
+
+/* The agent's health check runs as its program does, and sees what that sees; so does what migrates its state. */
+static int add_other_files(struct planner *p, size_t index) {
+        const struct crew_agent *a = p->in->agent;
+
+        if (!a)
+                return 0;
+        if (p->in->migrate)
+                return add_words(p, index, a->migrate.command, a->migrate.n_command);
+        return add_words(p, index, a->health.command, a->health.n_command);
 }
 
 static int place_commands(struct planner *p) {
@@ -210,7 +220,7 @@ static int place_commands(struct planner *p) {
                 if (r == PLANNER_OK)
                         r = add_command_files(p, i);
                 if (r == PLANNER_OK && g->kind == PLAN_PROGRAM_AGENT)
-                        r = add_health_files(p, i);
+                        r = add_other_files(p, i);
                 if (r != 0) {
                         if (p->in->crew)
                                 crew_err_add(p->err, "%s %s", g->kind == PLAN_PROGRAM_TOOL ? "tool" : "agent", g->name);
@@ -272,12 +282,15 @@ static bool overridden(const struct planner_input *in, const char *name) {
 static int add_environment(struct planner *p) {
         const struct planner_input *in = p->in;
         const char *bundle = in->ca_bundle ? CA_BUNDLE : NULL;
+        char from[16], to[16];
         const struct {
                 const char *name, *value;
         } fixed[] = {
                 {"PATH", in->crew ? CREW_BIN ":/usr/local/bin:/usr/bin:/bin" : "/usr/local/bin:/usr/bin:/bin"},
                 {"HOME", HOME},
                 {"CREW_STATE", in->state_dir ? STATE_DIR : NULL},
+                {"CREW_STATE_FROM", in->migrate ? from : NULL},
+                {"CREW_STATE_TO", in->migrate ? to : NULL},
                 {"TMPDIR", "/tmp"},
                 {"LANG", "C.UTF-8"},
                 {"CREW_AGENT", in->agent ? in->agent->name : policy_agent(in->policy)},
@@ -290,6 +303,10 @@ static int add_environment(struct planner *p) {
                 {"PIP_CERT", bundle},
         };
 
+        if (in->migrate) {
+                snprintf(from, sizeof(from), "%u", in->migrate_from);
+                snprintf(to, sizeof(to), "%u", in->migrate->version);
+        }
         for (size_t i = 0; i < ELEMENTSOF(fixed); i++)
                 if (fixed[i].value && !overridden(in, fixed[i].name))
                         plan_add_env(p->b, fixed[i].name, fixed[i].value);

@@ -30,6 +30,9 @@ struct planner_input {
         const char *ca_bundle;
         const char
                 *state_dir; /* a directory of the host, without links on its way, that outlives the instance; NULL: none */
+        const struct crew_migrate *migrate; /* the jail is for bringing that directory up to date, and no program starts by
+                                               itself; NULL: for the agent */
+        uint32_t migrate_from;              /* its version */
         const char *crew_call; /* the program bound into every agent's PATH; NULL: the one beside the running program */
         uint32_t incarnation;
         bool root_mode;

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A state directory has a version, and a command in the agent's own jail brings it up to date: whole, or not at all."""
+
+import json
+import os
+import signal
+import tarfile
+import time
+
+import pytest
+
+import crewd
+from crewlib import Crew, alive, eventually, outside, state_of
+
+PUT = "open(os.environ['CREW_STATE'] + '/n', 'w').write('one'); out(1)"
+SHOW = "s = os.environ['CREW_STATE']\nout({n: open(s + '/' + n).read() for n in sorted(os.listdir(s)) if os.path.isfile(s + '/' + n)})"
+# The files: what they say, and who has written them.
+UP = """import os, sys
+s = os.environ['CREW_STATE']
+text = open(s + '/n').read()
+open(s + '/n', 'w').write(text + ' %s>%s' % (os.environ['CREW_STATE_FROM'], os.environ['CREW_STATE_TO']))
+print('migrating', text)
+"""
+
+
+def top(crew, agent="a"):
+    return crew.runner.home / "lib" / crew.name / "state" / agent
+
+
+def version(crew, agent="a"):
+    path = top(crew).parent / f"{agent}.version"
+    return path.read_text() if path.exists() else None
+
+
+def beside(crew):
+    """What is there beside the directory itself; what was put aside is removed sooner or later."""
+    return sorted(n for n in os.listdir(top(crew).parent) if not n.startswith(".old-"))
+
+
+def make(runner, number=None, migrate=None, **keys):
+    crew = Crew(runner)
+    if number:
+        keys["state"] = {"version": number}
+    if migrate:
+        keys["state"]["migrate"] = ["python3", "${CREW_DIR}/migrate.py"]
+        crew.files["migrate.py"] = migrate
+    timeout = keys.pop("timeout", None)
+    if timeout:
+        keys["state"]["timeout"] = timeout
+    return crew.agent("a", **keys).agent("b")
+
+
+def fill(crew, code=PUT):
+    with crew.start() as running:
+        assert running.client().submit(agent="a", description=code).result(20) == 1
+
+
+def refused(crew):
+    """A crew that does not start, for its first agent."""
+    running = crew.start(wait=False)
+    try:
+        assert running.proc.wait(60) == 1, running.log()
+        return running.log()
+    finally:
+        running.stop()
+
+
+def show(crew):
+    with crew.start() as running:
+        return running.client().submit(agent="a", description=SHOW).result(20)
+
+
+def test_versions_follow_one_another(runner):
+    fill(make(runner))
+    assert version(make(runner)) is None
+    crew = make(runner, 2, UP)
+    assert show(crew) == {"n": "one 0>2"} and version(crew) == "2\n"
+    [r] = crew.records("a", "state.migrated")
+    assert (r["version"], r["to_version"]) == (0, 2)
+    assert any(s.get("tool") == "migrate" and s["text"] == "migrating one\n" for s in crew.records("a", "agent.stderr"))
+    # It is what it should be: nothing is run again.
+    assert show(crew) == {"n": "one 0>2"}
+    crew = make(runner, 5, UP)
+    assert show(crew) == {"n": "one 0>2 2>5"} and version(crew) == "5\n"
+    assert len(crew.records("a", "state.migrated")) == 2
+    st = os.stat(top(crew) / "n")
+    assert st.st_uid == os.stat(crew.top).st_uid
+    eventually(lambda: sorted(os.listdir(top(crew).parent)) == ["a", "a.lock", "a.version", "b", "b.lock"])
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+def test_one_that_begins_with_nothing_has_the_version_at_once(runner):
+    crew = make(runner, 3, "raise SystemExit('not needed')")
+    assert show(crew) == {} and version(crew) == "3\n" and not crew.records("a", "state.migrated")
+
+
+def test_another_version_without_a_way_there_is_refused(runner):
+    fill(make(runner, 2))
+    log = refused(make(runner, 3))
+    assert "is of version 2, the crew file wants 3, and has no `migrate`" in log and "crewctl state reset --agent a" in log
+    log = refused(make(runner, 1, UP))
+    assert "is of version 2, and the crew file's is older, 1" in log
+    assert "is of version 2, and the crew file's is not given" in refused(make(runner))
+    crew = make(runner, 2)
+    assert show(crew) == {"n": "one"} and version(crew) == "2\n"
+    # One way out that was named.
+    crew = make(runner, 3)
+    assert runner.crewctl("state", "reset", "--agent", "a", "--yes").returncode == 0
+    assert show(crew) == {} and version(crew) == "3\n"
+
+
+def test_it_has_no_network_no_tools_and_no_others(runner):
+    code = """
+import json, socket, subprocess
+def call(*args):
+    r = subprocess.run(['crew-call', *args], input='{}', text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return [r.returncode, r.stdout]
+try:
+    socket.create_connection(('192.0.2.1', 80), timeout=3); net = 'connected'
+except OSError as e:
+    net = type(e).__name__
+seen = {'net': net, 'send': call('send', 'b'), 'tool': call('tool', 'echo'), 'uid': os.getuid(),
+        'host': os.path.exists('/etc/shadow') and os.access('/etc/shadow', os.W_OK), 'other': os.path.exists(%r)}
+open(s + '/seen', 'w').write(json.dumps(seen))
+"""
+    plain = make(runner)
+    fill(plain)
+    crew = make(runner, 2, UP + code % str(top(plain, "b")), targets=["b"], tools=["echo"])
+    crew.tool("echo", "#!/bin/sh\ncat\n")
+    seen = json.loads(show(crew)["seen"])
+    assert seen["net"] != "connected" and seen["uid"] == 1000 and not seen["host"] and not seen["other"]
+    for what in ("send", "tool"):
+        status, said = seen[what]
+        assert status == 3 and "is being migrated" in said, said
+    assert not crew.records("a", "tool.call") and not crew.records("b", "message.received")
+
+
+HOSTILE = {
+    "exit": ("raise SystemExit('no such schema')", "exit status 1: no such schema"),
+    "signal": ("os.kill(os.getpid(), 9)", "signal 9"),
+    "timeout": ("time.sleep(600)", "no end within 1500 ms"),
+    "deaf": ("signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)", "no end within 1500 ms"),
+    "fork bomb": ("while True:\n    try:\n        os.fork()\n    except OSError:\n        pass", "no end within 1500 ms"),
+    "worker": ("for pid in (1, os.getppid(), -1):\n    for sig in (15, 19, 9):\n        try:\n            os.kill(pid, sig)\n"
+               "        except OSError:\n            pass\nraise SystemExit(7)", "exit status 7"),
+    "output": ("for i in range(20000): print('x' * 1000)\nraise SystemExit('enough')", "exit status 1: enough"),
+    "too large": ("open(s + '/big', 'wb').write(b'x' * (8 << 20))", "state_max is 4096 KiB"),
+    "absent": (None, "exit status 2"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_failure_leaves_everything_as_it_was(runner, case):
+    code, why = HOSTILE[case]
+    keep = ("s = os.environ['CREW_STATE']\nos.makedirs(s + '/d/e'); open(s + '/d/e/f', 'w').write('deep')\n"
+            "os.symlink('/etc/passwd', s + '/link'); open(s + '/x', 'w').close(); os.chmod(s + '/x', 0o755)\n" + PUT)
+    plain = make(runner)
+    fill(plain, keep)
+    before = snapshot(top(plain))
+    mess = "import os, sys, time, signal\ns = os.environ['CREW_STATE']\nos.unlink(s + '/n'); os.rename(s + '/d', s + '/gone')\n"
+    crew = make(runner, 2, mess + code if code else UP, timeout="1500ms" if "no end" in why else "60s",
+                state_max="4MiB", limits="output: 64MiB")
+    if code is None:
+        crew.agents["a"]["state"]["migrate"] = ["python3", "/no/such/file.py"]
+    log = refused(crew)
+    assert f"is still of version 0, as it was: migrating it to 2 failed: " in log and why in log, log
+    assert snapshot(top(crew)) == before and version(crew) is None
+    [r] = crew.records("a", "state.migrate_failed")
+    assert why in r["reason"] and (r["version"], r["to_version"]) == (0, 2)
+    end = crew.records("a", "agent.terminated")[-1]
+    assert (end["cause"], end["action"]) == ("start failed", "fail_task")
+    said = [s for s in crew.records("a", "agent.stderr") if s.get("tool") == "migrate"]
+    assert sum(len(s["text"]) for s in said) <= 65536 and (case != "output" or any(s.get("dropped") for s in said))
+    # The agent runs as before, and nothing is left of the attempt.
+    with make(runner).start() as running:
+        read = "out(open(os.environ['CREW_STATE'] + '/n').read())"
+        assert running.client().submit(agent="a", description=read).result(20) == "one"
+    assert snapshot(top(crew)) == before
+    eventually(lambda: beside(crew) == sorted(os.listdir(top(crew).parent)))
+
+
+def snapshot(path):
+    found = {}
+    for p in sorted(path.rglob("*")):
+        st = p.lstat()
+        found[str(p.relative_to(path))] = (st.st_ino, oct(st.st_mode), st.st_mtime_ns,
+                                           os.readlink(p) if p.is_symlink() else p.read_bytes() if p.is_file() else None)
+    return found
+
+
+def test_links_lead_nowhere(runner):
+    """What the agent left, and what the command leaves: no link is followed, on neither side of the copy."""
+    secret = runner.tree({"secret": "top"}, name="outside") / "secret"
+    keep = (f"s = os.environ['CREW_STATE']\nos.symlink({str(secret)!r}, s + '/l'); os.symlink('/', s + '/root')\n"
+            "open(s + '/h', 'w').write('h'); os.link(s + '/h', s + '/h2')\n"
+            "os.mkfifo(s + '/pipe')\nf = open(s + '/sparse', 'wb'); f.truncate(1 << 22); f.close()\n" + PUT)
+    fill(make(runner, limits="output: 8MiB"), keep)
+    code = ("import os\ns = os.environ['CREW_STATE']\nassert os.stat(s + '/h').st_nlink == 1\n"
+            "assert os.path.getsize(s + '/sparse') == 1 << 22 and os.stat(s + '/sparse').st_blocks < 64\n"
+            "assert os.readlink(s + '/root') == '/'\nos.symlink('/etc', s + '/etc'); os.unlink(s + '/l')\n"
+            f"os.symlink({str(secret)!r}, s + '/l2')\n"
+            "assert not os.path.exists(s + '/pipe')\n"
+            "try:\n    os.mknod(s + '/dev', 0o20666, os.makedev(1, 3)); raise SystemExit('made a device')\nexcept OSError: pass\n")
+    crew = make(runner, 2, code, limits="output: 8MiB")
+    with crew.start() as running:
+        names = "out(sorted(os.listdir(os.environ['CREW_STATE'])))"
+        assert set(running.client().submit(agent="a", description=names).result(20)) >= {"h", "h2", "n", "sparse"}
+    assert os.readlink(top(crew) / "l2") == str(secret) and secret.read_text() == "top"
+    assert sorted(os.listdir(top(crew))) == ["etc", "h", "h2", "l2", "n", "root", "sparse"]
+
+
+def test_a_crash_in_the_middle_changes_nothing(runner):
+    fill(make(runner))
+    crew = make(runner, 2, "import os, time\ns = os.environ['CREW_STATE']\nos.unlink(s + '/n')\nopen(s + '/up', 'w').close()\n"
+                           "time.sleep(600)\n")
+    before = snapshot(top(crew))
+    running = crew.start(wait=False)
+    eventually(lambda: list(top(crew).parent.glob(".old-*/up")) if runner.mode == "root" or os.geteuid() == 0 else True)
+    tree = outside(running.proc.pid)
+    running.proc.send_signal(signal.SIGKILL)
+    running.proc.wait()
+    eventually(lambda: not alive(tree))
+    assert snapshot(top(crew)) == before and version(crew) is None
+    crew = make(runner, 2, UP)
+    assert show(crew) == {"n": "one 0>2"} and len(crew.records("a", "state.migrated")) == 1
+    eventually(lambda: beside(crew) == sorted(os.listdir(top(crew).parent)))
+
+
+def test_a_stop_in_the_middle_stops_it(runner):
+    fill(make(runner))
+    crew = make(runner, 2, "import time\nprint('at it', flush=True)\ntime.sleep(600)\n")
+    before = snapshot(top(crew))
+    running = crew.start(wait=False)
+    eventually(lambda: list(top(crew).parent.glob(".old-*")))
+    time.sleep(1)
+    running.stop(timeout=20)
+    assert not crew.records("a", "state.migrated")
+    assert snapshot(top(crew)) == before and version(crew) is None and show(make(runner)) == {"n": "one"}
+
+
+def test_a_new_version_comes_with_a_restart(runner):
+    """The directory is brought up to date when the next instance begins, and a failure then is for good."""
+    fill(make(runner))
+    crew = make(runner, 2, UP, restart={"max": 3, "within": "60s"})
+    with crew.start() as running:
+        client = running.client()
+        assert client.submit(agent="a", description=SHOW).result(20) == {"n": "one 0>2"}
+        # What crewd holds against a directory that changed under it: the version is looked at with each start.
+        (top(crew).parent / "a.version").write_text("1\n")
+        client.kill("a")
+        eventually(lambda: state_of(client, "a") == crewd.AgentState.READY)
+        assert client.submit(agent="a", description=SHOW).result(20) == {"n": "one 0>2 1>2"}
+        (top(crew).parent / "a.version").write_text("1\n")
+        (crew.top / "migrate.py").write_text("raise SystemExit('broken')\n")
+        client.kill("a")
+        eventually(lambda: state_of(client, "a") == crewd.AgentState.TERMINATED)
+        assert state_of(client, "b") == crewd.AgentState.READY
+        [end] = [r for r in crew.records("a", "agent.terminated") if r["cause"] == "start failed"]
+        assert "exit status 1: broken" in end["reason"]
+    assert show(make(runner, 1)) == {"n": "one 0>2 1>2"}
+
+
+def test_archives_carry_the_version(runner):
+    crew = make(runner, 2)
+    fill(crew)
+    old, new, none = (runner.home / n for n in ("old.tar", "new.tar", "none.tar"))
+
+    def listed():
+        rows = json.loads(runner.crewctl("state", "list", "--json", check=True).stdout)["state"]
+        return {r["agent"]: r["version"] for r in rows}
+
+    assert listed() == {"a": 2, "b": 0}
+    runner.crewctl("state", "export", "--agent", "a", old, check=True)
+    with tarfile.open(old) as tar:
+        assert tar.pax_headers == {"CREWD.state.version": "2"} and tar.getnames() == ["n"]
+    assert show(make(runner, 3, UP)) == {"n": "one 2>3"}
+    runner.crewctl("state", "export", "--agent", "a", new, check=True)
+    runner.crewctl("state", "import", "--agent", "a", old, check=True)
+    assert listed()["a"] == 2 and show(make(runner, 3, UP)) == {"n": "one 2>3"}
+    # To another agent that had none, and from an archive that does not say.
+    runner.crewctl("state", "import", "--agent", "b", new, check=True)
+    assert listed() == {"a": 3, "b": 3} and (top(crew, "b") / "n").read_text() == "one 2>3"
+    runner.crewctl("state", "reset", "--agent", "b", "--yes", check=True)
+    with tarfile.open(none, "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.add(top(crew) / "n", "n")
+    os.chmod(none, 0o644)
+    runner.crewctl("state", "import", "--agent", "a", none, check=True)
+    assert listed()["a"] == 0 and version(crew) in (None, "0\n")
+    assert show(make(runner, 4, UP)) == {"n": "one 2>3 0>4"}
+    runner.crewctl("state", "reset", "--agent", "a", "--yes", check=True)
+    assert version(crew) is None
+    with tarfile.open(none, "w", format=tarfile.PAX_FORMAT, pax_headers={"CREWD.state.version": "many"}) as tar:
+        tar.addfile(tarfile.TarInfo("x"))
+    r = runner.crewctl("state", "import", "--agent", "a", none)
+    assert r.returncode == 2 and "a version that is no number" in r.stderr and "nothing was changed" in r.stderr
+    assert b"VERSION" in runner.crewctl("state", "list", check=True).stdout.encode()
+
+
+def test_what_the_crew_file_may_say(runner):
+    def check(state):
+        crew = Crew(runner).agent("a", state=state)
+        crew.write()
+        r = runner.crewctl("policy", "check", crew.top / "crew.yaml")
+        return r.returncode, r.stdout + r.stderr
+
+    assert check({"version": 1})[0] == 0
+    for state, what in (({}, "missing key 'version'"), ({"version": 0}, "out of range"), ({"version": "x"}, "expected"),
+                        ({"version": 1, "timeout": "5s"}, "'timeout' without 'migrate' limits nothing"),
+                        ({"version": 1, "migrat": []}, "did you mean 'migrate'"), ("kept", "known: keep, fresh"),
+                        ({"version": 1, "migrate": ["/no/such/program"]}, "a"),
+                        ({"version": 1, "migrate": ["nosuchprogram"]}, "there is no program 'nosuchprogram'")):
+        status, text = check(state)
+        assert status == 2 and what in text, (state, status, text)
