@@ -108,9 +108,10 @@ static int filters_of(const char *text) {
         return v ? atoi(v) : -1; /* since Linux 5.9 */
 }
 
-static int own_filters(char *text, size_t room, int *out, struct crew_err *err) {
+int attest_own_filters(int *out, struct crew_err *err) {
+        static char text[1u << 20]; /* touched as far as it is filled */
         _cleanup_close_ int self = open("/proc/self", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        int r = self < 0 ? crew_fail_errno(err, "cannot open /proc/self") : read_status(self, text, room, err);
+        int r = self < 0 ? crew_fail_errno(err, "cannot open /proc/self") : read_status(self, text, sizeof(text), err);
 
         if (r == 0)
                 *out = filters_of(text);
@@ -134,14 +135,14 @@ static int check_groups(const char *text, const struct plan *plan, struct crew_e
         return v && v[strspn(v, " \t")] == '\n' ? 0 : crew_fail(err, EPERM, "the child is in supplementary groups");
 }
 
-int attest_child(int proc_dir, const struct plan *plan, struct spawn_attestation *att, struct crew_err *err) {
+int attest_child(int proc_dir, const struct plan *plan, int own_filters, struct spawn_attestation *att,
+                 struct crew_err *err) {
         const uint64_t *own = NULL;
         uint64_t ns[NS_N] = {0};
-        static char text[1u << 20]; /* touched as far as it is filled */
-        int inherited, r = own_ns(&own, err);
+        static char text[1u << 20];
+        int r = own_ns(&own, err);
 
-        if (r < 0 || (r = read_ns(proc_dir, ns, err)) < 0 || (r = own_filters(text, sizeof(text), &inherited, err)) < 0 ||
-            (r = read_status(proc_dir, text, sizeof(text), err)) < 0)
+        if (r < 0 || (r = read_ns(proc_dir, ns, err)) < 0 || (r = read_status(proc_dir, text, sizeof(text), err)) < 0)
                 return r;
         for (size_t i = 0; i < NS_N; i++) {
                 if (ns[i] == own[i])
@@ -157,7 +158,7 @@ int attest_child(int proc_dir, const struct plan *plan, struct spawn_attestation
         att->ns_net = ns[3];
         att->ns_ipc = ns[4];
         att->ns_uts = ns[5];
-        if ((r = check_status(text, att, err)) < 0 || (r = check_filters(text, inherited, plan, err)) < 0)
+        if ((r = check_status(text, att, err)) < 0 || (r = check_filters(text, own_filters, plan, err)) < 0)
                 return r;
         return check_groups(text, plan, err);
 }

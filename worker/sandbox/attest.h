@@ -5,5 +5,9 @@
 #include "common/plan.h"
 #include "common/spawn.h"
 
+/* What the jail has from us: how many system call filters we are under (-1: the kernel does not say).  It may be asked once
+ * the jail is cloned. */
+int attest_own_filters(int *out, struct crew_err *err);
 /* Reads the facts about pid (proc_dir: its open /proc directory) and refuses a jail that is not what the plan says. */
-int attest_child(int proc_dir, const struct plan *plan, struct spawn_attestation *att, struct crew_err *err);
+int attest_child(int proc_dir, const struct plan *plan, int own_filters, struct spawn_attestation *att,
+                 struct crew_err *err);

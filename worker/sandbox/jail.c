@@ -45,6 +45,7 @@ struct spawn {
         struct jail_birth birth;
         struct jail *out;
         int sync, proc_dir;
+        int own_filters; /* that we are under, and so the child */
         uint64_t started_ns;
         bool ahead; /* the child was there before the plan */
 };
@@ -151,9 +152,9 @@ static long clone_into_net(const struct spawn *s, struct clone_args *a) {
 
 /*
  * Two CPUs for the two halves of the work: a scheduler that packs tasks would run one after the other.  Whichever of us
- * goes on first moves the child away (see jail_child_run).  Only a hint, so what fails is left.  The child, which only
- * waits once its command runs, stays there, so that it ends beside us and not before us; the command gets the whole set
- * back (see jail_exec).
+ * goes on first moves the child away (see jail_child_run).  Only a hint, so what fails is left.  Sealed, it takes the whole
+ * set back.  Only the child of crewctl sandbox, which has nothing to do while its command runs, stays there, so that it
+ * ends beside us and not before us; the command gets the whole set (see jail_exec).
  */
 static void spread_over(struct jail_birth *b) {
         int here = sched_getcpu();
@@ -177,8 +178,7 @@ static int clone_child(struct spawn *s, struct crew_err *err) {
                 a.flags |= CLONE_INTO_CGROUP;
                 a.cgroup = (uint64_t)s->birth.group.into;
         }
-        if (s->ahead)
-                spread_over(&s->birth);
+        spread_over(&s->birth);
         s->started_ns = crew_now_ns();
         long pid = clone_into_net(s, &a);
         if (pid == 0) {
@@ -304,6 +304,8 @@ static int child_gone(struct spawn *s, int r, struct crew_err *err) {
         /* A child that is just dying has lost its memory, and so its /proc files, before its end of the socket. */
         (void)poll(&p, 1, LAST_WORD_MS);
         ssize_t n = recv(s->sync, &m, sizeof(m), MSG_DONTWAIT);
+        if (n < 0 && errno == ECONNRESET) /* it left a message of ours unread; its own comes behind that error */
+                n = recv(s->sync, &m, sizeof(m), MSG_DONTWAIT);
         if (n == (ssize_t)sizeof(m) && m.kind == JAIL_FAILED)
                 return child_failed(s, &m, err);
         return n == 0 || (n < 0 && errno == ECONNRESET) ? child_died(s, err) : r;
@@ -336,12 +338,11 @@ static int complete_group(struct spawn *s, struct crew_err *err) {
         return r < 0 ? r : send_groups(s, err);
 }
 
-/* While the child works: what it has now is not ours any more. */
+/* While the child works: what it has now is not ours any more.  And a look at what attest() compares it with. */
 static int close_handed_over(struct spawn *s, struct crew_err *err) {
-        (void)err;
         view_fini(&s->birth.view);
         cgroup_close(&s->birth.group);
-        return 0;
+        return s->birth.plan->flags & PLAN_SANDBOX ? 0 : attest_own_filters(&s->own_filters, err);
 }
 
 /* Next message of the child; meanwhile its reported calls are let through. */
@@ -362,6 +363,10 @@ static int next_message(struct spawn *s, struct jail_msg *m, int fds[4], size_t 
                         continue;
                 *n_fds = 4;
                 ssize_t got = crew_recv_fds(s->sync, m, sizeof(*m), fds, n_fds, 0);
+                if (got == -ECONNRESET) { /* as in child_gone() */
+                        *n_fds = 4;
+                        got = crew_recv_fds(s->sync, m, sizeof(*m), fds, n_fds, MSG_DONTWAIT);
+                }
                 if (got == (ssize_t)sizeof(*m))
                         return 0;
                 return child_died(s, err);
@@ -414,7 +419,7 @@ static int attest(struct spawn *s, struct crew_err *err) {
         /* No program has run in there yet, and later this is no more to be had.  A view may be without. */
         _cleanup_close_ int root = openat(s->proc_dir, "root", O_PATH | O_DIRECTORY | O_CLOEXEC);
         s->out->tmp_dir = root < 0 ? -1 : openat(root, "tmp", O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        return attest_child(s->proc_dir, s->birth.plan, &s->out->att, err);
+        return attest_child(s->proc_dir, s->birth.plan, s->own_filters, &s->out->att, err);
 }
 
 static int let_go(struct spawn *s, struct crew_err *err) {

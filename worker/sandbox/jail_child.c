@@ -302,6 +302,13 @@ static int step_selftest(struct child *c, struct crew_err *err) {
         return selftest_run(c->b->landlock_abi > 0, &c->selftests, err);
 }
 
+static int step_processors(struct child *c, struct crew_err *err) {
+        if (!c->b->spread || (c->plan->flags & PLAN_SANDBOX))
+                return 0;
+        return sched_setaffinity(0, sizeof(c->b->cpus), &c->b->cpus) < 0 ? crew_fail_errno(err, "cannot take all CPUs back")
+                                                                         : 0;
+}
+
 static int step_hand_over(struct child *c, struct crew_err *err) {
         struct jail_msg m = {.kind = JAIL_SEALED, .selftests = c->selftests, .tripwires = c->b->view.tripwires};
         bool listeners = (c->plan->flags & PLAN_NETRULES) && !net_is_ready(c);
@@ -347,6 +354,7 @@ static const struct step {
         {"notify", step_notify},             /* before seccomp, which refuses listeners */
         {"seccomp", step_seccomp},
         {"self-test", step_selftest},
+        {"processors", step_processors},
         {"hand-over", step_hand_over},
         {"dumpable", step_dumpable},
 };
@@ -395,7 +403,7 @@ _Noreturn void jail_child_run(struct jail_birth *b) {
                                    .stdio = {c.stdio[0], c.stdio[1], c.stdio[2]},
                                    .groups = {c.groups[0], c.groups[1], c.groups[2], c.groups[3]},
                                    .status_fd = c.plan->flags & PLAN_SANDBOX ? b->sync : -1,
-                                   .cpus = b->spread ? &b->cpus : NULL};
+                                   .cpus = b->spread && (c.plan->flags & PLAN_SANDBOX) ? &b->cpus : NULL};
         if (child.status_fd < 0)
                 close(b->sync);
         b->args->main(&child, b->args->user);

@@ -44,7 +44,7 @@ struct jail_birth {
         unsigned landlock_abi;
         struct cgroup group;
         struct view view; /* root mode: prepared by the spawner while the child makes its network */
-        bool spread;      /* over two CPUs: the child stays on .others, and what it starts gets .cpus back */
+        bool spread;      /* over two CPUs: the child works on .others; .cpus is what it, or its command, gets back */
         cpu_set_t cpus, others;
         volatile uint32_t *progress; /* shared: the child's current step, for when it dies without a word */
 };

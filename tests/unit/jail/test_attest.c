@@ -65,7 +65,7 @@ static int look_at(const struct lie *lie, struct crew_err *err) {
         bool root = geteuid() == 0;
         struct plan plan = {.flags = lie->plan_flags | (root ? PLAN_ROOT_MODE : 0)};
         struct spawn_attestation att = {0};
-        int mapped[2], sealed[2];
+        int mapped[2], sealed[2], own_filters;
         char path[32], map[32], c = 0;
 
         plan.host_uid = root ? FIXTURE_UID : geteuid();
@@ -88,7 +88,9 @@ static int look_at(const struct lie *lie, struct crew_err *err) {
         snprintf(path, sizeof(path), "/proc/%d", pid);
         int proc = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
         plan.host_uid += lie->other_uid;
-        int r = attest_child(proc, &plan, &att, err);
+        int r = attest_own_filters(&own_filters, err);
+        if (r == 0)
+                r = attest_child(proc, &plan, own_filters, &att, err);
         kill(pid, SIGKILL);
         waitpid(pid, NULL, 0);
         for (size_t i = 0; i < 2; i++)
