@@ -37,6 +37,7 @@ int agent_init(struct agent *a, struct crewd *c, const struct crew_file *file, u
                             .file = file,
                             .index = index,
                             .uid_lock = -1,
+                            .ahead = {.fd = -1},
                             .state_lock = -1,
                             .host_uid = getuid(),
                             .host_gid = getgid()};
@@ -65,7 +66,7 @@ void agent_fini(struct agent *a) {
         a->audit = audit_close(a->audit);
         crew_close(&a->uid_lock);
         crew_close(&a->state_lock);
-        free(crew_steal_ptr(&a->ahead.block));
+        instance_forget_ahead(a);
         free(crew_steal_ptr(&a->last));
         free(crew_steal_ptr(&a->decoys));
 }

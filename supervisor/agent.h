@@ -26,6 +26,7 @@ struct link;
 #define AGENT_EARLY_MAX 4u /* frames that may come in before the spawner's attestation */
 #define AGENT_EARLY_BYTES 4096u
 #define AGENT_STDERR_TAIL 4000u
+#define INSTANCE_LINK_PATH 108 /* what a socket's address holds */
 #define AGENT_SPAWN_TIMEOUT_NS 20000000000ull
 #define AGENT_PING_NS 5000000000ull
 #define AGENT_PINGS_LOST_MAX 3u
@@ -70,7 +71,7 @@ struct health {
 struct instance {
         uint32_t id; /* spawn_msg.id; 0: no instance */
         struct link *link;
-        char link_path[108];
+        char link_path[INSTANCE_LINK_PATH];
         pid_t peer_pid; /* who connected; 0: nobody yet */
         bool attested, greeted, cut, kill_sent;
         bool stopped; /* by an operator: no other instance follows it */
@@ -168,6 +169,8 @@ struct agent {
                 void *block; /* owned; NULL: none */
                 size_t n;
                 struct planner_input made_for;
+                int fd;            /* owned; the block sealed, -1: not yet */
+                struct link *link; /* owned; listens for the next incarnation; NULL: none does */
         } ahead;
         struct termination *last; /* owned; NULL: none died yet */
         bool task_reassigned;     /* by the last death */

@@ -219,7 +219,7 @@ static void come_back(struct agent *a, const struct supervision_verdict *v) {
                 a->restart_at_ns = MAX_OF(now, a->crewd->together_at_ns);
         journal_restart(a, a->restart_at_ns - now);
         if (v->delay_ns > 0)
-                instance_plan_ahead(a);
+                instance_prepare_ahead(a);
 }
 
 /* Those that the strategy starts again with it; each comes here by its own death, and waits for the last of them. */

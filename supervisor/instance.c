@@ -89,11 +89,19 @@ static struct planner_input plan_input(const struct agent *a, uint32_t incarnati
         };
 }
 
+void instance_forget_ahead(struct agent *a) {
+        free(crew_steal_ptr(&a->ahead.block));
+        crew_close(&a->ahead.fd);
+        if (a->ahead.link)
+                link_close(a->ahead.link, NULL, NULL);
+        a->ahead.link = NULL;
+}
+
 void instance_plan_ahead(struct agent *a) {
         struct plan_ahead *p = &a->ahead;
         const struct planner_input in = plan_input(a, a->incarnation + 1);
 
-        free(crew_steal_ptr(&p->block));
+        instance_forget_ahead(a);
         if (!a->decl->orchestrator && planner_make(&in, &p->block, &p->n, NULL) == 0)
                 p->made_for = in;
 }
@@ -110,8 +118,12 @@ static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
         _cleanup_free_ void *block = crew_steal_ptr(&a->ahead.block);
         size_t n = a->ahead.n;
 
-        if (block && !is_for(&a->ahead.made_for, &in))
+        _cleanup_close_ int sealed = crew_steal_fd(&a->ahead.fd);
+
+        if (block && !is_for(&a->ahead.made_for, &in)) {
                 free(crew_steal_ptr(&block));
+                crew_close(&sealed);
+        }
         int r = block ? 0 : planner_make(&in, &block, &n, err);
         if (r != 0)
                 return r > 0 ? -ENOEXEC : r;
@@ -119,7 +131,7 @@ static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
         if (collect(block, is_decoy, &a->decoys, &a->decoys_len) < 0 ||
             collect(block, is_watched, &a->in.watch, &a->in.watch_len) < 0)
                 return crew_fail(err, ENOMEM, "out of memory");
-        *plan_fd = crew_sealed_memfd("crew-plan", block, n, err);
+        *plan_fd = sealed >= 0 ? crew_steal_fd(&sealed) : crew_sealed_memfd("crew-plan", block, n, err);
         return *plan_fd < 0 ? *plan_fd : 0;
 }
 
@@ -127,16 +139,32 @@ static void on_link_up(struct link *l, pid_t pid, uid_t uid, void *user);
 static void on_link_frame(struct link *l, const uint8_t *bytes, size_t n, void *user);
 static void on_link_down(struct link *l, int why, void *user);
 
-static int listen_link(struct agent *a, struct crew_err *err) {
+static int listen_at(struct agent *a, uint32_t incarnation, char path[INSTANCE_LINK_PATH], struct link **out,
+                     struct crew_err *err) {
         static const struct link_callbacks cb = {.on_up = on_link_up, .on_frame = on_link_frame, .on_down = on_link_down};
-        struct instance *in = &a->in;
-        int n = snprintf(in->link_path, sizeof(in->link_path), "%s/%u.%u", rundir_links(a->crewd->rundir), a->index,
-                         a->incarnation);
+        int n = snprintf(path, INSTANCE_LINK_PATH, "%s/%u.%u", rundir_links(a->crewd->rundir), a->index, incarnation);
 
-        if (n < 0 || (size_t)n >= sizeof(in->link_path))
+        if (n < 0 || n >= INSTANCE_LINK_PATH)
                 return crew_fail(err, ENAMETOOLONG, "%s is too long for a socket; set CREWD_HOME to a shorter path",
                                  rundir_links(a->crewd->rundir));
-        return link_listen(&a->crewd->loop, in->link_path, ipc_max_frame[IPC_WORKER], &cb, a, &in->link, err);
+        return *out ? 0 : link_listen(&a->crewd->loop, path, ipc_max_frame[IPC_WORKER], &cb, a, out, err);
+}
+
+static int listen_link(struct agent *a, struct crew_err *err) {
+        a->in.link = crew_steal_ptr(&a->ahead.link); /* nobody has a reason to have dialled it: what did is not heard */
+        return listen_at(a, a->incarnation, a->in.link_path, &a->in.link, err);
+}
+
+void instance_prepare_ahead(struct agent *a) {
+        struct plan_ahead *p = &a->ahead;
+        char path[INSTANCE_LINK_PATH];
+
+        instance_plan_ahead(a);
+        if (!p->block)
+                return;
+        /* What fails here fails again, and is told, with the start. */
+        p->fd = crew_sealed_memfd("crew-plan", p->block, p->n, NULL);
+        (void)listen_at(a, a->incarnation + 1, path, &p->link, NULL);
 }
 
 /* The jail: as it is, or first one in which its state is migrated. */
@@ -196,7 +224,7 @@ static void on_unused_down(struct link *l, int why, void *user) {
 void instance_warm_up(struct crewd *c) {
         static const struct link_callbacks cb = {
                 .on_up = on_unused_up, .on_frame = on_unused_frame, .on_down = on_unused_down};
-        char path[sizeof(((struct instance *)NULL)->link_path)];
+        char path[INSTANCE_LINK_PATH];
         struct link *l;
 
         int n = snprintf(path, sizeof(path), "%s/warm", rundir_links(c->rundir));
@@ -320,7 +348,8 @@ void instance_on_spawned(struct agent *a, const struct spawn_attestation *att, i
 static void on_link_up(struct link *l, pid_t pid, uid_t uid, void *user) {
         struct agent *a = user;
 
-        (void)l;
+        if (l != a->in.link)
+                return;
         /* The uid is what the child had when it connected, before it took its own: ours or the agent's. */
         if (uid != geteuid() && uid != a->host_uid)
                 return violate(a, "the link was opened by a foreign user");
@@ -354,8 +383,7 @@ static void throttle(struct agent *a, size_t n) {
 static void on_link_frame(struct link *l, const uint8_t *bytes, size_t n, void *user) {
         struct agent *a = user;
 
-        (void)l;
-        if (a->in.cut)
+        if (l != a->in.link || a->in.cut)
                 return;
         throttle(a, n);
         if (a->in.attested && a->in.peer_pid != 0)
@@ -367,7 +395,8 @@ static void on_link_frame(struct link *l, const uint8_t *bytes, size_t n, void *
 static void on_link_down(struct link *l, int why, void *user) {
         struct agent *a = user;
 
-        (void)l;
+        if (l != a->in.link)
+                return;
         a->in.hung_up = true;
         if (a->in.exited)
                 return death_heard_out(a);

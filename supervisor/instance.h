@@ -8,10 +8,13 @@
 
 /* Starts what the first link would start (nng's threads, tried out in a child first), while the helpers come up. */
 void instance_warm_up(struct crewd *c);
-/* AGENT_DO_SPAWN: a new incarnation.  A failure on our side is fed back as AGENT_EV_SPAWN_FAILED. */
 /* Makes the plan of the next instance while there is time; instance_spawn() makes it itself when that did not happen or
  * went wrong. */
 void instance_plan_ahead(struct agent *a);
+/* The same, and all else that a start needs from us: for an agent whose start is due soon. */
+void instance_prepare_ahead(struct agent *a);
+void instance_forget_ahead(struct agent *a);
+/* AGENT_DO_SPAWN: a new incarnation.  A failure on our side is fed back as AGENT_EV_SPAWN_FAILED. */
 void instance_spawn(struct agent *a);
 /* With what migrate_begin() held up. */
 void instance_go_on(struct agent *a);

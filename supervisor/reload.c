@@ -8,6 +8,7 @@
 #include "crewd.h"
 #include "death.h"
 #include "gateway_client.h"
+#include "instance.h"
 #include "journal.h"
 #include "spawner.h"
 #include "supervisor/policy/lock.h"
@@ -129,7 +130,7 @@ static void take_over(struct reload *r, struct reload_agent *ra) {
                 a->in.generation = ra->generation;
         if (ra->limits && a->in.id == ra->id)
                 a->in.limits = ra->new_limits;
-        free(crew_steal_ptr(&a->ahead.block)); /* a plan after the old one */
+        instance_forget_ahead(a); /* a plan after the old one */
         start_again(r, ra);
 }
 
