@@ -154,6 +154,8 @@ bool agent_event(struct agent *a, enum agent_event event) {
                 return false;
         }
         a->state = step.next;
+        if (before == AGENT_RESTARTING && step.next != AGENT_SPAWNING && step.next != before)
+                instance_forget_ahead(a); /* no next one is due any more */
         /* A death is announced by its own record first (death.c). */
         if (step.next != before && step.action != AGENT_DO_BURY)
                 status_announce_agent(a);

@@ -169,8 +169,9 @@ struct agent {
                 void *block; /* owned; NULL: none */
                 size_t n;
                 struct planner_input made_for;
-                int fd;            /* owned; the block sealed, -1: not yet */
-                struct link *link; /* owned; listens for the next incarnation; NULL: none does */
+                int fd;               /* owned; the block sealed, -1: not yet */
+                struct link *link;    /* owned; listens for the next incarnation; NULL: none does */
+                uint32_t incarnation; /* that the link is for */
         } ahead;
         struct termination *last; /* owned; NULL: none died yet */
         bool task_reassigned;     /* by the last death */

@@ -441,8 +441,10 @@ static void hold_signals(void) {
 
 void crewd_parts_close(struct crewd *c) {
         hold_signals();
-        for (uint32_t i = 0; i < c->n_agents; i++)
+        for (uint32_t i = 0; i < c->n_agents; i++) {
                 instance_clear(&c->agents[i]);
+                instance_forget_ahead(&c->agents[i]); /* its listener would keep the loop up */
+        }
         control_close(c->control, true);
         spawner_close(crew_steal_ptr(&c->spawner));
         evidence_close(crew_steal_ptr(&c->evidence));

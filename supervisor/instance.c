@@ -151,6 +151,8 @@ static int listen_at(struct agent *a, uint32_t incarnation, char path[INSTANCE_L
 }
 
 static int listen_link(struct agent *a, struct crew_err *err) {
+        if (a->ahead.link && a->ahead.incarnation != a->incarnation)
+                link_close(crew_steal_ptr(&a->ahead.link), NULL, NULL);
         a->in.link = crew_steal_ptr(&a->ahead.link); /* nobody has a reason to have dialled it: what did is not heard */
         return listen_at(a, a->incarnation, a->in.link_path, &a->in.link, err);
 }
@@ -164,7 +166,8 @@ void instance_prepare_ahead(struct agent *a) {
                 return;
         /* What fails here fails again, and is told, with the start. */
         p->fd = crew_sealed_memfd("crew-plan", p->block, p->n, NULL);
-        (void)listen_at(a, a->incarnation + 1, path, &p->link, NULL);
+        p->incarnation = a->incarnation + 1;
+        (void)listen_at(a, p->incarnation, path, &p->link, NULL);
 }
 
 /* The jail: as it is, or first one in which its state is migrated. */
