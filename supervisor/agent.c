@@ -77,7 +77,7 @@ void agent_take_file(struct agent *a, const struct crew_file *file) {
         crew_assert(!is->absent && strcmp(a->name, is->name) == 0);
         a->file = file;
         a->decl = is;
-        free(crew_steal_ptr(&a->ahead.block)); /* a plan after the old one */
+        instance_forget_ahead(a); /* a plan after the old one */
         if (was->restart_max != is->restart_max || was->restart_within_ms != is->restart_within_ms)
                 begin_restarts(a);
 }

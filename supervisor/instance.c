@@ -120,9 +120,9 @@ static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
 
         _cleanup_close_ int sealed = crew_steal_fd(&a->ahead.fd);
 
-        if (block && !is_for(&a->ahead.made_for, &in)) {
+        if (!block || !is_for(&a->ahead.made_for, &in)) {
                 free(crew_steal_ptr(&block));
-                crew_close(&sealed);
+                crew_close(&sealed); /* never another's */
         }
         int r = block ? 0 : planner_make(&in, &block, &n, err);
         if (r != 0)
