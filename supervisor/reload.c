@@ -298,10 +298,17 @@ static bool is_of(const struct agent *a, const struct agent *only) {
         return a == only || (a->decl->instance && a->decl->instance_of == only->index);
 }
 
+/* One agent's reload is no matter of the others' files, unless crew.lock makes them one. */
+static const char *alone(const struct crewd *c, const struct agent *only) {
+        if (!only || c->lock)
+                return NULL;
+        return only->decl->instance ? c->file->agents[only->decl->instance_of].name : only->decl->name;
+}
+
 static int prepare(struct reload *r, const struct agent *only) {
         struct crewd *c = r->crewd;
         struct crew_err err = CREW_ERR_NULL;
-        int e = crew_load_again(c->file, &r->fresh, &r->report, &err);
+        int e = crew_load_agent_again(c->file, alone(c, only), &r->fresh, &r->report, &err);
 
         if (e < 0)
                 return r->report.errors ? e : problem(r, c->file->path, &err);

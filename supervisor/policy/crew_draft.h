@@ -32,8 +32,10 @@ struct tool_draft {
 struct crew_draft {
         struct bind b;
         struct crew_own *own;
-        struct crew_file *c;  /* &own->pub */
-        const char *policies; /* as written, NULL: the crew's directory */
+        struct crew_file *c;              /* &own->pub */
+        const char *policies;             /* as written, NULL: the crew's directory */
+        const struct crew_file *in_force; /* NULL, or where the policies of all agents but `only` are taken from */
+        const char *only;
         struct agent_draft *agents;
         struct task_draft *tasks;
         struct tool_draft *tools;

@@ -97,14 +97,17 @@ static int place_agents(struct crew_file *c, const struct crew_places *places, s
         return places && crew_arrange(c, places) < 0 ? crew_fail(err, ENOMEM, "%s: out of memory", c->path) : 0;
 }
 
-static int load_bytes(const char *file, const char *bytes, size_t n, const struct crew_places *places,
-                      struct crew_file **out, struct policy_report *report, struct crew_err *err) {
+/* d: what is known of it so far. */
+static int load_bytes(struct crew_draft d, const char *bytes, size_t n, const struct crew_places *places,
+                      struct crew_file **out, struct crew_err *err) {
         struct crew_own *own = calloc(1, sizeof(*own));
-        struct crew_draft d = {.own = own, .b = {.file = file, .report = report}};
+        struct policy_report *report = d.b.report;
         size_t before = report->errors, before_items = report->n;
+        const char *file = d.b.file;
 
         if (!own)
                 return crew_fail(err, ENOMEM, "%s: out of memory", file);
+        d.own = own;
         d.c = &own->pub;
         d.b.arena = &own->arena;
         int r = find_dir(&d, file, err);
@@ -140,7 +143,7 @@ int crew_load_placed(const char *file, const struct crew_places *places, struct 
         *out = NULL;
         int r = crew_read_file(file, NODE_MAX_BYTES, &bytes, &n, &why);
         if (r == 0)
-                return load_bytes(file, bytes, n, places, out, report, err);
+                return load_bytes((struct crew_draft){.b = {.file = file, .report = report}}, bytes, n, places, out, err);
         policy_report_add(report, false, file, 0, 0, "", "cannot be read: %s",
                           r == -EFBIG    ? "it is larger than 1 MiB"
                           : r == -EINVAL ? "not a regular file"
@@ -152,7 +155,9 @@ int crew_load(const char *file, struct crew_file **out, struct policy_report *re
         return crew_load_placed(file, NULL, out, report, err);
 }
 
-int crew_load_again(const struct crew_file *c, struct crew_file **out, struct policy_report *report, struct crew_err *err) {
+int crew_load_agent_again(const struct crew_file *c, const char *agent, struct crew_file **out,
+                          struct policy_report *report, struct crew_err *err) {
+        const struct crew_draft d = {.b = {.file = c->path, .report = report}, .in_force = agent ? c : NULL, .only = agent};
         _cleanup_free_ const char **names = calloc(MAX_OF(c->n_agents, (size_t)1), sizeof(*names));
 
         *out = NULL;
@@ -161,7 +166,11 @@ int crew_load_again(const struct crew_file *c, struct crew_file **out, struct po
         for (size_t i = 0; i < c->n_agents; i++)
                 names[i] = c->agents[i].name;
         const struct crew_places places = {names, c->n_agents};
-        return load_bytes(c->path, c->bytes, c->n_bytes, &places, out, report, err);
+        return load_bytes(d, c->bytes, c->n_bytes, &places, out, err);
+}
+
+int crew_load_again(const struct crew_file *c, struct crew_file **out, struct policy_report *report, struct crew_err *err) {
+        return crew_load_agent_again(c, NULL, out, report, err);
 }
 
 void crew_sources_write(const struct crew_file *c, FILE *f) {

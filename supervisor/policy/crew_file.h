@@ -219,6 +219,9 @@ int crew_load(const char *file, struct crew_file **out, struct policy_report *re
  * that agents, tools and tasks are the same ones, in the same places, whatever became of the file.
  */
 int crew_load_again(const struct crew_file *c, struct crew_file **out, struct policy_report *report, struct crew_err *err);
+/* The same, but only this agent's policy file is read: the others have the policies that c has now. */
+int crew_load_agent_again(const struct crew_file *c, const char *agent, struct crew_file **out,
+                          struct policy_report *report, struct crew_err *err);
 /*
  * For a crewd that runs already, and has agents of these names in these places: whom the file names too has the same index,
  * new ones come after all of them, and who is not in the file is there as an absent one.

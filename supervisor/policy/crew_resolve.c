@@ -416,6 +416,18 @@ static int policy_path(struct crew_draft *d, const struct agent_draft *a, const 
         return *out ? 0 : -ENOMEM;
 }
 
+/* 1: agent i has its policy already, as it is in force. */
+static int keep_policy(struct crew_draft *d, size_t i) {
+        struct crew_agent *agent = &d->c->agents[i];
+        const struct crew_agent *was = d->in_force ? crew_find_agent(d->in_force, agent->name) : NULL;
+
+        if (!was || !was->policy || strcmp(agent->name, d->only) == 0)
+                return 0;
+        agent->policy_file = arena_strndup(d->b.arena, was->policy_file, strlen(was->policy_file));
+        agent->policy = policy_image_ref(was->policy);
+        return agent->policy_file ? 1 : -ENOMEM;
+}
+
 static int load_policy(struct crew_draft *d, size_t i, struct crew_err *err) {
         struct agent_draft *a = &d->agents[i];
         struct crew_agent *agent = &d->c->agents[i];
@@ -425,7 +437,9 @@ static int load_policy(struct crew_draft *d, size_t i, struct crew_err *err) {
 
         if (!a->policy_name)
                 return 0;
-        int r = policy_path(d, a, &agent->policy_file);
+        int r = keep_policy(d, i);
+        if (r == 0)
+                r = policy_path(d, a, &agent->policy_file);
         if (r != 0)
                 return r < 0 ? crew_fail(err, ENOMEM, "%s: out of memory", d->c->path) : 0;
         r = crew_read_file(agent->policy_file, NODE_MAX_BYTES, &bytes, &n, &why);

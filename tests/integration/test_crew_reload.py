@@ -120,9 +120,38 @@ def test_an_error_changes_nothing(runner, servers, broken, where):
         assert any(p["severity"] == "error" and p["line"] > 0 for p in result["problems"])
         assert crew.dial("b", TWO, 80)[0] != "got two", "b's file is fine, and is not taken over either"
         assert reloads(crew, "a") == reloads(crew, "b") == []
-        (crew.top / "a.yaml").unlink()
-        r = crew.runner.crewctl("policy", "reload", "--agent", "b")
-        assert r.returncode == 2 and "a.yaml" in r.stderr
+        r = crew.runner.crewctl("policy", "reload", "--agent", "a")
+        assert r.returncode == 2 and re.search(where, r.stderr)
+
+
+@pytest.mark.parametrize("broken", ["network: [", None], ids=["broken", "gone"])
+def test_another_agents_broken_file_is_no_matter_of_ones_own(runner, servers, broken):
+    crew = network_crew(runner, servers).client("b", f"{ONE}:80")
+    with crew.start():
+        edit(crew, "b", (f'"{ONE}:80"', f'"{TWO}:80"'))
+        (crew.top / "a.yaml").write_text(broken) if broken else (crew.top / "a.yaml").unlink()
+        result = reload(crew, "--agent", "b")
+        assert [a["agent"] for a in result["agents"]] == ["b"] and result["problems"] == []
+        assert sections(result, "b")[0]["network"] == "applied"
+        assert crew.dial("b", TWO, 80)[0] == "got two"
+        assert crew.dial("a", TWO, 80)[0] != "got two" and not reloads(crew, "a"), "a has what it had"
+        reload(crew, status=2)
+
+
+def test_one_agents_file_is_checked_against_what_the_others_have(runner):
+    """As long as a may write there, b may not be made to run what lies there, whatever a's file says by now."""
+    crew = tools_crew(runner)
+    crew.write()
+    data = crew.top / "data"
+    data.mkdir(mode=0o755)
+    runner.own(data)
+    edit(crew, "a", ("write: []", f'write: ["{data}/"]'))
+    with crew.start():
+        edit(crew, "a", (f'write: ["{data}/"]', "write: []"))
+        edit(crew, "b", ("write: []", f'write: [], exec: ["{data}/"]'))
+        r = runner.crewctl("policy", "reload", "--agent", "b")
+        assert r.returncode == 2 and "agent 'b' could execute what agent 'a' writes" in r.stderr, r.stdout + r.stderr
+        assert sections(reload(crew), "b")[0]["filesystem"] == "needs-restart", "with a's new file it is fine"
 
 
 def test_the_first_inspection_needs_a_crew_that_knows_of_it(runner, servers):
