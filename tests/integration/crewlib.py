@@ -125,7 +125,6 @@ class Running:
         try:
             return self.proc.wait(timeout)
         except subprocess.TimeoutExpired:
-            open("/tmp/hang.log","a").write(subprocess.run(["bash","-c",f"gdb -q -batch -p {self.proc.pid} -ex 'thread apply all bt' -ex 'set pagination off' -ex 'frame function crewd_run' -ex 'p c' -ex 'p *c.control' -ex 'call (void)uv_print_all_handles(&c.loop, stderr)' 2>&1; ls -la /proc/{self.proc.pid}/fd"],capture_output=True,text=True).stdout)
             raise AssertionError(f"crewd does not end:\n{where(self.proc.pid)}\n{self.log()[-4000:]}") from None
 
     def __enter__(self):
