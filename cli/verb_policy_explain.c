@@ -176,7 +176,7 @@ static void explain_json(const struct explain *x, const struct policy_verdict *v
                 json_object_set_new(o, "detail", jsonout_text(v->detail));
         if (v->asks)
                 json_object_set_new(o, "asks", json_true());
-        if (v->allowed && place)
+        if ((v->allowed || v->asks) && place)
                 json_object_set_new(o, "connect_to", jsonout_text(place_text(place, to, sizeof(to))));
         if (owner)
                 json_object_set_new(o, "tripwire_of", jsonout_text(owner));
@@ -209,7 +209,7 @@ static void explain_text(const struct explain *x, const struct policy_verdict *v
                         printf("  %s", v->section);
                 fputc('\n', stdout);
         }
-        if (v->allowed && place) {
+        if ((v->allowed || v->asks) && place) {
                 char to[300];
                 fputs("  connects to ", stdout);
                 term_put(&t, place_text(place, to, sizeof(to)));

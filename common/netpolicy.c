@@ -17,10 +17,10 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-#define RULE_FLAGS_ALL (NETPOLICY_INSPECT | NETPOLICY_HTTP | NETPOLICY_AUDIT | NETPOLICY_TO)
+#define RULE_FLAGS_ALL (NETPOLICY_INSPECT | NETPOLICY_HTTP | NETPOLICY_AUDIT | NETPOLICY_TO | NETPOLICY_PLACE)
 #define HEAD_FLAGS_ALL (NETPOLICY_ASK | NETPOLICY_AUDIT_ALL)
 /* What rules for one host and port must agree on: it is settled before the first request is seen. */
-#define SHARED_FLAGS (NETPOLICY_INSPECT | NETPOLICY_HTTP | NETPOLICY_AUDIT | NETPOLICY_TO)
+#define SHARED_FLAGS RULE_FLAGS_ALL
 #define SEALS (F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 /* --- access --- */
@@ -119,6 +119,12 @@ static bool ca_ok(const struct netpolicy_head *p, const struct netpolicy_rule *r
         return s && strlen(s) == r->ca_bytes;
 }
 
+/* It must not look like a permission in any way. */
+static bool place_ok(const struct netpolicy_rule *r) {
+        return !(r->flags & NETPOLICY_PLACE) ||
+               (r->flags == (NETPOLICY_PLACE | NETPOLICY_TO) && r->kind != NETPOLICY_WILDCARD && !r->ca);
+}
+
 static bool http_ok(const struct netpolicy_head *p, const struct netpolicy_rule *r) {
         bool needs = r->n_methods || r->n_paths || r->credential || r->flags & NETPOLICY_INSPECT;
         const char *credential = r->credential ? string_at(p, r->credential, 63) : NULL;
@@ -142,6 +148,8 @@ static int check_rule(const struct netpolicy_head *p, uint32_t i, struct crew_er
                 what = "bad connect_to";
         else if (!ca_ok(p, r))
                 what = "bad ca";
+        else if (!place_ok(r))
+                what = "a place that is more than one";
         else if (!list_ok(p, r->methods, r->n_methods, method_ok))
                 what = "bad methods";
         else if (!list_ok(p, r->paths, r->n_paths, pattern_ok))
@@ -294,28 +302,41 @@ static bool rule_names(const struct netpolicy_head *p, const struct netpolicy_ru
 bool netpolicy_knows_name(const struct netpolicy_head *p, const char *canonical) {
         for (uint32_t i = 0; i < p->n_rules; i++) {
                 const struct netpolicy_rule *r = netpolicy_rule_at(p, i);
+                if (r->flags & NETPOLICY_PLACE)
+                        continue;
                 if (rule_names(p, r, NETPOLICY_NAME, canonical) || rule_names(p, r, NETPOLICY_WILDCARD, canonical))
                         return true;
         }
         return false;
 }
 
-const struct netpolicy_rule *netpolicy_match_name(const struct netpolicy_head *p, const char *canonical, uint16_t port) {
+/* place: 0 for what is listed, or NETPOLICY_PLACE. */
+static const struct netpolicy_rule *find_name(const struct netpolicy_head *p, uint32_t place, const char *canonical,
+                                              uint16_t port) {
         static const enum netpolicy_kind order[] = {NETPOLICY_NAME, NETPOLICY_WILDCARD};
 
         for (size_t k = 0; k < ELEMENTSOF(order); k++) {
                 for (uint32_t i = 0; i < p->n_rules; i++) {
                         const struct netpolicy_rule *r = netpolicy_rule_at(p, i);
-                        if (r->port == port && rule_names(p, r, order[k], canonical))
+                        if ((r->flags & NETPOLICY_PLACE) == place && r->port == port &&
+                            rule_names(p, r, order[k], canonical))
                                 return r;
                 }
         }
         return NULL;
 }
 
+const struct netpolicy_rule *netpolicy_match_name(const struct netpolicy_head *p, const char *canonical, uint16_t port) {
+        return find_name(p, 0, canonical, port);
+}
+
+const struct netpolicy_rule *netpolicy_place_name(const struct netpolicy_head *p, const char *canonical, uint16_t port) {
+        return find_name(p, NETPOLICY_PLACE, canonical, port);
+}
+
 /* --- addresses --- */
 
-const struct netpolicy_rule *netpolicy_match_addr(const struct netpolicy_head *p, const struct sockaddr *to) {
+static const struct netpolicy_rule *find_addr(const struct netpolicy_head *p, uint32_t place, const struct sockaddr *to) {
         const struct sockaddr_in *in4 = (const struct sockaddr_in *)(const void *)to;
         const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)to;
         uint32_t kind = NETPOLICY_ADDR4;
@@ -335,10 +356,19 @@ const struct netpolicy_rule *netpolicy_match_addr(const struct netpolicy_head *p
         }
         for (uint32_t i = 0; i < p->n_rules; i++) {
                 const struct netpolicy_rule *r = netpolicy_rule_at(p, i);
-                if (r->kind == kind && r->port == port && memcmp(r->addr, addr, sizeof(addr)) == 0)
+                if ((r->flags & NETPOLICY_PLACE) == place && r->kind == kind && r->port == port &&
+                    memcmp(r->addr, addr, sizeof(addr)) == 0)
                         return r;
         }
         return NULL;
+}
+
+const struct netpolicy_rule *netpolicy_match_addr(const struct netpolicy_head *p, const struct sockaddr *to) {
+        return find_addr(p, 0, to);
+}
+
+const struct netpolicy_rule *netpolicy_place_addr(const struct netpolicy_head *p, const struct sockaddr *to) {
+        return find_addr(p, NETPOLICY_PLACE, to);
 }
 
 /* --- HTTP --- */

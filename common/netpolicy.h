@@ -37,6 +37,7 @@ enum netpolicy_rule_flags {
         NETPOLICY_HTTP = 1u << 1,    /* methods, paths, credential or inspect are set: the connection must be HTTP/1 */
         NETPOLICY_AUDIT = 1u << 2,   /* enforcement: audit: what its HTTP rules forbid is recorded and let through */
         NETPOLICY_TO = 1u << 3,      /* connect_to: dial to_host (to_addr when to_kind is an address) : to_port instead */
+        NETPOLICY_PLACE = 1u << 4,   /* allows nothing: says where an unlisted host lives, should it be let through */
 };
 
 struct netpolicy_rule {
@@ -91,6 +92,9 @@ bool netpolicy_knows_name(const struct netpolicy_head *p, const char *canonical)
 const struct netpolicy_rule *netpolicy_match_name(const struct netpolicy_head *p, const char *canonical, uint16_t port);
 /* v4-mapped addresses are matched as IPv4. */
 const struct netpolicy_rule *netpolicy_match_addr(const struct netpolicy_head *p, const struct sockaddr *to);
+/* Of what no rule lists: where it is dialled when it is let through all the same.  NULL: where its name leads. */
+const struct netpolicy_rule *netpolicy_place_name(const struct netpolicy_head *p, const char *canonical, uint16_t port);
+const struct netpolicy_rule *netpolicy_place_addr(const struct netpolicy_head *p, const struct sockaddr *to);
 
 /* --- HTTP --- */
 

@@ -193,6 +193,16 @@ const struct netpolicy_rule *conn_match(const struct conn *c) {
         return c->by_name ? netpolicy_match_name(p, c->name, c->port) : netpolicy_match_addr(p, (const void *)&c->to);
 }
 
+static const struct netpolicy_rule *place_in(const struct netpolicy_head *p, const struct conn *c) {
+        if (!p)
+                return NULL;
+        return c->by_name ? netpolicy_place_name(p, c->name, c->port) : netpolicy_place_addr(p, (const void *)&c->to);
+}
+
+const struct netpolicy_rule *conn_way(const struct conn *c) {
+        return c->rule ? c->rule : place_in(c->agent->policy, c);
+}
+
 bool conn_needs_taker(const struct conn *c) {
         return c->rule && c->rule->flags & (NETPOLICY_HTTP | NETPOLICY_INSPECT);
 }
@@ -255,29 +265,33 @@ void conn_answered(struct conn *c, bool yes, const char *why) {
 
 /* --- a new policy --- */
 
+/* Either may be NULL: dialled where its name leads. */
 static bool same_target(const struct netpolicy_head *p, const struct netpolicy_rule *r, const struct netpolicy_head *q,
                         const struct netpolicy_rule *s) {
-        const char *a = netpolicy_text(p, r->to_host), *b = netpolicy_text(q, s->to_host);
+        const char *a = r ? netpolicy_text(p, r->to_host) : NULL, *b = s ? netpolicy_text(q, s->to_host) : NULL;
 
-        return (r->flags & NETPOLICY_TO) == (s->flags & NETPOLICY_TO) && r->to_port == s->to_port &&
-               strcmp(a ? a : "", b ? b : "") == 0;
+        if (!a || !b)
+                return !a && !b;
+        return r->to_port == s->to_port && strcmp(a, b) == 0;
 }
 
 bool conn_still_allowed(struct conn *c, const struct netpolicy_head *former) {
         const struct netpolicy_head *p = c->agent->policy;
         const struct netpolicy_rule *was = c->rule, *is = conn_match(c);
+        const struct netpolicy_rule *from = was ? was : place_in(former, c), *to = is ? is : place_in(p, c);
         const uint32_t how = NETPOLICY_HTTP | NETPOLICY_INSPECT;
 
         c->rule = NULL; /* of the former image */
         if (c->state == CONN_ENDED || c->state == CONN_LINGERING || c->state == CONN_HELD)
                 return true; /* nothing more goes out, or held_reload() decides */
+        if (!same_target(former, from, p, to))
+                return false;
         if (!is) {
                 if (c->grant == GRANT_RULE || was)
                         return false;
                 return p->flags & (c->grant == GRANT_AUDIT ? NETPOLICY_AUDIT_ALL : NETPOLICY_ASK);
         }
-        if (was ? (was->flags & how) != (is->flags & how) || !same_target(former, was, p, is)
-                : (is->flags & (how | NETPOLICY_TO)) != 0)
+        if ((was ? was->flags & how : 0u) != (is->flags & how))
                 return false;
         c->rule = is;
         c->grant = GRANT_RULE;

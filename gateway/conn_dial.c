@@ -175,7 +175,7 @@ static void dial_literal(struct conn *c, enum addr_word word) {
 }
 
 void conn_dial(struct conn *c) {
-        const struct netpolicy_rule *r = c->rule;
+        const struct netpolicy_rule *r = conn_way(c);
         struct dialling *d = calloc(1, sizeof(*d));
 
         if (!d)

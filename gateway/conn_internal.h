@@ -74,6 +74,8 @@ void conn_throttle_clear(struct conn *c);
 bool conn_needs_taker(const struct conn *c);
 /* The policy speaks: the rule, and with which grant. */
 const struct netpolicy_rule *conn_match(const struct conn *c);
+/* Where it is dialled: its rule, or the place of what no rule lists; NULL: where its name leads. */
+const struct netpolicy_rule *conn_way(const struct conn *c);
 
 /* GATE_ALLOWED, once; .announce_written is set when crewd has it. */
 void conn_announce(struct conn *c);

@@ -249,10 +249,14 @@ static void compare_agents(struct compare *c) {
 static bool may(const struct crew_file *c, const char *agent, enum policy_verb verb, const char *what) {
         const struct crew_agent *a = crew_find_agent(c, agent);
 
-        return a && !a->orchestrator && policy_decide(a->policy, verb, what).allowed;
+        if (!a || a->orchestrator)
+                return false;
+        struct policy_verdict v = policy_decide(a->policy, verb, what);
+        return v.allowed || v.asks;
 }
 
-/* For each agent that stays and may do that with what, before or after; for the crew when there is none. */
+/* For each agent that stays and may do that with what, before or after, if only when the operator is asked; for the crew
+ * when there is none. */
 static void found_by_use(struct compare *c, enum policy_verb verb, const char *what, enum crew_effect effect,
                          const char *key, const char *detail) {
         bool any = false;

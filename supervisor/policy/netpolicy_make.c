@@ -2,7 +2,8 @@
 /*
  * Compiles what one instance may reach: each endpoint of its policy is a rule, and an entry of the crew file's `endpoints:`
  * says where one of them lives.  Such an entry becomes a rule of its own only below a wildcard of the policy, with the
- * wildcard's rules about requests; for a name that the policy does not allow it does nothing.
+ * wildcard's rules about requests.  For what the policy does not list it allows nothing; where the policy asks or only
+ * records, it says where that is dialled.
  */
 #include "netpolicy_make.h"
 
@@ -54,12 +55,15 @@ static const struct crew_endpoint *place_of(const struct maker *m, const char *h
         return NULL;
 }
 
-static void set_place(struct netpolicy_spec_rule *r, const struct crew_endpoint *place) {
+static bool is_literal(const char *host) {
         struct in6_addr any;
-        bool v4 = inet_pton(AF_INET, place->to_host, &any) == 1, v6 = inet_pton(AF_INET6, place->to_host, &any) == 1;
 
+        return inet_pton(AF_INET, host, &any) == 1 || inet_pton(AF_INET6, host, &any) == 1;
+}
+
+static void set_place(struct netpolicy_spec_rule *r, const struct crew_endpoint *place) {
         r->fixed.flags |= NETPOLICY_TO;
-        r->fixed.to_kind = kind_of(place->to_host, v4 || v6, false);
+        r->fixed.to_kind = kind_of(place->to_host, is_literal(place->to_host), false);
         r->fixed.to_port = place->to_port;
         r->to_host = place->to_host;
         set_addr((enum netpolicy_kind)r->fixed.to_kind, place->to_host, r->fixed.to_addr);
@@ -92,6 +96,24 @@ static void add_rule(struct maker *m, size_t i, const char *host, const struct c
                 set_place(r, place);
 }
 
+/* The entry of a host that is not listed.  No ca: such a connection is never inspected. */
+static void add_place(struct maker *m, const struct crew_endpoint *place) {
+        uint32_t n = m->n++;
+        struct netpolicy_spec_rule *r = &m->rules[n];
+
+        crew_assert(n < m->room);
+        snprintf(m->where[n], sizeof(m->where[n]), "%s:%u", m->crew->path, place->mark.line);
+        r->fixed.kind = kind_of(place->host, is_literal(place->host), false);
+        r->host = place->host;
+        set_addr((enum netpolicy_kind)r->fixed.kind, r->host, r->fixed.addr);
+        r->fixed.port = place->port;
+        r->where = m->where[n];
+        set_place(r, place);
+        r->fixed.flags |= NETPOLICY_PLACE;
+        r->ca = NULL;
+        r->ca_bytes = 0;
+}
+
 static bool named(const struct policy_image *p, const struct crew_endpoint *place) {
         for (size_t i = 0; i < policy_n_endpoints(p); i++) {
                 struct policy_endpoint e = policy_endpoint_at(p, i);
@@ -102,12 +124,32 @@ static bool named(const struct policy_image *p, const struct crew_endpoint *plac
 }
 
 static bool below_wildcard(const struct policy_endpoint *e, const struct crew_endpoint *place) {
-        struct endpoint_text to = {.port = place->port};
-        struct in6_addr any;
+        struct endpoint_text to = {.port = place->port, .literal = is_literal(place->host)};
 
         snprintf(to.host, sizeof(to.host), "%s", place->host);
-        to.literal = inet_pton(AF_INET, to.host, &any) == 1 || inet_pton(AF_INET6, to.host, &any) == 1;
         return e->wildcard && endpoint_matches(e, &to);
+}
+
+static bool is_listed(const struct maker *m, const struct crew_endpoint *place) {
+        for (size_t i = 0; i < policy_n_endpoints(m->p); i++) {
+                struct policy_endpoint e = policy_endpoint_at(m->p, i);
+                if (below_wildcard(&e, place))
+                        return true;
+        }
+        return named(m->p, place);
+}
+
+static void add_places(struct maker *m) {
+        struct policy_network net = policy_network_of(m->p);
+
+        for (size_t k = 0; m->crew && (net.ask || net.audit) && k < m->crew->n_endpoints; k++) {
+                if (is_listed(m, &m->crew->endpoints[k]))
+                        continue;
+                if (m->rules)
+                        add_place(m, &m->crew->endpoints[k]);
+                else
+                        m->room++;
+        }
 }
 
 /* With rules == NULL: only counts. */
@@ -129,6 +171,7 @@ static void add_all(struct maker *m) {
                                 m->room++, m->room_texts += lists;
                 }
         }
+        add_places(m);
 }
 
 static void fill_spec(struct netpolicy_spec *spec, const struct policy_image *p, uint32_t generation) {

@@ -44,6 +44,8 @@ static void walk(const struct netpolicy_head *p) {
                 sink += netpolicy_knows_name(p, name) + (netpolicy_match_name(p, name, r->port) != NULL);
                 memcpy(&to.sin6_addr, r->addr, sizeof(r->addr));
                 sink += netpolicy_match_addr(p, (const struct sockaddr *)&to) != NULL;
+                sink += (netpolicy_place_name(p, name, r->port) != NULL) +
+                        (netpolicy_place_addr(p, (const struct sockaddr *)&to) != NULL);
         }
 }
 

@@ -77,6 +77,31 @@ def test_once_is_those_that_wait(runner, private_address):  # noqa: F811
             assert order.index("approval.granted") < order.index("network.allowed")
 
 
+@pytest.mark.parametrize("scope", [[], ["--session"]], ids=["once", "session"])
+def test_an_approved_name_is_dialled_where_the_crew_file_says(runner, scope):
+    """As a listed one would be: the name resolves nowhere, and its place is an address of this machine."""
+    with Tcp(greet("hello")) as server:
+        crew = Asking(runner, {f"{NAME}:80": server.address}, operator=True).asking("a")
+        with crew.start():
+            r = runner.crewctl("policy", "explain", "--json", "--agent", "a", "--crew", crew.top / "crew.yaml", "connect",
+                               f"{NAME}:80")
+            explained = json.loads(r.stdout)
+            assert explained["asks"] and explained["connect_to"] == server.address
+            p = crew.dialling("a", NAME, 80)
+            [ask] = crew.asked()
+            assert (ask["host"], ask["port"]) == (NAME, 80) and server.accepted == 0
+            assert runner.crewctl("approve", ask["id"], *scope).returncode == 0
+            assert finish(p)[0] == "got hello"
+            if scope:
+                assert crew.dial("a", NAME, 80)[0] == "got hello"
+            [allowed, *_] = crew.await_network("a", "allowed", host=NAME)
+            assert allowed["peer"] == server.address
+            p = crew.dialling("a", NAME, 81)  # another port of it has no place, and the name leads nowhere
+            [ask] = crew.asked()
+            assert runner.crewctl("approve", ask["id"]).returncode == 0
+            assert not finish(p)[0].startswith("got")
+
+
 def test_a_session_is_until_the_agent_ends(runner, private_address):  # noqa: F811
     with Tcp(greet("hello"), host=private_address) as server:
         crew = Asking(runner, operator=True).asking("a").asking("b")
@@ -249,17 +274,20 @@ def test_a_rule_that_crewd_does_not_load_is_taken_back(runner):
     crew, policy = always_crew(runner, 1)
     crew.asking("b")
     crew.write()
-    policy = crew.top / "a.yaml"
+    policy, other, data = crew.top / "a.yaml", crew.top / "b.yaml", crew.top / "data"
+    data.mkdir(mode=0o755)
+    runner.own(data)
+    other.write_text(other.read_text().replace("write: []", f'write: ["{data}/"]'))
     with crew.start():
         crew.dialling("a", NAME, 443)
         [ask] = crew.asked()
-        other = crew.top / "b.yaml"
-        other.write_text(other.read_text().replace("network:", "netwrok:"))
+        edited = POLICY.replace("write: []", f'write: [], exec: ["{data}/"]')  # fine by itself, but not beside b
+        policy.write_text(edited)
         r = runner.crewctl("approve", ask["id"], "--always", "--yes")
         assert r.returncode == 1
-        assert "crewd does not take the policy" in r.stderr and "b.yaml:5" in r.stderr
+        assert "crewd does not take the policy" in r.stderr and "agent 'a' could execute what agent 'b' writes" in r.stderr
         assert "the rule was taken out of" in r.stderr
-        assert policy.read_text() == POLICY
+        assert policy.read_text() == edited
         assert [a["id"] for a in crew.waiting()] == [ask["id"]]
 
 

@@ -328,6 +328,35 @@ static void http_rules_and_flags_must_fit(void **state) {
         assert_rule_refused(r, "unknown flags");
 }
 
+static void a_place_is_nothing_but_one(void **state) {
+        struct netpolicy_spec_rule r = plain("a.com");
+
+        r.fixed.flags = NETPOLICY_PLACE;
+        assert_rule_refused(r, "a place that is more than one"); /* and leads nowhere */
+        r.fixed.flags |= NETPOLICY_TO;
+        r.fixed.to_port = 1;
+        r.to_host = "b.com";
+        struct netpolicy_spec_rule both[] = {r, plain("a.com")};
+        struct netpolicy_spec spec = spec_of(both, 1);
+        const struct netpolicy_head *p = built(&spec);
+        assert_false(netpolicy_knows_name(p, "a.com"));
+        assert_null(netpolicy_match_name(p, "a.com", r.fixed.port));
+        assert_ptr_equal(netpolicy_place_name(p, "a.com", r.fixed.port), netpolicy_rule_at(p, 0));
+        netpolicy_close(p);
+        struct crew_err err = CREW_ERR_NULL;
+        spec.n_rules = 2; /* listed, and a place for what is not listed */
+        assert_int_equal(netpolicy_build(&spec, &err), -EPROTO);
+        assert_non_null(strstr(err.msg, "contradict"));
+        r.ca = "PEM", r.ca_bytes = 3;
+        assert_rule_refused(r, "a place that is more than one");
+        r.ca = NULL, r.ca_bytes = 0;
+        r.credential = "key";
+        r.fixed.flags |= NETPOLICY_HTTP;
+        assert_rule_refused(r, "a place that is more than one");
+        r.fixed.flags &= ~(uint32_t)NETPOLICY_HTTP;
+        assert_rule_refused(r, "do not fit");
+}
+
 static void connect_to_must_be_whole(void **state) {
         struct netpolicy_spec_rule r = plain("a.com");
 
@@ -516,6 +545,7 @@ int main(void) {
                 cmocka_unit_test(a_hostile_path_costs_no_more_than_its_length),
                 cmocka_unit_test(names_and_addresses_must_be_canonical),
                 cmocka_unit_test(http_rules_and_flags_must_fit),
+                cmocka_unit_test(a_place_is_nothing_but_one),
                 cmocka_unit_test(connect_to_must_be_whole),
                 cmocka_unit_test(rules_for_one_endpoint_must_agree),
                 cmocka_unit_test(the_head_must_make_sense),

@@ -91,6 +91,86 @@ static void an_approved_address_is_dialled_and_a_refused_one_reset(void **state)
         expect_denied("10.255.255.1", 9, "refused by the operator");
 }
 
+static struct netpolicy_spec_rule place_of(const char *name, uint16_t port, uint16_t to_port) {
+        struct netpolicy_spec_rule r = rule_to(name, port, to_port);
+
+        r.fixed.flags |= NETPOLICY_PLACE;
+        return r;
+}
+
+static void approve(uint32_t ask) {
+        world_send(&world,
+                   (struct gate_msg){.op = GATE_ANSWER, .id = 7, .ask = ask, .verdict = GATE_LET, .scope = GATE_SESSION},
+                   NULL, 0);
+}
+
+static void an_approved_name_is_dialled_at_its_place(void **state) {
+        struct netpolicy_spec_rule rules[] = {place_of("new.test", 443, server_port),
+                                              place_of("93.184.216.34", 443, server_port),
+                                              place_of("metadata.google.internal", 80, server_port)};
+        char addr[16], peer[64];
+
+        rules[1].fixed.kind = NETPOLICY_ADDR4;
+        memcpy(rules[1].fixed.addr, (uint8_t[]){93, 184, 216, 34}, 4);
+        snprintf(peer, sizeof(peer), "127.0.0.1:%u", server_port);
+        world_add(&world, &jail, 7, policy_of(rules, 3, NETPOLICY_ASK, 1));
+        for (int i = 0; i < 2; i++) {
+                int in = i ? jail_dial(&jail, "93.184.216.34", 443) : jail_dial_name(&jail, "new.test", 443);
+                approve(world_expect(&world, GATE_ASK).ask);
+                int out = host_accept(server);
+                assert_true(in >= 0 && out >= 0);
+                say(in, "x", 1);
+                struct gate_msg m = world_expect(&world, GATE_ALLOWED);
+                assert_string_equal(m.peer, peer);
+                assert_string_equal(m.text, "approved by the operator");
+                assert_string_equal(m.where, "role.yaml:5"); /* a place is no rule that allowed it */
+                expect_bytes(out, "x");
+                close(in);
+                close(out);
+                world_expect(&world, GATE_CLOSED);
+        }
+        /* Having a place makes a name neither listed nor one that can be approved. */
+        assert_int_equal(jail_ask(&jail, "metadata.google.internal", 1, addr), 0);
+        expect_refused(jail_dial(&jail, addr, 80));
+        expect_denied("metadata.google.internal", 80, "a name of this host or of a metadata service is never approved");
+        reload(policy_of(rules, 3, 0, 2));
+        world_expect(&world, GATE_APPLIED);
+        expect_refused(jail_dial_name(&jail, "new.test", 443));
+        expect_denied("new.test", 443, "not in allowed_endpoints");
+}
+
+static void an_approved_connection_ends_when_its_place_moves(void **state) {
+        const struct netpolicy_spec_rule here = place_of("new.test", 443, server_port),
+                                         listed = rule_to("new.test", 443, server_port),
+                                         away = place_of("new.test", 443, 1);
+
+        world_add(&world, &jail, 7, policy_of(&here, 1, NETPOLICY_ASK, 1));
+        int in = jail_dial_name(&jail, "new.test", 443);
+        approve(world_expect(&world, GATE_ASK).ask);
+        int out = host_accept(server);
+        say(in, "x", 1);
+        world_expect(&world, GATE_ALLOWED);
+        expect_bytes(out, "x");
+        reload(policy_of(&listed, 1, NETPOLICY_ASK, 2)); /* the same way, now by a rule */
+        assert_int_equal(world_expect(&world, GATE_APPLIED).count, 0);
+        close(in);
+        close(out);
+        world_expect(&world, GATE_CLOSED);
+        reload(policy_of(&here, 1, NETPOLICY_ASK, 3));
+        world_expect(&world, GATE_APPLIED);
+        in = jail_dial_name(&jail, "new.test", 443); /* approved for the session */
+        out = host_accept(server);
+        say(in, "x", 1);
+        world_expect(&world, GATE_ALLOWED);
+        expect_bytes(out, "x");
+        reload(policy_of(&away, 1, NETPOLICY_ASK, 4));
+        world_expect(&world, GATE_CLOSED);
+        assert_int_equal(world_expect(&world, GATE_APPLIED).count, 1);
+        assert_int_equal(read_end(in), ECONNRESET);
+        close(in);
+        close(out);
+}
+
 static void what_can_never_be_approved_is_not_asked(void **state) {
         static const char *const hosts[] = {
                 "169.254.169.254",    "169.254.1.1",       "fe80::1",   "fd00:ec2::254",  "::ffff:0:169.254.169.254",
@@ -249,6 +329,8 @@ int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
                 SCENE(an_unlisted_dial_is_held_and_goes_on_when_approved),
                 SCENE(an_approved_address_is_dialled_and_a_refused_one_reset),
+                SCENE(an_approved_name_is_dialled_at_its_place),
+                SCENE(an_approved_connection_ends_when_its_place_moves),
                 SCENE(what_can_never_be_approved_is_not_asked),
                 SCENE(an_ask_expires),
                 SCENE(audit_lets_unlisted_names_through_and_says_so),

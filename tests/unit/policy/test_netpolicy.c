@@ -175,11 +175,54 @@ static void a_place_never_widens_the_policy(void **state) {
                              "  \"a.b.example.com:443\": {connect_to: \"127.0.0.1:1\"}\n"
                              "  \"203.0.113.8:5432\": {connect_to: \"127.0.0.1:1\"}\n");
         const struct netpolicy_head *p = compiled(l.crew->agents[0].policy, l.crew, 1);
-        assert_int_equal(p->n_rules, 9);
-        for (uint32_t i = 0; i < p->n_rules; i++)
-                assert_false(netpolicy_rule_at(p, i)->flags & NETPOLICY_TO);
+        for (uint32_t i = 0; i < p->n_rules; i++) {
+                const struct netpolicy_rule *r = netpolicy_rule_at(p, i);
+                assert_int_equal((r->flags & NETPOLICY_TO) != 0, (r->flags & NETPOLICY_PLACE) != 0);
+        }
+        assert_false(netpolicy_knows_name(p, "evil.example.net"));
+        assert_null(netpolicy_match_name(p, "evil.example.net", 443));
+        assert_null(netpolicy_match_name(p, "api.example.com", 80));
+        assert_null(netpolicy_match_name(p, "a.b.example.com", 443));
         netpolicy_close(p);
         loaded_fini(&l);
+}
+
+static void an_unlisted_place_is_for_policies_that_let_some_through(void **state) {
+        static const struct {
+                const char *network;
+                bool there;
+        } rows[] = {
+                {"  network: {on_unlisted: ask, allowed_endpoints: [\"api.example.com:443\"]}\n", true},
+                {"  network: {enforcement: audit, allowed_endpoints: [\"api.example.com:443\"]}\n", true},
+                {"  network: {allowed_endpoints: [\"api.example.com:443\"]}\n", false},
+        };
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                struct loaded l;
+                scratch_file(&s, "x.yaml", role(rows[i].network));
+                load_crew(&l, scratch_file(&s, "crew.yaml",
+                                           "crew: demo\nendpoints:\n"
+                                           "  \"news.example.net:443\": {connect_to: \"10.0.0.5:1\", ca: certs/ca.pem}\n"
+                                           "  \"203.0.113.8:5432\": {connect_to: \"inner.example.org:8080\"}\n"
+                                           "agents: {x: {policy: x.yaml}}\n"));
+                assert_int_equal(l.r, 0);
+                const struct netpolicy_head *p = compiled(l.crew->agents[0].policy, l.crew, 1);
+                const struct sockaddr_in to = {
+                        .sin_family = AF_INET, .sin_port = htons(5432), .sin_addr.s_addr = inet_addr("203.0.113.8")};
+                const struct netpolicy_rule *name = netpolicy_place_name(p, "news.example.net", 443),
+                                            *addr = netpolicy_place_addr(p, (const struct sockaddr *)&to);
+                assert_int_equal(name && addr, rows[i].there);
+                assert_int_equal(p->n_rules, rows[i].there ? 3 : 1);
+                if (rows[i].there) {
+                        assert_string_equal(netpolicy_text(p, name->to_host), "10.0.0.5");
+                        assert_null(netpolicy_text(p, name->ca));
+                        assert_string_equal(strrchr(netpolicy_text(p, name->where), '/'), "/crew.yaml:3");
+                        assert_string_equal(netpolicy_text(p, addr->to_host), "inner.example.org");
+                }
+                assert_null(netpolicy_place_name(p, "api.example.com", 443));
+                assert_null(netpolicy_place_name(p, "news.example.net", 80));
+                netpolicy_close(p);
+                loaded_fini(&l);
+        }
 }
 
 static void certificates_beyond_the_bound_are_an_error_of_the_crew(void **state) {
@@ -301,6 +344,7 @@ int main(void) {
                 cmocka_unit_test(a_name_may_live_elsewhere),
                 cmocka_unit_test(a_name_below_a_wildcard_may_live_elsewhere),
                 cmocka_unit_test(a_place_never_widens_the_policy),
+                cmocka_unit_test(an_unlisted_place_is_for_policies_that_let_some_through),
                 cmocka_unit_test(certificates_beyond_the_bound_are_an_error_of_the_crew),
                 cmocka_unit_test(the_gateway_decides_connections_as_explain_does),
                 cmocka_unit_test(the_gateway_decides_requests_as_explain_does),
