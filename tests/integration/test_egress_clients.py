@@ -314,6 +314,46 @@ def test_java_client(egress, authority, https, clients, top):
     assert_passed(crew, https)
 
 
+# As crew-role(5), TRUST IN AN INSPECTED JAIL, has them.
+JAVA_TRUST = """
+cp /etc/ssl/certs/java/cacerts /tmp/trust && chmod 600 /tmp/trust
+keytool -importcert -noprompt -alias crew -file $SSL_CERT_FILE -keystore /tmp/trust -storepass changeit
+"""
+HASHED_TRUST = """
+mkdir /tmp/trust
+ln -s $SSL_CERT_FILE /tmp/trust/$(openssl x509 -in $SSL_CERT_FILE -noout -hash).0
+"""
+
+
+@pytest.fixture
+def inspected(egress, authority, https):
+    def start(**keys):
+        return egress({f"{NAME}:443": {"connect_to": https, "ca": str(authority.ca)}},
+                      {"host": NAME, "port": 443, "tls": "inspect"}, **keys)
+    return start
+
+
+def test_java_trusts_an_inspecting_gateway_once_told(inspected, authority, clients, top):
+    made = java_fetch(authority, clients, top)
+    crew = inspected(read=[f"{made}/"], runtime=["java"], profile="jit", limits={"memory": "2GiB"})
+    fetch = f"java -Xmx256m -cp {made} -Djavax.net.ssl.trustStore=%s Fetch https://{NAME}/java"
+    r = crew.exec("client", "sh", "-ec", JAVA_TRUST + fetch % "/tmp/trust", timeout=120)
+    assert r.returncode == 0 and r.stdout.splitlines()[-1] == "200 hello from /java", r
+    r = crew.exec("client", "sh", "-c", fetch % "/etc/ssl/certs/java/cacerts", timeout=120)
+    assert r.returncode != 0 and "PKIX path building failed" in r.stderr, "not by itself"
+    assert len({r["conn"] for r in crew.await_network("client", "http", host=NAME)}) == 1
+
+
+def test_a_hashed_directory_trusts_an_inspecting_gateway_once_made(inspected):
+    crew = inspected()
+    fetch = (f"printf 'GET /dir HTTP/1.1\\r\\nHost: {NAME}\\r\\nConnection: close\\r\\n\\r\\n' | openssl s_client -quiet "
+             f"-verify_return_error -no-CAfile -no-CAstore -CApath %s -servername {NAME} -connect {NAME}:443")
+    r = crew.exec("client", "sh", "-ec", HASHED_TRUST + fetch % "/tmp/trust", timeout=30)
+    assert r.returncode == 0 and r.stdout.endswith("hello from /dir\n"), r
+    r = crew.exec("client", "sh", "-c", fetch % "/etc/ssl/certs", timeout=30)
+    assert r.returncode != 0 and r.stdout == "" and "certificate" in r.stderr, "not by itself"
+
+
 # --- git ---
 
 @pytest.fixture(scope="session")
