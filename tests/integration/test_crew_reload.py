@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+import crewd
 from conftest import modes
 from controllib import Asking
 from crewlib import Crew, eventually, state_of
@@ -431,3 +432,24 @@ def test_two_reloads_at_once_are_one_after_the_other(runner, servers):
         assert len(got) == 4 and set(got) <= {True, "busy"} and True in got
         assert crew.dial("a", TWO, 80)[0] == "got two"
         assert len(reloads(crew, "a")) == 1
+
+
+def test_a_reload_during_the_back_off_is_what_the_next_instance_has(runner):
+    """Its plan was made when the back-off began."""
+    crew = Crew(runner).agent("a", restart={"max": 20, "within": "60s"})
+    with crew.start() as running:
+        client = running.client()
+        for _ in range(6):  # each back-off is longer
+            eventually(lambda: state_of(client, "a") == crewd.AgentState.READY)
+            client.kill("a")
+        assert state_of(client, "a") == crewd.AgentState.RESTARTING
+        old = crew.records("a", "agent.policy")[-1]["sha256"]
+        edit(crew, "a", ("read: []", 'read: ["${CREW_DIR}/news/"]'))
+        (crew.top / "news").mkdir()
+        (crew.top / "news/one").write_text("fresh")
+        runner.own(crew.top)
+        reload(crew)
+        assert state_of(client, "a") == crewd.AgentState.RESTARTING, "the reload came too late to test anything"
+        path = json.dumps(str(crew.top / "news/one"))
+        assert client.submit(agent="a", description=f"out(open({path}).read())").result(20) == "fresh"
+        assert crew.records("a", "agent.policy")[-1]["sha256"] != old
