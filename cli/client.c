@@ -5,6 +5,7 @@
 #include "common/spwire.h"
 #include "common/util.h"
 #include "crews.h"
+#include "held.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -291,6 +292,18 @@ static int connect_problem(const char *crew, int r, struct cli_problem *p) {
         return -1;
 }
 
+/* Not running, and yet not over. */
+static void say_held(const struct crew_paths *paths, const char *crew, struct cli_problem *p) {
+        struct held_state s;
+        char name[CREW_NAME_MAX];
+
+        if (p->status != CLI_ABSENT || !held_choose(paths, crew, name, &s))
+                return;
+        cli_problem_set(p, CLI_ABSENT, "held", "the crewd of crew %s is gone, and %u agent%s held for another %.1f s", name,
+                        s.living, s.living == 1 ? " is" : "s are", (double)s.left_ms / 1e3);
+        cli_problem_hint(p, "crewctl up CREW.yaml takes them over, crewctl down ends them");
+}
+
 int client_open(const char *crew, struct client **out, struct cli_problem *p) {
         _cleanup_client_ struct client *c = calloc(1, sizeof(*c));
         struct crew_err err = CREW_ERR_NULL;
@@ -302,8 +315,10 @@ int client_open(const char *crew, struct client **out, struct cli_problem *p) {
         spwire_in_init(&c->in, IPC_MAX_FRAME);
         if (crew_paths_init(&paths, &err) < 0)
                 return cli_problem_set(p, CLI_FAILED, "paths", "%s", err.msg);
-        if (crew_choose_running(&paths, crew, c->crew, p) < 0)
+        if (crew_choose_running(&paths, crew, c->crew, p) < 0) {
+                say_held(&paths, crew, p);
                 return -1;
+        }
         c->fd = crew_connect(&paths, c->crew);
         if (c->fd < 0)
                 return connect_problem(c->crew, c->fd, p);

@@ -26,6 +26,8 @@ int crew_names_add(struct crew_names *l, const char *name);
 
 /* Crews whose control socket accepts a connection. */
 int crews_running(const struct crew_paths *paths, struct crew_names *out);
+/* Those with a run directory, whether anything of them lives or not. */
+int crews_in_run(const struct crew_paths *paths, struct crew_names *out);
 /* Crews with a directory under the state directory. */
 int crews_recorded(const struct crew_paths *paths, struct crew_names *out);
 /* Agents with an audit stream in a crew. */

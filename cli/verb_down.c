@@ -5,6 +5,7 @@
 #include "client.h"
 #include "common/util.h"
 #include "grace.h"
+#include "held.h"
 #include "jsonout.h"
 #include "text.h"
 
@@ -70,6 +71,30 @@ static int stop(struct client *c, const struct options *o, struct cli_problem *p
         return 0;
 }
 
+/* Its crewd is gone: its agents are ended by their spawner, and with them all of it. */
+static bool end_held(const struct options *o, int *status) {
+        struct crew_paths paths;
+        struct held_state s;
+        char crew[CREW_NAME_MAX];
+
+        if (crew_paths_init(&paths, NULL) < 0 || !held_choose(&paths, o->crew, crew, &s))
+                return false;
+        int n = held_end(&paths, crew, "");
+        if (n < 0) {
+                struct cli_problem p = CLI_PROBLEM_NULL;
+                cli_problem_set(&p, CLI_FAILED, "held", "the agents of crew %s are held and cannot be ended: %s", crew,
+                                strerror(-n));
+                *status = cli_report(&p, o->json);
+        } else if (o->json) {
+                *status = CLI_OK;
+                jsonout_print(json_pack("{s:s, s:s, s:i}", "crew", crew, "state", "stopped", "agents", n));
+        } else {
+                *status = CLI_OK;
+                printf("crew %s stopped: its crewd was gone, %d held agent%s ended\n", crew, n, n == 1 ? "" : "s");
+        }
+        return true;
+}
+
 static int run(const struct cli_verb *self, int argc, char **argv) {
         struct options o = {.grace_ns = GRACE_DEFAULT_NS};
         struct cli_problem problem = CLI_PROBLEM_NULL;
@@ -82,7 +107,9 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
         if (!cli_parse(self, argc, argv, &o, &rest, &status) || !cli_no_operands(self, &rest, o.json, &status))
                 return status;
         uint64_t start = crew_now_ns();
-        if (client_open(o.crew, &c, &problem) < 0 || count_living(c, &living, &problem) < 0 || stop(c, &o, &problem) < 0)
+        if (client_open(o.crew, &c, &problem) < 0)
+                return strcmp(problem.code, "held") == 0 && end_held(&o, &status) ? status : cli_report(&problem, o.json);
+        if (count_living(c, &living, &problem) < 0 || stop(c, &o, &problem) < 0)
                 return cli_report(&problem, o.json);
         uint64_t ns = crew_now_ns() - start;
         if (o.json)

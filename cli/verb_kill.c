@@ -9,6 +9,7 @@
 
 #include "client.h"
 #include "common/util.h"
+#include "held.h"
 #include "hold.h"
 #include "jsonout.h"
 #include "killed.h"
@@ -259,6 +260,34 @@ static bool usage_ok(const struct options *o, int *status) {
         return false;
 }
 
+/* Its crewd is gone: the spawner ends it, and the next crewd puts that on record. */
+static bool kill_held(const struct options *o, int *status) {
+        struct cli_problem p = CLI_PROBLEM_NULL;
+        struct crew_paths paths;
+        struct held_state s;
+        char crew[CREW_NAME_MAX];
+
+        if (!o->agent || o->freeze || o->snapshot || crew_paths_init(&paths, NULL) < 0 ||
+            !held_choose(&paths, o->crew, crew, &s))
+                return false;
+        int n = held_end(&paths, crew, o->agent);
+        if (n == 1) {
+                *status = CLI_OK;
+                if (o->json)
+                        jsonout_print(json_pack("{s:s, s:s, s:b}", "crew", crew, "agent", o->agent, "held", 1));
+                else
+                        printf("Agent %s terminated. Sandbox destroyed. (The crewd of crew %s is gone.)\n", o->agent, crew);
+                return true;
+        }
+        if (n == 0)
+                cli_problem_set(&p, CLI_ABSENT, "unknown-agent", "no agent '%.80s' of crew %s is held", o->agent, crew);
+        else
+                cli_problem_set(&p, CLI_FAILED, "held", "agent %.80s is held and cannot be ended: %s", o->agent,
+                                strerror(-n));
+        *status = cli_report(&p, o->json);
+        return true;
+}
+
 static int run(const struct cli_verb *self, int argc, char **argv) {
         struct options o = {0};
         struct cli_problem problem = CLI_PROBLEM_NULL;
@@ -270,7 +299,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
             !usage_ok(&o, &status))
                 return status;
         if (client_open(o.crew, &c, &problem) < 0)
-                return cli_report(&problem, o.json);
+                return strcmp(problem.code, "held") == 0 && kill_held(&o, &status) ? status : cli_report(&problem, o.json);
         struct doing d = {.o = &o, .c = c, .frozen = json_array(), .killed = json_array()};
         term_init(&d.t, stdout);
         int r = carry_out(&d, &problem);

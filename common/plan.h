@@ -123,6 +123,7 @@ enum {
         PLAN_NETRULES = 1u << 1,     /* capture listeners are made and handed out */
         PLAN_NOTIFY = 1u << 2,       /* rootless evidence: a seccomp listener is made and handed out */
         PLAN_LANDLOCK_LOG = 1u << 3, /* root evidence: LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON */
+        PLAN_HOLD = 1u << 5,         /* a lost link is not its end: the spawner hands it another one */
         PLAN_SANDBOX = 1u << 4,      /* crewctl sandbox: run one program and exit with its status; no link */
 };
 

@@ -74,9 +74,11 @@ enum record_kind {
         RECORD_STOP,   /* asked to end, before it is told: grace */
         RECORD_FROZEN, /* by an operator, before it takes effect; verdict failed: it did not */
         RECORD_THAWED,
-        RECORD_HEALTH,       /* verdict, failures in a row */
-        RECORD_CREW_APPLIED, /* a changed crew file: effect, both digests */
-        RECORD_MIGRATED,     /* of a state directory: from, to, verdict failed: it is as it was */
+        RECORD_SUPERVISOR_LOST,    /* by the next crewd: when the one before was gone */
+        RECORD_SUPERVISOR_ADOPTED, /* the agent is in its hands */
+        RECORD_HEALTH,             /* verdict, failures in a row */
+        RECORD_CREW_APPLIED,       /* a changed crew file: effect, both digests */
+        RECORD_MIGRATED,           /* of a state directory: from, to, verdict failed: it is as it was */
         RECORD_MIGRATE_FAILED,
         RECORD_KIND_N,
 };

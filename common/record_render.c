@@ -115,6 +115,8 @@ static const struct text_row {
         [RECORD_FROZEN] = {"AGENT", "verdict", "FROZEN", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"initiator", "by ", ""}}},
         [RECORD_THAWED] = {"AGENT", "verdict", "THAWED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {
                 {"initiator", "by ", ""}, {"ms", "after ", " ms"}}},
+        [RECORD_SUPERVISOR_LOST] = {"SUPERVISOR", NULL, "LOST", .groups = GROUP_LIFECYCLE, .details = {{"pid", "crewd process ", ""}, {"ms", "", " ms before"}}},
+        [RECORD_SUPERVISOR_ADOPTED] = {"SUPERVISOR", NULL, "ADOPTED", .groups = GROUP_LIFECYCLE, .details = {{"frames_in", "", " frames again from it"}, {"frames_out", "", " to it"}}},
         [RECORD_HEALTH] = {"HEALTH", "verdict", "PASSED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"failures", "", " in a row"}}},
         [RECORD_CREW_APPLIED] = {"CREW", "verdict", "APPLIED", .groups = GROUP_LIFECYCLE, .subject = "effect", .details = {
                 {"old_crew_sha256", "crew sha256:", "#"}, {"crew_sha256", "now sha256:", "#"}, {"old_sha256", "policy sha256:", "#"},

@@ -5,7 +5,9 @@
  * The spawner is crew-worker run as `crew-worker --spawner FD`: small, single-threaded, in root mode the only
  * privileged process.  It validates each plan, clones the jail, checks it from outside, watches the pidfd, kills and
  * reaps.  One reply SPAWN_READY or SPAWN_FAILED per SPAWN_START; one SPAWN_EXITED per SPAWN_READY.
- * When crewd's end closes, the spawner kills every jail, removes its cgroups and exits.
+ * When crewd's end closes, the spawner kills every jail, removes its cgroups and exits; unless SPAWN_HOLD told it to wait,
+ * for so long, for one who comes to the listening socket it was given and knows the token: another crewd, which says
+ * SPAWN_ADOPT and is its crewd from then on, or crewctl, which asks and kills.  One at a time; of its own uid.
  */
 #pragma once
 
@@ -14,7 +16,8 @@
 
 enum spawn_op {
         /* crewd -> spawner */
-        SPAWN_START = 1, /* fds: plan memfd; link path in .text */
+        SPAWN_START = 1, /* fds: plan memfd, then up to SPAWN_LOCKS_MAX that are kept as long as .id is; link path in
+                            .text */
         SPAWN_KILL,      /* kill the whole tree of .id now */
         SPAWN_FREEZE,    /* all of .id stands still; with a .cookie one SPAWN_FREEZE_REPLY */
         SPAWN_THAW,      /* it goes on; the same */
@@ -22,15 +25,36 @@ enum spawn_op {
                          is divided among them once they seem to have more than .limits.memory_bytes */
         SPAWN_LIMITS, /* .limits of the running .id, where control groups limit it; one SPAWN_LIMITS_REPLY with its .cookie
                        */
+        SPAWN_HOLD,   /* fds: a listening SOCK_SEQPACKET socket, the memfd of crewd's state; .hold.  .hold.ms 0: no more */
+        SPAWN_RELINK, /* .id's worker gets a connection to the link path in .text; no reply: it comes or not */
+        SPAWN_FORGET, /* the end of .id is known for good; while there is a SPAWN_HOLD, ends are kept until then */
+        /* whoever connects -> spawner whose crewd is gone; each with .hold.token */
+        SPAWN_ADOPT,     /* one SPAWN_HELD per live jail, one SPAWN_EXITED per end not forgotten, then SPAWN_HELD_END */
+        SPAWN_HELD_ASK,  /* one SPAWN_HELD_END */
+        SPAWN_HELD_KILL, /* .text: the agent's name, "" all; then as SPAWN_HELD_ASK */
         /* spawner -> crewd */
         SPAWN_READY = 64, /* fds: pidfd, then the capture listeners (tcp4, tcp6, udp4, udp6) if PLAN_NETRULES, then the
                              seccomp listener if PLAN_NOTIFY */
         SPAWN_FAILED,     /* .errno_, .step, .text; nothing of the jail is left */
-        SPAWN_EXITED,     /* whole tree reaped, cgroup removed */
+        SPAWN_EXITED,     /* whole tree reaped, cgroup removed; .text: who killed it while no crewd was there */
         SPAWN_STATS_REPLY,
         SPAWN_HELLO, /* first message, unasked: .text says what a crew that died left behind and was removed, "" nothing */
         SPAWN_LIMITS_REPLY, /* .errno_: 0, or why not all of them could be set */
         SPAWN_FREEZE_REPLY, /* .errno_: 0, or why it is not as asked; .cookie */
+        SPAWN_HELD,         /* .att; fds as in .cookie (bits of enum spawn_fd) and in that order */
+        /* .cookie: jails that live; .hold.ms: how long they will still be held; .hold.lost_ms: since when; to SPAWN_ADOPT,
+         * fd: the state */
+        SPAWN_HELD_END,
+};
+
+#define SPAWN_LOCKS_MAX 2
+enum spawn_fd { SPAWN_FD_LISTENERS = 1 /* four */, SPAWN_FD_NOTIFY = 2, SPAWN_FD_LOCKS = 4 /* as many as there were */ };
+
+#define SPAWN_TOKEN_BYTES 32
+struct spawn_hold {
+        uint64_t ms, lost_ms;
+        int32_t pid; /* of the spawner: SO_PEERCRED would name whoever made the socket */
+        uint8_t token[SPAWN_TOKEN_BYTES];
 };
 
 /* What the spawner saw from outside after the worker reported itself sealed. */
@@ -89,5 +113,6 @@ struct spawn_msg {
                 struct spawn_stats stats;
                 struct spawn_exit exit;
                 struct spawn_limits limits;
+                struct spawn_hold hold;
         };
 };

@@ -166,16 +166,37 @@ bool agent_event(struct agent *a, enum agent_event event) {
 
 /* --- frames out --- */
 
+size_t agent_queued(const struct agent *a, size_t *frames) {
+        size_t n = 0, bytes = a->in.link ? link_queued(a->in.link, &n) : 0;
+
+        if (frames)
+                *frames = n + a->in.outbox.n_unsent;
+        return bytes + a->in.outbox.unsent_bytes;
+}
+
 bool agent_takes_message(const struct agent *a) {
-        size_t frames, bytes = a->in.link ? link_queued(a->in.link, &frames) : 0;
+        size_t frames, bytes = agent_queued(a, &frames);
 
         return bytes == 0 || (bytes < AGENT_MESSAGES_BYTES && frames < AGENT_MESSAGES_MAX);
 }
 
 bool agent_takes_answer(const struct agent *a, size_t n) {
-        size_t bytes = a->in.link ? link_queued(a->in.link, NULL) : 0;
+        size_t bytes = agent_queued(a, NULL);
 
         return n <= AGENT_SHORT_ANSWER || bytes == 0 || bytes + n <= AGENT_ANSWERS_BYTES;
+}
+
+/* Now, or when crewd's state is down. */
+static int hand_over(struct agent *a, const uint8_t *bytes, size_t n) {
+        size_t queued = agent_queued(a, NULL);
+
+        if (!a->crewd->checkpoint)
+                return link_send(a->in.link, bytes, n);
+        if (queued && queued + n > LINK_MAX_QUEUED_BYTES)
+                return -EAGAIN;
+        a->in.unacked = 0;
+        a->in.unacked_bytes = 0;
+        return outbox_add(&a->in.outbox, a->in.seq_out + 1, bytes, n);
 }
 
 int agent_send(struct agent *a, Crew__Envelope *e, uint64_t *seq) {
@@ -187,12 +208,13 @@ int agent_send(struct agent *a, Crew__Envelope *e, uint64_t *seq) {
                 return -EPIPE;
         e->version = 1;
         e->seq = a->in.seq_out + 1;
+        e->ack = a->crewd->checkpoint ? a->in.seq_in : 0;
         int r = ipc_pack(e, 0, &bytes, &n, &err);
         if (r < 0) {
                 crewd_log(a->crewd, "agent %s: cannot send %s: %s", agent_name(a), ipc_body_name(e), err.msg);
                 return r;
         }
-        r = link_send(a->in.link, bytes, n);
+        r = hand_over(a, bytes, n);
         if (r < 0)
                 return r;
         a->in.seq_out++;

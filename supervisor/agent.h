@@ -10,6 +10,7 @@
 #include "crew.pb-c.h"
 #include "meter.h"
 #include "migrate.h"
+#include "outbox.h"
 #include "restart.h"
 #include "supervisor/audit/audit.h"
 #include "supervisor/policy/crew_file.h"
@@ -86,6 +87,11 @@ struct instance {
         struct spawn_attestation att;
         uint64_t idle_ns; /* since when it has had nothing to do; 0: it has not been up yet */
         uint64_t seq_in, seq_out;
+        struct outbox outbox;                         /* on_supervisor_loss: hold; owned */
+        uint32_t unacked;                             /* frames that came in since the last that went out, */
+        size_t unacked_bytes;                         /* and how much that was */
+        bool resuming;                                /* adopted, and its worker has not come back */
+        uint64_t resume_by_ns;                        /* until when it should; 0: whenever */
         uint64_t spawn_ns, ready_ns;                  /* when */
         uint64_t ready_by_ns, stop_by_ns, gone_by_ns; /* deadlines; 0: none */
         uint64_t heard_by_ns;
@@ -174,6 +180,7 @@ struct agent {
                 uint32_t incarnation; /* that the link is for */
         } ahead;
         struct termination *last; /* owned; NULL: none died yet */
+        bool untold;              /* last: to hooks and webhook */
         bool task_reassigned;     /* by the last death */
         uint64_t idle_max_ns;     /* a further instance: retired after so long */
         bool restart_asked;       /* by an operator: the next death is followed by a start, whatever `restart` says */
@@ -184,6 +191,9 @@ struct agent {
                 uint64_t client, corr;
         } killers[AGENT_KILLERS_MAX]; /* clients that wait for Killed */
         uint32_t n_killers;
+        struct agent_lost {
+                bool reloaded; /* its jail is of a policy that is no more */
+        } lost;                /* what the crewd before knew of it */
         struct agent_hold {
                 bool on;    /* frozen by an operator; hold.h */
                 bool asked; /* the spawner has yet to say that it is as asked */
@@ -219,6 +229,8 @@ bool agent_coming(const struct agent *a);
 #define AGENT_MESSAGES_MAX 64u
 #define AGENT_ANSWERS_BYTES (4u << 20)
 #define AGENT_SHORT_ANSWER 4096u
+/* Bytes, and frames if not NULL, that wait for its link. */
+size_t agent_queued(const struct agent *a, size_t *frames);
 bool agent_takes_message(const struct agent *a);
 bool agent_takes_answer(const struct agent *a, size_t n);
 /* Packs and queues a frame to the worker; *seq (may be NULL) gets its number.  -EAGAIN: the link's queue is full. */

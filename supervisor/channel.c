@@ -26,6 +26,8 @@ struct channel {
         struct packet *head, **tail; /* waiting to be sent */
         size_t n_queued;
         int events;
+        bool holds;    /* what is sent from now on waits for channel_release() */
+        size_t n_held; /* the last of the queue that do */
         bool closing;
         char *in; /* msg_bytes + 1, to notice a longer message */
 };
@@ -99,11 +101,11 @@ static int send_one(struct channel *c, const void *msg, const int *fds, size_t n
 static int watch(struct channel *c);
 
 static int flush(struct channel *c) {
-        while (c->head) {
+        while (c->head && c->n_queued > c->n_held) {
                 struct packet *p = c->head;
                 int r = send_one(c, p->bytes, p->fds, p->n_fds);
                 if (r < 0)
-                        return r == -EAGAIN ? 0 : r;
+                        return r == -EAGAIN ? watch(c) : r;
                 c->head = p->next;
                 if (!c->head)
                         c->tail = &c->head;
@@ -130,7 +132,7 @@ static void on_poll(uv_poll_t *h, int status, int events) {
 }
 
 static int watch(struct channel *c) {
-        int events = UV_READABLE | UV_DISCONNECT | (c->head ? UV_WRITABLE : 0);
+        int events = UV_READABLE | UV_DISCONNECT | (c->n_queued > c->n_held ? UV_WRITABLE : 0);
 
         if (events == c->events)
                 return 0;
@@ -183,6 +185,7 @@ static int enqueue(struct channel *c, const void *msg, const int *fds, size_t n_
         *c->tail = p;
         c->tail = &p->next;
         c->n_queued++;
+        c->n_held += c->holds;
         return watch(c) < 0 ? -EIO : 0;
 }
 
@@ -190,8 +193,21 @@ int channel_send(struct channel *c, const void *msg, const int *fds, size_t n_fd
         if (c->closing || !c->cb.on_hangup)
                 return -EPIPE;
         crew_assert(n_fds <= CHANNEL_FDS_MAX);
-        int r = c->head ? -EAGAIN : send_one(c, msg, fds, n_fds);
+        int r = c->head || c->holds ? -EAGAIN : send_one(c, msg, fds, n_fds);
         return r == -EAGAIN ? enqueue(c, msg, fds, n_fds) : r;
+}
+
+void channel_hold(struct channel *c) {
+        c->holds = true;
+}
+
+void channel_release(struct channel *c, bool go_on) {
+        c->holds = go_on;
+        if (c->n_held == 0 || c->closing || !c->cb.on_hangup)
+                return;
+        c->n_held = 0;
+        if (flush(c) < 0)
+                hang_up(c);
 }
 
 static _Noreturn void exec_program(const char *path, const char *program, const char *option, const char *const *env,

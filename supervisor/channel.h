@@ -9,6 +9,7 @@
 
 #include "common/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <uv.h>
 
@@ -28,6 +29,9 @@ int channel_open(uv_loop_t *loop, int fd, size_t msg_bytes, const struct channel
                  struct channel **out, struct crew_err *err);
 /* Sends or queues.  fds stay the caller's (they are duplicated when the message must wait).  -EPIPE, -ENOBUFS, -ENOMEM. */
 int channel_send(struct channel *c, const void *msg, const int *fds, size_t n_fds);
+/* What is sent from now on waits until it is released, in order; then what is sent later does, or not. */
+void channel_hold(struct channel *c);
+void channel_release(struct channel *c, bool go_on);
 /* Nothing is delivered any more; freed in its close callback. */
 void channel_close(struct channel *c);
 

@@ -32,6 +32,15 @@ struct client {
         uint64_t follows; /* approvals: number of its request; 0: it does not */
         uint64_t seq_in, seq_out, hello_by_ns;
         struct spwire_in in;
+        struct packet *held, **held_end; /* owned; until control_flush() */
+        size_t held_bytes;
+};
+
+struct packet {
+        uv_write_t req; /* first */
+        struct packet *next;
+        size_t n;
+        uint8_t *bytes;
 };
 
 struct control {
@@ -62,6 +71,12 @@ static void on_client_closed(uv_handle_t *h) {
                         k->clients[i] = NULL;
         }
         k->n_clients--;
+        while (cl->held) {
+                struct packet *p = cl->held;
+                cl->held = p->next;
+                free(p->bytes);
+                free(p);
+        }
         spwire_in_fini(&cl->in);
         free(cl);
         crewd_progress(k->crewd);
@@ -80,10 +95,9 @@ static void drop(struct client *cl) {
 
 /* --- output --- */
 
-struct packet {
-        uv_write_t req; /* first */
-        uint8_t *bytes;
-};
+static size_t queued(const struct client *cl) {
+        return cl->held_bytes + uv_stream_get_write_queue_size((const uv_stream_t *)&cl->pipe);
+}
 
 static void on_written(uv_write_t *req, int status) {
         struct packet *p = (struct packet *)req;
@@ -91,27 +105,58 @@ static void on_written(uv_write_t *req, int status) {
 
         free(p->bytes);
         free(p);
-        if (status < 0 || (cl->draining && uv_stream_get_write_queue_size((uv_stream_t *)&cl->pipe) == 0))
+        if (status < 0 || (cl->draining && queued(cl) == 0))
                 drop(cl);
+}
+
+static void too_slow(struct client *cl) {
+        drop(cl);
+        crewd_log(cl->control->crewd, "%s does not read: dropped", cl->name);
+}
+
+static bool write_packet(struct client *cl, struct packet *p) {
+        uv_buf_t buf = uv_buf_init((char *)p->bytes, (unsigned)p->n);
+
+        if (uv_write(&p->req, (uv_stream_t *)&cl->pipe, &buf, 1, on_written) == 0)
+                return true;
+        free(p->bytes);
+        free(p);
+        return false;
 }
 
 /* Takes bytes over.  A client whose queue is full is dropped: nobody waits for it. */
 static void put(struct client *cl, uint8_t *bytes, size_t n) {
-        uv_stream_t *stream = (uv_stream_t *)&cl->pipe;
-        struct packet *p = NULL;
-        uv_buf_t buf = uv_buf_init((char *)bytes, (unsigned)n);
+        struct packet *p = queued(cl) + n <= CONTROL_QUEUE_MAX ? malloc(sizeof(*p)) : NULL;
 
-        if (uv_stream_get_write_queue_size(stream) + n <= CONTROL_QUEUE_MAX)
-                p = malloc(sizeof(*p));
-        if (p) {
-                p->bytes = bytes;
-                if (uv_write(&p->req, stream, &buf, 1, on_written) == 0)
-                        return;
-                free(p);
+        if (!p) {
+                free(bytes);
+                return too_slow(cl);
         }
-        free(bytes);
-        drop(cl);
-        crewd_log(cl->control->crewd, "%s does not read: dropped", cl->name);
+        *p = (struct packet){.bytes = bytes, .n = n};
+        if (!cl->control->crewd->checkpoint) {
+                if (!write_packet(cl, p))
+                        too_slow(cl);
+                return;
+        }
+        /* What it says happened must be known to the next crewd, too. */
+        if (!cl->held)
+                cl->held_end = &cl->held;
+        *cl->held_end = p;
+        cl->held_end = &p->next;
+        cl->held_bytes += n;
+}
+
+void control_flush(struct control *k) {
+        for (uint32_t i = 0; k && i < CONTROL_CLIENTS_MAX; i++) {
+                struct client *cl = k->clients[i];
+                while (cl && cl->held && !cl->closing) {
+                        struct packet *p = cl->held;
+                        cl->held = p->next;
+                        cl->held_bytes -= p->n;
+                        if (!write_packet(cl, p))
+                                too_slow(cl);
+                }
+        }
 }
 
 static void send_to(struct client *cl, Crew__Envelope *e) {
@@ -301,7 +346,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
         }
         if (cl->draining && !cl->closing) {
                 uv_read_stop(stream);
-                if (uv_stream_get_write_queue_size(stream) == 0)
+                if (queued(cl) == 0)
                         drop(cl);
         }
 }
@@ -451,7 +496,7 @@ void control_close(struct control *k, bool at_once) {
                         continue;
                 cl->draining = true;
                 uv_read_stop((uv_stream_t *)&cl->pipe);
-                if (at_once || uv_stream_get_write_queue_size((uv_stream_t *)&cl->pipe) == 0)
+                if (at_once || queued(cl) == 0)
                         drop(cl);
         }
 }

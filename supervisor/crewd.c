@@ -11,8 +11,10 @@
  */
 #include "crewd.h"
 
+#include "adopt.h"
 #include "apply.h"
 #include "approvals.h"
+#include "checkpoint.h"
 #include "common/util.h"
 #include "control.h"
 #include "crewd_parts.h"
@@ -153,10 +155,16 @@ static void fail_start(struct crewd *c, const struct agent *a) {
 }
 
 static void check_start(struct crewd *c) {
+        struct crew_err err = CREW_ERR_NULL;
         bool all = true;
 
         if (!evidence_settled(c->evidence) || !gateway_settled(c->gateway))
                 return;
+        if (c->legacy) {
+                adopt_take(c, c->legacy);
+                c->legacy = legacy_free(c->legacy);
+                return;
+        }
         if (!c->agents_started)
                 start_agents(c);
         for (uint32_t i = 0; i < c->n_agents; i++) {
@@ -171,6 +179,8 @@ static void check_start(struct crewd *c) {
                 return;
         c->phase = CREWD_RUNNING;
         supervision_open(&c->supervision);
+        if (c->checkpoint && checkpoint_arm(c->checkpoint, &err) < 0)
+                crewd_log(c, "should crewd be lost, its agents end: %s", err.msg);
         tell_starter(c, "ready\n");
 }
 
@@ -197,6 +207,7 @@ void crewd_stop(struct crewd *c, uint64_t grace_ms, const char *reason) {
                 text_copy(c->stop_reason, sizeof(c->stop_reason), reason, SIZE_MAX);
                 c->phase = CREWD_STOPPING;
                 apply_crew_stops(c->apply);
+                checkpoint_disarm(c->checkpoint); /* what is being ended is not to be held */
                 supervision_stop(&c->supervision);
                 scheduler_stop(c->scheduler, "the crew is stopping", crew_now_ns());
                 if (!c->failed) {
@@ -222,8 +233,10 @@ static void check_stop(struct crewd *c) {
 static void check_flush(struct crewd *c, uint64_t now) {
         bool evidence = !gateway_idle(c->gateway);
 
-        for (uint32_t i = 0; i < c->n_agents; i++)
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                death_tell_outside(&c->agents[i]); /* nobody comes after us */
                 evidence |= c->agents[i].forgetting;
+        }
         if (evidence && now < c->flush_by_ns)
                 return;
         if ((!hooks_idle(c->hooks) || !webhook_idle(c->webhook) || !state_dirs_idle(c)) &&
@@ -257,6 +270,8 @@ static void progress(struct crewd *c) {
                         break;
                 case CREWD_RUNNING:
                         apply_poke(c->apply, now);
+                        if (c->ready_fd >= 0 && adopt_settled(c))
+                                tell_starter(c, "ready\n");
                         break;
                 case CREWD_STOPPING:
                         check_stop(c);
@@ -350,6 +365,7 @@ void crewd_before_sleep(uv_prepare_t *h) {
         struct crewd *c = h->data;
 
         progress(c);
+        checkpoint_commit(c->checkpoint);
         if (uv_is_closing((uv_handle_t *)&c->wake))
                 return;
         uint64_t next = next_deadline(c);
@@ -410,7 +426,12 @@ int crewd_run(struct crewd_setup *setup) {
         memcpy(c.crew_path, setup->crew_path, sizeof(c.crew_path));
         snprintf(c.audit_dir, sizeof(c.audit_dir), "%.*s/%s/audit", PATH_MAX - 128, c.paths.state, c.file->name);
         snprintf(c.out_dir, sizeof(c.out_dir), "%.*s/%s/out", PATH_MAX - 128, c.paths.state, c.file->name);
-        int r = crewd_parts_open(&c, setup, &err);
+        c.legacy = setup->legacy;
+        int r = c.legacy ? adopt_put_on_record(&c, c.legacy, &err) : 0;
+        if (r == 0)
+                r = crewd_parts_open(&c, setup, &err);
+        if (r == 0 && c.legacy)
+                r = adopt_load(&c, c.legacy, &err);
         if (r < 0) {
                 char line[CREW_ERR_MSG_MAX + 16];
                 snprintf(line, sizeof(line), "error: %s\n", err.msg);
@@ -420,7 +441,8 @@ int crewd_run(struct crewd_setup *setup) {
                 crewd_parts_close(&c);
         } else {
                 report_predecessor(&c);
-                orphans_report(&c);
+                if (!c.legacy)
+                        orphans_report(&c);
                 crewd_progress(&c);
         }
         if (c.loop_ready)

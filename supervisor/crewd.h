@@ -17,6 +17,7 @@
 
 struct apply;
 struct approvals;
+struct checkpoint;
 struct control;
 struct crew_lock;
 struct events;
@@ -24,6 +25,7 @@ struct evidence;
 struct execs;
 struct gateway;
 struct hooks;
+struct legacy;
 struct manager;
 struct memory;
 struct reload;
@@ -85,6 +87,9 @@ struct crewd {
         struct reload *reload;
         struct apply *apply;
         struct requests *requests;
+        struct checkpoint *checkpoint; /* NULL: agents end with crewd */
+        struct legacy *legacy;         /* owned; agents of the crewd before, until they are taken over */
+        pid_t spawner_pid;             /* of a spawner that was taken over; 0: it is our own */
         struct events *events;
         struct syncer *syncer;         /* waits for the disk */
         struct planner_crew *together; /* for plans */
@@ -118,6 +123,7 @@ struct crewd_setup {
         char crew_path[PATH_MAX]; /* absolute */
         struct crew_paths paths;
         struct rundir *rundir;
+        struct legacy *legacy;                             /* owned from here on; NULL: none */
         int spawner_fd, evidence_fd, gateway_fd, hooks_fd; /* -1: none */
         struct webhook_fds webhook;
         int ready_fd, owner_fd;

@@ -5,9 +5,11 @@
  */
 #include "crewd_parts.h"
 
+#include "adopt.h"
 #include "apply.h"
 #include "approvals.h"
 #include "attest.h"
+#include "checkpoint.h"
 #include "common/util.h"
 #include "control.h"
 #include "death.h"
@@ -341,6 +343,10 @@ static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err 
                                                             .on_held = on_held,
                                                             .on_gone = on_spawner_gone};
         int r = spawner_open(&c->loop, crew_steal_fd(&s->spawner_fd), &spawner_cb, c, &c->spawner, err);
+
+        if (r == 0 && c->file->on_loss == CREW_LOSS_HOLD)
+                r = checkpoint_open(c, c->legacy ? legacy_take_state(c->legacy) : -1, &c->checkpoint, err);
+
         if (r == 0 && s->evidence_fd >= 0)
                 r = evidence_open(c, crew_steal_fd(&s->evidence_fd), &c->evidence, err);
         if (r == 0 && s->gateway_fd >= 0)
@@ -474,6 +480,8 @@ void crewd_parts_free(struct crewd *c) {
         requests_free(c->requests);
         approvals_free(c->approvals);
         reload_free(c->reload);
+        checkpoint_close(c->checkpoint);
+        legacy_free(c->legacy);
         apply_free(c->apply);
         events_free(c->events);
         planner_crew_free(c->together);

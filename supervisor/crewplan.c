@@ -207,6 +207,9 @@ static void add_own(struct crewplan *p) {
                 snprintf(text, sizeof(text), "a crew that runs has room for %u agents with new names", CREWD_SPARE_AGENTS);
                 add_line(p, "agents", text, CREW_WHOLE);
         }
+        if (p->crewd->checkpoint && p->n_lines > 0)
+                add_line(p, "on_supervisor_loss: hold", "agents are held for the crew file that they were started by",
+                         CREW_WHOLE);
 }
 
 static int compare(struct crewplan *p, struct crew_err *err) {

@@ -3,6 +3,7 @@
 #include "death.h"
 
 #include "approvals.h"
+#include "checkpoint.h"
 #include "common/util.h"
 #include "crewd.h"
 #include "events.h"
@@ -91,8 +92,21 @@ static void name_call(const char *text, void *user) {
                 snprintf(t->calls[t->n_calls++], sizeof(t->calls[0]), "%s", text);
 }
 
+static void keep(struct agent *a, const struct termination *t) {
+        hooks_keep(a->crewd->hooks, a, t);
+        webhook_keep(a->crewd->webhook, a, t);
+}
+
+void death_tell_outside(struct agent *a) {
+        if (!a->untold || !a->last)
+                return;
+        a->untold = false;
+        keep(a, a->last);
+        hooks_run(a->crewd->hooks);
+}
+
 static struct termination *termination_of(struct agent *a) {
-        /* The record of the death before is replaced: it has been told. */
+        death_tell_outside(a); /* the record of the death before is replaced */
         struct termination *t = a->last ? a->last : malloc(sizeof(*t));
 
         if (!t)
@@ -277,6 +291,7 @@ static void settle_everything(struct agent *a, bool again) {
 /* Forgets the instance, and says what is next. */
 static void leave(struct agent *a, const struct supervision_verdict *v) {
         a->crewd->n_together -= a->in.death.together;
+        checkpoint_forget(a->crewd->checkpoint, a->in.id);
         instance_clear(a);
         if (v->event != AGENT_EVENT_N)
                 agent_event(a, v->event);
@@ -290,10 +305,10 @@ static void put_on_record(struct agent *a, struct termination *t, bool hooked) {
                 journal_stderr(a, "agent", "", 0, a->in.stderr_cut);
         journal_flush(a);
         t->audit_seq = audit_seq(a->audit) + 1; /* what the record gets next */
-        if (hooked) {
-                hooks_keep(a->crewd->hooks, a, t);
-                webhook_keep(a->crewd->webhook, a, t);
-        }
+        if (hooked && t == a->last && checkpoint_is_armed(a->crewd->checkpoint))
+                a->untold = true; /* once the state that says so is down */
+        else if (hooked)
+                keep(a, t);
         journal_terminated(a, t);
 }
 

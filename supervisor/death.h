@@ -20,6 +20,8 @@ void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const
 void death_retire(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
 /* As death_stop(), and another instance follows. */
 void death_renew(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
+/* Hooks and webhook get the last termination, if they have yet to; checkpoint.h. */
+void death_tell_outside(struct agent *a);
 /* From the spawner: the whole tree is reaped. */
 void death_on_exited(struct agent *a, const struct spawn_exit *x);
 /* Its link has hung up, or took too long about it: nothing more will be heard of an instance that has exited. */

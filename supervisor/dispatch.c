@@ -5,6 +5,7 @@
  */
 #include "dispatch.h"
 
+#include "adopt.h"
 #include "common/util.h"
 #include "crewd.h"
 #include "death.h"
@@ -209,6 +210,15 @@ static void on_order(struct agent *a, const Crew__Envelope *e) {
         manager_order(a, e);
 }
 
+static void on_resume(struct agent *a, const Crew__Envelope *e) {
+        (void)e;
+        dispatch_violation(a, "resume", "", "on a link that was not made again", true);
+}
+
+static void on_ack(struct agent *a, const Crew__Envelope *e) {
+        (void)a, (void)e; /* what there is to it is in every frame */
+}
+
 /* Its word counts when the jail has ended; it has a moment for that. */
 static void on_agent_ended(struct agent *a, const Crew__Envelope *e) {
         const Crew__AgentEnded *b = e->agent_ended;
@@ -251,6 +261,8 @@ static void (*const handlers[])(struct agent *a, const Crew__Envelope *e) = {
         ROW(SPAWN_INSTANCE, on_order),
         ROW(RETIRE_INSTANCE, on_order),
         ROW(AGENT_ENDED, on_agent_ended),
+        ROW(RESUME, on_resume),
+        ROW(ACK_ONLY, on_ack),
 };
 #undef ROW
 
@@ -292,9 +304,20 @@ void dispatch_frame(struct agent *a, const uint8_t *bytes, size_t n) {
         uint32_t ours = migrate_has_worker(a) ? IPC_STATE_READY : agent_state_ipc(a->state);
         uint32_t state = ours | (manager_is(a) ? IPC_STATE_MANAGER : 0);
         if (ipc_accept(a->crewd->arena, IPC_WORKER, state, bytes, n, &e, &why) != IPC_ACCEPTED)
-                return refuse(a, &why);
+                return a->in.resuming ? dispatch_violation(a, "resume", "", "the first word is none", true)
+                                      : refuse(a, &why);
+        if (a->in.resuming) {
+                adopt_on_resume(a, e);
+                ipc_arena_reset(a->crewd->arena);
+                return;
+        }
         if (!ipc_seq_next(&a->in.seq_in, e->seq))
                 return dispatch_violation(a, ipc_body_name(e), "seq", "does not follow the frame before", true);
+        if (e->ack > a->in.seq_out)
+                return dispatch_violation(a, ipc_body_name(e), "ack", "is of a frame that was never sent", true);
+        outbox_acknowledged(&a->in.outbox, e->ack);
+        a->in.unacked++;
+        a->in.unacked_bytes += n;
         void (*handle)(struct agent *, const Crew__Envelope *) =
                 (size_t)e->body_case < ELEMENTSOF(handlers) ? handlers[e->body_case] : NULL;
         /* The message table lets no other body of a worker through. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "execs.h"
 
+#include "bytes.h"
 #include "common/util.h"
 #include "control.h"
 #include "crewd.h"
@@ -183,4 +184,18 @@ void execs_client_gone(struct execs *x, uint64_t client) {
                 it->client = 0;
                 kill_command(x, it);
         }
+}
+
+void execs_save(const struct execs *x, struct bytes_out *b) {
+        BYTES_PUT(b, x->items);
+}
+
+int execs_load(struct execs *x, struct bytes_in *b) {
+        BYTES_GET(b, x->items);
+        for (size_t i = 0; i < EXECS_MAX; i++) {
+                struct exec *it = &x->items[i];
+                it->client = 0; /* of the crewd before */
+                it->used &= it->agent < x->crewd->n_agents;
+        }
+        return b->failed ? -EBADMSG : 0;
 }

@@ -12,6 +12,11 @@
 struct execs;
 struct execs *execs_new(struct crewd *c);
 struct execs *execs_free(struct execs *x);
+/* For the next crewd: its commands run on without anybody, and are killed by execs_client_gone() of client 0. */
+struct bytes_out;
+struct bytes_in;
+void execs_save(const struct execs *x, struct bytes_out *b);
+int execs_load(struct execs *x, struct bytes_in *b);
 
 /* corr: the ClientExec's seq.  0 or -errno with err. */
 int execs_start(struct execs *x, struct agent *a, uint64_t client, uint64_t corr, const Crew__ClientExec *what,

@@ -5,8 +5,10 @@
  */
 #include "inflight.h"
 
+#include "bytes.h"
 #include "common/util.h"
 
+#include <assert.h>
 #include <errno.h>
 
 struct slot {
@@ -46,15 +48,11 @@ struct inflight *inflight_free(struct inflight *f) {
         return NULL;
 }
 
-int inflight_add(struct inflight *f, const struct inflight_call *call, struct inflight_call **out) {
-        crew_assert(call->caller.agent < f->n_agents && call->callee.agent < f->n_agents);
+/* Into the callee's list, with its charge. */
+static int enter(struct inflight *f, const struct inflight_call *call, struct inflight_call **out) {
         struct slot *from = &f->slots[call->caller.agent], *to = &f->slots[call->callee.agent];
-
-        if (from->open >= f->limits.per_caller)
-                return INFLIGHT_CALLER_FULL;
-        if (to->owes >= f->limits.per_callee || call->bytes > f->limits.callee_bytes - to->bytes)
-                return INFLIGHT_CALLEE_FULL;
         struct inflight_call *c = malloc(sizeof(*c));
+
         if (!c)
                 return -ENOMEM;
         *c = *call;
@@ -70,7 +68,57 @@ int inflight_add(struct inflight *f, const struct inflight_call *call, struct in
         f->n_open++;
         f->earliest = MIN_OF(f->earliest, c->deadline_ns);
         *out = c;
-        return INFLIGHT_ADDED;
+        return 0;
+}
+
+int inflight_add(struct inflight *f, const struct inflight_call *call, struct inflight_call **out) {
+        crew_assert(call->caller.agent < f->n_agents && call->callee.agent < f->n_agents);
+        struct slot *from = &f->slots[call->caller.agent], *to = &f->slots[call->callee.agent];
+
+        if (from->open >= f->limits.per_caller)
+                return INFLIGHT_CALLER_FULL;
+        if (to->owes >= f->limits.per_callee || call->bytes > f->limits.callee_bytes - to->bytes)
+                return INFLIGHT_CALLEE_FULL;
+        return enter(f, call, out) < 0 ? -ENOMEM : INFLIGHT_ADDED;
+}
+
+int inflight_restore(struct inflight *f, const struct inflight_call *call, struct inflight_call **out) {
+        if (call->caller.agent >= f->n_agents || call->callee.agent >= f->n_agents)
+                return -EINVAL;
+        int r = enter(f, call, out);
+        if (r == 0 && call->settled)
+                inflight_settle(f, *out);
+        return r;
+}
+
+/* A member more changes the size: see checkpoint.c. */
+static_assert(sizeof(void *) != 8 || sizeof(struct inflight_call) == 88, "see clear_pointers()");
+static void clear_pointers(struct inflight_call *c) {
+        c->what = NULL;
+        c->next = c->prev = NULL;
+}
+
+void inflight_save(const struct inflight_call *call, struct bytes_out *b) {
+        struct inflight_call bare = *call;
+
+        clear_pointers(&bare);
+        BYTES_PUT(b, bare);
+}
+
+void inflight_load(struct inflight_call *call, struct bytes_in *b) {
+        BYTES_GET(b, *call);
+        bytes_bool(&call->settled);
+        clear_pointers(call);
+}
+
+void inflight_all(struct inflight *f, void (*fn)(const struct inflight_call *call, void *user), void *user) {
+        for (uint32_t i = 0; i < f->n_agents; i++) {
+                const struct inflight_call *c = f->slots[i].owed;
+                while (c && c->next)
+                        c = c->next;
+                for (; c; c = c->prev)
+                        fn(c, user);
+        }
 }
 
 struct inflight_call *inflight_owed(struct inflight *f, uint32_t callee, uint64_t seq) {

@@ -42,6 +42,15 @@ struct inflight *inflight_free(struct inflight *f);
 enum inflight_outcome { INFLIGHT_ADDED, INFLIGHT_CALLER_FULL, INFLIGHT_CALLEE_FULL };
 /* 0 and *out, an outcome when a quota is used up, -ENOMEM.  callee.seq may be filled in by the caller afterwards. */
 int inflight_add(struct inflight *f, const struct inflight_call *call, struct inflight_call **out);
+/* One that stood in a table before, settled or not: quotas were asked for then.  0 or -ENOMEM. */
+int inflight_restore(struct inflight *f, const struct inflight_call *call, struct inflight_call **out);
+/* A call without what only this process can point to: `what` is the caller's. */
+struct bytes_out;
+struct bytes_in;
+void inflight_save(const struct inflight_call *call, struct bytes_out *b);
+void inflight_load(struct inflight_call *call, struct bytes_in *b);
+/* Calls fn for every call, in an order that inflight_restore() keeps. */
+void inflight_all(struct inflight *f, void (*fn)(const struct inflight_call *call, void *user), void *user);
 /* The call that callee's answer with corr seq belongs to, settled or not; NULL: it owes no such answer. */
 struct inflight_call *inflight_owed(struct inflight *f, uint32_t callee, uint64_t seq);
 /* True when the call of this caller and seq is still unsettled; marks it settled. */

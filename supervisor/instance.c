@@ -28,9 +28,10 @@
 #include <errno.h>
 #include <string.h>
 
-#define LINK_PATIENCE_NS 1000000000ull  /* between a lost link and the exit that should follow */
-#define ENDED_PATIENCE_NS 3000000000ull /* between a worker's last word and its end: it may still have to be heard */
-#define KILL_PATIENCE_NS 1000000000ull  /* between a kill and the link being closed as well */
+#define LINK_PATIENCE_NS 1000000000ull    /* between a lost link and the exit that should follow */
+#define ENDED_PATIENCE_NS 3000000000ull   /* between a worker's last word and its end: it may still have to be heard */
+#define RESUME_PATIENCE_NS 10000000000ull /* for an adopted worker to come back */
+#define KILL_PATIENCE_NS 1000000000ull    /* between a kill and the link being closed as well */
 
 /* --- making --- */
 
@@ -80,6 +81,7 @@ static struct planner_input plan_input(const struct agent *a, uint32_t incarnati
                 .owner_uid = geteuid(),
                 .owner_gid = getegid(),
                 .netrules = c->gateway != NULL && !migrate,
+                .hold = c->checkpoint != NULL,
                 .ca_bundle = migrate ? NULL : gateway_ca_bundle(c->gateway, a),
                 .state_dir = migrate ? a->in.migrate.path : state_dir_path(a),
                 .migrate = migrate ? &a->decl->migrate : NULL,
@@ -113,6 +115,14 @@ static bool is_for(const struct planner_input *a, const struct planner_input *b)
                a->migrate == b->migrate;
 }
 
+/* Tripwires, and what crew-evidence watches. */
+static int take_paths(struct agent *a, const struct plan *plan) {
+        free(crew_steal_ptr(&a->decoys));
+        free(crew_steal_ptr(&a->in.watch));
+        int r = collect(plan, is_decoy, &a->decoys, &a->decoys_len);
+        return r < 0 ? r : collect(plan, is_watched, &a->in.watch, &a->in.watch_len);
+}
+
 static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
         const struct planner_input in = plan_input(a, a->incarnation);
         _cleanup_free_ void *block = crew_steal_ptr(&a->ahead.block);
@@ -127,9 +137,7 @@ static int make_plan(struct agent *a, int *plan_fd, struct crew_err *err) {
         int r = block ? 0 : planner_make(&in, &block, &n, err);
         if (r != 0)
                 return r > 0 ? -ENOEXEC : r;
-        free(crew_steal_ptr(&a->decoys));
-        if (collect(block, is_decoy, &a->decoys, &a->decoys_len) < 0 ||
-            collect(block, is_watched, &a->in.watch, &a->in.watch_len) < 0)
+        if (take_paths(a, block) < 0)
                 return crew_fail(err, ENOMEM, "out of memory");
         *plan_fd = sealed >= 0 ? crew_steal_fd(&sealed) : crew_sealed_memfd("crew-plan", block, n, err);
         return *plan_fd < 0 ? *plan_fd : 0;
@@ -184,7 +192,13 @@ static int begin_jail(struct agent *a, struct crew_err *err) {
                 return crew_fail(err, EIO, "its audit stream %s cannot be written", audit_path(a->audit));
         if ((r = make_plan(a, &plan_fd, err)) < 0 || (r = listen_link(a, err)) < 0)
                 return r;
-        return spawner_start(c->spawner, a->in.id, plan_fd, a->in.link_path, err);
+        int fds[1 + SPAWN_LOCKS_MAX] = {plan_fd};
+        size_t n = 1;
+        if (c->checkpoint && c->root_mode)
+                fds[n++] = a->uid_lock;
+        if (c->checkpoint && a->state_lock >= 0)
+                fds[n++] = a->state_lock;
+        return spawner_start(c->spawner, a->in.id, fds, n, a->in.link_path, err);
 }
 
 static int begin(struct agent *a, struct crew_err *err) {
@@ -271,6 +285,41 @@ void instance_on_spawn_failed(struct agent *a, int error, const char *step, cons
         death_on_start_failed(a, reason);
 }
 
+/* --- taking over --- */
+
+static int watch_again(struct agent *a, uint32_t which, int *fds, struct crew_err *err) {
+        struct crewd *c = a->crewd;
+        const struct planner_input in = plan_input(a, a->incarnation);
+        _cleanup_free_ void *plan = NULL;
+        size_t n, at = which & SPAWN_FD_LISTENERS ? 4 : 0;
+
+        int r = planner_make(&in, &plan, &n, err);
+        if (r != 0)
+                return r > 0 ? crew_fail(err, ENOEXEC, "its files are not what they were") : r;
+        if (take_paths(a, plan) < 0)
+                return crew_fail(err, ENOMEM, "out of memory");
+        r = evidence_watch(c->evidence, a->in.id, &a->in.att, a->in.watch, a->in.watch_len,
+                           which & SPAWN_FD_NOTIFY ? fds[at] : -1);
+        free(crew_steal_ptr(&a->in.watch));
+        return r < 0 ? crew_fail(err, -r, "crew-evidence takes no more") : 0;
+}
+
+int instance_adopt(struct agent *a, uint32_t which, int *fds, struct crew_err *err) {
+        struct crewd *c = a->crewd;
+        uint8_t sha256[CREW_SHA256_BYTES];
+        int r;
+
+        if ((r = gateway_prepare(c->gateway, a, sha256, err)) < 0 || (r = watch_again(a, which, fds, err)) < 0 ||
+            (r = listen_link(a, err)) < 0)
+                return r;
+        if ((which & SPAWN_FD_LISTENERS) && c->gateway && gateway_add(c->gateway, a, fds) < 0)
+                journal_evidence_lost(a, "gateway", 0, "crew-gateway does not take its listeners");
+        a->in.resuming = true;
+        a->in.resume_by_ns = a->hold.on ? 0 : crew_now_ns() + RESUME_PATIENCE_NS;
+        r = spawner_relink(c->spawner, a->in.id, a->in.link_path);
+        return r < 0 ? crew_fail(err, -r, "cannot reach the spawner: %s", strerror(-r)) : 0;
+}
+
 /* --- attestation --- */
 
 static bool notify_expected(const struct agent *a) {
@@ -353,6 +402,11 @@ static void on_link_up(struct link *l, pid_t pid, uid_t uid, void *user) {
 
         if (l != a->in.link)
                 return;
+        if (a->in.resuming) { /* connected by the spawner, on the worker's behalf */
+                if (uid != geteuid() || pid != a->crewd->spawner_pid)
+                        violate(a, "the link was opened by somebody else than the spawner");
+                return;
+        }
         /* The uid is what the child had when it connected, before it took its own: ours or the agent's. */
         if (uid != geteuid() && uid != a->host_uid)
                 return violate(a, "the link was opened by a foreign user");
@@ -466,6 +520,7 @@ void instance_clear(struct agent *a) {
         state_dir_release(a);
         for (uint32_t i = 0; i < in->n_early; i++)
                 free(in->early[i].bytes);
+        outbox_clear(&in->outbox);
         free(in->stderr_tail);
         free(in->watch);
         *in = (struct instance){0};
@@ -501,6 +556,11 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
                          AGENT_SPAWN_TIMEOUT_NS / 1000000000ull);
                 death_kill(a, CREW__CAUSE__CAUSE_START_FAILED, "crewd", a->start_error);
         }
+        if (in->resuming && due(in->resume_by_ns, now_ns)) {
+                in->resume_by_ns = 0;
+                death_kill(a, CREW__CAUSE__CAUSE_SUPERVISOR_LOST, "crewd",
+                           "its worker did not come back to the next crewd");
+        }
         if (due(in->resume_ns, now_ns)) {
                 in->resume_ns = 0;
                 if (in->link && !hold_is_on(a))
@@ -534,6 +594,7 @@ uint64_t instance_next_deadline(const struct agent *a) {
         uint64_t next = migrate_next_due(a) ? 1 : earlier(UINT64_MAX, a->in.ready_by_ns);
 
         next = earlier(next, a->in.gone_by_ns);
+        next = earlier(next, a->in.resuming ? a->in.resume_by_ns : 0);
         next = earlier(next, a->in.heard_by_ns);
         next = earlier(next, a->in.resume_ns);
         next = earlier(next, a->in.stop_by_ns);

@@ -25,6 +25,10 @@ void instance_cut(struct agent *a);
 /* Forgets everything of an instance that is gone. */
 void instance_clear(struct agent *a);
 
+/* The instance of a crewd that was lost: a new link for it, and whoever watches it told again.  which: bits of enum
+ * spawn_fd; fds stay the caller's. */
+int instance_adopt(struct agent *a, uint32_t which, int *fds, struct crew_err *err);
+
 /* From the spawner. */
 void instance_on_spawned(struct agent *a, const struct spawn_attestation *att, int *fds, size_t n_fds);
 void instance_on_spawn_failed(struct agent *a, int err, const char *step, const char *text);

@@ -76,6 +76,7 @@ static int written(struct agent *a, const struct record *r, int result, uint32_t
 
 static int write_one(struct agent *a, const struct record *r, bool durable, bool denied, uint64_t *seq) {
         uint64_t ignored;
+
         int result = (durable ? audit_append_durable : audit_append)(a->audit, r, seq ? seq : &ignored);
 
         return written(a, r, result, denied);
@@ -94,6 +95,18 @@ void journal_flush(struct agent *a) {
 
         if (r < 0)
                 freeze(a, r);
+}
+
+bool journal_release(struct agent *a, bool go_on) {
+        int r = audit_release(a->audit, go_on);
+
+        if (r < 0)
+                freeze(a, r);
+        if (r > 0) {
+                a->audit_dirty = true;
+                crewd_mark_dirty(a->crewd);
+        }
+        return r >= 0;
 }
 
 void journal_sync(struct agent *a) {
@@ -281,6 +294,24 @@ int journal_hold_failed(struct agent *a, bool thaw, int error) {
         record_str(&r, "verdict", "failed");
         record_str(&r, "reason", strerror(error));
         return journal_write(a, &r, false);
+}
+
+int journal_supervisor_lost(struct agent *a, int pid, uint64_t ago_ms) {
+        struct record r;
+
+        record_init(&r, RECORD_SUPERVISOR_LOST, "crewd");
+        record_int(&r, "pid", pid);
+        record_int(&r, "ms", (int64_t)ago_ms);
+        return journal_write(a, &r, true);
+}
+
+int journal_adopted(struct agent *a, uint64_t again_in, uint64_t again_out) {
+        struct record r;
+
+        record_init(&r, RECORD_SUPERVISOR_ADOPTED, "crewd");
+        record_int(&r, "frames_in", (int64_t)again_in);
+        record_int(&r, "frames_out", (int64_t)again_out);
+        return journal_write(a, &r, true);
 }
 
 int journal_terminated(struct agent *a, struct termination *t) {

@@ -35,6 +35,10 @@ struct journal_applied {
 void journal_applied(struct agent *a, const struct journal_applied *x);
 int journal_hold(struct agent *a, bool thaw, const char *initiator, const char *reason);
 int journal_hold_failed(struct agent *a, bool thaw, int error);
+/* By the crewd after: the one before, process pid, was lost so long ago; and the agent is in its hands, with so many frames
+ * to come again and to go out again. */
+int journal_supervisor_lost(struct agent *a, int pid, uint64_t ago_ms);
+int journal_adopted(struct agent *a, uint64_t again_in, uint64_t again_out);
 int journal_terminated(struct agent *a, struct termination *t); /* durable; fills t->audit_seq */
 int journal_restart(struct agent *a, uint64_t delay_ns);
 
@@ -114,6 +118,8 @@ int journal_evidence_lost(struct agent *a, const char *src, uint32_t count, cons
 int journal_hook(struct agent *a, const char *command, int status, const char *text);
 /* Counts that are still being folded become records now: those after it must come after them. */
 void journal_flush(struct agent *a);
+/* What was decided is in its stream now, and on disk where it must be; audit_release(). */
+bool journal_release(struct agent *a, bool go_on);
 /* Flushes what is younger than 100 ms: on disk on return, or written now and waited for by the syncer. */
 void journal_sync(struct agent *a);
 void journal_sync_later(struct agent *a);

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "keyed.h"
 
+#include "bytes.h"
 #include "common/util.h"
 
+#include <errno.h>
 #include <string.h>
 
 struct keyed {
@@ -113,4 +115,52 @@ void keyed_finish(struct keyed *k, struct keyed_task *t, const uint8_t *outcome,
         memcpy(t->outcome, outcome, n);
         t->n = n;
         k->bytes += n;
+}
+
+/* --- for the next crewd --- */
+
+void keyed_save(const struct keyed *k, struct bytes_out *b) {
+        bytes_put_u64(b, k->ages);
+        bytes_put_u64(b, k->n);
+        for (size_t i = 0; i < k->n; i++) {
+                const struct keyed_task *t = k->items[i];
+                BYTES_PUT(b, t->key);
+                BYTES_PUT(b, t->id);
+                BYTES_PUT(b, t->request);
+                bytes_put_u64(b, t->done);
+                bytes_put_u64(b, t->age);
+                bytes_put_text(b, (const char *)t->outcome, t->n);
+        }
+}
+
+static int load_task(struct keyed *k, struct bytes_in *b) {
+        struct keyed_task *t = calloc(1, sizeof(*t));
+
+        if (!t)
+                return -ENOMEM;
+        k->items[k->n++] = t; /* a bad one, too: so it is freed */
+        BYTES_GET(b, t->key);
+        BYTES_GET(b, t->id);
+        BYTES_GET(b, t->request);
+        t->done = bytes_get_u64(b) != 0;
+        t->age = bytes_get_u64(b);
+        t->outcome = (uint8_t *)bytes_get_text(b, &t->n);
+        t->let_go = t->done && !t->outcome;
+        if (b->failed || !memchr(t->key, '\0', sizeof(t->key)) || !memchr(t->id, '\0', sizeof(t->id)) ||
+            (t->outcome && !t->done) || t->n > KEYED_BYTES - k->bytes)
+                return -EBADMSG;
+        k->bytes += t->n;
+        return 0;
+}
+
+int keyed_load(struct keyed *k, struct bytes_in *b) {
+        int r = 0;
+
+        k->ages = bytes_get_u64(b);
+        uint64_t n = bytes_get_u64(b);
+        if (n > KEYED_MAX || k->n > 0)
+                return -EBADMSG;
+        for (uint64_t i = 0; i < n && r == 0; i++)
+                r = load_task(k, b);
+        return b->failed ? -EBADMSG : r;
 }

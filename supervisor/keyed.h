@@ -43,6 +43,11 @@ void keyed_digest(const char *const *parts, size_t n_parts, const uint64_t *numb
 struct keyed_task *keyed_find(struct keyed *k, const char *key);
 /* Not there yet.  NULL: all are under way. */
 struct keyed_task *keyed_add(struct keyed *k, const char *key, const uint8_t request[CREW_SHA256_BYTES]);
+/* For the next crewd of the same crew file; those who wait are this one's clients, and ask again.  0, -EBADMSG, -ENOMEM. */
+struct bytes_out;
+struct bytes_in;
+void keyed_save(const struct keyed *k, struct bytes_out *b);
+int keyed_load(struct keyed *k, struct bytes_in *b);
 /* It became nothing. */
 void keyed_drop(struct keyed *k, struct keyed_task *t);
 /* False: too many wait. */

@@ -7,6 +7,7 @@
  * the two processes that start programs of the operator's choice (the gateway's launcher, the hook runner) are forked,
  * with his environment, which is then wiped here -> rights are dropped for good -> only then libuv and nng.
  */
+#include "adopt.h"
 #include "ca_bundle.h"
 #include "channel.h"
 #include "common/confine.h"
@@ -24,6 +25,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <linux/capability.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -34,6 +36,7 @@
 #define EXIT_USAGE 2
 #define EXIT_REFUSED 4
 #define HELPERS_MAX 5
+#define REAP_MS 5000
 
 struct options {
         int ready_fd, owner_fd;
@@ -41,6 +44,7 @@ struct options {
         const char *crew_file;
 };
 
+static int foreign_spawner = -1; /* pidfd of one that was taken over: not our child */
 static pid_t helpers[HELPERS_MAX];
 static size_t n_helpers;
 
@@ -182,12 +186,14 @@ static int start_webhook(struct crewd_setup *s, struct crew_err *err) {
 
 /* They end when their channels close; waited for, so that crewd's end is the end of all of it. */
 static void reap_helpers(void) {
-        uint64_t deadline = crew_now_ns() + 5000000000ull;
+        uint64_t deadline = crew_now_ns() + REAP_MS * 1000000ull;
 
         for (size_t i = 0; i < n_helpers; i++) {
                 while (waitpid(helpers[i], NULL, WNOHANG) == 0 && crew_now_ns() < deadline)
                         usleep(2000);
         }
+        if (foreign_spawner >= 0)
+                (void)poll(&(struct pollfd){.fd = foreign_spawner, .events = POLLIN}, 1, REAP_MS);
 }
 
 static int load(const struct options *o, struct crewd_setup *s) {
@@ -286,6 +292,25 @@ static int drop_rights(struct crew_err *err) {
         return confine_self(&c, err);
 }
 
+/* What is held for this crew has a spawner, and needs no other. */
+static int take_over(struct crewd_setup *s, struct crew_err *err) {
+        int r = 0;
+
+        if (s->file->on_loss == CREW_LOSS_HOLD && ca_bundle_wanted_by_any(s->file))
+                return crew_fail(
+                        err, EINVAL,
+                        "on_supervisor_loss: hold and tls: inspect: the crew's CA is in the gateway's memory alone and "
+                        "ends with it; use one of the two");
+        r = adopt_find(s->rundir, s->file, &s->legacy, err);
+        if (s->legacy) {
+                rundir_own_held(s->rundir);
+                foreign_spawner = legacy_watch_spawner(s->legacy);
+                crew_close(&s->spawner_fd);
+                s->spawner_fd = legacy_take_spawner(s->legacy);
+        }
+        return r;
+}
+
 static int prepare(const struct options *o, struct crewd_setup *s) {
         struct crew_err err = CREW_ERR_NULL;
         int r;
@@ -301,6 +326,8 @@ static int prepare(const struct options *o, struct crewd_setup *s) {
         r = rundir_open(s->paths.run, s->file->name, &s->rundir, &err);
         if (r == 0)
                 r = make_dirs(s, &err);
+        if (r == 0)
+                r = take_over(s, &err);
         if (r == 0)
                 r = start_launcher(s, &err);
         if (r == 0 && s->file->webhook.url)

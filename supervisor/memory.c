@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "memory.h"
 
+#include "bytes.h"
 #include "common/util.h"
 
 #include <errno.h>
@@ -223,4 +224,47 @@ uint64_t memory_bytes(const struct memory *m, const char *space) {
         const struct space *s = find_space(m, space);
 
         return s ? s->bytes : 0;
+}
+
+/* --- for the next crewd --- */
+
+void memory_save(const struct memory *m, struct bytes_out *b) {
+        for (size_t i = 0; i < m->n; i++) {
+                const struct space *s = &m->spaces[i];
+                bytes_put_u64(b, s->n);
+                for (const struct entry *e = s->first; e; e = e->next) {
+                        bytes_put_u64(b, e->by);
+                        bytes_put_text(b, e->key, strlen(e->key));
+                        bytes_put_text(b, e->json, e->len);
+                }
+        }
+}
+
+static int load_entry(struct space *s, uint32_t n_agents, struct bytes_in *b) {
+        uint64_t by = bytes_get_u64(b);
+        size_t len;
+        _cleanup_free_ char *key = bytes_get_text(b, NULL), *json = bytes_get_text(b, &len);
+
+        if (b->failed || !key || !json || by >= n_agents)
+                return -EBADMSG;
+        struct entry *e = add_entry(s, key);
+        if (!e)
+                return -ENOMEM;
+        e->json = crew_steal_ptr(&json);
+        e->len = len;
+        e->charge = strlen(key) + len;
+        e->by = (uint32_t)by;
+        charge(s, e);
+        return 0;
+}
+
+int memory_load(struct memory *m, struct bytes_in *b) {
+        int r = 0;
+
+        for (size_t i = 0; i < m->n && r == 0; i++) {
+                uint64_t n = bytes_get_u64(b);
+                for (uint64_t k = 0; k < n && r == 0; k++)
+                        r = load_entry(&m->spaces[i], m->n_agents, b);
+        }
+        return b->failed ? -EBADMSG : r;
 }

@@ -27,6 +27,11 @@ struct memory *memory_new(const struct crew_file *crew, uint32_t room);
 /* The same memories in another crew file, whose agents have the same indices: what is in them stays. */
 void memory_take_file(struct memory *m, const struct crew_file *crew);
 struct memory *memory_free(struct memory *m);
+/* For the next crewd of the same crew file.  0 or -EBADMSG, -ENOMEM. */
+struct bytes_out;
+struct bytes_in;
+void memory_save(const struct memory *m, struct bytes_out *b);
+int memory_load(struct memory *m, struct bytes_in *b);
 
 struct memory_value {
         const char *key, *json; /* owned by the memory; gone with the next put */

@@ -54,6 +54,14 @@ struct requests *requests_free(struct requests *r) {
         return NULL;
 }
 
+void requests_save(const struct requests *r, struct bytes_out *b) {
+        keyed_save(r->keyed, b);
+}
+
+int requests_load(struct requests *r, struct bytes_in *b) {
+        return keyed_load(r->keyed, b);
+}
+
 static bool wait_for(struct waiters *w, uint64_t client, uint64_t corr) {
         if (w->n == REQUESTS_WAITING_MAX)
                 return false;

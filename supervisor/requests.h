@@ -14,6 +14,11 @@ struct job;
 struct requests;
 struct requests *requests_new(void);
 struct requests *requests_free(struct requests *r);
+struct bytes_out;
+struct bytes_in;
+/* What was asked for with a key; nobody waits for it any more. */
+void requests_save(const struct requests *r, struct bytes_out *b);
+int requests_load(struct requests *r, struct bytes_in *b);
 void request_handle(struct crewd *c, uint64_t client, const Crew__Envelope *e);
 /* Statistics that a Status waits for have come in, or its deadline has. */
 void requests_flush_status(struct crewd *c, uint64_t now_ns);

@@ -5,6 +5,7 @@
  */
 #include "router.h"
 
+#include "bytes.h"
 #include "common/util.h"
 #include "inflight.h"
 #include "supervisor/schema/schema.h"
@@ -303,4 +304,70 @@ uint32_t router_open(const struct router *r, uint32_t agent) {
 
 uint32_t router_owes(const struct router *r, uint32_t agent) {
         return inflight_owes(r->calls, agent);
+}
+
+/* --- for the next crewd --- */
+
+struct save {
+        struct router *router;
+        struct bytes_out *out;
+        uint64_t n;
+};
+
+static void count_call(const struct inflight_call *c, void *user) {
+        (void)c;
+        ((struct save *)user)->n++;
+}
+
+static const struct parcel *parcel_of(const struct router *r, const struct inflight_call *c) {
+        for (const struct parcel *p = r->queues[c->callee.agent].head; p; p = p->next) {
+                if (p->call == c)
+                        return p;
+        }
+        return NULL;
+}
+
+static void save_call(const struct inflight_call *c, void *user) {
+        struct save *s = user;
+        const struct parcel *p = parcel_of(s->router, c);
+
+        inflight_save(c, s->out);
+        bytes_put_u64(s->out, p && p->ask);
+        bytes_put_text(s->out, p ? p->payload : NULL, p ? strlen(p->payload) : 0);
+}
+
+void router_save(struct router *r, struct bytes_out *b) {
+        struct save s = {.router = r, .out = b};
+
+        inflight_all(r->calls, count_call, &s);
+        bytes_put_u64(b, s.n);
+        inflight_all(r->calls, save_call, &s);
+}
+
+static int load_call(struct router *r, struct bytes_in *b) {
+        struct inflight_call was, *c;
+
+        inflight_load(&was, b);
+        bool ask = bytes_get_u64(b);
+        size_t n;
+        _cleanup_free_ char *payload = bytes_get_text(b, &n);
+
+        if (b->failed)
+                return -EBADMSG;
+        int f = inflight_restore(r->calls, &was, &c);
+        return f == 0 && payload ? queue_put(&r->queues[c->callee.agent], c, ask, payload, n) : f;
+}
+
+int router_load(struct router *r, struct bytes_in *b) {
+        uint64_t n = bytes_get_u64(b);
+        int f = 0;
+
+        for (uint64_t i = 0; i < n && f == 0; i++)
+                f = load_call(r, b);
+        return b->failed ? -EBADMSG : f;
+}
+
+void router_put_off(struct router *r, int64_t ns) {
+        for (uint32_t i = 0; i < r->n_agents; i++)
+                inflight_put_off(r->calls, i, ns);
 }

@@ -105,5 +105,12 @@ void router_expire(struct router *r, uint64_t now_ns);
 uint64_t router_next_deadline(const struct router *r);
 /* "ask to report-writer" for each call this agent waits for or owes. */
 void router_describe(struct router *r, uint32_t agent, void (*fn)(const char *text, void *user), void *user);
+/* For the next crewd: messages that wait, and answers that are owed.  0, -EBADMSG or -ENOMEM. */
+struct bytes_out;
+struct bytes_in;
+void router_save(struct router *r, struct bytes_out *b);
+int router_load(struct router *r, struct bytes_in *b);
+/* All deadlines move by that much. */
+void router_put_off(struct router *r, int64_t ns);
 uint32_t router_open(const struct router *r, uint32_t agent);
 uint32_t router_owes(const struct router *r, uint32_t agent);

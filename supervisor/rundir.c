@@ -9,11 +9,15 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 struct rundir {
         char path[PATH_MAX], links[PATH_MAX];
-        int lock; /* owned */
+        int lock;       /* owned */
+        bool held_ours; /* held.sock and its token: made or taken over by us */
         pid_t predecessor;
         char found[256];
 };
@@ -141,6 +145,73 @@ const char *rundir_found(const struct rundir *r) {
         return r->found;
 }
 
+/* --- the way to the spawner --- */
+
+#define TOKEN_BYTES 32u
+
+/* Through a descriptor: the path may be longer than a socket address. */
+static int held_socket(const struct rundir *r, int flags, int *at, struct sockaddr_un *addr) {
+        *at = open(r->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (*at < 0)
+                return -errno;
+        *addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+        snprintf(addr->sun_path, sizeof(addr->sun_path), "/proc/self/fd/%d/held.sock", *at);
+        int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0);
+        return fd < 0 ? -errno : fd;
+}
+
+static int write_token(int at, const uint8_t token[TOKEN_BYTES]) {
+        if (unlinkat(at, "held.token", 0) < 0 && errno != ENOENT)
+                return -errno;
+        _cleanup_close_ int dir = openat(at, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        _cleanup_close_ int fd = openat(dir, "held.token", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        return fd < 0 ? -errno : crew_write_full(fd, token, TOKEN_BYTES);
+}
+
+void rundir_own_held(struct rundir *r) {
+        r->held_ours = true;
+}
+
+int rundir_listen(struct rundir *r, uint8_t token[32], struct crew_err *err) {
+        struct sockaddr_un addr;
+        _cleanup_close_ int at = -1;
+        _cleanup_close_ int fd = held_socket(r, SOCK_NONBLOCK, &at, &addr);
+        int f = fd < 0 ? fd : 0;
+
+        r->held_ours = true;
+        if (f == 0 && getrandom(token, TOKEN_BYTES, 0) != TOKEN_BYTES)
+                f = -EIO;
+        if (f == 0)
+                f = write_token(at, token);
+        if (f == 0 && unlinkat(at, "held.sock", 0) < 0 && errno != ENOENT)
+                f = -errno;
+        mode_t before = umask(0177);
+        if (f == 0 && (bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 4) < 0))
+                f = -errno;
+        umask(before);
+        return f < 0 ? crew_fail(err, -f, "cannot make %s/held.sock: %s", r->path, strerror(-f)) : crew_steal_fd(&fd);
+}
+
+int rundir_connect(const struct rundir *r) {
+        struct sockaddr_un addr;
+        _cleanup_close_ int at = -1;
+        _cleanup_close_ int fd = held_socket(r, 0, &at, &addr);
+
+        if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
+                return -errno;
+        return fd < 0 ? fd : crew_steal_fd(&fd);
+}
+
+int rundir_token(const struct rundir *r, uint8_t token[32]) {
+        char path[PATH_MAX + 16];
+
+        snprintf(path, sizeof(path), "%s/held.token", r->path);
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0)
+                return -errno;
+        return read(fd, token, TOKEN_BYTES) == (ssize_t)TOKEN_BYTES ? 0 : -EBADMSG;
+}
+
 struct rundir *rundir_close(struct rundir *r) {
         char path[PATH_MAX + 16];
 
@@ -148,8 +219,11 @@ struct rundir *rundir_close(struct rundir *r) {
                 return NULL;
         empty(r->links);
         rmdir(r->links);
-        snprintf(path, sizeof(path), "%s/control.sock", r->path);
-        unlink(path);
+        static const char *const files[] = {"control.sock", "held.sock", "held.token"};
+        for (size_t i = 0; i < (r->held_ours ? ELEMENTSOF(files) : 1); i++) {
+                snprintf(path, sizeof(path), "%s/%s", r->path, files[i]);
+                unlink(path);
+        }
         /* Emptied, not removed: another start may have it open already, and two files would be two locks.  If that
          * fails, the next start merely reports a sweep that finds nothing. */
         (void)!ftruncate(r->lock, 0);

@@ -22,5 +22,13 @@ const char *rundir_links(const struct rundir *r); /* 0700, empty */
 /* The crewd that ended out of order, 0: none; and what of it was found, as text. */
 pid_t rundir_predecessor(const struct rundir *r);
 const char *rundir_found(const struct rundir *r);
+/* on_supervisor_loss: hold.  A socket, 0600, by which the next crewd finds the spawner, and a token for it that only files
+ * of ours hold.  The descriptor, listening, or -errno. */
+int rundir_listen(struct rundir *r, uint8_t token[32], struct crew_err *err);
+/* To whoever listens there: the descriptor, or -errno; and the token it wants. */
+int rundir_connect(const struct rundir *r);
+int rundir_token(const struct rundir *r, uint8_t token[32]);
+/* What is there already was taken over: it goes with us. */
+void rundir_own_held(struct rundir *r);
 /* The end in order: sockets and pid gone, lock released.  NULL. */
 struct rundir *rundir_close(struct rundir *r);

@@ -94,6 +94,12 @@ struct scheduler *scheduler_free(struct scheduler *s);
 int scheduler_take_file(struct scheduler *s, const struct crew_file *crew, uint64_t now_ns);
 /* Some job is still as that file declares it. */
 bool scheduler_needs(const struct scheduler *s, const struct crew_file *crew);
+/* For the next crewd of the same crew file: every job as it stands.  Nobody waits for them any more.  0, -EBADMSG, -ENOMEM.
+ */
+struct bytes_out;
+struct bytes_in;
+void scheduler_save(const struct scheduler *s, struct bytes_out *b);
+int scheduler_load(struct scheduler *s, struct bytes_in *b);
 
 /* Every task of the crew file once.  -EBUSY: a run is active; -EOPNOTSUPP: this process kind is not supported. */
 int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t now_ns, struct crew_err *err);

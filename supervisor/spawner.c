@@ -79,13 +79,36 @@ void spawner_close(struct spawner *s) {
         free(s);
 }
 
-int spawner_start(struct spawner *s, uint32_t id, int plan_fd, const char *link_path, struct crew_err *err) {
+void spawner_wait(struct spawner *s) {
+        channel_hold(s->channel);
+}
+
+void spawner_let_go(struct spawner *s, bool go_on) {
+        channel_release(s->channel, go_on);
+}
+
+int spawner_keep(struct spawner *s, const struct spawn_hold *hold, int listener, int state) {
+        const struct spawn_msg m = {.op = SPAWN_HOLD, .hold = *hold};
+        const int fds[] = {listener, state};
+
+        return channel_send(s->channel, &m, fds, hold->ms ? 2 : 0);
+}
+
+int spawner_relink(struct spawner *s, uint32_t id, const char *link_path) {
+        struct spawn_msg m = {.op = SPAWN_RELINK, .id = id};
+
+        snprintf(m.text, sizeof(m.text), "%s", link_path);
+        return channel_send(s->channel, &m, NULL, 0);
+}
+
+int spawner_start(struct spawner *s, uint32_t id, const int *fds, size_t n_fds, const char *link_path,
+                  struct crew_err *err) {
         struct spawn_msg m = {.op = SPAWN_START, .id = id};
 
         if (strlen(link_path) >= sizeof(m.text))
                 return crew_fail(err, ENAMETOOLONG, "link path too long: %s", link_path);
         strcpy(m.text, link_path);
-        int r = channel_send(s->channel, &m, &plan_fd, 1);
+        int r = channel_send(s->channel, &m, fds, n_fds);
         if (r < 0)
                 return crew_fail(err, -r, "cannot reach the spawner: %s", strerror(-r));
         return 0;

@@ -26,8 +26,17 @@ struct spawner_callbacks {
 int spawner_open(uv_loop_t *loop, int fd, const struct spawner_callbacks *cb, void *user, struct spawner **out,
                  struct crew_err *err);
 void spawner_close(struct spawner *s);
-int spawner_start(struct spawner *s, uint32_t id, int plan_fd, const char *link_path, struct crew_err *err);
-/* op: SPAWN_KILL, SPAWN_FREEZE or SPAWN_THAW. */
+/* What it is asked from now on waits until it is let go; then what is asked later does, or not. */
+void spawner_wait(struct spawner *s);
+void spawner_let_go(struct spawner *s, bool go_on);
+/* fds: the plan, then what the spawner keeps for the next crewd as long as the jail lives. */
+int spawner_start(struct spawner *s, uint32_t id, const int *fds, size_t n_fds, const char *link_path,
+                  struct crew_err *err);
+/* SPAWN_HOLD; hold->ms 0: no more. */
+int spawner_keep(struct spawner *s, const struct spawn_hold *hold, int listener, int state);
+/* The worker of id is to connect to link_path. */
+int spawner_relink(struct spawner *s, uint32_t id, const char *link_path);
+/* op: SPAWN_KILL, SPAWN_FREEZE, SPAWN_THAW or SPAWN_FORGET. */
 int spawner_ask(struct spawner *s, uint32_t id, enum spawn_op op);
 /* Freezes or thaws; answered by on_held with the same cookie, which is not 0. */
 int spawner_hold(struct spawner *s, uint32_t id, bool freeze, uint32_t cookie);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "toolgate.h"
 
+#include "bytes.h"
 #include "common/util.h"
 #include "common/verbs.h"
 #include "crewd.h"
@@ -485,4 +486,79 @@ static void describe_call(const struct inflight_call *c, void *user) {
 
 void toolgate_describe(struct toolgate *t, uint32_t agent, void (*fn)(const char *text, void *user), void *user) {
         inflight_each(t->calls, agent, describe_call, &(struct describe){.fn = fn, .user = user});
+}
+
+/* --- for the next crewd --- */
+
+struct save {
+        struct toolgate *gate;
+        struct bytes_out *out;
+        uint64_t n;
+};
+
+static void count_call(const struct inflight_call *c, void *user) {
+        (void)c;
+        ((struct save *)user)->n++;
+}
+
+static void save_call(const struct inflight_call *c, void *user) {
+        struct save *s = user;
+        const struct crew_tool *tool = c->what;
+
+        inflight_save(c, s->out);
+        bytes_put_u64(s->out, (uint64_t)(tool - s->gate->crewd->file->tools));
+}
+
+static void save_granted(const struct toolgate *t, uint32_t agent, struct bytes_out *b) {
+        uint64_t n = 0;
+
+        for (const struct granted *g = t->granted[agent]; g; g = g->next)
+                n++;
+        bytes_put_u64(b, n);
+        for (const struct granted *g = t->granted[agent]; g; g = g->next)
+                bytes_put_text(b, g->tool, strlen(g->tool));
+}
+
+void toolgate_save(struct toolgate *t, struct bytes_out *b) {
+        struct save s = {.gate = t, .out = b};
+
+        for (uint32_t i = 0; i < t->crewd->n_agents; i++)
+                save_granted(t, i, b);
+        inflight_all(t->calls, count_call, &s);
+        bytes_put_u64(b, s.n);
+        inflight_all(t->calls, save_call, &s);
+}
+
+static int load_granted(struct agent *a, struct bytes_in *b) {
+        uint64_t n = bytes_get_u64(b);
+        int r = 0;
+
+        for (uint64_t i = 0; i < n && r == 0; i++) {
+                _cleanup_free_ char *tool = bytes_get_text(b, NULL);
+                r = tool ? give(a, tool) : -EBADMSG;
+        }
+        return b->failed ? -EBADMSG : r;
+}
+
+static int load_call(struct toolgate *t, struct bytes_in *b) {
+        struct inflight_call was, *c;
+
+        inflight_load(&was, b);
+        uint64_t tool = bytes_get_u64(b);
+
+        if (b->failed || tool >= t->crewd->file->n_tools)
+                return -EBADMSG;
+        was.what = &t->crewd->file->tools[tool];
+        return inflight_restore(t->calls, &was, &c);
+}
+
+int toolgate_load(struct toolgate *t, struct bytes_in *b) {
+        int r = 0;
+
+        for (uint32_t i = 0; i < t->crewd->n_agents && r == 0; i++)
+                r = load_granted(&t->crewd->agents[i], b);
+        uint64_t n = r == 0 ? bytes_get_u64(b) : 0;
+        for (uint64_t i = 0; i < n && r == 0; i++)
+                r = load_call(t, b);
+        return b->failed ? -EBADMSG : r;
 }

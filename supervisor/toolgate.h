@@ -14,6 +14,11 @@
 struct toolgate;
 struct toolgate *toolgate_new(struct crewd *c);
 struct toolgate *toolgate_free(struct toolgate *t);
+/* For the next crewd: what was granted and has not returned, and tools granted on request.  0, -EBADMSG or -ENOMEM. */
+struct bytes_out;
+struct bytes_in;
+void toolgate_save(struct toolgate *t, struct bytes_out *b);
+int toolgate_load(struct toolgate *t, struct bytes_in *b);
 
 void toolgate_call(struct toolgate *t, struct agent *a, const Crew__Envelope *e);
 /* False: no such call is in flight. */

@@ -63,9 +63,24 @@ void loop_postpone(struct loop *l, uint64_t ms) {
         }
 }
 
+void loop_stop_time(struct loop *l) {
+        if (!l->stopped_ns)
+                l->stopped_ns = crew_now_ns();
+}
+
+void loop_time_goes_on(struct loop *l) {
+        uint64_t since = l->stopped_ns;
+
+        l->stopped_ns = 0;
+        if (since)
+                loop_postpone(l, (crew_now_ns() - since) / 1000000u);
+}
+
 static struct timer *first_timer(const struct loop *l) {
         struct timer *first = NULL;
 
+        if (l->stopped_ns)
+                return NULL;
         list_for_each(it, &l->timers) {
                 struct timer *t = container_of(it, struct timer, link);
                 if (!first || t->at_ns < first->at_ns)

@@ -16,6 +16,7 @@
 struct loop {
         int epoll_fd;
         struct list timers;
+        uint64_t stopped_ns; /* since then no timer runs; 0: they do */
         bool done;
 };
 int loop_init(struct loop *l, struct crew_err *err);
@@ -44,5 +45,8 @@ struct timer {
 /* (Re)arms for delay_ms from now. */
 void timer_start(struct loop *l, struct timer *t, uint64_t delay_ms, void (*on_timer)(struct timer *t));
 void timer_stop(struct timer *t);
+/* Until loop_time_goes_on() no timer runs, and what was due is due later by as long as that was. */
+void loop_stop_time(struct loop *l);
+void loop_time_goes_on(struct loop *l);
 /* All timers are due that much later. */
 void loop_postpone(struct loop *l, uint64_t ms);

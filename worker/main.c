@@ -14,8 +14,12 @@
 
 /* What runs in a sealed jail. */
 static void worker_main(const struct jail_child *c, void *user) {
-        const struct worker_config config = {
-                .plan = c->plan, .link_fd = c->link_fd, .socket_path = WORKER_SOCKET, .exec = jail_exec_program};
+        const struct worker_config config = {.plan = c->plan,
+                                             .link_fd = c->link_fd,
+                                             .lifeline = c->lifeline,
+                                             .socket_path = WORKER_SOCKET,
+                                             .exec = jail_exec_program,
+                                             .take_link = jail_take_link};
 
         _exit(worker_run(&config));
 }

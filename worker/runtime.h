@@ -26,6 +26,7 @@
 /*
  *   GREETING --Welcome--> RUNNING --Shutdown--> STOPPING --no program left, or grace over--> exit 0
  *       any: link gone -> exit at once (the kernel kills the rest of the jail)
+ *       RUNNING, PLAN_HOLD: link gone -> frames wait and timers stand still until the spawner hands over another link
  */
 enum worker_phase { WORKER_GREETING, WORKER_RUNNING, WORKER_STOPPING };
 
@@ -39,6 +40,7 @@ struct worker {
         int exit_code;
         struct loop loop;
         struct uplink up;
+        struct watch lifeline;    /* PLAN_HOLD: where another link comes from */
         struct timer grace, term; /* of a shutdown: its end; when programs that were told get SIGTERM */
         uint64_t stop_by_ns;
         char stop_reason[200];

@@ -5,6 +5,8 @@
  */
 #include "spawner.h"
 
+#include "spawner_internal.h"
+
 #include "common/netrules.h"
 #include "common/util.h"
 #include "worker/sandbox/privs.h"
@@ -20,22 +22,7 @@
 #define PATIENCE_NS (JAIL_KILL_PATIENCE_MS * 1000000ull)
 #define READY_FDS 6 /* pidfd, four listeners, the seccomp listener */
 
-struct instance {
-        uint32_t id;
-        struct jail jail;
-        struct instance *next;
-};
-
-struct spawner {
-        int sock, epoll;
-        jail_main_fn worker_main;
-        struct instance *instances;
-        struct netpool pool;
-        uint64_t press_at_ns; /* when to look whether what was killed has died; 0: nothing was */
-        bool done;
-};
-
-static struct instance *find(struct spawner *s, uint32_t id) {
+struct instance *spawner_find(struct spawner *s, uint32_t id) {
         for (struct instance *i = s->instances; i; i = i->next) {
                 if (i->id == id)
                         return i;
@@ -47,6 +34,8 @@ static void drop(struct spawner *s, struct instance *gone) {
         for (struct instance **p = &s->instances; *p; p = &(*p)->next) {
                 if (*p == gone) {
                         *p = gone->next;
+                        for (size_t i = 0; i < SPAWN_LOCKS_MAX; i++)
+                                crew_close(&gone->locks[i]);
                         free(gone);
                         return;
                 }
@@ -54,12 +43,12 @@ static void drop(struct spawner *s, struct instance *gone) {
 }
 
 /* crewd that does not take a message is crewd that is gone. */
-static void reply(struct spawner *s, const struct spawn_msg *m, const int *fds, size_t n_fds) {
-        if (crew_send_fds(s->sock, m, sizeof(*m), fds, n_fds) < 0)
-                s->done = true;
+void spawner_reply(struct spawner *s, const struct spawn_msg *m, const int *fds, size_t n_fds) {
+        if (s->sock >= 0 && crew_send_fds(s->sock, m, sizeof(*m), fds, n_fds) < 0)
+                spawner_lost(s);
 }
 
-static int watch(struct spawner *s, int fd, void *data) {
+int spawner_watch(struct spawner *s, int fd, void *data) {
         struct epoll_event e = {.events = EPOLLIN, .data.ptr = data};
         return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
 }
@@ -74,7 +63,7 @@ static void reply_failed(struct spawner *s, uint32_t id, const char *step, const
         /* jail_spawn() puts the step in front of its text; here it has a field of its own. */
         bool prefixed = n > 0 && strncmp(err->msg, step, n) == 0 && strncmp(err->msg + n, ": ", 2) == 0;
         snprintf(m.text, sizeof(m.text), "%.511s", prefixed ? err->msg + n + 2 : err->msg);
-        reply(s, &m, NULL, 0);
+        spawner_reply(s, &m, NULL, 0);
 }
 
 static void reply_ready(struct spawner *s, struct instance *i, const struct plan *plan) {
@@ -87,8 +76,10 @@ static void reply_ready(struct spawner *s, struct instance *i, const struct plan
                 fds[n++] = i->jail.listeners[k];
         if (plan->flags & PLAN_NOTIFY)
                 fds[n++] = i->jail.notify_fd;
-        reply(s, &m, fds, n);
+        spawner_reply(s, &m, fds, n);
         /* Handed over: whoever serves them now must be the only holder, or its end would not be noticed in the jail. */
+        if (plan->flags & PLAN_HOLD)
+                return; /* kept for the next crewd: while there is none, what comes in waits */
         for (size_t k = 0; k < ELEMENTSOF(i->jail.listeners); k++)
                 crew_close(&i->jail.listeners[k]);
         crew_close(&i->jail.notify_fd);
@@ -111,7 +102,7 @@ static int start_jail(struct spawner *s, const struct spawn_msg *m, const struct
         netpool_entry_close(&net);
         if (r < 0)
                 return r;
-        if ((r = watch(s, i->jail.pidfd, i)) < 0) {
+        if ((r = spawner_watch(s, i->jail.pidfd, i)) < 0) {
                 struct spawn_exit unused;
                 jail_kill(&i->jail, &unused);
                 return crew_fail(err, -r, "cannot watch the jail: %s", strerror(-r));
@@ -125,20 +116,23 @@ static void on_start(struct spawner *s, const struct spawn_msg *m, int *fds, siz
         struct instance *i = NULL;
         int r;
 
-        if (n_fds != 1 || find(s, m->id) || !memchr(m->text, '\0', sizeof(m->text)))
+        if (n_fds < 1 || n_fds > 1 + SPAWN_LOCKS_MAX || spawner_find(s, m->id) || !memchr(m->text, '\0', sizeof(m->text)))
                 r = crew_fail(&err, EPROTO, "a start message with %zu descriptors, or for an id in use", n_fds);
         else
                 r = plan_open(fds[0], &plan, &err);
         if (r == 0 && !(i = calloc(1, sizeof(*i))))
                 r = crew_fail(&err, ENOMEM, "out of memory");
         if (r == 0 && i) {
-                i->id = m->id;
+                *i = (struct instance){.id = m->id, .jail = JAIL_NULL, .locks = {-1, -1}, .held = plan->flags & PLAN_HOLD};
+                snprintf(i->agent, sizeof(i->agent), "%s", plan->agent);
                 r = start_jail(s, m, plan, i, &err);
         }
         if (r < 0 || !i) {
                 reply_failed(s, m->id, i ? i->jail.step : "plan", &err);
                 free(i);
         } else {
+                for (size_t k = 1; k < n_fds; k++)
+                        i->locks[k - 1] = crew_steal_fd(&fds[k]);
                 i->next = s->instances;
                 s->instances = i;
                 reply_ready(s, i, plan);
@@ -149,7 +143,7 @@ static void on_start(struct spawner *s, const struct spawn_msg *m, int *fds, siz
 /* --- the rest --- */
 
 static void on_kill(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
-        struct instance *i = find(s, m->id);
+        struct instance *i = spawner_find(s, m->id);
 
         if (!i)
                 return; /* it has just exited, and SPAWN_EXITED is on its way */
@@ -160,52 +154,55 @@ static void on_kill(struct spawner *s, const struct spawn_msg *m, int *fds, size
 
 static void on_freeze(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct spawn_msg answer = {.op = SPAWN_FREEZE_REPLY, .id = m->id, .cookie = m->cookie};
-        struct instance *i = find(s, m->id);
+        struct instance *i = spawner_find(s, m->id);
 
         answer.errno_ = i ? -jail_freeze(&i->jail, m->op == SPAWN_FREEZE) : ESRCH;
         if (m->cookie)
-                reply(s, &answer, NULL, 0);
+                spawner_reply(s, &answer, NULL, 0);
 }
 
 static void on_stats(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct spawn_msg answer = {.op = SPAWN_STATS_REPLY, .id = m->id};
-        struct instance *i = find(s, m->id);
+        struct instance *i = spawner_find(s, m->id);
 
         if (i) {
                 jail_stats(&i->jail, m->limits.memory_bytes, &answer.stats);
-                reply(s, &answer, NULL, 0);
+                spawner_reply(s, &answer, NULL, 0);
         }
 }
 
 static void on_limits(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct spawn_msg answer = {.op = SPAWN_LIMITS_REPLY, .id = m->id, .cookie = m->cookie};
-        struct instance *i = find(s, m->id);
+        struct instance *i = spawner_find(s, m->id);
 
         answer.errno_ = i ? -jail_limit(&i->jail, &m->limits) : ESRCH;
-        reply(s, &answer, NULL, 0);
+        spawner_reply(s, &answer, NULL, 0);
 }
 
 static void (*const handlers[])(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) = {
-        [SPAWN_START] = on_start, [SPAWN_KILL] = on_kill,   [SPAWN_FREEZE] = on_freeze,
-        [SPAWN_THAW] = on_freeze, [SPAWN_STATS] = on_stats, [SPAWN_LIMITS] = on_limits,
+        [SPAWN_START] = on_start,           [SPAWN_KILL] = on_kill,
+        [SPAWN_FREEZE] = on_freeze,         [SPAWN_THAW] = on_freeze,
+        [SPAWN_STATS] = on_stats,           [SPAWN_LIMITS] = on_limits,
+        [SPAWN_HOLD] = spawner_on_hold,     [SPAWN_RELINK] = spawner_on_relink,
+        [SPAWN_FORGET] = spawner_on_forget,
 };
 
 static void on_message(struct spawner *s) {
         struct spawn_msg m;
-        int fds[4];
+        int fds[1 + SPAWN_LOCKS_MAX + 1];
         size_t n_fds = ELEMENTSOF(fds);
         ssize_t n = crew_recv_fds(s->sock, &m, sizeof(m), fds, &n_fds, MSG_DONTWAIT);
 
         if (n == -EAGAIN || n == -EINTR)
                 return;
         if (n != (ssize_t)sizeof(m) || m.op >= ELEMENTSOF(handlers) || !handlers[m.op]) {
-                s->done = true; /* hung up, or not crewd */
+                spawner_lost(s); /* hung up, or not crewd */
                 n_fds = n < 0 ? 0 : n_fds;
         } else {
                 handlers[m.op](s, &m, fds, n_fds);
         }
         for (size_t i = 0; i < n_fds; i++)
-                close(fds[i]);
+                crew_close(&fds[i]);
 }
 
 static void on_exited(struct spawner *s, struct instance *i) {
@@ -216,7 +213,9 @@ static void on_exited(struct spawner *s, struct instance *i) {
         epoll_ctl(s->epoll, EPOLL_CTL_DEL, i->jail.pidfd, NULL);
         int mounts = crew_steal_fd(&i->jail.mnt_ns);
         jail_reap(&i->jail, true, &m.exit);
-        reply(s, &m, NULL, 0);
+        snprintf(m.text, sizeof(m.text), "%s", i->killed_by);
+        spawner_keep_exit(s, &m);
+        spawner_reply(s, &m, NULL, 0);
         crew_close(&mounts); /* waits for RCU: after crewd knows */
         drop(s, i);
 }
@@ -236,7 +235,7 @@ static void say_hello(struct spawner *s) {
         struct spawn_msg m = {.op = SPAWN_HELLO};
 
         jail_sweep(m.text, sizeof(m.text));
-        reply(s, &m, NULL, 0);
+        spawner_reply(s, &m, NULL, 0);
 }
 
 /* One at a time, and only when nothing else is to do. */
@@ -273,24 +272,27 @@ static void run(struct spawner *s) {
 
         while (!s->done) {
                 bool waits = s->press_at_ns || netpool_wants(&s->pool);
-                int n = epoll_wait(s->epoll, events, EVENTS, waits ? POOL_IDLE_MS : -1);
+                int n = epoll_wait(s->epoll, events, EVENTS, waits ? POOL_IDLE_MS : spawner_held_wait_ms(s));
                 if (n < 0 && errno != EINTR)
                         break;
                 if (s->press_at_ns && crew_now_ns() >= s->press_at_ns)
                         press(s);
+                spawner_held_expire(s);
                 if (n == 0 && netpool_wants(&s->pool))
                         fill_pool(s);
                 for (int k = 0; k < n && !s->done; k++) {
-                        if (events[k].data.ptr)
+                        if (events[k].data.ptr == &s->held)
+                                spawner_on_visitor(s);
+                        else if (events[k].data.ptr)
                                 on_exited(s, events[k].data.ptr);
-                        else
+                        else if (s->sock >= 0)
                                 on_message(s);
                 }
         }
 }
 
 int spawner_main(int fd, jail_main_fn worker_main) {
-        struct spawner s = {.sock = fd, .epoll = -1, .worker_main = worker_main};
+        struct spawner s = {.sock = fd, .epoll = -1, .worker_main = worker_main, .held = SPAWNER_HELD_NULL};
         int type = 0;
         socklen_t len = sizeof(type);
 
@@ -303,7 +305,7 @@ int spawner_main(int fd, jail_main_fn worker_main) {
         signal(SIGINT, SIG_IGN);
         signal(SIGHUP, SIG_IGN);
         if (privs_close_others(&fd, 1, NULL) < 0 || (s.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0 ||
-            watch(&s, fd, NULL) < 0) {
+            spawner_watch(&s, fd, NULL) < 0) {
                 fprintf(stderr, "crew-worker: cannot start: %s\n", strerror(errno));
                 return 125;
         }
@@ -311,6 +313,7 @@ int spawner_main(int fd, jail_main_fn worker_main) {
         say_hello(&s);
         run(&s);
         kill_all(&s);
+        spawner_held_fini(&s);
         netpool_fini(&s.pool);
         close(s.epoll);
         return 0;

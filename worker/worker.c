@@ -81,6 +81,8 @@ static void on_welcome(struct worker *w, const Crew__Envelope *e) {
                 return;
         }
         w->phase = WORKER_RUNNING;
+        if (w->lifeline.fd >= 0)
+                uplink_keep(&w->up, w->plan->incarnation);
         if (w->agent->driver == PLAN_DRIVER_STDIO_RPC && rpc_agent_start(w, &err) < 0)
                 worker_quit(w, WORKER_EXIT_BROKEN);
 }
@@ -224,8 +226,38 @@ static void on_link_down(struct uplink *u, const char *why) {
         worker_quit(container_of(u, struct worker, up), why ? WORKER_EXIT_LINK : 0);
 }
 
-static const struct uplink_callbacks link_callbacks = {
-        .on_frame = on_link_frame, .on_room = on_link_room, .on_down = on_link_down};
+/* Programs go on; each stands still by itself when it waits for an answer. */
+static void on_link_away(struct uplink *u) {
+        struct worker *w = container_of(u, struct worker, up);
+
+        if (w->phase == WORKER_STOPPING)
+                worker_quit(w, 0);
+        else
+                loop_stop_time(&w->loop);
+}
+
+static void on_link_back(struct uplink *u) {
+        loop_time_goes_on(&container_of(u, struct worker, up)->loop);
+}
+
+static const struct uplink_callbacks link_callbacks = {.on_frame = on_link_frame,
+                                                       .on_room = on_link_room,
+                                                       .on_away = on_link_away,
+                                                       .on_back = on_link_back,
+                                                       .on_down = on_link_down};
+
+static void on_lifeline(struct watch *watch, uint32_t events) {
+        struct worker *w = container_of(watch, struct worker, lifeline);
+        int fd = w->cfg->take_link(watch->fd);
+
+        (void)events;
+        if (fd >= 0 && w->up.keeps)
+                uplink_resume(&w->up, fd);
+        else if (fd >= 0)
+                close(fd);
+        else if (fd != -EAGAIN)
+                worker_quit(w, 0); /* the spawner is gone */
+}
 
 /* ---- life ---- */
 
@@ -241,8 +273,12 @@ static const struct plan_program *find_agent(const struct plan *plan) {
 static int worker_init(struct worker *w, const struct worker_config *c, struct crew_err *err) {
         int r;
 
-        *w = (struct worker){
-                .cfg = c, .plan = c->plan, .agent = find_agent(c->plan), .children = WATCH_NULL, .listener = WATCH_NULL};
+        *w = (struct worker){.cfg = c,
+                             .plan = c->plan,
+                             .agent = find_agent(c->plan),
+                             .children = WATCH_NULL,
+                             .listener = WATCH_NULL,
+                             .lifeline = {.fd = -1}};
         tasks_init(w);
         tools_init(w);
         execs_init(w);
@@ -253,6 +289,11 @@ static int worker_init(struct worker *w, const struct worker_config *c, struct c
                 return crew_fail(err, EINVAL, "the plan has no agent program");
         if ((r = loop_init(&w->loop, err)) < 0 || (r = programs_init(w, err)) < 0 || (r = clients_listen(w, err)) < 0)
                 return r;
+        if (c->plan->flags & PLAN_HOLD) {
+                w->lifeline = (struct watch){.fd = c->lifeline, .on_ready = on_lifeline};
+                if ((r = watch_set(&w->loop, &w->lifeline, EPOLLIN)) < 0)
+                        return crew_fail(err, -r, "cannot watch the lifeline");
+        }
         return uplink_init(&w->up, &w->loop, c->link_fd, &link_callbacks, err);
 }
 

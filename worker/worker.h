@@ -17,10 +17,12 @@
 
 struct worker_config {
         const struct plan *plan;
+        int lifeline;            /* where the spawner hands over another link; -1: it never does */
         int link_fd;             /* connected; owned by the worker from now on */
         const char *socket_path; /* where agents connect */
         /* Starts a program of the plan; jail_exec_program, or in tests something that only forks. */
         pid_t (*exec)(const struct plan *plan, const struct jail_exec *x);
+        int (*take_link)(int lifeline); /* jail_take_link; NULL without a lifeline */
 };
 
 /* Runs until crewd is gone or says so; the exit code.  Refuses to run as anything but pid 1: it kills by namespace. */

@@ -23,28 +23,25 @@ static int poison(struct audit_stream *s, int code) {
         return -s->poison;
 }
 
-/* After a failed write of which n bytes got out: back to the last whole line. */
-static void cut_back(struct audit_stream *s, size_t n) {
-        const char *end = n ? memrchr(s->buf, '\n', n) : NULL;
+/* After a failed write of p, of which n bytes got out: back to the last whole line. */
+static void cut_back(struct audit_stream *s, const char *p, size_t n) {
+        const char *end = n ? memrchr(p, '\n', n) : NULL;
 
-        s->size += end ? (size_t)(end + 1 - s->buf) : 0;
-        s->used = 0;
+        s->size += end ? (size_t)(end + 1 - p) : 0;
         if (ftruncate(s->fd, (off_t)s->size) == 0)
                 (void)fdatasync(s->fd);
 }
 
-static int write_out(struct audit_stream *s) {
+static int write_lines(struct audit_stream *s, const char *p, size_t n) {
         size_t done = 0;
 
-        if (s->poison)
-                return -s->poison;
-        while (done < s->used) {
-                ssize_t r = write(s->fd, s->buf + done, s->used - done);
+        while (done < n) {
+                ssize_t r = write(s->fd, p + done, n - done);
                 if (r < 0 && errno == EINTR)
                         continue;
                 if (r <= 0) {
                         int code = r < 0 ? errno : EIO;
-                        cut_back(s, done);
+                        cut_back(s, p, done);
                         return poison(s, code);
                 }
                 done += (size_t)r;
@@ -52,15 +49,37 @@ static int write_out(struct audit_stream *s) {
         if (done > 0)
                 s->dirty = true;
         s->size += done;
-        s->used = 0;
         return 0;
 }
 
-static int sync_out(struct audit_stream *s) {
-        int r = write_out(s);
+/* Behind what is held already. */
+static int put_by(struct audit_stream *s) {
+        if (s->held_room - s->n_held < s->used) {
+                size_t room = (s->n_held + s->used) * 2;
+                char *more = realloc(s->held, room);
+                if (!more)
+                        return poison(s, ENOMEM);
+                s->held = more;
+                s->held_room = room;
+        }
+        if (s->used > 0)
+                memcpy(s->held + s->n_held, s->buf, s->used);
+        s->n_held += s->used;
+        return 0;
+}
 
-        if (r < 0 || !s->dirty)
-                return r;
+static int write_out(struct audit_stream *s) {
+        if (s->poison && !s->holding)
+                return -s->poison;
+        int r = s->holding ? put_by(s) : write_lines(s, s->buf, s->used);
+        if (r == 0 || !s->holding)
+                s->used = 0;
+        return r < 0 ? r : -s->poison;
+}
+
+static int sync_file(struct audit_stream *s) {
+        if (!s->dirty)
+                return 0;
         /* After a failed fdatasync the kernel may have thrown the pages away: nothing can be promised any more. */
         if (fdatasync(s->fd) < 0)
                 return poison(s, errno);
@@ -68,9 +87,16 @@ static int sync_out(struct audit_stream *s) {
         return 0;
 }
 
+static int sync_out(struct audit_stream *s) {
+        int r = write_out(s);
+
+        s->sync_asked |= s->holding;
+        return r < 0 || s->holding ? r : sync_file(s);
+}
+
 /* Blocks for the largest line behind all accepted ones; a full disk shows here, before a line is accepted. */
 static int reserve(struct audit_stream *s) {
-        uint64_t end = s->size + s->used;
+        uint64_t end = s->size + s->n_held + s->used;
 
         if (s->no_reserve || s->reserved >= end + RECORD_LINE_MAX)
                 return 0;
@@ -163,6 +189,40 @@ int audit_sync_end(struct audit_stream *s, int error) {
 
 int audit_write(struct audit_stream *s) {
         return write_out(s);
+}
+
+void audit_hold(struct audit_stream *s) {
+        s->holding = true;
+}
+
+int audit_held(struct audit_stream *s, const char **lines, size_t *n, uint64_t *at) {
+        int r = s->holding && s->used > 0 ? write_out(s) : 0;
+
+        *lines = s->held;
+        *n = s->n_held;
+        *at = s->size;
+        return r;
+}
+
+int audit_release(struct audit_stream *s, bool go_on) {
+        size_t n = s->n_held + s->used;
+
+        if (!s->holding || (go_on && n == 0 && !s->sync_asked))
+                return 0;
+        /* What was accepted before a fault, too. */
+        int r = write_lines(s, s->held, s->n_held);
+        if (r == 0)
+                r = write_lines(s, s->buf, s->used);
+        s->n_held = s->used = 0;
+        if (s->sync_asked && r == 0)
+                r = sync_file(s);
+        s->sync_asked = false;
+        s->holding = go_on;
+        if (n < s->held_room / 8 || !go_on) { /* a burst is over */
+                free(crew_steal_ptr(&s->held));
+                s->held_room = 0;
+        }
+        return r < 0 ? r : s->poison ? -s->poison : s->dirty;
 }
 
 bool audit_poisoned(const struct audit_stream *s) {
@@ -277,12 +337,14 @@ struct audit_stream *audit_close(struct audit_stream *s) {
         if (!s)
                 return NULL;
         (void)audit_fold_flush(s);
+        (void)audit_release(s, false);
         (void)sync_out(s);
         if (!s->no_reserve && !s->poison)
                 (void)!ftruncate(s->fd, (off_t)s->size); /* gives the reserved blocks back */
         crew_close(&s->fd);
         crew_close(&s->sync_fd);
         fold_fini(&s->fold);
+        free(s->held);
         free(s);
         return NULL;
 }

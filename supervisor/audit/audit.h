@@ -31,6 +31,17 @@ int audit_write(struct audit_stream *s);
  * nothing is to do.  One at a time, and before audit_close(). */
 int audit_sync_begin(struct audit_stream *s, int *fd);
 int audit_sync_end(struct audit_stream *s, int error);
+/*
+ * on_supervisor_loss: hold.  From audit_hold() on nothing of what is accepted reaches the file: audit_release() lets it go,
+ * and returns when all that was asked to be durable is; 1: there is more for audit_sync(); on error the effects must not
+ * follow. In between, audit_held() is what another process needs (whole lines, and their place in the file) to do the same
+ * should this one die, with audit_complete() before it opens the stream: the file may have got none, some or all of them.
+ * -EBADMSG: it has others.
+ */
+void audit_hold(struct audit_stream *s);
+int audit_held(struct audit_stream *s, const char **lines, size_t *n, uint64_t *at); /* until the next call */
+int audit_release(struct audit_stream *s, bool go_on);
+int audit_complete(const char *dir, const char *agent, const char *lines, size_t n, uint64_t at, struct crew_err *err);
 bool audit_poisoned(const struct audit_stream *s);
 uint64_t audit_seq(const struct audit_stream *s);                          /* of the last record */
 uint64_t audit_count(const struct audit_stream *s, enum record_kind kind); /* since open; folded ones counted in full */

@@ -49,6 +49,10 @@ struct audit_stream {
         char crew[64], agent[64];
         char path[PATH_MAX];
         struct fold fold;
+        bool holding;    /* what is accepted waits in held, for audit_release() */
+        bool sync_asked; /* some of that is to be on disk once it is let go */
+        char *held;      /* owned */
+        size_t n_held, held_room;
         size_t used;
         char buf[AUDIT_BUFFER];
 };

@@ -686,6 +686,40 @@ static int bind_delegation(struct bind *b, const struct node *v, const struct bi
         return r;
 }
 
+const char *const crew_loss_names[CREW_LOSS_N] = {[CREW_LOSS_TERMINATE] = "terminate", [CREW_LOSS_HOLD] = "hold"};
+
+static int bind_loss(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+        const struct bind_field of = {f->key, .arg = &(const struct bind_names){crew_loss_names, CREW_LOSS_N}};
+        uint32_t value = d->c->on_loss;
+        int r = bind_enum(b, v, &of, &value);
+
+        d->loss = v;
+        d->c->on_loss = (enum crew_loss)value;
+        return r;
+}
+
+static int bind_hold_for(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
+        struct crew_draft *d = out;
+
+        d->hold_for = v;
+        return bind_duration(b, v, f, &d->c->hold_for_ms);
+}
+
+/* A manager's orders and the votes on a result are not kept for another crewd. */
+static void settle_loss(struct crew_draft *d) {
+        struct crew_file *c = d->c;
+
+        if (!c->hold_for_ms)
+                c->hold_for_ms = CREW_HOLD_FOR_MS;
+        if (c->on_loss != CREW_LOSS_HOLD && d->hold_for)
+                bind_error(&d->b, d->hold_for->key, "add on_supervisor_loss: hold, or leave it out",
+                           "'hold_for' means nothing without on_supervisor_loss: hold");
+        if (c->on_loss == CREW_LOSS_HOLD && c->process != CREW_SEQUENTIAL)
+                bind_error(&d->b, d->loss->key, "use process: sequential, or on_supervisor_loss: terminate",
+                           "agents of process: %s cannot be held", crew_process_names[c->process]);
+}
+
 /* Who may do what is resolved once all agents are known. */
 static int memory_agents(struct bind *b, const struct node *v, const struct bind_field *f, void *out) {
         bind_is(b, v, NODE_LIST, "a list of agents");
@@ -777,6 +811,8 @@ static const struct bind_field crew_fields[] = {
         {"hooks", bind_sub, .arg = &hooks_table},
         {"defaults", crew_bind_defaults},
         {"supervision", crew_bind_supervision},
+        {"on_supervisor_loss", bind_loss},
+        {"hold_for", bind_hold_for, .min = 1000, .max = 3600000},
 };
 static const struct bind_table crew_table = {"in a crew file", crew_fields, ELEMENTSOF(crew_fields)};
 
@@ -784,7 +820,9 @@ int crew_bind(struct crew_draft *d, const struct node *doc) {
         if (doc->next)
                 bind_error(&d->b, doc->next, "", "a crew file holds one document");
         int r = bind_map(&d->b, doc, &crew_table, d);
-        if (r == 0)
+        if (r == 0) {
                 crew_settle_supervision(d);
+                settle_loss(d);
+        }
         return r;
 }

@@ -43,7 +43,7 @@ struct crew_draft {
                 *memory, *webhook_secret;
         uint32_t process;
         uint32_t *order; /* of the tasks: each after those of its context; set by crew_resolve() */
-        const struct node *default_on_terminated, *supervision;
+        const struct node *default_on_terminated, *supervision, *loss, *hold_for;
         uint32_t default_action; /* enum crew_death */
 };
 

@@ -39,6 +39,15 @@ enum crew_strategy {
 };
 extern const char *const crew_strategy_names[CREW_STRATEGY_N];
 
+/* What becomes of the agents when crewd is gone without having ended them. */
+enum crew_loss {
+        CREW_LOSS_TERMINATE, /* they are killed at once */
+        CREW_LOSS_HOLD,      /* they wait, hold_for_ms at most, for the next crewd of this crew; supervisor/adopt.h */
+        CREW_LOSS_N,
+};
+extern const char *const crew_loss_names[CREW_LOSS_N];
+#define CREW_HOLD_FOR_MS 60000u
+
 struct crew_supervision {
         enum crew_strategy strategy;
         bool limited;       /* the crew ends with more restarts than this, of all its agents: */
@@ -203,6 +212,8 @@ struct crew_file {
         struct crew_endpoint *endpoints;
         size_t n_endpoints;
         struct crew_supervision supervision;
+        enum crew_loss on_loss;
+        uint64_t hold_for_ms;
         const char *credentials;      /* absolute: the file that crew-gateway alone reads; NULL: none */
         const char **hook_terminated; /* hooks.on_agent_terminated.command or NULL */
         size_t n_hook_terminated;

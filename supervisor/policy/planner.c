@@ -264,7 +264,7 @@ static void fill_head(const struct planner_input *in, struct plan *h) {
         };
         h->flags = (in->root_mode ? PLAN_ROOT_MODE : 0u) | (in->netrules ? PLAN_NETRULES : 0u) |
                    (in->notify ? PLAN_NOTIFY : 0u) | (in->landlock_log ? PLAN_LANDLOCK_LOG : 0u) |
-                   (in->crew ? 0u : PLAN_SANDBOX);
+                   (in->hold ? PLAN_HOLD : 0u) | (in->crew ? 0u : PLAN_SANDBOX);
         snprintf(h->agent, sizeof(h->agent), "%s", in->agent ? in->agent->name : policy_agent(in->policy));
         snprintf(h->crew, sizeof(h->crew), "%s", in->crew ? in->crew->name : "");
         memcpy(h->policy_sha256, policy_image_sha256(in->policy), sizeof(h->policy_sha256));

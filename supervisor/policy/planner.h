@@ -39,6 +39,7 @@ struct planner_input {
         uint32_t host_uid, host_gid;   /* root mode: from the range; rootless: the operator's */
         uint32_t owner_uid, owner_gid; /* whom a directory made at start belongs to: the operator */
         bool netrules, notify, landlock_log;
+        bool hold; /* it outlives its crewd for a while; PLAN_HOLD */
 };
 
 /* Outcomes: the plan was not made because of the command, not because of the policy; err says which. */

@@ -34,6 +34,8 @@ VIOLATIONS = {
     "wide-pong": ("five(lambda: wire(frame('pong') + b'\\xa2\\x01\\x00' * 500))", "pong", None, "max_bytes"),
     "second-hello": ("five(hello)", "hello", None, "wrong-state"),
     "second-ready": ("five(lambda: say('ready'))", "ready", None, "wrong-state"),
+    "resume-unasked": ("say('resume', incarnation=1)", "resume", None, "not made again"),
+    "ack-ahead": ("say('pong', ack=99)", "pong", "ack", "never sent"),
     "as-crewd": ("five(lambda: say('call_result', 1, ok=True, result='{}'))", "call_result", None, "wrong-sender"),
     "as-crewd-2": ("five(lambda: say('tool_grant', 1, tool='t', arguments='{}'))", "tool_grant", None, "wrong-sender"),
     "as-crewd-3": ("five(lambda: say('task_start', task_id='1', task='x'))", "task_start", None, "wrong-sender"),

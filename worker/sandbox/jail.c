@@ -28,6 +28,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 
@@ -430,6 +431,8 @@ static int let_go(struct spawn *s, struct crew_err *err) {
         const struct jail_msg go = {.kind = JAIL_GO};
         ssize_t n = crew_send_fds(s->sync, &go, sizeof(go), NULL, 0);
 
+        if (n >= 0 && (s->birth.plan->flags & PLAN_HOLD))
+                s->out->lifeline = crew_steal_fd(&s->sync);
         return n < 0 ? crew_fail(err, (int)-n, "the child is gone") : 0;
 }
 
@@ -622,10 +625,27 @@ void jail_fini(struct jail *j) {
         crew_close(&j->tmp_dir);
         crew_close(&j->mnt_ns);
         crew_close(&j->status_fd);
+        crew_close(&j->lifeline);
         for (size_t i = 0; i < ELEMENTSOF(j->listeners); i++)
                 crew_close(&j->listeners[i]);
         j->pid = -1;
         j->cgroup[0] = '\0';
+}
+
+int jail_relink(const struct jail *j, const char *path) {
+        struct sockaddr_un a = {.sun_family = AF_UNIX};
+        const struct jail_msg m = {.kind = JAIL_RELINK};
+
+        if (j->lifeline < 0 || j->kill_sent_ns)
+                return -ESRCH;
+        if (strlen(path) >= sizeof(a.sun_path))
+                return -ENAMETOOLONG;
+        strcpy(a.sun_path, path);
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+                return -errno;
+        ssize_t n = crew_send_fds(j->lifeline, &m, sizeof(m), &fd, 1);
+        return n < 0 ? (int)n : 0;
 }
 
 int jail_freeze(struct jail *j, bool on) {

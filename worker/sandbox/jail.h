@@ -27,6 +27,7 @@ struct jail_child {
         int groups[JAIL_GROUPS_MAX];
         int status_fd;
         const cpu_set_t *cpus; /* what the caller of jail_spawn() may run on, when pid 1 was moved away from it; NULL */
+        int lifeline;          /* PLAN_HOLD: where the spawner hands over another link, as jail_relink() does; else -1 */
 };
 typedef void (*jail_main_fn)(const struct jail_child *c, void *user);
 
@@ -66,6 +67,7 @@ struct jail { /* owned by the caller; JAIL_NULL */
         char cgroup[128];        /* name below our cgroup root, "" when none */
         uint64_t kill_sent_ns;   /* jail_kill_begin: when, 0 never */
         uint32_t kill_processes; /* ... and how many lived */
+        int lifeline;            /* the other end of jail_child.lifeline; -1 */
         int status_fd;           /* sandbox: the other end of jail_child.status_fd; -1 */
         bool born_in_group;      /* pid 1 itself is in it */
         bool frozen;             /* by jail_freeze() */
@@ -78,7 +80,8 @@ struct jail { /* owned by the caller; JAIL_NULL */
                        .notify_fd = -1,                                                                                    \
                        .tmp_dir = -1,                                                                                      \
                        .mnt_ns = -1,                                                                                       \
-                       .status_fd = -1})
+                       .status_fd = -1,                                                                                    \
+                       .lifeline = -1})
 
 /* Clones, seals, checks from outside.  0: sealed and attested.  On failure nothing of it is left; err->msg begins with the
  * failed step and ": ", out->step is that step. */
@@ -100,6 +103,9 @@ void jail_fini(struct jail *j);
  * is possible (its group is empty); else it is waited for. */
 void jail_leave(struct jail *j);
 
+/* Connects to path and gives the worker that connection as its link.  -errno. */
+int jail_relink(const struct jail *j, const char *path);
+
 /* By the freezer of its control group, else with signals.  Nothing of it runs when this returns 0; after a failure all of
  * it does. */
 int jail_freeze(struct jail *j, bool on);
@@ -113,6 +119,10 @@ void jail_stats(const struct jail *j, uint64_t suspicious_bytes, struct spawn_st
  * with the last process.)  text gets one line for the log, "" when there was nothing.  Number of leftovers.
  */
 unsigned jail_sweep(char *text, size_t room);
+
+/* In the sealed child: takes what jail_relink() sent.  The connection; -EAGAIN: nothing there; another error: the spawner
+ * is gone. */
+int jail_take_link(int lifeline);
 
 /* In the sealed child: fork, enter a further Landlock layer, exec a program of the plan.  Returns pid or -errno. */
 struct jail_exec {

@@ -377,6 +377,19 @@ static int test_fault(const char *step, struct crew_err *err) {
         return f && strcmp(f, step) == 0 ? crew_fail(err, EIO, "test fault") : 0;
 }
 
+int jail_take_link(int lifeline) {
+        struct jail_msg m;
+        int fd = -1;
+        size_t n_fds = 1;
+        ssize_t n = crew_recv_fds(lifeline, &m, sizeof(m), &fd, &n_fds, MSG_DONTWAIT);
+
+        if (n == (ssize_t)sizeof(m) && m.kind == JAIL_RELINK && n_fds == 1)
+                return fd;
+        if (n > 0 && n_fds == 1)
+                close(fd);
+        return n == -EAGAIN || n == -EINTR ? -EAGAIN : n < 0 ? (int)n : -EPIPE;
+}
+
 _Noreturn void jail_child_run(struct jail_birth *b) {
         const int *given = b->args->stdio;
         struct child c = {.b = b,
@@ -403,8 +416,9 @@ _Noreturn void jail_child_run(struct jail_birth *b) {
                                    .stdio = {c.stdio[0], c.stdio[1], c.stdio[2]},
                                    .groups = {c.groups[0], c.groups[1], c.groups[2], c.groups[3]},
                                    .status_fd = c.plan->flags & PLAN_SANDBOX ? b->sync : -1,
-                                   .cpus = b->spread && (c.plan->flags & PLAN_SANDBOX) ? &b->cpus : NULL};
-        if (child.status_fd < 0)
+                                   .cpus = b->spread && (c.plan->flags & PLAN_SANDBOX) ? &b->cpus : NULL,
+                                   .lifeline = c.plan->flags & PLAN_HOLD ? b->sync : -1};
+        if (child.status_fd < 0 && child.lifeline < 0)
                 close(b->sync);
         b->args->main(&child, b->args->user);
         _exit(0);

@@ -20,6 +20,7 @@ enum jail_msg_kind {
         JAIL_SOURCES, /* root mode; fds: prepared mounts, .numbers says which; any number of these before JAIL_MAPPED */
         JAIL_MAPPED,  /* ids are mapped */
         JAIL_GROUPS,  /* .limits_by; fds: the version 1 groups to join */
+        JAIL_RELINK,  /* PLAN_HOLD, any time after JAIL_GO; fd: a connection that is the worker's link from now on */
         JAIL_GO,      /* attested: nothing of the agent's runs before; crewctl sandbox does without */
 };
 

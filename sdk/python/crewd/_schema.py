@@ -8,6 +8,7 @@ MESSAGES = {
         (2, "seq", "u64", False, 0),
         (3, "corr", "u64", False, 0),
         (4, "deadline_ms", "u64", False, 0),
+        (5, "ack", "u64", False, 0),
         (10, "hello", "msg:Hello", False, 0),
         (11, "ready", "msg:Ready", False, 0),
         (12, "task_result", "msg:TaskResult", False, 0),
@@ -36,6 +37,7 @@ MESSAGES = {
         (36, "agent_ended", "msg:AgentEnded", False, 0),
         (37, "spawn_instance", "msg:SpawnInstance", False, 0),
         (38, "retire_instance", "msg:RetireInstance", False, 0),
+        (39, "resume", "msg:Resume", False, 0),
         (40, "welcome", "msg:Welcome", False, 0),
         (41, "task_start", "msg:TaskStart", False, 0),
         (42, "task_cancel", "msg:TaskCancel", False, 0),
@@ -49,6 +51,8 @@ MESSAGES = {
         (50, "shutdown", "msg:Shutdown", False, 0),
         (60, "resumed", "msg:Resumed", False, 0),
         (62, "termination_notice", "msg:TerminationNotice", False, 0),
+        (63, "resume_from", "msg:ResumeFrom", False, 0),
+        (64, "ack_only", "msg:Ack", False, 0),
         (70, "client_hello", "msg:ClientHello", False, 0),
         (71, "get_status", "msg:GetStatus", False, 0),
         (72, "subscribe", "msg:Subscribe", False, 0),
@@ -139,6 +143,13 @@ MESSAGES = {
     "Pong": [
         (1, "processes", "u32", False, 0),
         (2, "program", "bool", False, 0),
+    ],
+    "Resume": [
+        (1, "incarnation", "u32", False, 0),
+        (2, "received", "u64", False, 0),
+        (3, "sent", "u64", False, 0),
+    ],
+    "Ack": [
     ],
     "ExecOutput": [
         (1, "stream", "u32", False, 0),
@@ -244,6 +255,9 @@ MESSAGES = {
     ],
     "ToolList": [
         (1, "tools", "msg:ToolInfo", True, 0),
+    ],
+    "ResumeFrom": [
+        (1, "received", "u64", False, 0),
     ],
     "Ping": [
         (1, "program", "bool", False, 0),
@@ -578,6 +592,7 @@ BODIES = {
     "exec_output": ("ExecOutput", 66560),
     "exec_exit": ("ExecExit", 512),
     "agent_ended": ("AgentEnded", 2048),
+    "resume": ("Resume", 128),
     "list_agents": ("ListAgents", 64),
     "submit_work": ("SubmitWork", 1179648),
     "wait_work": ("WaitWork", 256),
@@ -604,6 +619,8 @@ BODIES = {
     "exec_input": ("ExecInput", 66560),
     "shutdown": ("Shutdown", 1024),
     "resumed": ("Resumed", 64),
+    "resume_from": ("ResumeFrom", 64),
+    "ack_only": ("Ack", 64),
     "termination_notice": ("TerminationNotice", 65536),
     "client_hello": ("ClientHello", 512),
     "get_status": ("GetStatus", 64),

@@ -25,21 +25,28 @@ static const char *script_of(const struct plan *plan) {
 }
 
 static void be_hostile(const struct jail_child *c, const char *script) {
-        char fd[32], incarnation[32], agent[80];
+        char fd[32], lifeline[40], incarnation[32], agent[80];
         char *argv[] = {(char *)"python3", (char *)"-S", (char *)"-E", (char *)script, NULL};
-        char *envp[] = {fd, incarnation, agent, (char *)"PATH=/run/crew/bin:/usr/bin:/bin", NULL};
+        char *envp[] = {fd, lifeline, incarnation, agent, (char *)"PATH=/run/crew/bin:/usr/bin:/bin", NULL};
 
         snprintf(fd, sizeof(fd), "CREW_LINK_FD=%d", c->link_fd);
         snprintf(incarnation, sizeof(incarnation), "INCARNATION=%u", c->plan->incarnation);
         snprintf(agent, sizeof(agent), "AGENT=%s", c->plan->agent);
+        snprintf(lifeline, sizeof(lifeline), "CREW_LIFELINE_FD=%d", c->lifeline);
         fcntl(c->link_fd, F_SETFD, 0);
+        if (c->lifeline >= 0)
+                fcntl(c->lifeline, F_SETFD, 0);
         execve("/usr/bin/python3", argv, envp);
         _exit(127);
 }
 
 static void jail_main(const struct jail_child *c, void *user) {
-        const struct worker_config config = {
-                .plan = c->plan, .link_fd = c->link_fd, .socket_path = WORKER_SOCKET, .exec = jail_exec_program};
+        const struct worker_config config = {.plan = c->plan,
+                                             .link_fd = c->link_fd,
+                                             .lifeline = c->lifeline,
+                                             .socket_path = WORKER_SOCKET,
+                                             .exec = jail_exec_program,
+                                             .take_link = jail_take_link};
         const char *script = script_of(c->plan);
 
         if (script)

@@ -610,6 +610,109 @@ static void a_life_is_found_behind_any_amount_of_lines(void **state) {
         assert_string_equal(life.task, "long");
 }
 
+/* --- lines that wait for their turn to be written down elsewhere --- */
+
+static uint64_t file_bytes(void) {
+        struct stat st;
+
+        assert_int_equal(stat(log_path(), &st), 0);
+        return (uint64_t)st.st_size;
+}
+
+static void what_is_held_is_not_in_the_file_until_it_is_let_go(void **state) {
+        struct audit_stream *s = opened();
+        uint64_t before = file_bytes(), at;
+        const char *lines;
+        size_t n;
+
+        audit_hold(s);
+        assert_int_equal(audit_append(s, denied("/a"), NULL), 0);
+        assert_int_equal(audit_append_durable(s, denied("/b"), NULL), 0);
+        assert_int_equal(audit_sync(s), 0);
+        assert_int_equal(file_bytes(), before);
+        assert_int_equal(audit_held(s, &lines, &n, &at), 0);
+        assert_int_equal(at, before);
+        assert_int_equal(audit_release(s, true), 0);
+        assert_int_equal(file_bytes(), before + n);
+        assert_int_equal(audit_append(s, denied("/c"), NULL), 0);
+        assert_int_equal(audit_release(s, true), 1); /* not on disk yet */
+        assert_int_equal(audit_append(s, denied("/d"), NULL), 0);
+        audit_close(s);
+        assert_int_equal(verified().records, 5);
+}
+
+static void more_than_the_buffer_takes_is_held(void **state) {
+        static char text[RECORD_VALUE_MAX];
+        struct audit_stream *s = opened();
+        uint64_t before = file_bytes(), at;
+        const char *lines;
+        size_t n;
+
+        memset(text, 'x', sizeof(text) - 1);
+        audit_hold(s);
+        for (unsigned i = 0; i < 200; i++)
+                put_as(s, 1, RECORD_STDERR, "text", text);
+        assert_int_equal(file_bytes(), before);
+        assert_int_equal(audit_held(s, &lines, &n, &at), 0);
+        assert_true(n > 100 * sizeof(text));
+        assert_int_equal(audit_release(s, false), 1);
+        assert_int_equal(file_bytes(), before + n);
+        audit_close(s);
+        struct record_verify v = verified();
+        assert_int_equal(v.records, 201);
+        assert_int_equal(v.bad_seq, 0);
+}
+
+/* Wherever the writer died: with none of them in the file, with some bytes, with all, or with lines behind them. */
+static void another_process_completes_what_was_held_exactly_once(void **state) {
+        struct audit_stream *s = opened();
+        struct crew_err err = CREW_ERR_NULL;
+        const char *held;
+        uint64_t at;
+        size_t n;
+
+        audit_hold(s);
+        for (unsigned i = 0; i < 3; i++)
+                assert_int_equal(audit_append_durable(s, denied(i % 2 ? "/a" : "/b"), NULL), 0);
+        assert_int_equal(audit_held(s, &held, &n, &at), 0);
+        char *lines = memcpy(malloc(n), held, n);
+        audit_close(s);
+        for (size_t there = 0; there <= n; there += there == n ? 1 : MIN_OF(n - there, (size_t)7)) {
+                assert_int_equal(truncate(log_path(), (off_t)(at + there)), 0);
+                assert_int_equal(audit_complete(dir, "writer", lines, n, at, &err), 0);
+                assert_int_equal(verified().records, 4);
+                assert_int_equal(file_bytes(), at + n);
+        }
+        audit_close(opened());
+        assert_int_equal(audit_complete(dir, "writer", lines, n, at, &err), 0);
+        struct record_verify v = verified();
+        assert_int_equal(v.records, 5);
+        assert_int_equal(v.bad_seq, 0);
+        lines[n / 2] ^= 1;
+        assert_int_equal(audit_complete(dir, "writer", lines, n, at, &err), -EBADMSG);
+        assert_int_equal(audit_complete(dir, "writer", lines, n, at + n + 4096, &err), -EBADMSG);
+        assert_int_equal(verified().records, 5);
+        free(lines);
+}
+
+static void what_is_let_go_and_cannot_be_written_poisons(void **state) {
+        struct rlimit was, small;
+        struct audit_stream *s = opened();
+
+        audit_hold(s);
+        assert_int_equal(audit_append_durable(s, denied("/a"), NULL), 0);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+        small = (struct rlimit){.rlim_cur = file_bytes() + 10, .rlim_max = was.rlim_max};
+        signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        assert_int_equal(audit_release(s, true), -EFBIG);
+        assert_true(audit_poisoned(s));
+        assert_int_equal(audit_append(s, denied("/b"), NULL), -EFBIG);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &was), 0);
+        audit_close(s);
+        assert_int_equal(verified().records, 1);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 STREAM_TEST(a_stream_verifies_and_continues),
@@ -635,6 +738,10 @@ int main(void) {
                 STREAM_TEST(a_life_with_an_end_is_closed),
                 STREAM_TEST(a_task_that_ended_is_not_open_and_a_tool_that_ran_is_an_effect),
                 STREAM_TEST(a_life_is_found_behind_any_amount_of_lines),
+                STREAM_TEST(what_is_held_is_not_in_the_file_until_it_is_let_go),
+                STREAM_TEST(more_than_the_buffer_takes_is_held),
+                STREAM_TEST(another_process_completes_what_was_held_exactly_once),
+                STREAM_TEST(what_is_let_go_and_cannot_be_written_poisons),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
         return cmocka_run_group_tests(tests, NULL, NULL);

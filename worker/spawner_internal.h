@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The spawner, shared by its loop (spawner.c) and what it does without a crewd (spawner_held.c). */
+#pragma once
+
+#include "common/spawn.h"
+#include "worker/sandbox/jail.h"
+
+#include <stdbool.h>
+
+struct instance {
+        uint32_t id;
+        struct jail jail;
+        int locks[SPAWN_LOCKS_MAX]; /* owned; of crewd's, kept as long as the jail */
+        bool held;                  /* its plan has PLAN_HOLD */
+        char agent[64];
+        char killed_by[64]; /* while there was no crewd */
+        struct instance *next;
+};
+
+/*
+ *   with crewd --hang-up, SPAWN_HOLD was told--> held --SPAWN_ADOPT--> with crewd
+ *       +--hang-up, it was not--> done <--the time is over, or nothing is left--+
+ */
+struct held {
+        int listener, state; /* owned; -1: no SPAWN_HOLD */
+        uint64_t for_ns;     /* 0: no SPAWN_HOLD */
+        uint64_t lost_ns;    /* crewd is gone since; 0: it is there */
+        uint8_t token[SPAWN_TOKEN_BYTES];
+        struct kept_exit {
+                struct spawn_msg m;
+                struct kept_exit *next;
+        } * exits;
+};
+#define SPAWNER_HELD_NULL ((struct held){.listener = -1, .state = -1})
+
+struct spawner {
+        int sock, epoll; /* sock -1: there is no crewd now */
+        jail_main_fn worker_main;
+        struct instance *instances;
+        struct netpool pool;
+        uint64_t press_at_ns; /* when to look whether what was killed has died; 0: nothing was */
+        struct held held;
+        bool done;
+};
+
+struct instance *spawner_find(struct spawner *s, uint32_t id);
+void spawner_reply(struct spawner *s, const struct spawn_msg *m, const int *fds, size_t n_fds);
+int spawner_watch(struct spawner *s, int fd, void *data);
+
+void spawner_on_hold(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds);
+void spawner_on_relink(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds);
+void spawner_on_forget(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds);
+/* crewd is gone: the end, or the wait for another. */
+void spawner_lost(struct spawner *s);
+/* An end that the next crewd may have to be told. */
+void spawner_keep_exit(struct spawner *s, const struct spawn_msg *m);
+/* Somebody has connected to the socket of SPAWN_HOLD. */
+void spawner_on_visitor(struct spawner *s);
+int spawner_held_wait_ms(const struct spawner *s);
+void spawner_held_expire(struct spawner *s);
+void spawner_held_fini(struct spawner *s);
