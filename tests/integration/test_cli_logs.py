@@ -222,6 +222,19 @@ def test_an_intact_audit(crew):
     assert [s["stream"] for s in report["streams"]] == ["collector", "writer"]
 
 
+def test_without_a_name_no_crew_is_left_out(crew):
+    bad = audit_stream(crew.home, "alpha", "collector", [dict(kind="task.started", t=NOON, task=t) for t in "abc"])
+    r = crew.crewctl("audit", "verify")
+    assert r.returncode == 0
+    assert [line.split()[1] for line in r.stdout.splitlines()[:-1]] == ["alpha/collector", "finance/collector",
+                                                                        "finance/writer"]
+    bad.write_text(bad.read_text().replace('"b"', '"x"'))
+    r = crew.crewctl("audit", "verify")
+    assert r.returncode == 1 and "✗ alpha/collector" in r.stdout
+    assert crew.crewctl("audit", "verify", "--crew", "finance").returncode == 0
+    assert crew.crewctl("audit", "verify", "--agent", "collector").returncode == 2    # of which crew?
+
+
 @pytest.mark.parametrize("what", ["changed", "removed", "inserted", "reordered"])
 def test_a_tampered_record_is_named(crew, what):
     path = crew.home / "lib/finance/audit/collector/log.jsonl"
