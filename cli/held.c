@@ -67,7 +67,7 @@ static int ask_once(const struct crew_paths *paths, const char *crew, const char
                 return n == 0 ? -ECONNRESET : (int)n;
         if (n != (ssize_t)sizeof(m) || m.op != SPAWN_HELD_END)
                 return -EPROTO;
-        *out = (struct held_state){.living = m.cookie, .left_ms = m.hold.ms, .lost_ms = m.hold.lost_ms};
+        *out = (struct held_state){.living = m.cookie, .killed = m.id, .left_ms = m.hold.ms, .lost_ms = m.hold.lost_ms};
         return 0;
 }
 
@@ -107,17 +107,13 @@ bool held_choose(const struct crew_paths *paths, const char *wanted, char out[CR
 
 int held_end(const struct crew_paths *paths, const char *crew, const char *agent) {
         uint64_t until = crew_now_ns() + PATIENCE_S * 1000000000ull;
-        struct held_state before = {0}, now = {0};
-        int r = held_ask(paths, crew, NULL, &before);
+        struct held_state killed = {0}, now;
+        int r = held_ask(paths, crew, agent, &killed);
 
-        if (r == 0)
-                r = held_ask(paths, crew, agent, &now);
         if (r < 0)
                 return r;
-        /* What is being killed counts as dead at once; the last one takes the spawner along. */
-        while (!*agent && crew_now_ns() < until && held_ask(paths, crew, NULL, &now) == 0) {
-                now.living = 0;
+        /* The last one takes the spawner along. */
+        while (!*agent && crew_now_ns() < until && held_ask(paths, crew, NULL, &now) == 0)
                 usleep(POLL_US);
-        }
-        return (int)(before.living - now.living);
+        return (int)killed.killed;
 }

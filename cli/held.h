@@ -12,6 +12,7 @@
 
 struct held_state {
         uint32_t living;
+        uint32_t killed;  /* by this word */
         uint64_t left_ms; /* until they are ended */
         uint64_t lost_ms; /* since crewd is gone */
 };

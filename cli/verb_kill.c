@@ -271,7 +271,7 @@ static bool kill_held(const struct options *o, int *status) {
             !held_choose(&paths, o->crew, crew, &s))
                 return false;
         int n = held_end(&paths, crew, o->agent);
-        if (n == 1) {
+        if (n > 0) {
                 *status = CLI_OK;
                 if (o->json)
                         jsonout_print(json_pack("{s:s, s:s, s:b}", "crew", crew, "agent", o->agent, "held", 1));

@@ -42,8 +42,8 @@ enum spawn_op {
         SPAWN_LIMITS_REPLY, /* .errno_: 0, or why not all of them could be set */
         SPAWN_FREEZE_REPLY, /* .errno_: 0, or why it is not as asked; .cookie */
         SPAWN_HELD,         /* .att; fds as in .cookie (bits of enum spawn_fd) and in that order */
-        /* .cookie: jails that live; .hold.ms: how long they will still be held; .hold.lost_ms: since when; to SPAWN_ADOPT,
-         * fd: the state */
+        /* .cookie: jails that live; .id: how many were killed by that word; .hold.ms: how long they will still be held;
+         * .hold.lost_ms: since when; to SPAWN_ADOPT, fd: the state */
         SPAWN_HELD_END,
 };
 

@@ -13,6 +13,8 @@
 #include "dispatch.h"
 #include "execs.h"
 #include "gateway_client.h"
+#include "health.h"
+#include "hold.h"
 #include "instance.h"
 #include "journal.h"
 #include "link.h"
@@ -252,10 +254,7 @@ static void adopt_one(struct agent *a, struct jail_left *j) {
                 return give_up(a, "its policy was reloaded while it ran, and its crewd was lost: it cannot be taken over");
         if (!as_written(a))
                 return give_up(a, "it was starting or ending when its crewd was lost");
-        if (a->hold.on) { /* the crewd before may not have come to say so */
-                a->hold.asked = false;
-                spawner_ask(a->crewd->spawner, a->in.id, SPAWN_FREEZE);
-        }
+        hold_ask_again(a);
         int r = instance_adopt(a, j->which, j->fds, &err);
         if (r < 0) {
                 char why[CREW_ERR_MSG_MAX + 64];
@@ -295,12 +294,26 @@ static void end_unknown(struct crewd *c, struct legacy *l) {
                 checkpoint_forget(c->checkpoint, l->ends[i].id);
 }
 
+/* What was frozen when it was lost has been put off for as long as it lasts. */
 static void put_off(struct crewd *c, uint64_t ns) {
         for (uint32_t i = 0; i < c->n_agents; i++) {
+                struct agent *a = &c->agents[i];
+                health_put_off(a, ns);
+                if (hold_is_on(a))
+                        continue;
                 scheduler_put_off(c->scheduler, i, (int64_t)ns);
                 toolgate_put_off(c->tools, i, (int64_t)ns);
         }
         router_put_off(c->router, (int64_t)ns);
+}
+
+/* Once for each moment: a crewd in between may have done so, and been lost before it did anything else. */
+static void account_for_loss(struct crewd *c, uint64_t lost_ms) {
+        uint64_t now = crew_now_ns(), since = now - MIN_OF(now, lost_ms * 1000000u);
+
+        since = MAX_OF(since, MIN_OF(c->lost_until_ns, now));
+        put_off(c, now - since);
+        c->lost_until_ns = now;
 }
 
 int adopt_put_on_record(const struct crewd *c, const struct legacy *l, struct crew_err *err) {
@@ -312,7 +325,7 @@ int adopt_load(struct crewd *c, struct legacy *l, struct crew_err *err) {
 
         if (r < 0)
                 return r;
-        put_off(c, l->lost_ms * 1000000u);
+        account_for_loss(c, l->lost_ms);
         checkpoint_armed(c->checkpoint);
         return 0;
 }

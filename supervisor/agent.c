@@ -192,7 +192,7 @@ static int hand_over(struct agent *a, const uint8_t *bytes, size_t n) {
 
         if (!a->crewd->checkpoint)
                 return link_send(a->in.link, bytes, n);
-        if (queued && queued + n > LINK_MAX_QUEUED_BYTES)
+        if ((queued && queued + n > LINK_MAX_QUEUED_BYTES) || a->in.outbox.bytes > AGENT_KEPT_BYTES)
                 return -EAGAIN;
         a->in.unacked = 0;
         a->in.unacked_bytes = 0;

@@ -136,13 +136,6 @@ struct termination {
         uint64_t kill_us, time_ms;
 };
 
-/* What a migrated state directory was before, while its crew file may still be taken back. */
-struct state_former {
-        char name[96]; /* beside the directory; "": nothing */
-        uint32_t from, to;
-        uint64_t dev, ino; /* of the migrated one */
-};
-
 struct agent {
         struct crewd *crewd;
         char name[64]; /* for as long as crewd runs, whatever becomes of the crew file */
@@ -163,7 +156,6 @@ struct agent {
         bool state_known;          /* it has been measured: */
         uint64_t state_bytes;
         uint64_t state_look_ns; /* not before then again */
-        struct state_former former;
         struct audit_stream *audit;
         bool audit_dirty, frozen;
         struct sync_job sync; /* of the audit stream */
@@ -237,6 +229,9 @@ bool agent_coming(const struct agent *a);
 #define AGENT_MESSAGES_MAX 64u
 #define AGENT_ANSWERS_BYTES (4u << 20)
 #define AGENT_SHORT_ANSWER 4096u
+/* on_supervisor_loss: hold.  So much, and a frame, is kept for a worker that does not acknowledge; one that does is never
+ * behind by more than its link's queue and a few frames. */
+#define AGENT_KEPT_BYTES (16u << 20)
 /* Bytes, and frames if not NULL, that wait for its link. */
 size_t agent_queued(const struct agent *a, size_t *frames);
 bool agent_takes_message(const struct agent *a);

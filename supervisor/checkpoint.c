@@ -24,7 +24,6 @@
 #include <sys/mman.h>
 
 #define FIRST_AT 4096u /* the head has a page of its own */
-#define FORGET_MAX 64u
 #define ACK_FRAMES 32u
 #define ACK_BYTES (64u << 10)
 
@@ -41,8 +40,6 @@ struct checkpoint {
         } places[2];
         uint64_t end; /* of the file */
         struct bytes_out now, last;
-        uint32_t forget[FORGET_MAX];
-        size_t n_forget;
         bool armed, ends; /* ends: from the end of this turn on no more */
 };
 
@@ -66,7 +63,7 @@ static struct build this_build(void) {
 struct saved_agent {
         enum agent_state state;
         uint32_t incarnation;
-        bool frozen, reloaded, task_reassigned, restart_asked, hold, untold;
+        bool frozen, reloaded, task_reassigned, restart_asked, hold, hold_asked, thaw, untold;
         uint64_t denied, restart_at_ns, hold_since_ns;
         uint64_t limit_hits[USAGE_LIMIT_N];
         struct restart restart;
@@ -75,7 +72,7 @@ struct saved_agent {
 
 /* What only this process can point to, and what is of its own conversation.  A member more changes the size: whoever adds
  * one clears it here, should it be or hold a pointer, and says the new size. */
-static_assert(sizeof(void *) != 8 || sizeof(struct instance) == 8000, "see clear_own()");
+static_assert(sizeof(void *) != 8 || sizeof(struct instance) == 8008, "see clear_own()");
 static void clear_own(struct instance *in) {
         in->link = NULL;
         for (size_t i = 0; i < ELEMENTSOF(in->early); i++)
@@ -125,6 +122,8 @@ static void save_agent(const struct agent *a, struct bytes_out *b) {
         s.task_reassigned = a->task_reassigned;
         s.restart_asked = a->restart_asked;
         s.hold = a->hold.on;
+        s.hold_asked = a->hold.asked;
+        s.thaw = a->hold.thaw;
         s.untold = a->untold;
         s.denied = a->denied;
         s.restart_at_ns = a->restart_at_ns;
@@ -207,6 +206,8 @@ static int load_agent(struct agent *a, struct bytes_in *b) {
         a->task_reassigned = s.task_reassigned;
         a->restart_asked = s.restart_asked;
         a->hold.on = s.hold;
+        a->hold.asked = s.hold_asked;
+        a->hold.thaw = s.thaw;
         a->untold = s.untold;
         a->hold.since_ns = s.hold_since_ns;
         a->denied = s.denied;
@@ -268,6 +269,8 @@ static void save(struct crewd *c, struct bytes_out *b) {
                 save_stream(&c->agents[i], b);
         BYTES_PUT(b, c->supervision);
         BYTES_PUT(b, c->last_termination_id);
+        BYTES_PUT(b, c->together_at_ns);
+        BYTES_PUT(b, c->lost_until_ns);
         BYTES_PUT(b, c->holds);
         for (uint32_t i = 0; i < c->n_agents; i++)
                 save_agent(&c->agents[i], b);
@@ -332,9 +335,13 @@ int checkpoint_load(struct crewd *c, const uint8_t *p, size_t n, int *pid, struc
                 return r;
         BYTES_GET(&b, c->supervision);
         BYTES_GET(&b, c->last_termination_id);
+        BYTES_GET(&b, c->together_at_ns);
+        BYTES_GET(&b, c->lost_until_ns);
         BYTES_GET(&b, c->holds);
-        for (uint32_t i = 0; i < c->n_agents && r == 0; i++)
+        for (uint32_t i = 0; i < c->n_agents && r == 0; i++) {
                 r = load_agent(&c->agents[i], &b);
+                c->n_together += r == 0 && c->agents[i].in.death.together;
+        }
         if (r == 0)
                 r = scheduler_load(c->scheduler, &b);
         if (r == 0)
@@ -442,21 +449,22 @@ static void send_out(struct checkpoint *k) {
                 if (in->link && in->outbox.unsent && !in->resuming && !audit_poisoned(c->agents[i].audit))
                         outbox_flush(&in->outbox, in->link);
         }
-        for (size_t i = 0; i < k->n_forget; i++)
-                spawner_ask(c->spawner, k->forget[i], SPAWN_FORGET);
-        k->n_forget = 0;
         if (k->armed)
                 spawner_let_go(c->spawner, true);
         control_flush(c->control);
 }
 
-/* The spawner hears it before anybody hears of this turn. */
+/* Before anybody hears of this turn.  Should the spawner not hear of it, or late: nobody can go on from a state that is no
+ * more. */
 static void end_holding(struct checkpoint *k) {
         const struct spawn_hold none = {0};
+        const struct head nothing = {0};
 
         k->armed = k->ends = false;
         spawner_keep(k->crewd->spawner, &none, -1, -1);
         spawner_let_go(k->crewd->spawner, false);
+        (void)write_at(k->fd, &nothing, sizeof(nothing), 0);
+        rundir_unlisten(k->crewd->rundir);
 }
 
 void checkpoint_commit(struct checkpoint *k) {
@@ -479,8 +487,8 @@ void checkpoint_commit(struct checkpoint *k) {
 }
 
 void checkpoint_forget(struct checkpoint *k, uint32_t id) {
-        if (k && k->n_forget < FORGET_MAX)
-                k->forget[k->n_forget++] = id;
+        if (checkpoint_is_armed(k)) /* what is said to the spawner waits for the state */
+                spawner_ask(k->crewd->spawner, id, SPAWN_FORGET);
 }
 
 /* --- life --- */
@@ -536,8 +544,10 @@ int checkpoint_arm(struct checkpoint *k, struct crew_err *err) {
         int r = save_now(k);
         if (r == 0)
                 r = spawner_keep(c->spawner, &hold, listener, k->fd);
-        if (r < 0)
+        if (r < 0) {
+                rundir_unlisten(c->rundir);
                 return crew_fail(err, -r, "agents cannot be held: %s", strerror(-r));
+        }
         checkpoint_armed(k);
         return 0;
 }

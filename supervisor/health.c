@@ -181,11 +181,18 @@ static void too_late(struct agent *a) {
         fail(a, why);
 }
 
+void health_put_off(struct agent *a, uint64_t ns) {
+        uint64_t *const times[] = {&a->in.health.due_ns, &a->in.health.late_ns, &a->in.health.start_by_ns};
+
+        for (size_t i = 0; i < ELEMENTSOF(times); i++)
+                *times[i] += *times[i] ? ns : 0;
+}
+
 void health_expire(struct agent *a, uint64_t now_ns) {
         struct health *h = &a->in.health;
 
-        if (!agent_usable(a)) {
-                /* Frozen, or ending: what does not run is not asked. */
+        if (!agent_usable(a) || a->in.resuming) {
+                /* Frozen, or ending, or not back yet: what does not run is not asked. */
                 if (h->late_ns && now_ns >= h->late_ns)
                         h->late_ns = now_ns + declared(a)->timeout_ms * MS;
                 if (h->due_ns && now_ns >= h->due_ns)

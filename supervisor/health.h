@@ -18,6 +18,8 @@
 /* The instance is ready: its first check is due. */
 void health_begin(struct agent *a);
 void health_expire(struct agent *a, uint64_t now_ns);
+/* So long nobody was there to hear of it. */
+void health_put_off(struct agent *a, uint64_t ns);
 uint64_t health_next_deadline(const struct agent *a);
 /* Declared, and never passed by this instance. */
 bool health_starting(const struct agent *a);

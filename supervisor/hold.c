@@ -6,6 +6,7 @@
 #include "common/util.h"
 #include "control.h"
 #include "crewd.h"
+#include "instance.h"
 #include "journal.h"
 #include "link.h"
 #include "manager.h"
@@ -16,6 +17,7 @@
 #include "status.h"
 #include "toolgate.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* Longer than any deadline; what is put off by it is brought back by it, less the time it lasted. */
@@ -53,6 +55,7 @@ static void end(struct agent *a) {
 
         a->hold.on = false;
         a->in.pings_lost = 0;
+        instance_expect_back(a);
         put_off(a, (int64_t)(now - a->hold.since_ns) - FAR_NS);
         if (a->in.link && !a->in.resume_ns)
                 link_pause(a->in.link, false);
@@ -91,6 +94,19 @@ enum hold_outcome hold_ask(struct agent *a, const struct hold_request *r) {
         if (h->asked && spawner_hold(a->crewd->spawner, a->in.id, !r->thaw, h->cookie) < 0)
                 hold_on_reply(a, h->cookie, EPIPE);
         return HOLD_ASKED;
+}
+
+/* Its crewd is gone, and perhaps the order or the answer with it: it says the same again to what is as it should be. */
+void hold_ask_again(struct agent *a) {
+        struct agent_hold *h = &a->hold;
+
+        if (!h->on)
+                return;
+        h->thaw &= h->asked;
+        h->asked = true;
+        h->cookie = ++a->crewd->holds;
+        if (spawner_hold(a->crewd->spawner, a->in.id, !h->thaw, h->cookie) < 0)
+                hold_on_reply(a, h->cookie, EPIPE);
 }
 
 void hold_on_reply(struct agent *a, uint32_t cookie, int err) {

@@ -26,6 +26,8 @@ struct hold_request {
 enum hold_outcome hold_ask(struct agent *a, const struct hold_request *r);
 /* From the spawner: 0, or the errno that kept it from being so. */
 void hold_on_reply(struct agent *a, uint32_t cookie, int err);
+/* It was taken over from another crewd: what that one has asked the spawner for is asked again. */
+void hold_ask_again(struct agent *a);
 /* The instance is gone: who waits is told. */
 void hold_forget(struct agent *a);
 bool hold_is_on(const struct agent *a);

@@ -304,6 +304,11 @@ static int watch_again(struct agent *a, uint32_t which, int *fds, struct crew_er
         return r < 0 ? crew_fail(err, -r, "crew-evidence takes no more") : 0;
 }
 
+void instance_expect_back(struct agent *a) {
+        /* What is frozen cannot come. */
+        a->in.resume_by_ns = a->in.resuming && !a->hold.on ? crew_now_ns() + RESUME_PATIENCE_NS : 0;
+}
+
 int instance_adopt(struct agent *a, uint32_t which, int *fds, struct crew_err *err) {
         struct crewd *c = a->crewd;
         uint8_t sha256[CREW_SHA256_BYTES];
@@ -315,7 +320,7 @@ int instance_adopt(struct agent *a, uint32_t which, int *fds, struct crew_err *e
         if ((which & SPAWN_FD_LISTENERS) && c->gateway && gateway_add(c->gateway, a, fds) < 0)
                 journal_evidence_lost(a, "gateway", 0, "crew-gateway does not take its listeners");
         a->in.resuming = true;
-        a->in.resume_by_ns = a->hold.on ? 0 : crew_now_ns() + RESUME_PATIENCE_NS;
+        instance_expect_back(a);
         r = spawner_relink(c->spawner, a->in.id, a->in.link_path);
         return r < 0 ? crew_fail(err, -r, "cannot reach the spawner: %s", strerror(-r)) : 0;
 }

@@ -28,6 +28,8 @@ void instance_clear(struct agent *a);
 /* The instance of a crewd that was lost: a new link for it, and whoever watches it told again.  which: bits of enum
  * spawn_fd; fds stay the caller's. */
 int instance_adopt(struct agent *a, uint32_t which, int *fds, struct crew_err *err);
+/* Its worker, if it has not come back since, gets its time for that. */
+void instance_expect_back(struct agent *a);
 
 /* From the spawner. */
 void instance_on_spawned(struct agent *a, const struct spawn_attestation *att, int *fds, size_t n_fds);

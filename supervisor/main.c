@@ -303,10 +303,11 @@ static int take_over(struct crewd_setup *s, struct crew_err *err) {
                         "ends with it; use one of the two");
         r = adopt_find(s->rundir, s->file, &s->legacy, err);
         if (s->legacy) {
-                rundir_own_held(s->rundir);
                 foreign_spawner = legacy_watch_spawner(s->legacy);
                 crew_close(&s->spawner_fd);
                 s->spawner_fd = legacy_take_spawner(s->legacy);
+        } else if (r == 0) {
+                rundir_unlisten(s->rundir); /* of one whose agents have ended since */
         }
         return r;
 }
@@ -335,6 +336,7 @@ static int prepare(const struct options *o, struct crewd_setup *s) {
         if (r == 0 && s->file->hook_terminated)
                 r = s->hooks_fd = hooks_start_runner(s->file->hook_terminated, &err);
         environment_wipe();
+        signal(SIGXFSZ, SIG_IGN); /* a stream that cannot grow freezes its agent; only now: programs have it as it was */
         if (r >= 0)
                 r = r == RUNDIR_BUSY && !s->rundir ? -EBUSY : drop_rights(&err);
         if (r < 0) {

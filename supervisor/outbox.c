@@ -23,6 +23,7 @@ int outbox_add(struct outbox *o, uint64_t seq, const uint8_t *bytes, size_t n) {
                 o->unsent = f;
         o->unsent_bytes += n;
         o->n_unsent++;
+        o->bytes += sizeof(*f) + n;
         return 0;
 }
 
@@ -40,6 +41,7 @@ void outbox_acknowledged(struct outbox *o, uint64_t seq) {
                 o->first = f->next;
                 if (!o->first)
                         o->last = NULL;
+                o->bytes -= sizeof(*f) + f->n;
                 free(f);
         }
 }

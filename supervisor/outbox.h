@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * on_supervisor_loss: hold.  Frames to one worker: they leave when crewd's state, of which they are part, is where the next
- * crewd finds it, and are kept until the worker has acknowledged them.
+ * crewd finds it, and are kept until the worker has acknowledged them.  How much that may be is the caller's to bound:
+ * a hostile worker reads, and acknowledges nothing.
  */
 #pragma once
 
@@ -24,6 +25,7 @@ struct outbox_frame {
 struct outbox {
         struct outbox_frame *first, *last, *unsent; /* owned; unsent: from there on */
         size_t unsent_bytes, n_unsent;
+        size_t bytes; /* what all of it takes here */
 };
 
 int outbox_add(struct outbox *o, uint64_t seq, const uint8_t *bytes, size_t n);

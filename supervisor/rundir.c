@@ -16,8 +16,7 @@
 
 struct rundir {
         char path[PATH_MAX], links[PATH_MAX];
-        int lock;       /* owned */
-        bool held_ours; /* held.sock and its token: made or taken over by us */
+        int lock; /* owned */
         pid_t predecessor;
         char found[256];
 };
@@ -168,8 +167,14 @@ static int write_token(int at, const uint8_t token[TOKEN_BYTES]) {
         return fd < 0 ? -errno : crew_write_full(fd, token, TOKEN_BYTES);
 }
 
-void rundir_own_held(struct rundir *r) {
-        r->held_ours = true;
+void rundir_unlisten(struct rundir *r) {
+        static const char *const files[] = {"held.sock", "held.token"};
+        char path[PATH_MAX + 16];
+
+        for (size_t i = 0; i < ELEMENTSOF(files); i++) {
+                snprintf(path, sizeof(path), "%s/%s", r->path, files[i]);
+                unlink(path);
+        }
 }
 
 int rundir_listen(struct rundir *r, uint8_t token[32], struct crew_err *err) {
@@ -178,7 +183,6 @@ int rundir_listen(struct rundir *r, uint8_t token[32], struct crew_err *err) {
         _cleanup_close_ int fd = held_socket(r, SOCK_NONBLOCK, &at, &addr);
         int f = fd < 0 ? fd : 0;
 
-        r->held_ours = true;
         if (f == 0 && getrandom(token, TOKEN_BYTES, 0) != TOKEN_BYTES)
                 f = -EIO;
         if (f == 0)
@@ -219,11 +223,8 @@ struct rundir *rundir_close(struct rundir *r) {
                 return NULL;
         empty(r->links);
         rmdir(r->links);
-        static const char *const files[] = {"control.sock", "held.sock", "held.token"};
-        for (size_t i = 0; i < (r->held_ours ? ELEMENTSOF(files) : 1); i++) {
-                snprintf(path, sizeof(path), "%s/%s", r->path, files[i]);
-                unlink(path);
-        }
+        snprintf(path, sizeof(path), "%s/control.sock", r->path);
+        unlink(path);
         /* Emptied, not removed: another start may have it open already, and two files would be two locks.  If that
          * fails, the next start merely reports a sweep that finds nothing. */
         (void)!ftruncate(r->lock, 0);

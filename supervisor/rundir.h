@@ -28,7 +28,7 @@ int rundir_listen(struct rundir *r, uint8_t token[32], struct crew_err *err);
 /* To whoever listens there: the descriptor, or -errno; and the token it wants. */
 int rundir_connect(const struct rundir *r);
 int rundir_token(const struct rundir *r, uint8_t token[32]);
-/* What is there already was taken over: it goes with us. */
-void rundir_own_held(struct rundir *r);
-/* The end in order: sockets and pid gone, lock released.  NULL. */
+/* Nobody is held there: both go. */
+void rundir_unlisten(struct rundir *r);
+/* The end in order: control socket and pid gone, lock released; the way to agents that are held stays.  NULL. */
 struct rundir *rundir_close(struct rundir *r);

@@ -110,37 +110,49 @@ static int start_jail(struct spawner *s, const struct spawn_msg *m, const struct
         return 0;
 }
 
+static void start_planned(struct spawner *s, const struct spawn_msg *m, const struct plan *plan, int *locks,
+                          size_t n_locks) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct instance *i = calloc(1, sizeof(*i));
+
+        if (!i) {
+                crew_fail(&err, ENOMEM, "out of memory");
+                return reply_failed(s, m->id, "plan", &err);
+        }
+        *i = (struct instance){.id = m->id, .jail = JAIL_NULL, .locks = {-1, -1}, .held = plan->flags & PLAN_HOLD};
+        snprintf(i->agent, sizeof(i->agent), "%s", plan->agent);
+        if (start_jail(s, m, plan, i, &err) < 0) {
+                reply_failed(s, m->id, i->jail.step, &err);
+                free(i);
+                return;
+        }
+        for (size_t k = 0; k < n_locks; k++)
+                i->locks[k] = crew_steal_fd(&locks[k]);
+        i->next = s->instances;
+        s->instances = i;
+        reply_ready(s, i, plan);
+}
+
 static void on_start(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct crew_err err = CREW_ERR_NULL;
         const struct plan *plan = NULL;
-        struct instance *i = NULL;
-        int r;
 
         if (n_fds < 1 || n_fds > 1 + SPAWN_LOCKS_MAX || spawner_find(s, m->id) || !memchr(m->text, '\0', sizeof(m->text)))
-                r = crew_fail(&err, EPROTO, "a start message with %zu descriptors, or for an id in use", n_fds);
+                crew_fail(&err, EPROTO, "a start message with %zu descriptors, or for an id in use", n_fds);
         else
-                r = plan_open(fds[0], &plan, &err);
-        if (r == 0 && !(i = calloc(1, sizeof(*i))))
-                r = crew_fail(&err, ENOMEM, "out of memory");
-        if (r == 0 && i) {
-                *i = (struct instance){.id = m->id, .jail = JAIL_NULL, .locks = {-1, -1}, .held = plan->flags & PLAN_HOLD};
-                snprintf(i->agent, sizeof(i->agent), "%s", plan->agent);
-                r = start_jail(s, m, plan, i, &err);
-        }
-        if (r < 0 || !i) {
-                reply_failed(s, m->id, i ? i->jail.step : "plan", &err);
-                free(i);
-        } else {
-                for (size_t k = 1; k < n_fds; k++)
-                        i->locks[k - 1] = crew_steal_fd(&fds[k]);
-                i->next = s->instances;
-                s->instances = i;
-                reply_ready(s, i, plan);
-        }
+                plan_open(fds[0], &plan, &err);
+        if (!plan)
+                return reply_failed(s, m->id, "plan", &err);
+        start_planned(s, m, plan, fds + 1, n_fds - 1);
         plan_close(plan);
 }
 
 /* --- the rest --- */
+
+void spawner_press_later(struct spawner *s) {
+        if (!s->press_at_ns)
+                s->press_at_ns = crew_now_ns() + PATIENCE_NS;
+}
 
 static void on_kill(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct instance *i = spawner_find(s, m->id);
@@ -148,8 +160,7 @@ static void on_kill(struct spawner *s, const struct spawn_msg *m, int *fds, size
         if (!i)
                 return; /* it has just exited, and SPAWN_EXITED is on its way */
         jail_kill_begin(&i->jail);
-        if (!s->press_at_ns)
-                s->press_at_ns = crew_now_ns() + PATIENCE_NS;
+        spawner_press_later(s);
 }
 
 static void on_freeze(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
@@ -199,6 +210,7 @@ static void on_message(struct spawner *s) {
                 spawner_lost(s); /* hung up, or not crewd */
                 n_fds = n < 0 ? 0 : n_fds;
         } else {
+                spawner_has_crewd(s);
                 handlers[m.op](s, &m, fds, n_fds);
         }
         for (size_t i = 0; i < n_fds; i++)

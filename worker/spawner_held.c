@@ -84,30 +84,42 @@ void spawner_lost(struct spawner *s) {
                 s->done = true;
                 return;
         }
-        h->lost_ns = crew_now_ns();
+        if (!h->lost_ns)
+                h->lost_ns = crew_now_ns();
         turn_away(h);
         /* What is not to be held, and what was being killed, ends now. */
         for (struct instance *i = s->instances; i; i = i->next) {
                 if (!i->held)
                         jail_kill_begin(&i->jail);
         }
+        spawner_press_later(s);
+}
+
+void spawner_has_crewd(struct spawner *s) {
+        s->held.lost_ns = 0;
+}
+
+static bool time_is_over(const struct spawner *s, uint64_t now_ns) {
+        return now_ns >= s->held.lost_ns + s->held.for_ns;
+}
+
+static bool alone(const struct spawner *s) {
+        return s->held.lost_ns && s->sock < 0;
 }
 
 int spawner_held_wait_ms(const struct spawner *s) {
         const struct held *h = &s->held;
         uint64_t now = crew_now_ns();
 
-        if (!h->lost_ns)
+        if (!alone(s))
                 return -1;
-        if (now >= h->lost_ns + h->for_ns)
+        if (time_is_over(s, now))
                 return 0;
         return (int)MIN_OF((h->lost_ns + h->for_ns - now) / 1000000u + 1, (uint64_t)INT_MAX);
 }
 
 void spawner_held_expire(struct spawner *s) {
-        const struct held *h = &s->held;
-
-        if (h->lost_ns && (crew_now_ns() >= h->lost_ns + h->for_ns || !s->instances))
+        if (alone(s) && (time_is_over(s, crew_now_ns()) || !s->instances))
                 s->done = true;
 }
 
@@ -166,10 +178,11 @@ static int send_held(const struct instance *i, int fd) {
         return r < 0 ? (int)r : 0;
 }
 
-static int send_end(const struct spawner *s, int fd, bool with_state) {
+static int send_end(const struct spawner *s, int fd, uint32_t killed, bool with_state) {
         const struct held *h = &s->held;
         uint64_t now = crew_now_ns(), end = h->lost_ns + h->for_ns;
         struct spawn_msg m = {.op = SPAWN_HELD_END,
+                              .id = killed,
                               .hold = {.ms = now < end ? (end - now) / 1000000u : 0,
                                        .lost_ms = (now - h->lost_ns) / 1000000u,
                                        .pid = getpid()}};
@@ -178,6 +191,18 @@ static int send_end(const struct spawner *s, int fd, bool with_state) {
                 m.cookie += !i->jail.kill_sent_ns;
         ssize_t r = crew_send_fds(fd, &m, sizeof(m), &h->state, with_state ? 1 : 0);
         return r < 0 ? (int)r : 0;
+}
+
+/* From here on as with the crewd that started us: one that is slow is waited for. */
+static int make_ours(int fd) {
+        const struct timeval for_ever = {0};
+        const int room = 4 << 20; /* the kernel cuts it to what it allows */
+
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+        return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof(for_ever)) == 0 &&
+                               setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &for_ever, sizeof(for_ever)) == 0
+                       ? 0
+                       : -errno;
 }
 
 /* All of it or nothing: a crewd that dies in the middle leaves us as we were, and the time goes on. */
@@ -192,22 +217,26 @@ static void hand_over(struct spawner *s, int *fd) {
                 r = n < 0 ? (int)n : 0;
         }
         if (r == 0)
-                r = send_end(s, *fd, true);
-        if (r < 0 || spawner_watch(s, *fd, NULL) < 0)
+                r = send_end(s, *fd, 0, true);
+        if (r < 0 || make_ours(*fd) < 0 || spawner_watch(s, *fd, NULL) < 0)
                 return;
         epoll_ctl(s->epoll, EPOLL_CTL_DEL, h->listener, NULL);
-        h->lost_ns = 0;
         s->sock = crew_steal_fd(fd);
 }
 
-static void kill_held(struct spawner *s, const char *agent) {
+/* How many that were not being killed already. */
+static uint32_t kill_held(struct spawner *s, const char *agent) {
+        uint32_t n = 0;
+
         for (struct instance *i = s->instances; i; i = i->next) {
-                if (*agent && strcmp(agent, i->agent) != 0)
+                if (i->jail.kill_sent_ns || (*agent && strcmp(agent, i->agent) != 0))
                         continue;
                 snprintf(i->killed_by, sizeof(i->killed_by), "killed by the operator while no crewd was there");
                 jail_kill_begin(&i->jail);
+                n++;
         }
-        s->press_at_ns = crew_now_ns() + JAIL_KILL_PATIENCE_MS * 1000000ull;
+        spawner_press_later(s);
+        return n;
 }
 
 void spawner_on_visitor(struct spawner *s) {
@@ -219,8 +248,6 @@ void spawner_on_visitor(struct spawner *s) {
                 return;
         if (m.op == SPAWN_ADOPT)
                 return hand_over(s, &fd);
-        if (m.op == SPAWN_HELD_KILL)
-                kill_held(s, m.text);
         if (m.op == SPAWN_HELD_KILL || m.op == SPAWN_HELD_ASK)
-                (void)send_end(s, fd, false);
+                (void)send_end(s, fd, m.op == SPAWN_HELD_KILL ? kill_held(s, m.text) : 0, false);
 }

@@ -18,13 +18,15 @@ struct instance {
 };
 
 /*
- *   with crewd --hang-up, SPAWN_HOLD was told--> held --SPAWN_ADOPT--> with crewd
- *       +--hang-up, it was not--> done <--the time is over, or nothing is left--+
+ *   with crewd --hang-up, SPAWN_HOLD was told--> held --SPAWN_ADOPT--> with one that looks --its first message--> with
+ * crewd |                                         | ^                      | |                                         |
+ * +------hang-up---------+  the time goes on as if it had not come
+ *       +--hang-up, it was not--> done <----------+--the time is over, or nothing is left
  */
 struct held {
         int listener, state; /* owned; -1: no SPAWN_HOLD */
         uint64_t for_ns;     /* 0: no SPAWN_HOLD */
-        uint64_t lost_ns;    /* crewd is gone since; 0: it is there */
+        uint64_t lost_ns;    /* crewd is gone since, until another has not only come but done something; 0: one is there */
         uint8_t token[SPAWN_TOKEN_BYTES];
         struct kept_exit {
                 struct spawn_msg m;
@@ -45,11 +47,15 @@ struct spawner {
 
 struct instance *spawner_find(struct spawner *s, uint32_t id);
 void spawner_reply(struct spawner *s, const struct spawn_msg *m, const int *fds, size_t n_fds);
+/* What has been killed is looked at again before long. */
+void spawner_press_later(struct spawner *s);
 int spawner_watch(struct spawner *s, int fd, void *data);
 
 void spawner_on_hold(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds);
 void spawner_on_relink(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds);
 void spawner_on_forget(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds);
+/* A message of a crewd: it has taken over, if there was another before. */
+void spawner_has_crewd(struct spawner *s);
 /* crewd is gone: the end, or the wait for another. */
 void spawner_lost(struct spawner *s);
 /* An end that the next crewd may have to be told. */

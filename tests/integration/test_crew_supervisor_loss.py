@@ -7,7 +7,6 @@ import itertools
 import json
 import os
 import random
-import re
 import threading
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import crewd
 import pytest
 from crewlib import Crew, Running, agent_status, alive, cgroups_named, eventually, outside, state_of
+from holdlib import ends, held_crew, jails, lose, spawner_of
 from hostilelib import HostileCrew, begin
 
 CRASHES = int(os.environ.get("CREWD_TEST_CRASHES", "25"))
@@ -28,25 +28,6 @@ fd = os.open(args["file"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 os.write(fd, (args["line"] + "\\n").encode())
 json.dump({"noted": args["line"]}, sys.stdout)
 """
-
-
-def held_crew(runner, hold_for="20s"):
-    crew = Crew(runner)
-    crew.extra = f"on_supervisor_loss: hold\nhold_for: {hold_for}\n"
-    return crew
-
-
-def lose(running):
-    """crewd is killed; its agents are not."""
-    for c in running.clients:
-        c.close()
-    running.clients = []
-    running.proc.kill()
-    running.proc.wait()
-
-
-def jails(crew, client):
-    return {a: agent_status(client, a).pid for a in crew.agents}
 
 
 def test_agents_live_on_and_are_taken_over(runner):
@@ -155,10 +136,6 @@ def test_killed_at_any_moment_it_loses_and_doubles_nothing(runner):
 
 
 # --- what else may happen meanwhile ---
-
-def ends(crew, agent):
-    return [(r["cause"], r["inc"]) for r in crew.records(agent, "agent.terminated")]
-
 
 def test_a_call_that_was_granted_is_answered_by_the_next_crewd(runner):
     crew = noting_crew(runner, agents=("a", "b"))
@@ -351,8 +328,7 @@ def test_nothing_of_it_is_left(runner):
     before = left()
     crew = held_crew(runner).agent("a").agent("b")
     running = crew.start()
-    pid = jails(crew, running.client())["a"]
-    spawner = int(re.search(r"^PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1])
+    spawner = spawner_of(jails(crew, running.client())["a"])
     seen = {spawner}  # it holds the locks of the agents' uids and state directories
     for _ in range(3):
         seen |= set(outside(running.proc.pid)) | set(outside(spawner))

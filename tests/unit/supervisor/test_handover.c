@@ -51,8 +51,10 @@ static void frames_go_out_once_and_stay_until_they_are_acknowledged(void **state
         assert_memory_equal(taken, "\1\2\3\4\5", 5);
         assert_int_equal(n_taken, 5);
         assert_int_equal(o.unsent_bytes, 0);
+        assert_int_equal(o.bytes, 3 * (sizeof(struct outbox_frame) + 1));
         outbox_clear(&o);
         assert_int_equal(outbox_first(&o), 0);
+        assert_int_equal(o.bytes, 0);
 }
 
 static void what_was_not_acknowledged_goes_out_again_after_a_loss(void **state) {

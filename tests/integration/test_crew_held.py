@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Agents without a crewd: what goes wrong while nobody, or the wrong one, is there for them."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+
+import crewd
+from crewlib import Running, agent_status, alive, eventually, state_of
+from hostilelib import HostileCrew, begin, grown_kib, rss_kib
+from holdlib import ends, held_crew, jails, lose, spawner_of
+
+
+def fails(crew):
+    """One that comes for them, and cannot; what it says."""
+    running = Running(crew, wait=False)
+    assert running.proc.wait(20) != 0
+    return running.log()
+
+
+def held(runner):
+    status = runner.crewctl("status")
+    return status.returncode == 3 and "held" in status.stderr
+
+
+def test_one_that_cannot_start_leaves_them_to_the_next(runner):
+    crew = held_crew(runner).agent("a").agent("b")
+    crew.extra += ('hooks:\n  on_agent_terminated:\n'
+                   '    webhook: {url: "http://127.0.0.1:9/x", secret_file: keys/hook.key}\n')
+    crew.files["keys/hook.key"] = "k" * 40 + "\n"
+    crew.write()
+    key = crew.top / "keys" / "hook.key"
+    key.chmod(0o600)
+    running = crew.start()
+    pids = jails(crew, running.client())
+    lose(running)
+    log = runner.home / "lib" / "t" / "audit" / "b" / "log.jsonl"
+    for path in (key, log):  # before it has the crew's parts, and while it makes them
+        away = path.with_suffix(".away")
+        path.rename(away)
+        path.mkdir()
+        fails(crew)
+        assert sorted(alive(pids.values())) == sorted(pids.values()) and held(runner), path
+        path.rmdir()
+        away.rename(path)
+    with crew.start() as again:
+        client = again.client()
+        assert jails(crew, client) == pids
+        assert client.submit(agent="a", description="out(1)").result(20) == 1
+    assert not alive(pids.values()) and not list(crew.run_dir.glob("held.*"))
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+def test_those_who_only_look_prolong_nothing(runner):
+    crew = held_crew(runner, hold_for="3s").agent("a").agent("b")
+    running = crew.start()
+    pids = jails(crew, running.client())
+    path = crew.top / "a.yaml"
+    path.write_text(path.read_text().replace("processes: 128", "processes: 64"))
+    lose(running)
+    start, looked = time.monotonic(), 0
+    while alive(pids.values()):
+        assert time.monotonic() - start < 6, "held for longer than hold_for"
+        with Running(crew, wait=False) as other:
+            eventually(lambda: other.proc.poll() is not None or not alive(pids.values()))
+            looked += "outlived" in other.log()
+    assert looked > 1
+
+
+def test_what_is_ended_together_is_started_together_by_the_next_crewd(runner):
+    crew = held_crew(runner)
+    names = [f"a{i}" for i in range(6)]
+    for name in names:
+        crew.agent(name, restart={"max": 50, "within": "1s"})
+    crew.agent("still", on_agent_terminated="fail_task")
+    crew.extra += "defaults: {on_agent_terminated: restart}\nsupervision: {strategy: one_for_all}\n"
+    rng = random.Random()
+    for _ in range(6):
+        running = crew.start()
+        client = running.client()
+        eventually(lambda: all(state_of(client, n) == crewd.AgentState.READY for n in names), timeout=20)
+        os.kill(agent_status(client, names[0]).pid, signal.SIGKILL)
+        time.sleep(rng.random() * 0.03)
+        lose(running)
+    with crew.start() as last:
+        client = last.client()
+        eventually(lambda: all(state_of(client, n) == crewd.AgentState.READY for n in names), timeout=20)
+
+
+def test_a_thaw_under_way_is_carried_through_by_the_next_crewd(runner):
+    crew = held_crew(runner).agent("a").agent("b")
+    running = crew.start()
+    client = running.client()
+    pids = jails(crew, client)
+    spawner = spawner_of(pids["a"])
+    task = client.submit(agent="a", description="time.sleep(0.5); out(7)", timeout_ms=5000)
+    eventually(lambda: crew.records("a", "task.started"))
+    client.freeze("a")
+    os.kill(spawner, signal.SIGSTOP)  # it has yet to say that it is done
+    try:
+        asking = threading.Thread(target=suppressed, args=(running.client().thaw, "a"))
+        asking.start()
+        eventually(lambda: crew.records("a", "agent.thawed"))
+        lose(running)
+        asking.join()
+    finally:
+        os.kill(spawner, signal.SIGCONT)
+    with crew.start() as again:
+        client = again.client()
+        assert jails(crew, client) == pids
+        eventually(lambda: not agent_status(client, "a").frozen)
+        [done] = eventually(lambda: crew.records("a", "task.finished"))
+        assert done["outcome"] == "ok" and done["task_id"] == task.id
+    assert len(crew.records("a", "agent.thawed")) == 1
+
+
+def suppressed(fn, *args):
+    with contextlib.suppress(crewd.CrewdError, OSError):
+        fn(*args)
+
+
+def test_a_check_under_way_has_its_time_from_the_next_crewd(runner):
+    crew = held_crew(runner).agent("a", health={"command": ["sh", "-c", "sleep 0.9"], "every": "100ms", "timeout": "1500ms",
+                                                "failures": 1})
+    running = crew.start()
+    pids = jails(crew, running.client())
+    time.sleep(0.5)
+    lose(running)
+    time.sleep(2)
+    with crew.start() as again:
+        client = again.client()
+        time.sleep(2)
+        assert jails(crew, client) == pids and not ends(crew, "a")
+        assert agent_status(client, "a").health == "passing"
+
+
+def test_who_acknowledges_nothing_ends(runner):
+    crew = HostileCrew(runner).agent("honest")
+    crew.extra = "on_supervisor_loss: hold\n"
+    crew.extra += "memory:\n  board: {read: [hoarder], write: [hoarder], max_bytes: 1MiB, agent_bytes: 1MiB}\n"
+    crew.hostile("hoarder", """begin()
+say("memory_put", space="board", key="k", value='"' + "x" * 200000 + '"')
+hear()
+while True:
+    say("memory_get", space="board", key="k")
+    hear()
+""")
+    with crew.start() as running:
+        client = running.client()
+        before = rss_kib(running.proc.pid)
+        begin(client, "hoarder")
+        [end] = eventually(lambda: crew.records("hoarder", "agent.terminated"), timeout=30)
+        assert end["cause"] == "limit" and end["limit"] == "queue", end
+        assert grown_kib(running.proc.pid, before) < 128 << 10
+        assert client.submit(agent="honest", description="out(3)").result(20) == 3
+
+
+def test_a_state_that_cannot_be_kept_ends_the_holding(runner):
+    crew = held_crew(runner).agent("a").agent("b")
+    running = crew.start()
+    client = running.client()
+    pids = jails(crew, client)
+    runner.run("prlimit", "--fsize=1000000", "--pid", running.proc.pid, check=True)
+    tasks = [client.submit(agent="a", description="time.sleep(0.1); out(1)" + " " * 60000) for _ in range(30)]
+    eventually(lambda: "will not be held" in running.log())
+    assert [t.result(20) for t in tasks] == [1] * 30
+    assert client.submit(agent="b", description="out(2)").result(20) == 2
+    assert not list(crew.run_dir.glob("held.*"))
+    lose(running)
+    eventually(lambda: not alive(pids.values()), timeout=2)
+    with crew.start() as again:
+        assert "took over" not in again.log()
+        assert ends(crew, "a") == [("supervisor lost", 1)]
+    assert runner.crewctl("audit", "verify").returncode == 0
