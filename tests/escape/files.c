@@ -141,6 +141,24 @@ static int watch(char **a) {
         return judge(inotify_add_watch(inotify_init1(0), a[0], IN_ALL_EVENTS));
 }
 
+/* DIR: a file of our own there that nobody else may open before we give it back */
+static int take_lease(char **a) {
+        char path[4096];
+
+        snprintf(path, sizeof(path), "%s/leased.%d", a[0], (int)getpid());
+        int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+        if (fd < 0)
+                return broken("open");
+        unlink(path);
+        return judge(fcntl(fd, F_SETLEASE, F_WRLCK));
+}
+
+static int notify_directory(char **a) {
+        int fd = open(a[0], O_RDONLY | O_DIRECTORY);
+
+        return fd < 0 ? broken("open") : judge(fcntl(fd, F_NOTIFY, DN_ACCESS | DN_CREATE));
+}
+
 static int stat_path(char **a) {
         struct stat st;
         return judge(stat(a[0], &st));
@@ -320,6 +338,8 @@ const struct attack file_attacks[] = {
         {"set_attribute", set_attribute, 1},
         {"get_attribute", get_attribute, 1},
         {"watch", watch, 1},
+        {"take_lease", take_lease, 1},
+        {"notify_directory", notify_directory, 1},
         {"stat_path", stat_path, 1},
         {"tmpfile_link", tmpfile_link, 2},
         {"make_fifo", make_fifo, 1},

@@ -178,6 +178,8 @@ FILES = [
     Row("stat_path", ("{private}/secret",), "ENOENT"),
     Row("tmpfile_link", ("{write}", "{read}"), "EROFS"),
     Row("tmpfile_link", ("{write}", "{write}/a/keep"), "EROFS"),
+    Row("take_lease", ("{write}",), "EPERM"),
+    Row("notify_directory", ("/usr/bin",), "EPERM"),
     Row("create_in", ("{read}",), "EROFS"),
     Row("create_in", ("{write}/a/keep",), "EROFS"),
     Row("create_in", ("/usr/bin",), "EROFS", control=("{private}",)),

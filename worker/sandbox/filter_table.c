@@ -83,6 +83,12 @@ const struct filter_row filter_refused_if[] = {
         {"ioctl", 0, EPERM, false, {INT_EQ(1, TIOCSTI)}},
         {"ioctl", 0, EPERM, false, {INT_EQ(1, TIOCLINUX)}},
         {"ioctl", 0, EPERM, false, {INT_EQ(1, TIOCSETD)}},
+        /*
+         * A lease makes whoever opens the file outside wait for the agent, up to lease-break-time (45 s); without
+         * waiting it cannot be read at all, for a snapshot say.  F_NOTIFY: what others do in a directory, by signal.
+         */
+        {"fcntl", 0, EPERM, false, {INT_EQ(1, F_SETLEASE)}},
+        {"fcntl", 0, EPERM, false, {INT_EQ(1, F_NOTIFY)}},
         /* RLIMIT_CORE is 1, the one value with which a core_pattern pipe is not started either.  It must stay 1. */
         {"setrlimit", 0, EPERM, false, {INT_EQ(0, RLIMIT_CORE)}},
         {"prlimit64", 0, EPERM, false, {INT_EQ(1, RLIMIT_CORE), NOT_NULL(2)}},
