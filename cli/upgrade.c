@@ -122,14 +122,32 @@ static json_t *applied_json(const struct upgrade *u, const Crew__CrewApplied *a,
 
         for (size_t i = 0; i < a->n_agents; i++) {
                 const Crew__AgentApplied *x = a->agents[i];
-                json_array_append_new(agents, json_pack("{s:o, s:s, s:b, s:s, s:s}", "agent", jsonout_text(x->agent),
-                                                        "effect", plan_effect_name(x->effect), "applied", (int)x->applied,
-                                                        "old_sha256", x->old_sha256, "sha256", x->new_sha256));
+                json_array_append_new(agents,
+                                      json_pack("{s:o, s:s, s:b, s:s, s:s, s:o}", "agent", jsonout_text(x->agent), "effect",
+                                                plan_effect_name(x->effect), "applied", (int)x->applied, "old_sha256",
+                                                x->old_sha256, "sha256", x->new_sha256, "error", jsonout_text(x->error)));
         }
         return json_pack("{s:s, s:o, s:s, s:o, s:s, s:o, s:o, s:I}", "crew", u->crew, "file", jsonout_text(a->file),
                          "outcome", outcomes[outcome].name, "error", jsonout_text(a->error), "digest", a->digest, "agents",
                          agents, "problems", plan_problems_json(a->problems, a->n_problems), "duration_us",
                          (json_int_t)a->duration_us);
+}
+
+static int show_undone(const Crew__CrewApplied *a, struct cli_problem *p) {
+        size_t n = 0;
+
+        for (size_t i = 0; i < a->n_agents; i++) {
+                if (!*a->agents[i]->error)
+                        continue;
+                fprintf(stderr, "crewctl: taking it back: %s\n", a->agents[i]->error);
+                n++;
+        }
+        if (n == 0)
+                return cli_problem_set(p, CLI_FAILED, "undone", "%s: everything is as it was", a->error);
+        cli_problem_set(p, CLI_FAILED, "undone", "%s: taken back, but %zu agent%s not as before", a->error, n,
+                        n == 1 ? " is" : "s are");
+        cli_problem_hint(p, "crewctl status; crewctl logs --agent AGENT");
+        return -1;
 }
 
 static int show(const struct upgrade *u, const Crew__CrewApplied *a, struct cli_problem *p) {
@@ -144,7 +162,7 @@ static int show(const struct upgrade *u, const Crew__CrewApplied *a, struct cli_
         if (a->outcome == CREW__APPLY_OUTCOME__APPLY_INVALID)
                 return cli_problem_set(p, CLI_USAGE, "bad-file", "%s does not check: nothing was done", a->file);
         if (a->outcome == CREW__APPLY_OUTCOME__APPLY_UNDONE)
-                return cli_problem_set(p, CLI_FAILED, "undone", "%s: everything is as it was", a->error);
+                return show_undone(a, p);
         for (size_t i = 0; i < a->n_agents; i++)
                 n += a->agents[i]->applied;
         printf("applied to crew %s in %s: %zu agent%s changed, %zu as before\n", u->crew,

@@ -7,6 +7,7 @@
  */
 #include "cli.h"
 
+#include "common/confine.h"
 #include "common/kernel.h"
 #include "common/util.h"
 #include "jsonout.h"
@@ -16,8 +17,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/utsname.h>
-
-#define NOBODY 65534
 
 enum level { LEVEL_OK, LEVEL_WEAKER, LEVEL_MISSING, LEVEL_N };
 static const char *const level_names[LEVEL_N] = {"ok", "weaker", "missing"};
@@ -347,7 +346,7 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
         crew_kernel_probe(&k);
         if (root) {
                 judge(&as_root, &k, true);
-                if (crew_kernel_probe_as(NOBODY, NOBODY, &theirs, &err) < 0)
+                if (crew_kernel_probe_as(CONFINE_NOBODY, CONFINE_NOBODY, &theirs, &err) < 0)
                         return cli_fail(o.json, CLI_INTERNAL, "probe", "%s", err.msg);
         } else {
                 theirs = k;

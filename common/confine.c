@@ -192,10 +192,10 @@ int confine_self(const struct confine *c, struct crew_err *err) {
 
 /* --- what looks names up --- */
 
-const char *const confine_lookup_paths[] = {"/etc",    "/usr", "/lib",          "/lib32", "/lib64",
-                                            "/libx32", "/run", "/var/lib/misc", NULL};
+static const char *const lookup_paths[] = {"/etc",    "/usr", "/lib",          "/lib32", "/lib64",
+                                           "/libx32", "/run", "/var/lib/misc", NULL};
 
-const int confine_lookup_denied[] = {
+static const int lookup_denied[] = {
         SYS_execve,
         SYS_execveat,
         SYS_ptrace,
@@ -232,4 +232,15 @@ const int confine_lookup_denied[] = {
         SYS_kill,
         SYS_tkill,
 };
-const size_t confine_lookup_denied_n = ELEMENTSOF(confine_lookup_denied);
+
+int confine_self_to_lookups(struct crew_err *err) {
+        const bool root = geteuid() == 0;
+        const struct confine c = {
+                .uid = root ? CONFINE_NOBODY : 0,
+                .gid = root ? CONFINE_NOBODY : 0,
+                .read_only = lookup_paths,
+                .denied = lookup_denied,
+                .n_denied = ELEMENTSOF(lookup_denied),
+        };
+        return confine_self(&c, err);
+}

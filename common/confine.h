@@ -32,8 +32,8 @@ struct confine {
  * allow-list fails with EPERM; a foreign architecture kills the process. */
 int confine_self(const struct confine *c, struct crew_err *err);
 
-/* For our programs that look names up with the system's own means (getaddrinfo, certificates): what they may read, and
- * calls that no such thing needs.  For .read_only, .denied and .n_denied. */
-extern const char *const confine_lookup_paths[];
-extern const int confine_lookup_denied[];
-extern const size_t confine_lookup_denied_n;
+#define CONFINE_NOBODY 65534u /* whom a program of ours becomes that was started as root and owns nothing */
+
+/* The same for our programs that look names up with the system's own means (getaddrinfo, certificates): nobody when it was
+ * root, reads the system's configuration and libraries alone, no program, and no call that no such thing needs. */
+int confine_self_to_lookups(struct crew_err *err);

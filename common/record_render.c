@@ -122,7 +122,7 @@ static const struct text_row {
                 {"old_crew_sha256", "crew sha256:", "#"}, {"crew_sha256", "now sha256:", "#"}, {"old_sha256", "policy sha256:", "#"},
                 {"sha256", "now sha256:", "#"}, {"reason", "", ""}, {"initiator", "by ", ""}}},
         [RECORD_MIGRATED] = {"STATE", NULL, "MIGRATED", .groups = GROUP_LIFECYCLE, .details = {
-                {"version", "from ", ""}, {"to_version", "to ", ""}, {"ms", "", " ms"}}},
+                {"version", "from ", ""}, {"to_version", "to ", ""}, {"ms", "", " ms"}, {"reason", "", ""}}},
         [RECORD_MIGRATE_FAILED] = {"STATE", NULL, "NOT MIGRATED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {
                 {"version", "from ", ""}, {"to_version", "to ", ""}, {"ms", "", " ms"}}},
         [RECORD_STDERR] = {"STDERR", .subject = "text", .details = {{"tool", "tool ", ""}, {"dropped", "", " bytes dropped"}}},

@@ -7,6 +7,8 @@
  */
 #include "hello.h"
 
+#include "common/util.h"
+
 #include <stdbool.h>
 #include <string.h>
 
@@ -127,14 +129,32 @@ static enum hello gather(struct reader r, uint8_t *out, size_t *used) {
         return HELLO_MORE;
 }
 
+/* A ClientHello in the form of SSL 2, which has no room for a name: a record of at most 16 KiB, the message, a version of
+ * TLS. */
+static enum hello is_ssl2_form(const uint8_t *b, size_t n) {
+        static const struct {
+                uint8_t mask, want;
+        } form[] = {{0xc0, 0x80}, {0, 0}, {0xff, CLIENT_HELLO}, {0xff, 3}, {0xf8, 0}};
+
+        for (size_t i = 0; i < ELEMENTSOF(form); i++) {
+                if (i == n)
+                        return HELLO_MORE;
+                if ((b[i] & form[i].mask) != form[i].want)
+                        return HELLO_PLAIN;
+        }
+        return HELLO_UNNAMED;
+}
+
 /*
  * Servers differ in what they take for TLS: some skip a warning alert in front of the ClientHello, some do not mind which
- * version its record says.  Whatever any of them might take for TLS is judged as TLS, so that no hello goes by unread.
- * HELLO_PLAIN, HELLO_MORE, or HELLO_NAMED: it is.
+ * version its record says, some take a hello in the form of SSL 2.  Whatever any of them might take for TLS is judged as
+ * TLS, so that no hello goes by unread.  HELLO_PLAIN, HELLO_MORE, HELLO_UNNAMED in that form, or HELLO_NAMED: it is.
  */
 static enum hello is_tls(const uint8_t *b, size_t n) {
         if (n == 0)
                 return HELLO_MORE;
+        if (b[0] & 0x80)
+                return is_ssl2_form(b, n);
         if (b[0] < RECORD_CHANGE_CIPHER_SPEC || b[0] > RECORD_HEARTBEAT)
                 return HELLO_PLAIN;
         if (n == 1)

@@ -15,7 +15,7 @@ enum hello {
         HELLO_MORE, /* too short to tell; with HELLO_MAX bytes it is HELLO_BAD instead */
         HELLO_PLAIN,
         HELLO_NAMED,   /* name: the host_name of server_name, not yet canonical */
-        HELLO_UNNAMED, /* a whole ClientHello without server_name */
+        HELLO_UNNAMED, /* a ClientHello without server_name */
         HELLO_BAD,     /* begins like TLS and is not a well-formed ClientHello */
 };
 enum hello hello_parse(const uint8_t *bytes, size_t n, char name[HELLO_NAME_MAX]);

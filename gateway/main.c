@@ -33,7 +33,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#define NOBODY 65534
 #define AGENTS_MAX 4096
 #define CONTROL_BUDGET 64
 
@@ -247,8 +246,8 @@ static int gateway_start(struct gateway *g, int fd, int resolver_fd, struct crew
 static int gateway_confine(struct crew_err *err) {
         const bool root = geteuid() == 0;
         const struct confine c = {
-                .uid = root ? NOBODY : 0,
-                .gid = root ? NOBODY : 0,
+                .uid = root ? CONFINE_NOBODY : 0,
+                .gid = root ? CONFINE_NOBODY : 0,
                 .no_files = true,
                 .inet_sockets_only = true,
                 .syscalls = allowed_calls,

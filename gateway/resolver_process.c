@@ -16,7 +16,6 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#define NOBODY 65534
 #define THREADS 32
 #define STACK_BYTES (256u * 1024)
 #define PAUSE_MAX_MS 2000u
@@ -74,18 +73,6 @@ static _Noreturn void resolver_main(int fd) {
         _exit(0);
 }
 
-static int confine(struct crew_err *err) {
-        const bool root = geteuid() == 0;
-        const struct confine c = {
-                .uid = root ? NOBODY : 0,
-                .gid = root ? NOBODY : 0,
-                .read_only = confine_lookup_paths,
-                .denied = confine_lookup_denied,
-                .n_denied = confine_lookup_denied_n,
-        };
-        return confine_self(&c, err);
-}
-
 /* The operator's environment may hold secrets that are meant for the gateway alone. */
 static void wipe_environment(void) {
         for (char **e = environ; e && *e; e++)
@@ -99,7 +86,7 @@ static _Noreturn void keeper_main(int fd) {
 
         prctl(PR_SET_NAME, "crew-keeper");
         wipe_environment();
-        if (confine(&err) < 0) {
+        if (confine_self_to_lookups(&err) < 0) {
                 fprintf(stderr, "crew-gateway: resolver: %s\n", err.msg);
                 _exit(1);
         }

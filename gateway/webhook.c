@@ -21,7 +21,6 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
-#define NOBODY 65534u
 #define SECRET_MIN 16u
 #define SECRET_MAX 4096u
 #define CA_MAX ((size_t)1 << 20)
@@ -102,18 +101,6 @@ static int take_config(struct sender *s, struct crew_err *err) {
         if (*words[2] && crew_read_file(words[2], CA_MAX, &s->ca, &s->n_ca, err) < 0)
                 return -err->code;
         return read_secret(s, words[1], err);
-}
-
-static int give_up_rights(struct crew_err *err) {
-        const bool root = geteuid() == 0;
-        const struct confine c = {
-                .uid = root ? NOBODY : 0,
-                .gid = root ? NOBODY : 0,
-                .read_only = confine_lookup_paths,
-                .denied = confine_lookup_denied,
-                .n_denied = confine_lookup_denied_n,
-        };
-        return confine_self(&c, err);
 }
 
 /* --- one attempt --- */
@@ -301,7 +288,7 @@ int main(int argc, char **argv) {
         if (take_config(&s, &err) < 0 ||
             (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK &&
              crew_fail(&err, ENOMEM, "webhook: libcurl cannot be started") < 0) ||
-            give_up_rights(&err) < 0) {
+            confine_self_to_lookups(&err) < 0) {
                 say(&s, WEBHOOK_REFUSED, NULL, err.msg);
                 return 1;
         }

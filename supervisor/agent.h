@@ -136,6 +136,13 @@ struct termination {
         uint64_t kill_us, time_ms;
 };
 
+/* What a migrated state directory was before, while its crew file may still be taken back. */
+struct state_former {
+        char name[96]; /* beside the directory; "": nothing */
+        uint32_t from, to;
+        uint64_t dev, ino; /* of the migrated one */
+};
+
 struct agent {
         struct crewd *crewd;
         char name[64]; /* for as long as crewd runs, whatever becomes of the crew file */
@@ -156,6 +163,7 @@ struct agent {
         bool state_known;          /* it has been measured: */
         uint64_t state_bytes;
         uint64_t state_look_ns; /* not before then again */
+        struct state_former former;
         struct audit_stream *audit;
         bool audit_dirty, frozen;
         struct sync_job sync; /* of the audit stream */

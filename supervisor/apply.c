@@ -14,6 +14,7 @@
 #include "hold.h"
 #include "reload.h"
 #include "supervisor/policy/lock.h"
+#include "text.h"
 
 #include <errno.h>
 #include <string.h>
@@ -66,12 +67,26 @@ struct crew_lock *apply_lock(const struct agent *a) {
 
 /* --- the end --- */
 
+static void log_end(const struct apply *x, bool done) {
+        bool whole = true;
+
+        for (size_t i = 0; i < x->n; i++) {
+                if (x->agents[i].error[0])
+                        crewd_log(x->crewd, "taking it back: %s", x->agents[i].error);
+                whole &= !x->agents[i].error[0];
+        }
+        crewd_log(x->crewd, "crew file %s %s%s", x->plan.file,
+                  done    ? "applied"
+                  : whole ? "not applied, everything is as it was: "
+                          : "not applied, and not everything is as it was: ",
+                  done ? "" : x->error);
+}
+
 static void end(struct apply *x, Crew__ApplyOutcome outcome) {
         bool done = outcome == CREW__APPLY_OUTCOME__APPLY_DONE;
 
         apply_record(x, done ? NULL : x->error);
-        crewd_log(x->crewd, "crew file %s %s%s", x->plan.file,
-                  done ? "applied" : "not applied, everything is as it was: ", done ? "" : x->error);
+        log_end(x, done);
         apply_answer(x, outcome);
         if (x->plan.to) /* agents that were to come are still described by it */
                 apply_keep(x, crew_steal_ptr(&x->plan.to));
@@ -105,11 +120,17 @@ static void undo_agents(struct apply *x) {
         crewd_progress(c);
 }
 
+/* What does not take its former policy again is started again by it. */
 static void on_reload_undone(struct crewd *c, const char *error) {
+        struct apply *x = c->apply;
+
+        if (x->step != APPLY_UNDO_RELOADS)
+                return; /* the crew is stopping */
         if (*error)
-                crewd_log(c, "a policy could not be taken back: %s", error);
-        if (c->apply->step == APPLY_UNDO_RELOADS)
-                undo_agents(c->apply);
+                crewd_log(c, "a policy could not be taken back from a running agent: %s", error);
+        for (size_t i = 0; i < x->n && *error; i++)
+                x->agents[i].touched |= x->reloads[i];
+        undo_agents(x);
 }
 
 static void undo(struct apply *x, const char *why) {
@@ -120,24 +141,32 @@ static void undo(struct apply *x, const char *why) {
         reload_for_file(x->crewd->reload, x->crewd->file, x->reloads, x->by, on_reload_undone);
 }
 
+static void undo_state(struct apply *x, struct agent *a) {
+        struct apply_agent *t = &x->agents[a->index];
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (migrate_take_back(a, &err) < 0)
+                snprintf(t->error, sizeof(t->error), "agent %s: its state directory stays migrated: %.250s", agent_name(a),
+                         err.msg);
+}
+
 /* An agent that was dead before, and is not wanted alive, stays dead. */
 static bool undo_agent(struct apply *x, struct agent *a, uint64_t now_ns) {
         char why[400];
 
         if (x->agents[a->index].turn == TURN_OVER)
                 return true;
-        if (a->gone)
-                return turn_stop(x, a, now_ns);
-        if (!x->agents[a->index].lived) {
+        if (a->gone || !x->agents[a->index].lived) {
                 if (!turn_stop(x, a, now_ns))
                         return false;
-                agent_take_file(a, x->crewd->file);
+                undo_state(x, a);
+                if (!a->gone)
+                        agent_take_file(a, x->crewd->file);
                 return true;
         }
         if (!turn_renew(x, a, x->crewd->file, false, now_ns, why))
                 return false;
-        if (*why)
-                crewd_log(x->crewd, "%s", why);
+        text_copy(x->agents[a->index].error, sizeof(x->agents[a->index].error), why, SIZE_MAX);
         return true;
 }
 
@@ -301,7 +330,8 @@ uint64_t apply_next_deadline(const struct apply *x) {
 
         for (size_t i = 0; apply_is_active(x) && i < x->n; i++) {
                 const struct apply_agent *t = &x->agents[i];
-                if ((t->turn == TURN_DRAINS || t->turn == TURN_COMES) && t->by_ns)
+                bool runs = t->turn == TURN_COMES || (t->turn == TURN_DRAINS && !hold_is_on(&x->crewd->agents[i]));
+                if (runs && t->by_ns)
                         next = MIN_OF(next, t->by_ns);
         }
         return next;

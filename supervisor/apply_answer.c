@@ -52,6 +52,7 @@ static size_t fill_agents(const struct apply *x, bool applied, Crew__AgentApplie
                 pb->applied = applied && t->effect != CREW_UNCHANGED;
                 pb->old_sha256 = (char *)t->old_hex;
                 pb->new_sha256 = (char *)t->new_hex;
+                pb->error = (char *)t->error;
                 pointers[n++] = pb;
         }
         return n;

@@ -8,6 +8,7 @@
 #include "common/util.h"
 #include "crewd.h"
 #include "memory.h"
+#include "migrate.h"
 #include "scheduler.h"
 #include "supervisor/policy/lock.h"
 #include "toolgate.h"
@@ -99,6 +100,7 @@ int apply_commit(struct apply *x) {
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 if (!c->agents[i].gone)
                         move_agent(&c->agents[i], from, to);
+                migrate_let_go(&c->agents[i]);
         }
         memory_take_file(c->memory, to);
         voting_take_file(c->voting, to);

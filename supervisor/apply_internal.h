@@ -33,6 +33,7 @@ struct apply_agent {
         bool touched; /* it is not, or will not be, the instance that it was */
         uint64_t by_ns;
         char old_hex[CREW_SHA256_HEX], new_hex[CREW_SHA256_HEX]; /* "": none */
+        char error[400];                                         /* taken back, and not up as it was */
 };
 
 struct former { /* a crew file that counts no more */

@@ -7,6 +7,7 @@
 #include "crewd.h"
 #include "death.h"
 #include "health.h"
+#include "hold.h"
 #include "scheduler.h"
 
 #include <string.h>
@@ -44,10 +45,12 @@ static void drain(struct apply *x, struct agent *a, uint64_t now_ns) {
         t->turn = TURN_DRAINS;
 }
 
-/* Its task is over, or has had its time. */
+/* Its task is over, or has had its time.  What somebody has frozen meanwhile is waited for: it is his to thaw or to kill.
+ */
 static bool is_drained(const struct apply *x, const struct agent *a, uint64_t now_ns) {
-        return !agent_state_live(a->state) || a->in.death.decided || !scheduler_job_of(x->crewd->scheduler, a->index) ||
-               now_ns >= x->agents[a->index].by_ns;
+        if (!agent_state_live(a->state) || a->in.death.decided)
+                return true;
+        return !hold_is_on(a) && (!scheduler_job_of(x->crewd->scheduler, a->index) || now_ns >= x->agents[a->index].by_ns);
 }
 
 /* A task that has had its time is not asked again: what it would answer is that it was ended, and it is to be run again. */
@@ -102,15 +105,24 @@ static bool is_settled(struct apply *x, const struct agent *a, uint64_t now_ns) 
         return now_ns >= t->by_ns;
 }
 
+/* One that is not on trial is started again after a failure, by and by: nobody waits for that. */
+static bool has_ended(const struct agent *a) {
+        return is_down(a) || (a->state == AGENT_RESTARTING && !a->on_trial);
+}
+
 bool turn_come(struct apply *x, struct agent *a, uint64_t now_ns, char why[400]) {
         struct apply_agent *t = &x->agents[a->index];
+
+        bool ended = has_ended(a);
 
         why[0] = '\0';
         if (t->turn == TURN_OVER)
                 return true;
-        if (!is_down(a) && !(is_up(a) && is_settled(x, a, now_ns)))
+        if (!is_up(a))
+                t->by_ns = 0; /* what is not up yet, or not any more, has no time running */
+        if (!ended && !(is_up(a) && is_settled(x, a, now_ns)))
                 return false;
-        if (is_down(a))
+        if (ended)
                 snprintf(why, 400, "agent %s did not start: %.300s", agent_name(a),
                          a->start_error[0] ? a->start_error
                          : a->last         ? a->last->death.reason

@@ -189,7 +189,9 @@ int migrate_begin(struct agent *a, struct crew_err *err) {
 
         if (!state_dir_path(a))
                 return 0;
-        int r = state_version_settle(c->states_fd, agent_name(a), &from, err);
+        int r = a->file == c->file ? migrate_take_back(a, err) : 0;
+        if (r == 0)
+                r = state_version_settle(c->states_fd, agent_name(a), &from, err);
         if (r < 0 || from == d->version)
                 return r;
         if (is_empty(a)) /* whatever it was, it is what the program expects of a new one */
@@ -378,6 +380,17 @@ bool migrate_on_exited(struct agent *a, const struct spawn_exit *x) {
         return false;
 }
 
+static void keep_former(struct agent *a) {
+        struct migrate *m = &a->in.migrate;
+        struct stat st;
+
+        if (a->former.name[0] || fstatat(a->crewd->states_fd, agent_name(a), &st, AT_SYMLINK_NOFOLLOW) < 0)
+                return; /* what there was before the first of them is what may be wanted back */
+        a->former = (struct state_former){.from = m->from, .to = m->to, .dev = st.st_dev, .ino = st.st_ino};
+        memcpy(a->former.name, m->name, sizeof(a->former.name));
+        m->name[0] = '\0'; /* it does not go with the instance */
+}
+
 static void on_checked(struct agent *a, const struct file_work *w) {
         struct migrate *m = &a->in.migrate;
         struct crewd *c = a->crewd;
@@ -389,6 +402,8 @@ static void on_checked(struct agent *a, const struct file_work *w) {
                 return fail_without_jail(a, w->err.msg);
         if (state_version_swap(c->states_fd, agent_name(a), m->name, m->from, m->to, &err) < 0)
                 return fail_without_jail(a, err.msg);
+        if (a->file != c->file)
+                keep_former(a);
         if (journal_migrate(a, m->from, m->to, crew_now_ns() - m->began_ns, NULL) < 0)
                 return fail_without_jail(a, "its audit stream cannot be written"); /* it is migrated all the same */
         m->phase = MIGRATE_DONE;
@@ -412,4 +427,39 @@ void migrate_next(struct agent *a) {
 void migrate_clear(struct agent *a) {
         if (a->in.migrate.name[0] && a->in.migrate.phase != MIGRATE_COPYING)
                 state_dir_discard(a->crewd, a->in.migrate.name);
+}
+
+/* --- a crew file that is taken back --- */
+
+/* Nobody has put another one in its place meanwhile (crewctl state import, or reset). */
+static bool is_ours(const struct agent *a) {
+        struct stat st;
+
+        return fstatat(a->crewd->states_fd, agent_name(a), &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_dev == a->former.dev &&
+               st.st_ino == a->former.ino;
+}
+
+int migrate_take_back(struct agent *a, struct crew_err *err) {
+        struct state_former f = a->former;
+        struct crewd *c = a->crewd;
+        bool locked = a->state_lock >= 0;
+
+        if (!f.name[0])
+                return 0;
+        int r = locked ? 0 : state_dir_lock(a, err);
+        if (r < 0)
+                return r;
+        if (is_ours(a) && (r = state_version_swap(c->states_fd, agent_name(a), f.name, f.to, f.from, err)) == 0)
+                (void)journal_migrate_undone(a, f.to, f.from);
+        if (!locked)
+                state_dir_release(a);
+        if (r == 0)
+                migrate_let_go(a);
+        return r;
+}
+
+void migrate_let_go(struct agent *a) {
+        if (a->former.name[0])
+                state_dir_discard(a->crewd, a->former.name);
+        a->former = (struct state_former){0};
 }

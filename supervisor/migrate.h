@@ -60,3 +60,9 @@ bool migrate_next_due(const struct agent *a);
 void migrate_next(struct agent *a);
 /* The instance is forgotten: so is its copy. */
 void migrate_clear(struct agent *a);
+
+/* A directory that was migrated for a crew file which does not count yet is kept as it was before.  It does not count after
+ * all: no instance is there, and the directory is again what it was.  0 also if there is nothing to do. */
+int migrate_take_back(struct agent *a, struct crew_err *err);
+/* It counts. */
+void migrate_let_go(struct agent *a);

@@ -117,7 +117,7 @@ void state_dirs_sweep(struct crewd *c) {
 
 /* --- one agent's --- */
 
-static int take_lock(struct agent *a, struct crew_err *err) {
+int state_dir_lock(struct agent *a, struct crew_err *err) {
         struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
         char name[80];
 
@@ -243,7 +243,7 @@ int state_dir_take(struct agent *a, struct crew_err *err) {
         if (!a->state_path[0])
                 return 0;
         state_dir_release(a);
-        int r = take_lock(a, err);
+        int r = state_dir_lock(a, err);
         if (r == 0 && a->decl->state == CREW_STATE_FRESH && (r = put_aside(a, err)) == 0)
                 r = state_version_write(a->crewd->states_fd, agent_name(a), 0, err);
         return r < 0 ? r : make(a, err);

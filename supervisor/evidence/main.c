@@ -23,7 +23,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#define NOBODY 65534
 #define LANDLOCK_AUDIT_ABI 7
 
 static const int syscalls[] = {
@@ -112,8 +111,8 @@ static int confine(const struct server *sv, struct crew_err *err) {
         const uint64_t root_caps = 1ull << CAP_AUDIT_CONTROL /* to switch back */ | 1ull << CAP_SYS_ADMIN /* fanotify */ |
                                    1ull << CAP_SYS_PTRACE /* /proc/PID/root */ | 1ull << CAP_DAC_READ_SEARCH;
         const struct confine c = {
-                .uid = sv->root ? NOBODY : 0,
-                .gid = sv->root ? NOBODY : 0,
+                .uid = sv->root ? CONFINE_NOBODY : 0,
+                .gid = sv->root ? CONFINE_NOBODY : 0,
                 .keep_caps = sv->root ? root_caps : 0,
                 .syscalls = syscalls,
                 .n_syscalls = ELEMENTSOF(syscalls),

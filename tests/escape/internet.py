@@ -38,19 +38,27 @@ def build_tls_server(top):
     return str(top / "tls_server")
 
 
+def rsa_certificate(top):
+    """What the oldest clients understand; trusted by nobody."""
+    cert, key = top / "rsa.pem", top / "rsa.key"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=allowed.test", "-days", "2",
+                    "-out", cert, "-keyout", key], check=True, capture_output=True, timeout=60)
+    return cert, key
+
+
 class Internet:
     def __init__(self):
         self.top = Path(tempfile.mkdtemp(prefix="crewd-net-", dir="/var/tmp"))
         self.top.chmod(0o755)
         self.authority = Authority(self.top / "ca")
-        certificate = self.authority.certificate("allowed.test", "evil.test")
+        certificates = [self.authority.certificate("allowed.test", "evil.test"), rsa_certificate(self.top)]
         self.tls_server = build_tls_server(self.top)
         self.p = subprocess.Popen(["unshare", "--net", "--mount", "/usr/bin/python3", str(HERE / "internet_main.py")],
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         here = [a for a in FORBIDDEN.values() if a not in NO_DEVICE]
         try:
             assert self._say({"addresses": [PUBLIC, SECOND, PUBLIC6, *here], "resolv": str(self.top / "resolv.conf"),
-                              "certificate": [str(p) for p in certificate], "tls_server": self.tls_server}) == "up"
+                              "certificates": [[str(p) for p in c] for c in certificates], "tls_server": self.tls_server}) == "up"
         except BaseException:
             self.close()
             raise

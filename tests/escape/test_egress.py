@@ -250,6 +250,7 @@ def tls_row(attack, *args, expect="ECONNRESET", reason="SNI"):
     tls_row("sni", "evil.test", reason="SNI is evil.test, dialled allowed.test"),
     tls_row("sni", "xallowed.test"),
     tls_row("no_sni", reason="without SNI"),
+    tls_row("hello_of_ssl2", reason="without SNI"),
     tls_row("sni_by_bytes", "evil.test"),
     tls_row("sni_in_two_records", "evil.test"),
     tls_row("two_sni_extensions", "allowed.test", "evil.test", reason=""),

@@ -119,6 +119,13 @@ def other_record_version(host, port, name, major):
     judge_hello(dial(host, port), [b"\x16" + bytes([int(major)]) + client_hello(name)[2:]])
 
 
+def hello_of_ssl2(host, port):
+    """SSL 2's form of a ClientHello for TLS 1.2: there is no room for a name in it."""
+    suites = b"".join(b"\0" + s for s in (b"\x00\x9c", b"\x00\x9d", b"\x00\xff"))
+    hello = b"\x01\x03\x03" + struct.pack("!HHH", len(suites), 0, 32) + suites + b"challenge of 32 bytes: any will do"[:32]
+    judge_hello(dial(host, port), [struct.pack("!H", 0x8000 | len(hello)) + hello])
+
+
 def huge_hello(host, port):
     """A ClientHello longer than one record may be: never complete."""
     s = dial(host, port)
@@ -171,7 +178,7 @@ def http_slowly(host, port, *lines):
 
 ATTACKS = {f.__name__: f for f in (sni, no_sni, sni_by_bytes, sni_in_two_records, two_sni_extensions, two_names_in_sni,
                                    sni_behind_padding, alert_before_hello, cipher_change_before_hello,
-                                   other_record_version, huge_hello, unfinished_hello, http, http_slowly)}
+                                   other_record_version, hello_of_ssl2, huge_hello, unfinished_hello, http, http_slowly)}
 
 if __name__ == "__main__":
     try:

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import crewd
-from crewlib import Crew, alive, eventually, outside, state_of
+from crewlib import Crew, agent_status, alive, eventually, outside, state_of
 
 PUT = "open(os.environ['CREW_STATE'] + '/n', 'w').write('one'); out(1)"
 SHOW = "s = os.environ['CREW_STATE']\nout({n: open(s + '/' + n).read() for n in sorted(os.listdir(s)) if os.path.isfile(s + '/' + n)})"
@@ -311,3 +311,100 @@ def test_what_the_crew_file_may_say(runner):
                         ({"version": 1, "migrate": ["nosuchprogram"]}, "there is no program 'nosuchprogram'")):
         status, text = check(state)
         assert status == 2 and what in text, (state, status, text)
+
+
+# --- a changed crew file for a crew that runs ---
+
+def in_state(client, agent="a"):
+    return client.submit(agent=agent, description=SHOW).result(20)
+
+
+def to_version(crew, number, migrate=UP):
+    """The running crew's file asks for another version."""
+    keys = {"version": number, "migrate": ["python3", "${CREW_DIR}/migrate.py"]}
+    if migrate:
+        (crew.top / "migrate.py").write_text(migrate)
+    path = crew.top / "crew.yaml"
+    doc = [line if not line.startswith("  a: ") else
+           "  a: " + json.dumps({**json.loads(line[5:]), "state": keys}) + "\n" for line in path.read_text().splitlines(True)]
+    path.write_text("".join(doc))
+    crew.runner.own(crew.top)
+
+
+def break_b(crew):
+    path = crew.top / "crew.yaml"
+    path.write_text(path.read_text().replace('  b: {"policy": "b.yaml", "command": ["python3", ',
+                                             '  b: {"policy": "b.yaml", "driver": "stdio-rpc", "command": ["false", '))
+
+
+@pytest.mark.parametrize("state", ["up", "down", "new"])
+def test_what_a_changed_file_has_migrated_is_taken_back_with_it(runner, state):
+    crew = make(runner, 1)
+    fill(crew)
+    with crew.start() as running:
+        client = running.client()
+        good = (crew.top / "crew.yaml").read_text()
+        if state == "down":
+            client.stop_agent("a", 5000)
+        elif state == "new":  # its name comes back
+            (crew.top / "crew.yaml").write_text("".join(x for x in good.splitlines(True) if not x.startswith("  a: ")))
+            assert runner.crewctl("up", crew.top / "crew.yaml").returncode == 0
+            (crew.top / "crew.yaml").write_text(good)
+        before = snapshot(top(crew))
+        to_version(crew, 2)
+        break_b(crew)
+        r = runner.crewctl("up", "--json", crew.top / "crew.yaml")
+        answer = json.loads(r.stdout)
+        assert r.returncode == 1 and answer["outcome"] == "undone" and "agent b" in answer["error"], r.stdout
+        assert not any(a["error"] for a in answer["agents"])
+        assert [(m["version"], m["to_version"]) for m in crew.records("a", "state.migrated")] == [(1, 2), (2, 1)]
+        assert snapshot(top(crew)) == before and version(crew) == "1\n"
+        (crew.top / "crew.yaml").write_text(good)
+        if state == "up":
+            assert in_state(client) == {"n": "one"}
+        # And with a file that works out it is done for good.
+        to_version(crew, 2)
+        r = runner.crewctl("up", crew.top / "crew.yaml")
+        assert r.returncode == 0, r.stderr
+        assert in_state(client) == {"n": "one 1>2"} and version(crew) == "2\n"
+        eventually(lambda: beside(crew) == sorted(os.listdir(top(crew).parent)))
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+def test_a_changed_file_whose_migration_fails_is_taken_back(runner):
+    crew = make(runner, 1)
+    fill(crew)
+    with crew.start() as running:
+        client = running.client()
+        before = snapshot(top(crew))
+        to_version(crew, 2, "raise SystemExit('no such schema')")
+        r = runner.crewctl("up", crew.top / "crew.yaml")
+        assert r.returncode == 1 and "no such schema" in r.stderr and "everything is as it was" in r.stderr
+        assert snapshot(top(crew)) == before and version(crew) == "1\n"
+        assert in_state(client) == {"n": "one"}
+
+
+def test_an_archive_that_was_imported_meanwhile_stays(runner):
+    """What is taken back is what the migration has made, and nothing that an operator has put in its place."""
+    crew = make(runner, 1)
+    fill(crew)
+    with crew.start() as running:
+        client, other = running.client(), running.client()
+        archive = crew.runner.home / "a.tar"
+        runner.crewctl("state", "export", "--agent", "a", archive, check=True)
+        before = snapshot(top(crew))["n"]
+        client.submit(agent="b", description="time.sleep(600)")
+        eventually(lambda: state_of(client, "b") == crewd.AgentState.WORKING)
+        to_version(crew, 2)
+        break_b(crew)
+        seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=600000))
+        eventually(lambda: crew.records("a", "state.migrated"))
+        eventually(lambda: agent_status(client, "a").incarnation == 3 and state_of(client, "a") == crewd.AgentState.READY)
+        client.stop_agent("a", 5000)
+        runner.crewctl("state", "import", "--agent", "a", archive, check=True)
+        client.kill("b")
+        assert other._answer(seq, ("crew_applied",), 60)[1].outcome == crewd.codec.ENUMS["ApplyOutcome"]["UNDONE"]
+        assert in_state(client) == {"n": "one"} and version(crew) == "1\n"
+        assert snapshot(top(crew))["n"] != before
+        assert [(m["version"], m["to_version"]) for m in crew.records("a", "state.migrated")] == [(1, 2)]
+        eventually(lambda: beside(crew) == sorted(os.listdir(top(crew).parent)))

@@ -41,14 +41,30 @@ static int ask_uid(void) {
         return syscall(SYS_getuid) < 0 ? errno : 0;
 }
 
-/* errno of attempt() in a child after confine_self(); 200 when confining failed. */
+static int make_file(void) {
+        int fd = open("/tmp", O_TMPFILE | O_WRONLY, 0600);
+        if (fd < 0)
+                return errno;
+        close(fd);
+        return 0;
+}
+
+static int exec_nothing(void) {
+        char *const none[] = {NULL};
+
+        execve("", none, none);
+        return errno == ENOENT ? 0 : errno; /* as far as looking for the program */
+}
+
+/* errno of attempt() in a child after confine_self(), c NULL: confine_self_to_lookups(); 200 when confining failed. */
 static int confined(const struct confine *c, int (*attempt)(void)) {
         int status;
         pid_t pid = fork();
 
         if (pid == 0) {
                 struct crew_err err = CREW_ERR_NULL;
-                _exit(confine_self(c, &err) < 0 ? 200 : attempt());
+                int r = c ? confine_self(c, &err) : confine_self_to_lookups(&err);
+                _exit(r < 0 ? 200 : attempt());
         }
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFEXITED(status));
@@ -101,6 +117,17 @@ static void the_identity_is_given_up_for_good(void **state) {
         assert_int_equal(confined(&c, regain_root), EPERM);
 }
 
+static void what_looks_names_up_reads_and_asks_and_nothing_more(void **state) {
+        assert_int_equal(make_file(), 0);
+        assert_int_equal(exec_nothing(), 0);
+        assert_int_equal(confined(NULL, open_etc), 0);
+        assert_int_equal(confined(NULL, inet_socket), 0);
+        assert_int_equal(confined(NULL, make_file), EACCES);
+        assert_int_equal(confined(NULL, exec_nothing), EPERM);
+        if (geteuid() == 0)
+                assert_int_equal(confined(NULL, regain_root), EPERM);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(no_files_closes_the_file_system),
@@ -108,6 +135,7 @@ int main(void) {
                 cmocka_unit_test(a_call_outside_the_list_is_refused),
                 cmocka_unit_test(a_denied_call_is_refused_and_others_go_on),
                 cmocka_unit_test(the_identity_is_given_up_for_good),
+                cmocka_unit_test(what_looks_names_up_reads_and_asks_and_nothing_more),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
         return cmocka_run_group_tests(tests, NULL, NULL);

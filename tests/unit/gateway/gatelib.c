@@ -22,6 +22,8 @@
 
 #include <cmocka.h>
 
+#define PATIENCE_MS 20000 /* for what comes at once unless the machine is busy */
+
 const char *gateway_path;
 struct world world;
 struct jail jail;
@@ -201,7 +203,7 @@ static int wait_for(int fd, short events, int ms) {
 struct gate_msg world_next(struct world *w) {
         struct gate_msg m = {0};
 
-        assert_int_equal(wait_for(w->gate, POLLIN, 5000), 1);
+        assert_int_equal(wait_for(w->gate, POLLIN, PATIENCE_MS), 1);
         assert_int_equal(recv(w->gate, &m, sizeof(m), 0), sizeof(m));
         return m;
 }
@@ -255,7 +257,7 @@ int jail_ask(struct jail *j, const char *name, unsigned type, char addr[16]) {
         n += 4;
         if (send(fd, q, n, 0) < 0)
                 return -errno;
-        if (wait_for(fd, POLLIN, 5000) != 1)
+        if (wait_for(fd, POLLIN, PATIENCE_MS) != 1)
                 return -ETIMEDOUT;
         ssize_t got = recv(fd, a, sizeof(a), 0);
         assert_true(got >= 12);
@@ -288,7 +290,7 @@ int host_listen(uint16_t *port) {
 }
 
 int host_accept(int listener_fd) {
-        if (wait_for(listener_fd, POLLIN, 5000) != 1)
+        if (wait_for(listener_fd, POLLIN, PATIENCE_MS) != 1)
                 return -ETIMEDOUT;
         return accept4(listener_fd, NULL, NULL, SOCK_CLOEXEC);
 }
@@ -297,7 +299,7 @@ ssize_t read_n(int fd, void *buf, size_t n) {
         size_t got = 0;
 
         while (got < n) {
-                if (wait_for(fd, POLLIN, 5000) != 1)
+                if (wait_for(fd, POLLIN, PATIENCE_MS) != 1)
                         return -ETIMEDOUT;
                 ssize_t k = read(fd, (char *)buf + got, n - got);
                 if (k < 0)
@@ -312,7 +314,7 @@ ssize_t read_n(int fd, void *buf, size_t n) {
 int read_end(int fd) {
         char c;
 
-        if (wait_for(fd, POLLIN, 5000) != 1)
+        if (wait_for(fd, POLLIN, PATIENCE_MS) != 1)
                 return -2;
         ssize_t n = read(fd, &c, 1);
         return n < 0 ? errno : n == 0 ? 0 : -1;

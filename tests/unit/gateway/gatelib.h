@@ -36,7 +36,7 @@ void jail_stop(struct jail *j);
  * them. */
 void world_add(struct world *w, struct jail *j, uint32_t id, int policy);
 void world_send(struct world *w, struct gate_msg m, const int *fds, size_t n_fds);
-/* The next message, at most 5 s. */
+/* The next message, waited for as long as a loaded machine may need. */
 struct gate_msg world_next(struct world *w);
 /* The next one that is not op: 1 when there is none within ms. */
 int world_quiet(struct world *w, int ms);
@@ -51,12 +51,12 @@ int jail_ask(struct jail *j, const char *name, unsigned type, char addr[16]);
 /* The name's address dialled. */
 int jail_dial_name(struct jail *j, const char *name, uint16_t port);
 
-/* A listener of the host's on 127.0.0.1, and a connection to it within 5 s (-ETIMEDOUT). */
+/* A listener of the host's on 127.0.0.1, and a connection to it (-ETIMEDOUT). */
 int host_listen(uint16_t *port);
 int host_accept(int listener);
-/* Reads exactly n bytes within 5 s; what came, or -errno. */
+/* Reads exactly n bytes; what came, or -errno. */
 ssize_t read_n(int fd, void *buf, size_t n);
-/* 0 at an orderly end, the errno of a broken connection, -1 when there is a byte, -2 when nothing comes within 5 s. */
+/* 0 at an orderly end, the errno of a broken connection, -1 when there is a byte, -2 when nothing comes. */
 int read_end(int fd);
 
 /* Rules by name that lead to a port of the host's own 127.0.0.1. */

@@ -222,6 +222,19 @@ static void what_only_some_servers_take_for_a_hello_is_refused(void **state) {
         assert_int_equal(hello_parse((const uint8_t *)"\x16\2\0\0\1", 5, name), HELLO_MORE);
 }
 
+/* SSL 2's form, which OpenSSL and Java still take to begin TLS 1.2 with. */
+static void a_hello_of_the_old_form_has_no_name(void **state) {
+        const uint8_t old[] = {0x80, 0x2e, 1, 3, 3, 0, 3, 0, 0, 0, 32, 0, 0xc0, 0x2f};
+
+        for (size_t n = 1; n <= sizeof(old); n++)
+                assert_int_equal(hello_parse(old, n, name), n < 5 ? HELLO_MORE : HELLO_UNNAMED);
+        /* Other protocols: Telnet's answer to an echo, a length in front, UTF-8. */
+        assert_int_equal(hello_parse((const uint8_t *)"\xff\xfd\1", 3, name), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x80\0\0\1", 4, name), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x80\1\1\0", 4, name), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\xc3\xa4\1\3\3", 5, name), HELLO_PLAIN);
+}
+
 static void one_that_is_longer_than_is_looked_at_is_refused(void **state) {
         put_filler(&exts, 15000);
         put_name(&exts, 0, "api.example.com");
@@ -255,6 +268,7 @@ int main(void) {
                 cmocka_unit_test_setup(other_handshake_messages_and_empty_records_are_refused, clear),
                 cmocka_unit_test_setup(anything_else_is_plain, clear),
                 cmocka_unit_test_setup(what_only_some_servers_take_for_a_hello_is_refused, clear),
+                cmocka_unit_test_setup(a_hello_of_the_old_form_has_no_name, clear),
                 cmocka_unit_test_setup(one_that_is_longer_than_is_looked_at_is_refused, clear),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
