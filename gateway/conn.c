@@ -301,25 +301,25 @@ bool conn_still_allowed(struct conn *c, const struct netpolicy_head *former) {
 /* --- the relay --- */
 
 /* 0, -EAGAIN while there is more of it, or what broke. */
-int conn_push_head(struct conn *c) {
+int conn_push_head(struct conn *c, uint32_t n) {
         struct relay_end *to = &c->end[CONN_PEER];
 
-        while (c->head_sent < c->head_n) {
-                ssize_t n = to->writable ? send(to->fd, c->head + c->head_sent, c->head_n - c->head_sent,
-                                                MSG_NOSIGNAL | MSG_DONTWAIT)
-                                         : (errno = EAGAIN, -1);
-                if (n < 0 && errno == EAGAIN)
+        while (c->head_sent < n) {
+                ssize_t k = to->writable
+                                    ? send(to->fd, c->head + c->head_sent, n - c->head_sent, MSG_NOSIGNAL | MSG_DONTWAIT)
+                                    : (errno = EAGAIN, -1);
+                if (k < 0 && errno == EAGAIN)
                         to->writable = false;
-                if (n < 0)
+                if (k < 0)
                         return -errno;
-                c->head_sent += (uint32_t)n;
-                c->way[CONN_JAIL].bytes += (uint64_t)n;
+                c->head_sent += (uint32_t)k;
+                c->way[CONN_JAIL].bytes += (uint64_t)k;
         }
         return 0;
 }
 
 static int send_head(struct conn *c) {
-        int r = conn_push_head(c);
+        int r = conn_push_head(c, c->head_n);
 
         if (r < 0)
                 return r;
@@ -388,8 +388,8 @@ void conn_go(struct conn *c) {
                 return;
         if (conn_needs_taker(c) || c->line.is == HTTP_FIRST_YES)
                 return conn_take(c);
-        c->state = CONN_RELAYING;
-        pump(c);
+        c->state = c->hello_end ? CONN_GREETING : CONN_RELAYING;
+        conn_step(c);
 }
 
 void conn_connected(struct conn *c) {
@@ -428,6 +428,8 @@ void conn_step(struct conn *c) {
                 return;
         case CONN_DIALLING:
                 return conn_dial_ready(c);
+        case CONN_GREETING:
+                return conn_greet(c);
         case CONN_CLASSIFYING:
                 conn_classify(c);
                 if (c->state == CONN_CLASSIFYING)
@@ -451,6 +453,7 @@ void conn_step(struct conn *c) {
 static void note(struct relay_end *e, uint32_t events) {
         e->readable |= (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
         e->writable |= (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0;
+        e->ended |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
 }
 
 static void on_jail(struct hub_source *s, uint32_t events) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a client's first bytes are.  TLS: a whole ClientHello, whose server name must be the dialled one.  HTTP to a name:
- * taken, for each request names a host.  Anything else is a relay.  Only of a first line that is still open do bytes go out
- * before that is known.
+ * What a client's first bytes are.  TLS: a whole ClientHello, whose server name must be the dialled one, and a second one
+ * when the server asks for it: nothing behind the first goes out before it has answered.  HTTP to a name: taken, for each
+ * request names a host.  Anything else is a relay.  Only of a first line that is still open do bytes go out before that is
+ * known.
  */
 #include "conn_internal.h"
 
@@ -18,14 +19,16 @@
 #define HELLO_MS 10000u
 static_assert(CONN_FIRST_MAX == HELLO_MAX, "what is judged is handed over whole");
 
-static void judge_name(struct conn *c, const char *sni) {
+static void judge_name(struct conn *c, const char *sni, size_t end) {
         char canonical[NETPOLICY_NAME_MAX], text[GATE_TEXT_MAX];
 
         if (!c->by_name)
                 return conn_go(c);
         netpolicy_canonical(sni, canonical);
-        if (strcmp(canonical, c->name) == 0)
+        if (strcmp(canonical, c->name) == 0) {
+                c->hello_end = c->second || conn_needs_taker(c) ? 0 : (uint32_t)end;
                 return conn_go(c);
+        }
         snprintf(text, sizeof(text), "SNI is %.60s, dialled %.60s", sni, c->name);
         conn_deny(c, text);
 }
@@ -44,7 +47,7 @@ static void judge_line(struct conn *c) {
         conn_go(c);
 }
 
-static void judge(struct conn *c, enum hello what, const char *sni) {
+static void judge(struct conn *c, enum hello what, const char *sni, size_t end) {
         switch (what) {
         case HELLO_MORE:
                 if (!c->half_open) {
@@ -55,7 +58,7 @@ static void judge(struct conn *c, enum hello what, const char *sni) {
         case HELLO_PLAIN:
                 return c->by_name && !conn_needs_taker(c) ? judge_line(c) : conn_go(c);
         case HELLO_NAMED:
-                return judge_name(c, sni);
+                return judge_name(c, sni, end);
         case HELLO_UNNAMED:
                 return c->by_name ? conn_deny(c, "TLS without SNI") : conn_go(c);
         case HELLO_BAD:
@@ -84,10 +87,13 @@ static ssize_t read_head(struct conn *c) {
 
 static void judge_first(struct conn *c) {
         char sni[HELLO_NAME_MAX];
+        size_t end = 0;
 
         if (c->line_read || c->line_cut)
                 return judge_line(c); /* it is not TLS, that much is known */
-        judge(c, hello_parse(c->head, c->head_n, sni), sni);
+        enum hello what =
+                c->second ? hello_parse_second(c->head, c->head_n, sni) : hello_parse(c->head, c->head_n, sni, &end);
+        judge(c, what, sni, end);
 }
 
 /* The client ended its stream before it was known what that is. */
@@ -109,7 +115,7 @@ void conn_pump_line(struct conn *c) {
         conn_announce(c);
         if (!c->announce_written || c->state == CONN_ENDED)
                 return;
-        int r = conn_push_head(c);
+        int r = conn_push_head(c, c->head_n);
         if (r < 0 && r != -EAGAIN)
                 return conn_finish(c, conn_broken_text(r));
         if (c->head_n == HELLO_MAX && c->head_sent == c->head_n) {
@@ -143,4 +149,55 @@ void conn_classify(struct conn *c) {
                         return judge_end(c);
                 judge_first(c);
         }
+}
+
+/* --- the answer to a hello --- */
+
+static enum hello_answer read_answer(struct conn *c) {
+        struct relay_end *e = &c->end[CONN_PEER];
+        uint8_t bytes[HELLO_ANSWER_BYTES];
+        ssize_t n = e->readable ? recv(e->fd, bytes, sizeof(bytes), MSG_PEEK | MSG_DONTWAIT) : (errno = EAGAIN, -1);
+
+        if (n < 0 && errno != EAGAIN)
+                return HELLO_ANSWER_OTHER; /* the relay finds what is broken */
+        const enum hello_answer is = hello_answer_parse(bytes, n > 0 ? (size_t)n : 0);
+        if (is != HELLO_ANSWER_MORE)
+                return is;
+        e->readable = e->ended; /* until more comes; at its end there is no more */
+        return e->ended ? HELLO_ANSWER_OTHER : HELLO_ANSWER_MORE;
+}
+
+/* The client will not say anything else: what the server answers does not matter. */
+static bool said_all(const struct conn *c) {
+        const struct relay_end *e = &c->end[CONN_JAIL];
+        char next;
+
+        return e->ended && c->head_n == c->hello_end && recv(e->fd, &next, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void expect_second(struct conn *c) {
+        c->head_n -= c->hello_end;
+        memmove(c->head, c->head + c->hello_end, c->head_n);
+        c->head_sent = c->hello_end = 0;
+        c->second = true;
+        c->state = CONN_CLASSIFYING;
+        if (c->head_n > 0)
+                judge_first(c);
+        conn_step(c);
+}
+
+void conn_greet(struct conn *c) {
+        const int r = conn_push_head(c, c->hello_end);
+
+        if (r == -EAGAIN)
+                return;
+        if (r < 0)
+                return conn_finish(c, conn_broken_text(r));
+        const enum hello_answer is = said_all(c) ? HELLO_ANSWER_OTHER : read_answer(c);
+        if (is == HELLO_ANSWER_MORE)
+                return;
+        if (is == HELLO_ANSWER_RETRY)
+                return expect_second(c);
+        c->state = CONN_RELAYING;
+        conn_step(c);
 }

@@ -12,6 +12,7 @@ enum conn_state {
         CONN_HELD,
         CONN_RESOLVING,
         CONN_DIALLING,
+        CONN_GREETING,    /* a TLS hello has gone out by name, and nothing behind it; the server has not answered */
         CONN_CLASSIFYING, /* connected; the client has not spoken, or not enough */
         CONN_ANNOUNCING,  /* judged; crewd is slow to take GATE_ALLOWED */
         CONN_RELAYING,
@@ -48,6 +49,8 @@ struct conn {
 
         uint8_t *head; /* the client's first bytes, before anything else of its stream */
         uint32_t head_n, head_sent;
+        uint32_t hello_end;          /* bytes of head: a TLS hello by name, whose answer is looked at; 0: none */
+        bool second;                 /* what is judged is the hello that a HelloRetryRequest asked for */
         struct http_first_line line; /* by name, without HTTP rules: is it HTTP? */
         uint32_t line_read;          /* bytes of head */
         bool line_cut;               /* its beginning is not in head any more */
@@ -81,12 +84,13 @@ const struct netpolicy_rule *conn_way(const struct conn *c);
 void conn_announce(struct conn *c);
 /* Judged: from here on everything moves. */
 void conn_go(struct conn *c);
-/* The client's first bytes to the server: 0, -EAGAIN while there is more of them, or what broke. */
-int conn_push_head(struct conn *c);
+/* The client's first bytes, so many of them, to the server: 0, -EAGAIN while there is more of them, or what broke. */
+int conn_push_head(struct conn *c, uint32_t n);
 const char *conn_broken_text(int error);
 
 /* --- conn_first.c --- */
 void conn_classify(struct conn *c);
+void conn_greet(struct conn *c);
 /* An open line goes on as it comes (http_first.h). */
 void conn_pump_line(struct conn *c);
 

@@ -15,10 +15,12 @@
 #define RECORD_CHANGE_CIPHER_SPEC 0x14 /* the first of the record types */
 #define RECORD_ALERT 0x15
 #define RECORD_HANDSHAKE 0x16
+#define RECORD_DATA 0x17
 #define RECORD_HEARTBEAT 0x18 /* the last */
 #define RECORD_HEAD 5u
 #define RECORD_MAX (16u * 1024)
 #define CLIENT_HELLO 1
+#define SERVER_HELLO 2
 #define EXT_SERVER_NAME 0
 #define NAME_HOST 0
 
@@ -100,18 +102,18 @@ static enum hello read_client_hello(struct reader body, char name[HELLO_NAME_MAX
 }
 
 /* The handshake message may be cut into several records: puts its bytes together, so far as they are there. */
-static enum hello gather(struct reader r, uint8_t *out, size_t *used) {
+static enum hello gather(struct reader *r, uint8_t *out, size_t *used) {
         *used = 0;
-        while (r.n > 0) {
-                if (r.p[0] != RECORD_HANDSHAKE || (r.n > 1 && r.p[1] != 3))
+        while (r->n > 0) {
+                if (r->p[0] != RECORD_HANDSHAKE || (r->n > 1 && r->p[1] != 3))
                         return HELLO_BAD;
-                if (r.n < RECORD_HEAD)
+                if (r->n < RECORD_HEAD)
                         return HELLO_MORE;
-                size_t length = (size_t)r.p[3] << 8 | r.p[4];
+                size_t length = (size_t)r->p[3] << 8 | r->p[4];
                 if (length == 0 || length > RECORD_MAX)
                         return HELLO_BAD;
-                take(&r, RECORD_HEAD);
-                struct reader part = take(&r, length < r.n ? length : r.n);
+                take(r, RECORD_HEAD);
+                struct reader part = take(r, length < r->n ? length : r->n);
                 memcpy(out + *used, part.p, part.n);
                 *used += part.n;
                 if (*used >= 1 && out[0] != CLIENT_HELLO)
@@ -172,15 +174,19 @@ static enum hello is_tls(const uint8_t *b, size_t n) {
         return b[3] == 0 && b[4] == 2 && b[5] <= 2 ? HELLO_NAMED : HELLO_PLAIN;
 }
 
-enum hello hello_parse(const uint8_t *bytes, size_t n, char name[HELLO_NAME_MAX]) {
+enum hello hello_parse(const uint8_t *bytes, size_t n, char name[HELLO_NAME_MAX], size_t *end) {
+        struct reader records = {.p = bytes, .n = n};
         uint8_t message[HELLO_MAX];
         size_t used;
 
         name[0] = '\0';
+        *end = 0;
         enum hello what = is_tls(bytes, n);
+        if (what == HELLO_UNNAMED)
+                *end = n;
         if (what != HELLO_NAMED)
                 return what;
-        what = n > HELLO_MAX ? HELLO_BAD : gather((struct reader){.p = bytes, .n = n}, message, &used);
+        what = n > HELLO_MAX ? HELLO_BAD : gather(&records, message, &used);
         if (what == HELLO_MORE)
                 return n == HELLO_MAX ? HELLO_BAD : HELLO_MORE;
         if (what != HELLO_NAMED)
@@ -191,5 +197,52 @@ enum hello hello_parse(const uint8_t *bytes, size_t n, char name[HELLO_NAME_MAX]
         what = read_client_hello(body, name);
         if (what != HELLO_NAMED)
                 name[0] = '\0';
+        if (what == HELLO_NAMED || what == HELLO_UNNAMED)
+                *end = n - records.n;
         return what;
+}
+
+/* --- the second hello --- */
+
+/* Bytes of the whole records that a server passes over before it (RFC 8446, 4.2.10 and D.4). */
+static size_t passed_over(const uint8_t *b, size_t n) {
+        size_t at = 0;
+
+        while (n - at >= RECORD_HEAD && (b[at] == RECORD_CHANGE_CIPHER_SPEC || b[at] == RECORD_DATA)) {
+                const size_t whole = RECORD_HEAD + ((size_t)b[at + 3] << 8 | b[at + 4]);
+                if (n - at < whole)
+                        break;
+                at += whole;
+        }
+        return at;
+}
+
+enum hello hello_parse_second(const uint8_t *bytes, size_t n, char name[HELLO_NAME_MAX]) {
+        const size_t at = passed_over(bytes, n);
+        enum hello what = HELLO_MORE;
+        size_t end;
+
+        name[0] = '\0';
+        if (at == n || (bytes[at] != RECORD_CHANGE_CIPHER_SPEC && bytes[at] != RECORD_DATA))
+                what = hello_parse(bytes + at, n - at, name, &end);
+        if (what == HELLO_PLAIN || (what == HELLO_MORE && n >= HELLO_MAX))
+                return HELLO_BAD;
+        return what;
+}
+
+/* Of a ServerHello only its random tells (RFC 8446, 4.1.3): SHA-256 of "HelloRetryRequest". */
+enum hello_answer hello_answer_parse(const uint8_t *bytes, size_t n) {
+        static const uint8_t random[32] = {0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c,
+                                           0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb,
+                                           0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c};
+        enum { TYPE = RECORD_HEAD, RANDOM = RECORD_HEAD + 6 };
+
+        for (size_t i = 0; i < HELLO_ANSWER_BYTES; i++) {
+                if (i == n)
+                        return HELLO_ANSWER_MORE;
+                if ((i == 0 && bytes[i] != RECORD_HANDSHAKE) || (i == 1 && bytes[i] != 3) ||
+                    (i == TYPE && bytes[i] != SERVER_HELLO) || (i >= RANDOM && bytes[i] != random[i - RANDOM]))
+                        return HELLO_ANSWER_OTHER;
+        }
+        return HELLO_ANSWER_RETRY;
 }

@@ -14,6 +14,7 @@
 struct relay_end {
         int fd;
         bool readable, writable;
+        bool ended; /* its stream has, behind what can still be read */
 };
 
 struct relay_way {

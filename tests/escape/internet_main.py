@@ -21,7 +21,7 @@ import time
 
 NAMESERVER = "127.0.0.53"
 A, TXT, AAAA = 1, 16, 28
-GREETING, POUR, TLS, OTHER_TLS, HTTP, STUCK = (80, 7000, 7001), 7002, 7443, 7444, 8080, 7099
+GREETING, POUR, TLS, OTHER_TLS, RETRY_TLS, HTTP, STUCK = (80, 7000, 7001), 7002, 7443, 7444, 7445, 8080, 7099
 LISTEN = 50
 
 events = []
@@ -249,18 +249,26 @@ def command(c):
     raise ValueError(c)
 
 
+def tls_context(certificates):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for certificate in certificates:
+        context.load_cert_chain(*certificate)
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # as many have it: old clients are served too
+    context.sni_callback = lambda tls, name, _: note("sni", name=name)
+    return context
+
+
 def main():
     setup = json.loads(sys.stdin.readline())
     settle(setup["addresses"], setup["resolv"])
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    for certificate in setup["certificates"]:
-        context.load_cert_chain(*certificate)
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # many are: old clients are served too
+    context, picky = tls_context(setup["certificates"]), tls_context(setup["certificates"])
+    picky.set_ecdh_curve("secp384r1")  # no client offers a share for it unasked: a HelloRetryRequest to each
     for family in (socket.AF_INET, socket.AF_INET6):
         for port in GREETING:
             serve_tcp(family, port, greet)
         serve_tcp(family, POUR, pour)
         serve_tcp(family, TLS, tls_greet(context))
+        serve_tcp(family, RETRY_TLS, tls_greet(picky))
         serve_tcp(family, OTHER_TLS, pass_to(("127.0.0.1", 17444)))
         serve_tcp(family, HTTP, http_greet)
         for port in (443, 7000):

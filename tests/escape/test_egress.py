@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network of the test
 
 FORBIDDEN_NAMES = {f"{why}.test": address for why, address in FORBIDDEN.items()}
 ENDPOINTS = [
-    "allowed.test:7000", "allowed.test:8080", f"{SECOND}:8080", "allowed.test:7443", "allowed.test:7444", "*.wild.test:7000", "six.test:7000", f"{SECOND}:7000", "10.20.30.40:7000",
+    "allowed.test:7000", "allowed.test:8080", f"{SECOND}:8080", "allowed.test:7443", "allowed.test:7444", "allowed.test:7445", "*.wild.test:7000", "six.test:7000", f"{SECOND}:7000", "10.20.30.40:7000",
     "flip.test:7000", "flip6.test:7000", "mixed.test:7000", "stuck.test:7099", "pour.test:7002", f"{SECOND}:7443",
     *[f"{name}:7000" for name in FORBIDDEN_NAMES],
     {"host": "http.test", "port": 8080, "methods": ["GET"], "paths": ["/open/**"]},
@@ -294,6 +294,22 @@ def test_what_only_another_make_of_tls_takes_for_a_hello_is_judged_too(jail, att
                          ids=lambda v: v if isinstance(v, str) else "_".join(v))
 def test_a_tls_hello_that_names_what_was_dialled_passes(jail, attack, args):
     r = jail.script("tls_attacks.py", attack, "allowed.test", "7443", *args)
+    assert outcome(r) == "won", r.stdout + r.stderr
+
+
+@pytest.mark.parametrize("at_once", ["", "at_once"])
+def test_the_hello_that_a_server_asks_for_again_must_name_what_was_dialled_too(jail, at_once):
+    tls = ("allowed.test", "7445", "evil.test", at_once)
+    jail.internet.events(after=0)
+    assert outcome(jail.internet.run("/usr/bin/python3", jail.attack.parent / "tls_attacks.py", "second_hello", *tls)) == "won"
+    assert [e["name"] for e in jail.internet.events("sni")] == ["allowed.test", "evil.test"]
+    mark = jail.mark()
+    r = jail.script("tls_attacks.py", "second_hello", *tls)
+    assert outcome(r) == "ECONNRESET", r.stdout + r.stderr
+    assert {e["name"] for e in jail.internet.events("sni")} == {"allowed.test"}
+    found = jail.denied_since(mark, **tcp("allowed.test", 7445))
+    assert found and "SNI is evil.test, dialled allowed.test" in found[0]["reason"], found
+    r = jail.script("tls_attacks.py", "second_hello", "allowed.test", "7445", "Allowed.TEST", at_once)
     assert outcome(r) == "won", r.stdout + r.stderr
 
 

@@ -126,6 +126,45 @@ def hello_of_ssl2(host, port):
     judge_hello(dial(host, port), [struct.pack("!H", 0x8000 | len(hello)) + hello])
 
 
+# A point of the curve that the server insists on (secp384r1: its generator).
+SHARE_384 = bytes.fromhex(
+    "04aa87ca22be8b05378eb1c71ef320ad746e1d3b628ba79b9859f741e082542a385502f25dbf55296c3a545e3872760ab7"
+    "3617de4a96262c6f5d9e98bf9292dc29f8f41dbd289a147ce9da3113b5f0b8c00a60b1ce1d7e819d7a431d7c90ea0e5f")
+RETRY = bytes.fromhex("cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c")
+
+
+def hello_of_tls13(name, group, share):
+    """A ClientHello of TLS 1.3 that offers x25519 and secp384r1, with a share for one of them."""
+    def extension(kind, body):
+        return struct.pack("!HH", kind, len(body)) + body
+    exts = (server_name(name) + extension(43, b"\x02\x03\x04") + extension(10, struct.pack("!HHH", 4, 29, 24)) +
+            extension(13, struct.pack("!HHHH", 6, 0x0403, 0x0804, 0x0401)) +
+            extension(51, struct.pack("!HHH", len(share) + 4, group, len(share)) + share))
+    body = (b"\x03\x03" + b"r" * 32 + b"\x20" + b"s" * 32 + struct.pack("!HH", 2, 0x1301) + b"\x01\x00" +
+            struct.pack("!H", len(exts)) + exts)
+    return record(b"\x01" + struct.pack("!I", len(body))[1:] + body)
+
+
+def second_hello(host, port, name, at_once=""):
+    """Another name in the hello that a HelloRetryRequest asks for: the server goes by that one."""
+    first = hello_of_tls13(host, 29, b"\x09" + bytes(31))
+    second = b"\x14\x03\x03\0\1\1" + hello_of_tls13(name, 24, SHARE_384)
+    s = dial(host, port)
+    s.sendall(first + second if at_once else first)
+    s.settimeout(10)
+    answer = s.recv(4096)
+    if answer[11:43] != RETRY:
+        denied(errno.EPROTO)
+    if not at_once:
+        s.sendall(second)
+    while len(answer) < 250:  # its own hello, not an alert
+        more = s.recv(4096)
+        if not more:
+            denied(errno.ECONNABORTED)
+        answer += more
+    won("the server answered")
+
+
 def huge_hello(host, port):
     """A ClientHello longer than one record may be: never complete."""
     s = dial(host, port)
@@ -178,7 +217,7 @@ def http_slowly(host, port, *lines):
 
 ATTACKS = {f.__name__: f for f in (sni, no_sni, sni_by_bytes, sni_in_two_records, two_sni_extensions, two_names_in_sni,
                                    sni_behind_padding, alert_before_hello, cipher_change_before_hello,
-                                   other_record_version, hello_of_ssl2, huge_hello, unfinished_hello, http, http_slowly)}
+                                   other_record_version, hello_of_ssl2, second_hello, huge_hello, unfinished_hello, http, http_slowly)}
 
 if __name__ == "__main__":
     try:

@@ -194,8 +194,10 @@ static void a_client_hello_with_the_name_goes_out_unchanged(void **state) {
         world_expect(&world, GATE_ALLOWED);
         assert_int_equal(read_n(out, got, n), n);
         assert_memory_equal(got, hello, n);
-        say(in, "early data", 10);
-        expect_bytes(out, "early data");
+        say(out, "answer", 6);
+        expect_bytes(in, "answer");
+        say(in, "more", 4);
+        expect_bytes(out, "more");
         close(in);
         close(out);
 }
@@ -223,6 +225,124 @@ static void another_sni_or_none_is_refused_before_a_byte_goes_out(void **state) 
                 close(in);
                 close(out);
         }
+}
+
+/* --- the hello that a HelloRetryRequest asks for --- */
+
+static const uint8_t retry[] = "\x16\3\3\0\x58\2\0\0\x54\3\3"
+                               "\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91"
+                               "\xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c"
+                               "and so on";
+#define RETRY_N (sizeof(retry) - 1)
+#define CCS "\x14\3\3\0\1\1"
+#define DATA "\x17\3\3\0\5early"
+
+static bool silent(int fd) {
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+
+        return poll(&p, 1, 50) == 0;
+}
+
+static void expect_exactly(int fd, const void *bytes, size_t n) {
+        uint8_t got[4096];
+
+        assert_int_equal(read_n(fd, got, n), n);
+        assert_memory_equal(got, bytes, n);
+}
+
+/* The first hello, with more behind it, and what the server answers. */
+static void greet(int *in, int *out, const void *more, size_t more_n, const void *answer, size_t answer_n) {
+        uint8_t hello[2048];
+        const size_t n = client_hello("api.test", hello);
+
+        memcpy(hello + n, more, more_n);
+        pair_up(in, out);
+        say(*in, hello, n + more_n);
+        expect_exactly(*out, hello, n);
+        assert_true(silent(*out)); /* not a byte behind it */
+        for (size_t at = 0; at < answer_n; at += 40) {
+                say(*out, (const uint8_t *)answer + at, MIN_OF(answer_n - at, (size_t)40));
+                usleep(1000);
+        }
+        assert_int_equal(world_expect(&world, GATE_ALLOWED).verdict, GATE_LET);
+}
+
+static void a_second_hello_is_judged_like_the_first(void **state) {
+        static const struct {
+                const char *before, *name, *why;
+                size_t n;
+                bool at_once; /* sent behind the first, without waiting for the answer */
+        } rows[] = {
+                {CCS, "api.test", NULL, 6, false},
+                {CCS DATA, "API.test", NULL, 16, true},
+                {"", "api.test", NULL, 0, true},
+                {CCS, "evil.test", "SNI is evil.test, dialled api.test", 6, false},
+                {CCS, "worse.test", "SNI is worse.test, dialled api.test", 6, true},
+                {DATA CCS DATA, "worst.test", "SNI is worst.test, dialled api.test", 26, true},
+                {"", NULL, "TLS without SNI", 0, false},
+                {CCS "GET / HTTP/1.1", NULL, "malformed TLS ClientHello", 20, false},
+        };
+
+        add(0);
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                uint8_t second[2048];
+                int in, out;
+                memcpy(second, rows[i].before, rows[i].n);
+                size_t n = rows[i].n + client_hello(rows[i].name, second + rows[i].n);
+                greet(&in, &out, second, rows[i].at_once ? n : 0, retry, RETRY_N);
+                if (!rows[i].at_once)
+                        say(in, second, n);
+                if (rows[i].why) {
+                        expect_denied("api.test", 443, rows[i].why); /* the reset may overtake the answer */
+                        assert_int_equal(read_end(out), ECONNRESET);
+                } else {
+                        expect_exactly(in, retry, RETRY_N);
+                        expect_exactly(out, second, n);
+                        say(in, "finished", 8);
+                        expect_bytes(out, "finished");
+                        say(out, "hello", 5);
+                        expect_bytes(in, "hello");
+                }
+                close(in);
+                close(out);
+                world_expect(&world, GATE_CLOSED);
+        }
+}
+
+static void any_other_answer_to_a_hello_lets_the_rest_go(void **state) {
+        static const uint8_t answers[][8] = {"\x16\3\3\0\4\2xx", "\x15\3\3\0\2\1\0", "220 mail"};
+        int in, out;
+
+        add(0);
+        for (size_t i = 0; i < ELEMENTSOF(answers); i++) {
+                greet(&in, &out, DATA, 10, answers[i], 0);
+                say(out, answers[i], 7);
+                if (i == 0) { /* might still become one, but for its end */
+                        assert_true(silent(out));
+                        shutdown(out, SHUT_WR);
+                }
+                expect_exactly(in, answers[i], 7);
+                expect_exactly(out, DATA, 10);
+                close(in);
+                close(out);
+                world_expect(&world, GATE_CLOSED);
+        }
+        /* A client that ends behind its hello, and one that is gone before the answer. */
+        greet(&in, &out, "", 0, "", 0);
+        shutdown(in, SHUT_WR);
+        assert_int_equal(read_end(out), 0);
+        say(out, "late", 4);
+        expect_bytes(in, "late");
+        close(out);
+        assert_int_equal(read_end(in), 0);
+        close(in);
+        world_expect(&world, GATE_CLOSED);
+        greet(&in, &out, DATA, 10, "", 0);
+        setsockopt(in, SOL_SOCKET, SO_LINGER, &(const struct linger){.l_onoff = 1}, sizeof(struct linger));
+        close(in);
+        assert_int_equal(read_end(out), ECONNRESET);
+        close(out);
+        world_expect(&world, GATE_CLOSED);
 }
 
 static void a_server_may_speak_first_and_is_recorded_before(void **state) {
@@ -415,6 +535,8 @@ int main(int argc, char **argv) {
                 SCENE(names_that_are_addresses_in_disguise_are_unknown),
                 SCENE(a_client_hello_with_the_name_goes_out_unchanged),
                 SCENE(another_sni_or_none_is_refused_before_a_byte_goes_out),
+                SCENE(a_second_hello_is_judged_like_the_first),
+                SCENE(any_other_answer_to_a_hello_lets_the_rest_go),
                 SCENE(a_server_may_speak_first_and_is_recorded_before),
                 SCENE(half_closes_and_resets_are_passed_on),
                 SCENE(megabytes_arrive_whole_both_ways_at_once),

@@ -12,6 +12,7 @@ struct bytes {
         uint8_t at[HELLO_MAX * 2];
         size_t n;
 };
+static size_t end;
 
 static void put(struct bytes *b, const void *bytes, size_t n) {
         memcpy(b->at + b->n, bytes, n);
@@ -71,7 +72,7 @@ static void record(const struct bytes *part, struct bytes *out) {
 }
 
 static enum hello parse(const struct bytes *b, char *name) {
-        return hello_parse(b->at, b->n, name);
+        return hello_parse(b->at, b->n, name, &end);
 }
 
 static struct bytes exts, msg, rec;
@@ -110,7 +111,7 @@ static void every_truncation_asks_for_more(void **state) {
         put_name(&exts, 0, "api.example.com");
         assert_int_equal(with(), HELLO_NAMED);
         for (size_t n = 0; n < rec.n; n++) {
-                assert_int_equal(hello_parse(rec.at, n, name), HELLO_MORE);
+                assert_int_equal(hello_parse(rec.at, n, name, &end), HELLO_MORE);
                 assert_string_equal(name, "");
         }
 }
@@ -118,8 +119,10 @@ static void every_truncation_asks_for_more(void **state) {
 static void what_follows_in_records_of_its_own_does_not_matter(void **state) {
         put_name(&exts, 0, "api.example.com");
         with();
+        size_t n = rec.n;
         put(&rec, "\x17\3\3\0\5hello", 10);
         assert_int_equal(parse(&rec, name), HELLO_NAMED);
+        assert_int_equal(end, n);
 }
 
 static void a_hello_in_many_records_is_put_together(void **state) {
@@ -185,22 +188,22 @@ static void lengths_that_do_not_add_up_are_refused(void **state) {
 }
 
 static void other_handshake_messages_and_empty_records_are_refused(void **state) {
-        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\4\2\0\0\0", 9, name), HELLO_BAD);
-        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\0", 5, name), HELLO_BAD);
-        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\x40\1", 5, name), HELLO_BAD);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\4\2\0\0\0", 9, name, &end), HELLO_BAD);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\0", 5, name, &end), HELLO_BAD);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\x40\1", 5, name, &end), HELLO_BAD);
         /* A hello cut by a record of another type. */
-        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\1\1\x15\3\1\0\2\1\0", 13, name), HELLO_BAD);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\1\1\x15\3\1\0\2\1\0", 13, name, &end), HELLO_BAD);
 }
 
 static void anything_else_is_plain(void **state) {
-        assert_int_equal(hello_parse((const uint8_t *)"GET / HTTP/1.1\r\n", 16, name), HELLO_PLAIN);
-        assert_int_equal(hello_parse((const uint8_t *)"\x16\x10", 2, name), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"GET / HTTP/1.1\r\n", 16, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\x10", 2, name, &end), HELLO_PLAIN);
         /* The length of a message of another protocol, little-endian, then its number. */
-        assert_int_equal(hello_parse((const uint8_t *)"\x16\1\0\0\7\0\0\0", 8, name), HELLO_PLAIN);
-        assert_int_equal(hello_parse((const uint8_t *)"\x15\1\0\0\7\0\0\0", 8, name), HELLO_PLAIN);
-        assert_int_equal(hello_parse((const uint8_t *)"\x18\1", 2, name), HELLO_PLAIN);
-        assert_int_equal(hello_parse((const uint8_t *)"\x16", 1, name), HELLO_MORE);
-        assert_int_equal(hello_parse((const uint8_t *)"", 0, name), HELLO_MORE);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\1\0\0\7\0\0\0", 8, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x15\1\0\0\7\0\0\0", 8, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x18\1", 2, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16", 1, name, &end), HELLO_MORE);
+        assert_int_equal(hello_parse((const uint8_t *)"", 0, name, &end), HELLO_MORE);
 }
 
 static void what_only_some_servers_take_for_a_hello_is_refused(void **state) {
@@ -218,8 +221,8 @@ static void what_only_some_servers_take_for_a_hello_is_refused(void **state) {
                 rec.at[1] = (uint8_t)major;
                 assert_int_equal(parse(&rec, name), major == 3 ? HELLO_NAMED : HELLO_BAD);
         }
-        assert_int_equal(hello_parse((const uint8_t *)"\x15", 1, name), HELLO_MORE);
-        assert_int_equal(hello_parse((const uint8_t *)"\x16\2\0\0\1", 5, name), HELLO_MORE);
+        assert_int_equal(hello_parse((const uint8_t *)"\x15", 1, name, &end), HELLO_MORE);
+        assert_int_equal(hello_parse((const uint8_t *)"\x16\2\0\0\1", 5, name, &end), HELLO_MORE);
 }
 
 /* SSL 2's form, which OpenSSL and Java still take to begin TLS 1.2 with. */
@@ -227,12 +230,12 @@ static void a_hello_of_the_old_form_has_no_name(void **state) {
         const uint8_t old[] = {0x80, 0x2e, 1, 3, 3, 0, 3, 0, 0, 0, 32, 0, 0xc0, 0x2f};
 
         for (size_t n = 1; n <= sizeof(old); n++)
-                assert_int_equal(hello_parse(old, n, name), n < 5 ? HELLO_MORE : HELLO_UNNAMED);
+                assert_int_equal(hello_parse(old, n, name, &end), n < 5 ? HELLO_MORE : HELLO_UNNAMED);
         /* Other protocols: Telnet's answer to an echo, a length in front, UTF-8. */
-        assert_int_equal(hello_parse((const uint8_t *)"\xff\xfd\1", 3, name), HELLO_PLAIN);
-        assert_int_equal(hello_parse((const uint8_t *)"\x80\0\0\1", 4, name), HELLO_PLAIN);
-        assert_int_equal(hello_parse((const uint8_t *)"\x80\1\1\0", 4, name), HELLO_PLAIN);
-        assert_int_equal(hello_parse((const uint8_t *)"\xc3\xa4\1\3\3", 5, name), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\xff\xfd\1", 3, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x80\0\0\1", 4, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x80\1\1\0", 4, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\xc3\xa4\1\3\3", 5, name, &end), HELLO_PLAIN);
 }
 
 static void one_that_is_longer_than_is_looked_at_is_refused(void **state) {
@@ -251,8 +254,61 @@ static void one_that_is_longer_than_is_looked_at_is_refused(void **state) {
         memcpy(part.at, msg.at + 8000, part.n);
         record(&part, &rec);
         assert_true(rec.n > HELLO_MAX);
-        assert_int_equal(hello_parse(rec.at, HELLO_MAX - 1, name), HELLO_MORE);
-        assert_int_equal(hello_parse(rec.at, HELLO_MAX, name), HELLO_BAD);
+        assert_int_equal(hello_parse(rec.at, HELLO_MAX - 1, name, &end), HELLO_MORE);
+        assert_int_equal(hello_parse(rec.at, HELLO_MAX, name, &end), HELLO_BAD);
+}
+
+#define CCS "\x14\3\3\0\1\1"
+#define DATA "\x17\3\3\0\5early"
+
+static void a_second_hello_may_stand_behind_early_data(void **state) {
+        static const char *const before[] = {"", CCS, DATA, CCS DATA DATA, DATA CCS};
+        static const size_t n[] = {0, 6, 10, 26, 16};
+        struct bytes all;
+
+        put_name(&exts, 0, "api.example.com");
+        with();
+        for (size_t i = 0; i < sizeof(n) / sizeof(n[0]); i++) {
+                all.n = 0;
+                put(&all, before[i], n[i]);
+                put(&all, rec.at, rec.n);
+                for (size_t k = 0; k < all.n; k++)
+                        assert_int_equal(hello_parse_second(all.at, k, name), HELLO_MORE);
+                assert_int_equal(hello_parse_second(all.at, all.n, name), HELLO_NAMED);
+                assert_string_equal(name, "api.example.com");
+        }
+}
+
+static void what_is_no_second_hello_is_refused(void **state) {
+        static const struct {
+                const char *bytes;
+                size_t n;
+        } rows[] = {{"GET / HTTP/1.1\r\n", 16},    {CCS "x", 7},
+                    {"\x15\3\3\0\2\1\0", 7},       {CCS "\x15\3\3\0\2\1\0", 13},
+                    {"\x16\3\3\0\4\x10\0\0\0", 9}, {"\x18\3\3\0\1x", 6}};
+        static uint8_t data[HELLO_MAX] = DATA;
+
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+                assert_int_equal(hello_parse_second((const uint8_t *)rows[i].bytes, rows[i].n, name), HELLO_BAD);
+        data[3] = 0x40; /* longer than there is room for */
+        assert_int_equal(hello_parse_second(data, sizeof(data) - 1, name), HELLO_MORE);
+        assert_int_equal(hello_parse_second(data, sizeof(data), name), HELLO_BAD);
+}
+
+static void only_a_retry_request_asks_for_a_second_hello(void **state) {
+        uint8_t answer[HELLO_ANSWER_BYTES] = "\x16\3\3\0\x58\2\0\0\x54\3\3"
+                                             "\xcf\x21\xad\x74\xe5\x9a\x61\x11\xbe\x1d\x8c\x02\x1e\x65\xb8\x91"
+                                             "\xc2\xa2\x11\x16\x7a\xbb\x8c\x5e\x07\x9e\x09\xe2\xc8\xa8\x33\x9c";
+        static const size_t told[] = {0, 1, 5, 11, 42};
+
+        assert_int_equal(hello_answer_parse(answer, sizeof(answer)), HELLO_ANSWER_RETRY);
+        for (size_t n = 0; n < sizeof(answer); n++)
+                assert_int_equal(hello_answer_parse(answer, n), HELLO_ANSWER_MORE);
+        for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+                answer[told[i]] ^= 1;
+                assert_int_equal(hello_answer_parse(answer, told[i] + 1), HELLO_ANSWER_OTHER);
+                answer[told[i]] ^= 1;
+        }
 }
 
 int main(void) {
@@ -269,6 +325,9 @@ int main(void) {
                 cmocka_unit_test_setup(anything_else_is_plain, clear),
                 cmocka_unit_test_setup(what_only_some_servers_take_for_a_hello_is_refused, clear),
                 cmocka_unit_test_setup(a_hello_of_the_old_form_has_no_name, clear),
+                cmocka_unit_test_setup(a_second_hello_may_stand_behind_early_data, clear),
+                cmocka_unit_test_setup(what_is_no_second_hello_is_refused, clear),
+                cmocka_unit_test_setup(only_a_retry_request_asks_for_a_second_hello, clear),
                 cmocka_unit_test_setup(one_that_is_longer_than_is_looked_at_is_refused, clear),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
