@@ -61,6 +61,13 @@ static bool is_name(const struct plain *p, struct http_span s) {
         return http_authority_is(head.bytes + s.at, s.n, conn_name(p->conn), port, port);
 }
 
+/* "http://a?@b/": a host and a query to the standard, user information and a host to others. */
+static bool url_has_path(const struct http_span authority) {
+        const size_t end = (size_t)authority.at + authority.n;
+
+        return end == (size_t)head.target.at + head.target.n || head.bytes[end] == '/';
+}
+
 /* NULL, or why this request does not go on. */
 static const char *judge(const struct plain *p, char why[static GATE_TEXT_MAX]) {
         const struct http_span t = head.target;
@@ -77,7 +84,7 @@ static const char *judge(const struct plain *p, char why[static GATE_TEXT_MAX]) 
                         return "a target that is neither a path nor a URL of this host";
                 named = (struct http_span){.at = (uint16_t)(t.at + target.authority.at), .n = target.authority.n};
                 if (is_name(p, named))
-                        return NULL;
+                        return url_has_path(named) ? NULL : "a URL without a path";
         }
         snprintf(why, GATE_TEXT_MAX, "Host is %.*s, dialled %.60s", (int)MIN_OF(named.n, 60u), head.bytes + named.at,
                  conn_name(p->conn));

@@ -93,6 +93,13 @@ static void a_request_for_another_host_is_refused_before_it_goes_out(void **stat
                  "Host is evil.test, dialled api.test"},
                 {"GET http://evil.test/# HTTP/1.1\r\nHost: api.test\r\n\r\n", "HTTP/1.1 403", "GET http://evil.test/#",
                  "neither"},
+                {"GET http://api.test?@evil.test/ HTTP/1.1\r\nHost: api.test\r\n\r\n", "HTTP/1.1 403",
+                 "GET http://api.test", "a URL without a path"},
+                {"GET http://x@api.test/ HTTP/1.1\r\nHost: api.test\r\n\r\n", "HTTP/1.1 403", "GET http://x@api.test/",
+                 "neither"},
+                {"GET http:///x HTTP/1.1\r\nHost: api.test\r\n\r\n", "HTTP/1.1 403", "GET http:///x", "Host is"},
+                {"GET https://api.test/ HTTP/1.1\r\nHost: api.test\r\n\r\n", "HTTP/1.1 403", "GET https://api.test/",
+                 "neither"},
                 {"GET evil.test/ HTTP/1.1\r\nHost: api.test\r\n\r\n", "HTTP/1.1 403", "GET evil.test/", "neither"},
                 {"CONNECT api.test:443 HTTP/1.1\r\nHost: api.test:443\r\n\r\n", "HTTP/1.1 403", "CONNECT api.test:443",
                  "CONNECT is never"},
@@ -112,7 +119,7 @@ static void a_request_for_another_host_is_refused_before_it_goes_out(void **stat
                 int in, out;
                 pair_up(&in, &out);
                 say_text(in, rows[i].bytes);
-                if (i == 14)
+                if (i == 18)
                         say_text(in, "\r\n"); /* a whole head, now that nothing else can follow */
                 expect_answer(in, rows[i].status);
                 world_expect(&world, GATE_ALLOWED);
