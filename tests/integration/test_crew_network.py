@@ -452,6 +452,43 @@ def test_inspected_requests_carry_a_credential_of_crewds_environment_and_are_on_
         assert "s3cr3t" not in where
 
 
+TRUST = """
+import os, ssl, time, urllib.request
+old = ssl.create_default_context()
+def fetch(context):
+    try:
+        with urllib.request.urlopen("https://api.test/v1/quotes", timeout=8, context=context) as r: return r.status
+    except OSError as e: return getattr(getattr(e, "reason", e), "verify_message", str(e))
+def ask(context, wanted):
+    end = time.monotonic() + 20
+    while not wanted(got := fetch(context)) and time.monotonic() < end: time.sleep(0.1)
+    return got
+before = fetch(old)
+after = ask(old, lambda got: "certificate" in str(got))
+out([before, after, ask(ssl.create_default_context(), lambda got: got == 200)])
+"""
+
+
+def test_a_new_gateway_has_a_new_ca_and_programs_that_hold_the_old_one_see_an_unknown_issuer(runner):
+    crew = Crew(runner).agent("a")
+    network(crew, "a", "{allowed_endpoints: [{host: api.test, port: 443, tls: inspect}]}")
+    crew.files["ca.pem"] = ""
+    crew.extra = 'endpoints: {"api.test:443": {connect_to: "127.0.0.1:1", ca: ca.pem}}\n'
+    path = crew.write()
+    with https(crew.top, "api.test") as port:
+        path.write_text(path.read_text().replace("127.0.0.1:1", f"127.0.0.1:{port}"))
+        for file in ("ca.pem", "crew.yaml"):
+            (crew.top / file).chmod(0o644)
+        with crew.start() as running:
+            job = running.client().submit(agent="a", description=TRUST)
+            eventually(lambda: [r for r in crew.records("a", "network.http") if r.get("status") == 200])
+            os.kill(gateway_of(running), signal.SIGKILL)
+            assert job.result(60) == [200, "unable to get local issuer certificate", 200]
+    assert crew.records("a", "gateway.restarted")
+    broken = [r for r in crew.records("a", "network.closed") if "unknown ca" in r.get("reason", "")]
+    assert broken, crew.records("a", "network.closed")
+
+
 def test_a_connection_that_lives_when_the_gateway_dies_is_reset(runner):
     with server(greeting=b"hello") as (port, peers):
         crew = listed_crew(runner, port)
