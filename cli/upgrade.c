@@ -186,7 +186,7 @@ static int show_plan(const struct client *c, const struct upgrade *u, const Crew
         return u->dry_run ? (same ? CLI_OK : CLI_CHANGES) : -1;
 }
 
-int upgrade(const struct upgrade *u, struct cli_problem *p) {
+int upgrade(const struct upgrade *u, struct former *former, struct cli_problem *p) {
         _cleanup_client_ struct client *c = NULL;
         const Crew__CrewPlan *plan = NULL;
         const Crew__CrewApplied *applied = NULL;
@@ -200,7 +200,7 @@ int upgrade(const struct upgrade *u, struct cli_problem *p) {
         bool whole = plan->effect == CREW__PLAN_EFFECT__PLAN_CREW;
         snprintf(digest, sizeof(digest), "%s", u->plan ? u->plan : plan->digest);
         if (whole && strcmp(digest, plan->digest) == 0)
-                return u->restart ? stop_crew(c, u, p) : needs_crew(u, p);
+                return !u->restart ? needs_crew(u, p) : former_look(c, former, p) < 0 ? -1 : stop_crew(c, u, p);
         if (apply(c, u, digest, &applied, p) < 0)
                 return -1;
         crew_assert(applied);

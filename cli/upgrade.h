@@ -2,7 +2,7 @@
 /* crewctl up for a crew that runs already: a changed crew file is put in force. */
 #pragma once
 
-#include "cli.h"
+#include "former.h"
 
 struct upgrade {
         const char *file; /* absolute */
@@ -12,5 +12,5 @@ struct upgrade {
         bool locked, restart, dry_run, json;
 };
 #define UPGRADE_START (-2)
-/* Exit status; -1 with a problem; UPGRADE_START: the crew was stopped, and is to be started with the file. */
-int upgrade(const struct upgrade *u, struct cli_problem *problem);
+/* Exit status; -1 with a problem; UPGRADE_START: the crew, as former says, was stopped, and is to be started with the file. */
+int upgrade(const struct upgrade *u, struct former *former, struct cli_problem *problem);

@@ -82,7 +82,7 @@ static int show_up(struct session *s, const struct options *o, struct cli_proble
 }
 
 /* Exit status; -1 with a problem; UPGRADE_START: there is none that runs, or not any more. */
-static int change_running(const struct options *o, const char *path, struct cli_problem *p) {
+static int change_running(const struct options *o, const char *path, struct former *former, struct cli_problem *p) {
         struct crew_paths paths;
         struct crew_err err = CREW_ERR_NULL;
         char file[PATH_MAX], name[64] = "";
@@ -114,13 +114,14 @@ static int change_running(const struct options *o, const char *path, struct cli_
                                   .restart = o->restart,
                                   .dry_run = o->dry_run,
                                   .json = o->json};
-        return upgrade(&u, p);
+        return upgrade(&u, former, p);
 }
 
 static int run(const struct cli_verb *self, int argc, char **argv) {
         struct options o = {.grace_ns = GRACE_DEFAULT_NS};
         struct session s = SESSION_NULL;
         struct cli_problem problem = CLI_PROBLEM_NULL;
+        struct former former = {0};
         struct cli_operands rest;
         int status;
 
@@ -129,12 +130,14 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
         if (rest.n != 1)
                 return cli_fail(o.json, CLI_USAGE, "usage",
                                 rest.n ? "one crew file at a time" : "which crew? crewctl up CREW.yaml");
-        status = change_running(&o, rest.items[0], &problem);
+        status = change_running(&o, rest.items[0], &former, &problem);
         if (status != UPGRADE_START)
                 return status < 0 ? cli_report(&problem, o.json) : status;
         const struct session_args args = {
                 .crew_file = rest.items[0], .own = !o.detach, .stderr_up = !o.detach, .quiet = o.json, .locked = o.locked};
         status = session_open(&s, &args, &problem);
+        if (status < 0 && *former.file)
+                former_restore(&former, o.json, &problem);
         if (status == 0)
                 status = show_up(&s, &o, &problem);
         if (status == 0 && !o.detach)
@@ -149,14 +152,16 @@ const struct cli_verb verb_up = {
         .name = "up",
         .synopsis = "[--detach] [--locked] [--dry-run] [--plan DIGEST] [--restart] [--grace TIME] [--json] CREW.yaml",
         .summary = "start a crew, or put a changed crew file in force in one that runs",
-        .details = "In the foreground until Ctrl-C or `crewctl down`; crewd's messages appear on standard error.\n"
-                   "With --detach they go to crewd.log beside the audit.\n"
-                   "When the crew runs already, what the file changes is shown (crewctl plan) and applied with the least\n"
-                   "restarts: unchanged agents go on with their tasks.  What does not work out is taken back: exit 1, and\n"
-                   "everything is as it was.\n"
-                   "\n"
-                   "  crewctl up crew.yaml --detach && crewctl status\n"
-                   "  crewctl plan crew.yaml; crewctl up --plan DIGEST crew.yaml\n",
+        .details =
+                "In the foreground until Ctrl-C or `crewctl down`; crewd's messages appear on standard error.\n"
+                "With --detach they go to crewd.log beside the audit.\n"
+                "When the crew runs already, what the file changes is shown (crewctl plan) and applied with the least\n"
+                "restarts: unchanged agents go on with their tasks.  What does not work out is taken back: exit 1, and\n"
+                "everything is as it was.  --restart of a crew that then does not start starts the former file again, if\n"
+                "that is still on disk as it ran.\n"
+                "\n"
+                "  crewctl up crew.yaml --detach && crewctl status\n"
+                "  crewctl plan crew.yaml; crewctl up --plan DIGEST crew.yaml\n",
         .options = options,
         .n_options = ELEMENTSOF(options),
         .operands = CLI_COMPLETE_FILE,

@@ -324,6 +324,83 @@ def test_what_needs_the_whole_crew_is_refused_and_done_when_asked_for(runner):
         runner.crewctl("down")
 
 
+def whole_and_broken(crew, file="crew.yaml"):
+    """Needs the whole crew, and does not start: what b has kept cannot be brought to that version."""
+    kept = crew.runner.home / "lib" / "t" / "state" / "b"
+    (kept / "x").write_text("")
+    crew.runner.own(kept)
+    text = (crew.top / "crew.yaml").read_text() + "hooks: {on_agent_terminated: {command: [cat]}}\n"
+    (crew.top / file).write_text(text.replace("  b: {", '  b: {"state": {"version": 2, "migrate": ["false"]}, '))
+    crew.runner.own(crew.top)
+
+
+def running_agents(runner):
+    return {a["name"]: a["pid"] for a in json.loads(runner.crewctl("status", "--json", check=True).stdout)["agents"]}
+
+
+def test_a_restart_that_fails_brings_the_former_crew_back(runner):
+    crew = make(runner, "a", "b")
+    assert runner.crewctl("up", "--detach", crew.top / "crew.yaml").returncode == 0
+    try:
+        before = running_agents(runner)
+        whole_and_broken(crew, "next.yaml")
+        r = runner.crewctl("up", "--restart", crew.top / "next.yaml")
+        assert r.returncode == 1 and "crew t runs again as before" in r.stderr and "migrating it to 2 failed" in r.stderr, r.stderr
+        assert f"by {crew.top}/crew.yaml, detached" in r.stderr
+        after = running_agents(runner)
+        assert set(after) == {"a", "b"} and all(after[n] and after[n] != before[n] for n in after)
+        assert plan(crew)["effect"] == "unchanged"
+        r = runner.crewctl("up", "--restart", "--json", "--detach", crew.top / "next.yaml")
+        assert r.returncode == 1 and json.loads(r.stdout)["error"]["code"] == "restored"
+    finally:
+        runner.crewctl("down")
+
+
+def test_a_locked_crew_comes_back_locked(runner):
+    crew = make(runner, "a", "b")
+    assert runner.crewctl("lock", crew.top / "crew.yaml").returncode == 0
+    assert runner.crewctl("up", "--detach", "--locked", crew.top / "crew.yaml").returncode == 0
+    try:
+        whole_and_broken(crew, "next.yaml")
+        (crew.top / "new").mkdir()
+        for name in ("next.yaml", "agent.py", "a.yaml", "b.yaml", "broken"):
+            to = crew.top / "new" / ("crew.yaml" if name == "next.yaml" else name)
+            to.write_bytes((crew.top / name).read_bytes())
+        for name in ("flags/none", "tools/echo"):
+            to = crew.top / "new" / name
+            to.parent.mkdir()
+            to.write_bytes((crew.top / name).read_bytes())
+            to.chmod(0o755)
+        runner.own(crew.top)
+        r = runner.crewctl("lock", crew.top / "new" / "crew.yaml")
+        assert r.returncode == 0, r.stderr
+        r = runner.crewctl("up", "--restart", "--locked", crew.top / "new" / "crew.yaml")
+        assert r.returncode == 1 and "crew t runs again as before" in r.stderr, r.stderr
+        edit(crew, "crew.yaml", "process:", "process: ")
+        assert runner.crewctl("plan").returncode == 2  # it is what its lock names that runs, and nothing else
+    finally:
+        runner.crewctl("down")
+
+
+@pytest.mark.parametrize("why", ["edited", "migrated"])
+def test_a_restart_that_cannot_be_taken_back_says_what_does_not_run(runner, why):
+    crew = make(runner, "a", "b")
+    assert runner.crewctl("up", "--detach", crew.top / "crew.yaml").returncode == 0
+    file = "crew.yaml" if why == "edited" else "next.yaml"
+    whole_and_broken(crew, file)
+    if why == "migrated":  # a's directory is the changed crew's by then
+        kept = runner.home / "lib" / "t" / "state" / "a"
+        (kept / "x").write_text("")
+        runner.own(kept)
+        edit(crew, file, "  a: {", '  a: {"state": {"version": 3, "migrate": ["true"]}, ')
+        edit(crew, file, '"migrate": ["false"]', '"migrate": ["sh", "-c", "sleep 1; exit 1"]')
+    r = runner.crewctl("up", "--restart", "--detach", crew.top / file)
+    assert r.returncode == 1 and "crew t was stopped, and does not run" in r.stderr, r.stderr
+    assert ("on disk no more" if why == "edited" else "nor did it start again as before") in r.stderr, r.stderr
+    assert why == "edited" or "its state directory is of version 3" in r.stderr, r.stderr
+    assert runner.crewctl("status").returncode == 3
+
+
 def test_a_plan_that_has_gone_stale_is_not_applied(runner):
     crew = make(runner, "a")
     with crew.start() as running:
