@@ -89,6 +89,7 @@ static void clear_own(struct instance *in) {
         in->stats_ns = 0;
         in->cpu_percent = 0;
         in->stats_asked = in->stats_for_usage = false;
+        in->usage.connections = 0; /* they went with the gateway */
         for (size_t i = 0; i < ELEMENTSOF(in->usage.told); i++)
                 in->usage.told[i].text = NULL;
 }

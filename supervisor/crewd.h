@@ -47,7 +47,7 @@ enum crewd_phase {
 };
 
 /* How many agents, with names that it did not know, a crew can get while it runs. */
-#define CREWD_SPARE_AGENTS 64u
+#define CREWD_SPARE_AGENTS 512u
 
 struct crewd {
         uv_loop_t loop;

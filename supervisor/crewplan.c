@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define TRIPWIRES_NAMED 5u
+
 void crewplan_fini(struct crewplan *p) {
         crew_changes_fini(&p->changes);
         crew_file_free(p->to);
@@ -195,6 +197,55 @@ static int plan_agent(struct crewplan *p, size_t place) {
 
 /* --- the crew --- */
 
+static bool lists_paths(const struct policy_image *policy) {
+        for (size_t i = 0; i < policy_n_paths(policy); i++) {
+                enum policy_path_kind kind = policy_path_at(policy, i).kind;
+                if (kind == POLICY_READ || kind == POLICY_WRITE || kind == POLICY_EXEC)
+                        return true;
+        }
+        return false;
+}
+
+/* Its paths are others' tripwires, and not yet in the jails of those that go on. */
+static bool has_new_paths(const struct crewplan *p, size_t place) {
+        const struct crewplan_agent *pa = &p->agents[place];
+        const struct policy_image *policy = p->to->agents[place].policy;
+
+        if (!policy || p->to->agents[place].instance || !lists_paths(policy))
+                return false;
+        for (size_t i = pa->line; i < pa->line + pa->n_lines; i++) {
+                if (strcmp(p->lines[i].key, "policy: filesystem") == 0)
+                        return true;
+        }
+        return pa->effect == CREW_START;
+}
+
+static bool goes_on(const struct crewplan *p, size_t place) {
+        const struct crewplan_agent *pa = &p->agents[place];
+
+        return pa->effect <= CREW_RELOAD && place < p->crewd->n_agents && agent_state_live(p->crewd->agents[place].state);
+}
+
+static void add_tripwires(struct crewplan *p) {
+        char names[TRIPWIRES_NAMED * 66] = "";
+        size_t used = 0, found = 0, others = 0;
+
+        for (size_t i = 0; i < p->to->n_agents; i++) {
+                others += goes_on(p, i);
+                if (!has_new_paths(p, i))
+                        continue;
+                int n = found++ < TRIPWIRES_NAMED ? snprintf(names + used, sizeof(names) - used, "%s%s", used ? ", " : "",
+                                                             p->to->agents[i].name)
+                                                  : 0;
+                used += (size_t)n;
+        }
+        char text[sizeof(names) + 120];
+        snprintf(text, sizeof(text), "of %s%s: not in the jails of agents that go on, until their next start", names,
+                 found > TRIPWIRES_NAMED ? " and others" : "");
+        if (found > 0 && others > 0)
+                add_line(p, "tripwires", text, CREW_UNCHANGED);
+}
+
 static void add_own(struct crewplan *p) {
         const struct crew_lock *now = p->crewd->lock;
         char text[160];
@@ -233,6 +284,8 @@ static int compare(struct crewplan *p, struct crew_err *err) {
                         add_line(p, x->key, x->detail, x->effect);
         }
         add_own(p);
+        if (p->effect != CREW_WHOLE)
+                add_tripwires(p);
         return 0;
 }
 

@@ -200,6 +200,7 @@ static void go_down(struct gateway *g, const char *what) {
                 g->down_ns = now;
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 gateway_slot_shut(&g->slots[i]);
+                c->agents[i].in.usage.connections = 0;
                 if (was_up && g->slots[i].id)
                         journal_evidence_lost(&c->agents[i], "gateway", 0, what);
                 answer_pending(g, &g->slots[i], true, 0, "");

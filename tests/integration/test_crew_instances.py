@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from crewd import AgentState, UnknownAgent
+from crewd import AgentState, Message, UnknownAgent
 from crewlib import agent_status, eventually
 from test_crew_manager import boss, managed, running_tasks
 
@@ -218,3 +218,78 @@ out(codes)""")
     assert codes[:2] == [0, 0] and codes.count(0) == 2
     assert codes[2] == "there" and codes[-1] == "more"
     assert len(crew.records("a#2", "agent.spawned")) + len(crew.records("a#3", "agent.spawned")) <= 2
+
+
+def test_nothing_of_a_former_instance_is_left_for_the_next(runner):
+    crew = crew_of(runner, """
+keep = "import os; open(os.environ['CREW_STATE'] + '/n', 'w').write('x'); out(sorted(os.listdir(os.environ['CREW_STATE'])))"
+first = order("wait", submit(spawn("a"), keep))["result"]
+order("retire", "a#2", stdin={})
+order("receive", "--timeout", "10s")
+out([first, order("wait", submit(spawn("a"), "import os; out(os.listdir(os.environ['CREW_STATE']))"))["result"]])""", n=2)
+    assert run(crew) == [["n"], []]
+
+
+def test_one_that_works_ends_its_task_with_it_and_the_manager_is_told(runner):
+    """Retiring asks it to end: three seconds, and then it is killed; its task has one outcome, and runs nowhere else."""
+    crew = crew_of(runner, """
+name = spawn("a")
+deaf = "import signal\\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\\ntime.sleep(600)"
+task = submit(name, deaf)
+while order("result", task)["state"] != "running": time.sleep(0.02)
+order("retire", name, stdin={"reason": "enough"})
+late = submit(name, "out(1)")
+outcomes = [order("wait", t)["outcome"] for t in (task, late)]
+letter = order("receive", "--timeout", "10s")["payload"]
+out([outcomes, letter["agent"], letter["cause"], letter["reason"]])""", n=2)
+    outcomes, *letter = run(crew)
+    assert letter == ["a#2", "orchestrator", "enough"] and not {"ok", None} & set(outcomes), outcomes
+    assert len(crew.records("a#2", "task.started")) == 1 and not crew.records("a", "task.started")
+
+
+def test_a_target_that_is_taken_away_is_no_longer_its_managers(runner):
+    crew = waiting(runner, "names = [spawn('a')]\nprint('there', file=sys.stderr, flush=True)\n"
+                           "order('receive')\nnames += [refused('retire', 'a#2', stdin={}), refused('submit', 'a#2', stdin={}), "
+                           "refused('spawn', 'a', stdin={})]")
+    with waiting_crew(crew, "a#2") as client:
+        eventually(lambda: crew.records("boss", "agent.stderr"))
+        path = crew.top / "boss.yaml"
+        path.write_text(path.read_text().replace("allowed_targets: [a, b]", "allowed_targets: [b]"))
+        assert client.reload_policy(agent="boss").ok
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+        eventually(lambda: sum(r.get("count", 1) for r in crew.records("boss", "manager.order") if r["verdict"] == "denied") == 3)
+        assert states(client)["a#2"] == AgentState.READY
+    _, *refusals = result(crew)[0]
+    assert [r[1] for r in refusals] == [-32001] * 3, refusals
+
+
+def test_a_manager_that_is_told_to_end_starts_nobody_any_more(runner):
+    crew = crew_of(runner, """
+import signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("deaf", file=sys.stderr, flush=True)
+while True:
+    call("spawn", "a", stdin={})
+    time.sleep(0.05)""")
+    crew.agents["a"]["max_instances"] = 2
+    with crew.start() as running:
+        client, runs, other = running.client(), running.client(), running.client()
+        runs._send("run_tasks", Message("RunTasks"))
+        eventually(lambda: "a#2" in states(client) and states(client)["a#2"] == AgentState.READY)
+        eventually(lambda: crew.records("boss", "agent.stderr"))
+        client.stop(2000, "enough")
+        running.proc.wait(15)
+    spawned, ended = (len(crew.records("a#2", k)) for k in ("agent.spawned", "agent.terminated"))
+    assert spawned == ended == 1, "none is started while the crew stops"
+
+
+@pytest.mark.parametrize("name", ["a#2", "a#1", "a#", "#2", "a#02", "a#100"])
+def test_no_agent_of_a_crew_file_has_the_name_of_an_instance(runner, name):
+    crew = crew_of(runner, "out(1)")
+    crew.agents[name] = dict(crew.agents["b"])
+    crew.files[f"{name}.yaml"] = crew.files["b.yaml"].replace("agent: b", f"agent: {name!r}")
+    crew.write()
+    path = crew.top / "crew.yaml"
+    path.write_text(path.read_text().replace(f"  {name}:", f"  {name!r}:"))
+    r = runner.crewctl("policy", "check", path)
+    assert r.returncode == 2 and "crew.yaml:" in r.stdout + r.stderr and name in r.stdout + r.stderr, r.stdout + r.stderr

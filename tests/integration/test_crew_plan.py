@@ -115,3 +115,29 @@ def test_what_only_a_start_can_change(runner):
         answer, effects = plan(crew, status=5)
         assert answer["effect"] == "whole-crew" and set(effects.values()) == {"unchanged"}
         assert [c["key"] for c in answer["changes"]] == ["hooks"]
+
+
+def test_tripwires_that_are_missing_until_the_next_start_are_named(runner):
+    """What a new agent may read is a decoy for the others, but not in jails that were made before it."""
+    crew = two(runner)
+    crew.files["c.yaml"] = crew.files["b.yaml"].replace("agent: b", "agent: c").replace("read: []", 'read: ["${CREW_DIR}/only-c/"]')
+    crew.files["only-c/x"] = "of c"
+    crew.agents["a"]["restart"] = {"max": 3, "within": "60s"}
+    crew.write()
+    look = f"out(os.path.isdir({str(crew.top / 'only-c')!r}))"
+    with crew.start() as running:
+        client = running.client()
+        with open(crew.top / "crew.yaml", "a") as f:
+            f.write('  c: {policy: c.yaml, command: ["python3", "${CREW_DIR}/agent.py"]}\n')
+        answer, effects = plan(crew, status=5)
+        assert effects == {"a": "unchanged", "b": "unchanged", "c": "start"}
+        [line] = answer["changes"]
+        assert (line["key"], line["effect"]) == ("tripwires", "unchanged")
+        assert line["detail"] == "of c: not in the jails of agents that go on, until their next start"
+        assert runner.crewctl("up", crew.top / "crew.yaml").returncode == 0
+        assert client.submit(agent="a", description=look).result(20) is False
+        assert client.submit(agent="c", description=look).result(20) is True
+        client.kill("a")
+        eventually(lambda: agent_status(client, "a").incarnation == 2)
+        assert client.submit(agent="a", description=look).result(20) is True  # a decoy: empty
+        assert client.submit(agent="a", description=look.replace("isdir", "exists").replace("only-c'", "only-c/x'")).result(20) is False
