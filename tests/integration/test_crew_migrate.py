@@ -4,6 +4,7 @@
 import json
 import os
 import signal
+import subprocess
 import tarfile
 import time
 
@@ -11,6 +12,7 @@ import pytest
 
 import crewd
 from crewlib import Crew, agent_status, alive, eventually, outside, state_of
+from egresslib import Tcp, echo
 
 PUT = "open(os.environ['CREW_STATE'] + '/n', 'w').write('one'); out(1)"
 SHOW = "s = os.environ['CREW_STATE']\nout({n: open(s + '/' + n).read() for n in sorted(os.listdir(s)) if os.path.isfile(s + '/' + n)})"
@@ -112,14 +114,16 @@ def test_another_version_without_a_way_there_is_refused(runner):
 def test_it_has_no_network_no_tools_and_no_others(runner):
     code = """
 import json, socket, subprocess
+def dial(*at):
+    try:
+        socket.create_connection(at, timeout=3)
+        return 'connected'
+    except OSError as e:
+        return type(e).__name__
 def call(*args):
     r = subprocess.run(['crew-call', *args], input='{}', text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return [r.returncode, r.stdout]
-try:
-    socket.create_connection(('192.0.2.1', 80), timeout=3); net = 'connected'
-except OSError as e:
-    net = type(e).__name__
-seen = {'net': net, 'send': call('send', 'b'), 'tool': call('tool', 'echo'), 'uid': os.getuid(),
+seen = {'net': [dial('one.migrate.test', 80), dial('198.18.0.1', 80), dial('192.0.2.1', 80)], 'send': call('send', 'b'), 'tool': call('tool', 'echo'), 'uid': os.getuid(),
         'host': os.path.exists('/etc/shadow') and os.access('/etc/shadow', os.W_OK), 'other': os.path.exists(%r)}
 open(s + '/seen', 'w').write(json.dumps(seen))
 """
@@ -127,8 +131,13 @@ open(s + '/seen', 'w').write(json.dumps(seen))
     fill(plain)
     crew = make(runner, 2, UP + code % str(top(plain, "b")), targets=["b"], tools=["echo"])
     crew.tool("echo", "#!/bin/sh\ncat\n")
-    seen = json.loads(show(crew)["seen"])
-    assert seen["net"] != "connected" and seen["uid"] == 1000 and not seen["host"] and not seen["other"]
+    with Tcp(echo) as server:  # the agent itself may go there
+        crew.files["a.yaml"] = crew.files["a.yaml"].replace("{deny_all: true}", '{allowed_endpoints: ["one.migrate.test:80"]}')
+        crew.extra = f'endpoints:\n  "one.migrate.test:80": {{connect_to: "{server.address}"}}\n'
+        dial = "import socket; socket.create_connection(('one.migrate.test', 80), timeout=5); " + SHOW
+        with crew.start() as running:
+            seen = json.loads(running.client().submit(agent="a", description=dial).result(20)["seen"])
+    assert "connected" not in seen["net"] and seen["uid"] == 1000 and not seen["host"] and not seen["other"]
     for what in ("send", "tool"):
         status, said = seen[what]
         assert status == 3 and "is being migrated" in said, said
@@ -335,6 +344,73 @@ def break_b(crew):
     path = crew.top / "crew.yaml"
     path.write_text(path.read_text().replace('  b: {"policy": "b.yaml", "command": ["python3", ',
                                              '  b: {"policy": "b.yaml", "driver": "stdio-rpc", "command": ["false", '))
+
+
+def test_what_is_too_large_to_copy_stays(runner):
+    fill(make(runner, state_max="16MiB", limits="output: 64MiB"),
+         "open(os.environ['CREW_STATE'] + '/big', 'wb').write(b'x' * (8 << 20))\n" + PUT)
+    crew = make(runner, 2, UP, state_max="4MiB")
+    before = snapshot(top(crew))
+    log = refused(crew)
+    assert "is still of version 0, as it was" in log and "a copy would hold more than state_max" in log, log
+    assert snapshot(top(crew)) == before and version(crew) is None
+    eventually(lambda: beside(crew) == sorted(os.listdir(top(crew).parent)))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of its own needs root")
+@pytest.mark.parametrize("who", ["copy", "command"])
+def test_a_full_disk_changes_nothing(runner, who):
+    lib = runner.home / "lib"
+    lib.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=0755", "tmpfs", lib], check=True)
+    try:
+        runner.own(lib)
+        fill(make(runner, state_max="64MiB", limits="output: 64MiB"),
+             f"open(os.environ['CREW_STATE'] + '/big', 'wb').write(b'x' * ({14 if who == 'copy' else 4} << 20))\n" + PUT)
+        greedy = UP + "\nf = open(s + '/more', 'wb')\nwhile True: f.write(b'y' * (1 << 20)); f.flush()\n"
+        crew = make(runner, 2, UP if who == "copy" else greedy, state_max="64MiB", limits="output: 64MiB")
+        before = snapshot(top(crew))
+        log = refused(crew)
+        assert "is still of version 0, as it was" in log and "No space left on device" in log, log
+        assert snapshot(top(crew)) == before and version(crew) is None
+        # There is room again, and nothing is left of it.
+        eventually(lambda: beside(crew) == sorted(os.listdir(top(crew).parent)))
+        crew = make(runner, state_max="64MiB", limits="output: 64MiB")
+        with crew.start() as running:
+            assert running.client().submit(agent="a", description="out(sorted(os.listdir(os.environ['CREW_STATE'])))"
+                                           ).result(20) == ["big", "n"]
+        assert runner.crewctl("audit", "verify").returncode == 0
+    finally:
+        runner.stop_all()
+        subprocess.run(["umount", "-l", lib], check=True)
+
+
+@pytest.mark.parametrize("after", [0, 0.05, 0.2])
+def test_a_kill_at_any_moment_leaves_the_one_or_the_other(runner, after):
+    """While it is copied, while the command runs, while what it left is looked at: never something in between, and no start."""
+    many = "for i in range(1000): open(os.environ['CREW_STATE'] + '/%d' % i, 'w').close()\n"
+    crew = make(runner, 1)
+    fill(crew, many + PUT)
+    with crew.start() as running:
+        client, other = running.client(), running.client()
+        to_version(crew, 2, UP + "\nfor i in range(1000): os.rename(s + '/%d' % i, s + '/m%d' % i)\n")
+        before = snapshot(top(crew))
+        seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=1000))
+        eventually(lambda: agent_status(client, "a").incarnation == 2, every=0.005)
+        time.sleep(after)
+        client.kill("a", "now")
+        outcome = other._answer(seq, ("crew_applied",), 60)[1].outcome
+        done = outcome == crewd.codec.ENUMS["ApplyOutcome"]["DONE"]
+        eventually(lambda: state_of(client, "a") in (crewd.AgentState.READY, crewd.AgentState.TERMINATED))
+        ends = [r["cause"] for r in crew.records("a", "agent.terminated")]
+        assert "operator" in ends, ends
+        if done:  # it had started by then
+            assert version(crew) == "2\n" and (top(crew) / "m999").exists() and not (top(crew) / "0").exists()
+        else:
+            assert snapshot(top(crew)) == before and version(crew) == "1\n"
+            assert in_state(client)["n"] == "one"
+        eventually(lambda: beside(crew) == sorted(os.listdir(top(crew).parent)))
+    assert runner.crewctl("audit", "verify").returncode == 0
 
 
 @pytest.mark.parametrize("state", ["up", "down", "new"])
