@@ -7,6 +7,7 @@
 #include "crewd.h"
 #include "death.h"
 #include "hooks.h"
+#include "instance.h"
 #include "journal.h"
 #include "manager.h"
 #include "rundir.h"
@@ -16,9 +17,12 @@
 #include <signal.h>
 #include <string.h>
 
-/* Of the instance and not of today's telling.  Ids made from a clock (death.c) rarely have the upper half of that byte. */
+#define ID_EPOCH_MS 1577836800000ull /* 2020 */
+
+/* Of the instance and not of today's telling: two agents may have been spawned in one millisecond.  Below 2^53 (death.c)
+ * for sixty years, and far from what its clock gives now. */
 static uint64_t id_of(const struct agent *a, const struct audit_life *life) {
-        return (life->spawned_ms << 8) + 128 + a->index % 128;
+        return (MAX_OF(life->spawned_ms, ID_EPOCH_MS) - ID_EPOCH_MS) << INSTANCE_INDEX_BITS | a->index;
 }
 
 static struct termination *describe(struct agent *a, const struct audit_life *life) {

@@ -14,6 +14,7 @@ from pathlib import Path
 import crewd
 import pytest
 from crewlib import Crew, Running, agent_status, alive, cgroups_named, eventually, outside, state_of
+from egresslib import Tcp, echo
 from holdlib import ends, held_crew, jails, lose, spawner_of
 from hostilelib import HostileCrew, begin
 
@@ -320,6 +321,116 @@ def test_a_changed_crew_file_needs_the_whole_crew(runner):
         up = runner.crewctl("up", str(path))
         assert up.returncode != 0 and "--restart" in up.stderr, up
         assert jails(crew, running.client()) == pids
+
+
+def test_an_adopted_crew_can_be_changed_and_started_again(runner):
+    crew = held_crew(runner).agent("a").agent("b")
+    running = crew.start()
+    pids = jails(crew, running.client())
+    lose(running)
+    path = crew.top / "crew.yaml"
+    plan = runner.crewctl("plan", str(path))
+    assert plan.returncode == 3 and "2 agents are held" in plan.stderr, plan
+    again = crew.start()
+    assert json.loads(runner.crewctl("plan", "--json").stdout)["effect"] == "unchanged"
+    path.write_text(path.read_text().replace("hold_for: 20s", "hold_for: 21s"))
+    try:
+        up = runner.crewctl("up", "--restart", "--detach", str(path))
+        assert up.returncode == 0, up
+        assert not alive(pids.values()) and again.proc.wait(10) == 0
+        status = json.loads(runner.crewctl("status", "--json").stdout)
+        assert {a["name"]: bool(a["pid"]) for a in status["agents"]} == {"a": True, "b": True}
+        assert [r["cause"] for r in crew.records("a", "agent.terminated")] == ["supervisor shutdown"]
+    finally:
+        runner.crewctl("down")
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+# Straight to the socket, as fast as it goes.
+SEND = """import socket
+s = socket.socket(socket.AF_UNIX); s.connect(os.environ['CREW_SOCKET']); f = s.makefile('rwb')
+def send():
+    f.write(json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': 'crew/send', 'params': {'target': 'c', 'payload': 1}}).encode() + b'\\n')
+    f.flush()
+    return json.loads(f.readline()).get('error', {}).get('code', 0)
+"""
+
+
+def test_limits_count_on_across_an_adoption(runner):
+    """Hits and what was refused are neither lost nor forgiven, and a flood that goes on ends its agent under the next crewd."""
+    crew = held_crew(runner).agent("a", targets=["c"], limits="messages: 20")
+    crew.agent("c", driver="stdio-rpc", command=["python3", "${CREW_DIR}/sink.py"])
+    crew.files["sink.py"] = "#!/usr/bin/python3\nimport sys\nfor line in sys.stdin: pass\n"
+    flag = "flags/go"
+    crew.files["flags/none"] = ""
+    crew.files["a.yaml"] = crew.files["a.yaml"].replace("read: []", 'read: ["${CREW_DIR}/flags/"]')
+    crew.write()
+    code = SEND + f"""
+got = [send() for i in range(50)]
+while not os.path.exists({str(crew.top / flag)!r}): time.sleep(0.02)
+while True: send()
+"""
+    hits = lambda client: next(u for u in agent_status(client, "a").limits if u.limit == "messages").hits
+    running = crew.start()
+    client = running.client()
+    client.submit(agent="a", description=code)
+    before = eventually(lambda: (h := hits(client)) >= 20 and h)
+    lose(running)
+    with crew.start() as again:
+        client = again.client()
+        assert hits(client) >= before
+        (crew.top / flag).write_text("")
+        [end] = eventually(lambda: crew.records("a", "agent.terminated"), timeout=20)
+        assert (end["cause"], end["limit"]) == ("limit", "messages")
+        counted = sum(r.get("count", 1) for r in crew.records("a", "limit.hit") if r["limit"] == "messages")
+        assert counted == hits(client) >= 80
+        assert all(r["reason"] for r in crew.records("a", "limit.hit"))
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+def test_connections_of_the_lost_gateway_are_not_counted(runner):
+    with Tcp(echo) as server:
+        crew = held_crew(runner).agent("a", limits="connections: 3")
+        crew.files["a.yaml"] = crew.files["a.yaml"].replace("{deny_all: true}", '{allowed_endpoints: ["one.hold.test:80"]}')
+        crew.extra += f'endpoints:\n  "one.hold.test:80": {{connect_to: "{server.address}"}}\n'
+        used = lambda client: next(u for u in agent_status(client, "a").limits if u.limit == "connections").use
+        dial = ("import socket; s = [socket.create_connection(('one.hold.test', 80), timeout=5) for _ in range(3)]\n"
+                "for x in s: x.sendall(b'x'); assert x.recv(1) == b'x'\n")
+        running = crew.start()
+        client = running.client()
+        client.submit(agent="a", description=dial + "time.sleep(4); out(1)")
+        eventually(lambda: used(client) == 3)
+        lose(running)
+        with crew.start() as again:
+            client = again.client()
+            assert used(client) == 0
+            eventually(lambda: state_of(client, "a") == crewd.AgentState.READY)
+            assert client.submit(agent="a", description=dial + "out(len(s))").result(20) == 3
+
+
+def test_a_migration_that_its_crewd_did_not_see_through_begins_anew(runner):
+    crew = held_crew(runner).agent("b")
+    crew.agent("a", restart={"max": 3, "within": "60s"})
+    with crew.start() as running:
+        put = "open(os.environ['CREW_STATE'] + '/n', 'w').write('one'); out(1)"
+        assert running.client().submit(agent="a", description=put).result(20) == 1
+    kept = runner.home / "lib" / "t" / "state" / "a"
+    crew.agents["a"]["state"] = {"version": 1, "migrate": ["python3", "${CREW_DIR}/migrate.py"]}
+    crew.files["migrate.py"] = ("import os, time\np = os.environ['CREW_STATE'] + '/n'\ntext = open(p).read()\n"
+                                "open(p, 'w').write(text + ' and two')\ntime.sleep(1.5)\n")
+    crew.write()
+    running = crew.start(wait=False)
+    eventually(lambda: list(kept.parent.glob(".old-*/n")) and (kept.parent.glob(".old-*/n").__next__()).read_text() == "one and two")
+    lose(running)
+    assert (kept / "n").read_text() == "one" and not (kept.parent / "a.version").exists()
+    with crew.start() as again:
+        client = again.client()
+        eventually(lambda: state_of(client, "a") == crewd.AgentState.READY, timeout=30)
+        show = "out(open(os.environ['CREW_STATE'] + '/n').read())"
+        assert client.submit(agent="a", description=show).result(20) == "one and two"
+        assert (kept.parent / "a.version").read_text() == "1\n"
+        eventually(lambda: not list(kept.parent.glob(".old-*")))
+    assert runner.crewctl("audit", "verify").returncode == 0
 
 
 def test_nothing_of_it_is_left(runner):
