@@ -12,5 +12,6 @@ struct upgrade {
         bool locked, restart, dry_run, json;
 };
 #define UPGRADE_START (-2)
-/* Exit status; -1 with a problem; UPGRADE_START: the crew, as former says, was stopped, and is to be started with the file. */
+/* Exit status; -1 with a problem; UPGRADE_START: the crew, as former says, was stopped, and is to be started with the file.
+ */
 int upgrade(const struct upgrade *u, struct former *former, struct cli_problem *problem);

@@ -227,22 +227,24 @@ def test_who_is_frozen_meanwhile_is_waited_for(runner):
 # --- who else wants something meanwhile ---
 
 def test_a_manager_starts_nobody_while_a_file_is_applied(runner):
-    crew = waiting(runner, "order('receive')\nnames = [refused('spawn', 'a', stdin={})]")
+    crew = waiting(runner, "order('receive')\nnames = [refused('spawn', 'a', stdin={})]").agent("c", targets=["boss"])
     crew.files["flags/none"] = ""
     crew.files["b.yaml"] = crew.files["b.yaml"].replace("read: []", 'read: ["${CREW_DIR}/flags/"]')
     with crew.start() as running:
         client, other, runs = running.client(), running.client(), running.client()
-        seq = runs._send("run_tasks", crewd.codec.Message("RunTasks"))
+        runs._send("run_tasks", crewd.codec.Message("RunTasks"))
         eventually(lambda: task_of(client, "boss"))
         client.submit(agent="b", description=hold(crew, "b"))
         eventually(lambda: task_of(client, "b"))
         restart_of(crew, "b")
         applying = other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=60000))
         other.status()
-        assert client.submit(agent="a", description="out(call('send', 'boss', stdin=1)[0])").result(20) == 3
+        assert client.submit(agent="c", description="out(call('send', 'boss', stdin=1)[0])").result(20) == 0
+        [refused] = eventually(lambda: [r for r in crew.records("boss", "manager.order") if r["verb"] == "spawn"])
+        assert refused["verdict"] == "denied" and "is being changed" in refused["reason"], refused
         let_go(crew, "b")
         assert other._answer(applying, ("crew_applied",), 60)[1].outcome == APPLY["DONE"]
-        assert runs and seq
+        assert "a#2" not in pids(client)
 
 
 def test_crewd_itself_checks_the_lock(runner):

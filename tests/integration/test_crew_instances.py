@@ -238,8 +238,8 @@ deaf = "import signal\\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\\ntime.sle
 task = submit(name, deaf)
 while order("result", task)["state"] != "running": time.sleep(0.02)
 order("retire", name, stdin={"reason": "enough"})
-late = submit(name, "out(1)")
-outcomes = [order("wait", t)["outcome"] for t in (task, late)]
+code, late = call("submit", name, stdin={"description": "out(1)"})  # taken while it is ending, or refused when it has
+outcomes = [order("wait", t)["outcome"] for t in [task] + ([late["task_id"]] if code == 0 else [])]
 letter = order("receive", "--timeout", "10s")["payload"]
 out([outcomes, letter["agent"], letter["cause"], letter["reason"]])""", n=2)
     outcomes, *letter = run(crew)
