@@ -7,6 +7,10 @@
  * its caller.  A worker that floods us while it is killed does that within a few tries.  The stream below has no such
  * state, and the message layer on top of it is ours, so a length is judged before anything is allocated for it.
  *
+ * Why the loop itself watches the connection: nng's way from bytes that came in to a callback is two threads long, each
+ * to be woken, and a third wake-up is the loop's.  Under many small frames that was a third of what a message cost.
+ * nng does not tell a connection's descriptor; it is found by the path it was accepted on, which no other has.
+ *
  * Guarantees: no send or receive waits; nothing is delivered after on_down or link_close; the listener takes one
  * connection and is gone, so what was queued for a peer that went away can reach nobody.
  * Trusts libnng to move bytes.  Its threads run on_done() only, which sets a flag and wakes the loop.
@@ -17,6 +21,7 @@
 #include "common/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <nng/nng.h>
 #include <nng/transport/ipc/ipc.h>
 #include <pthread.h>
@@ -25,6 +30,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -52,11 +58,15 @@ struct link {
 
         nng_stream_listener *listener;
         nng_stream *conn;
-        struct op accept, receive, send;
-        nng_aio *try_send; /* has no callback: what the socket takes at once costs no thread switch */
+        struct op accept, send;
+        nng_aio *at_once; /* has no callback: what the socket takes or has at once costs no thread switch */
         uv_async_t wake;
+        uv_poll_t poll; /* on the descriptor of conn, which is nng's: watched, never read or closed here */
+        bool polled;    /* poll is a handle of the loop */
+        int n_handles;
 
         struct spwire_in in;
+        bool more;                   /* in may hold whole frames */
         struct queued *head, **tail; /* while anything is here, send is pending on the head */
         size_t queued_bytes, n_queued;
 
@@ -183,22 +193,21 @@ static void on_sent(struct link *l) {
                 start_send(l);
 }
 
-/* Hands over what the socket takes without waiting; the operation is over, one way or the other, on return. */
-static int send_at_once(struct link *l, struct queued *q) {
-        nng_iov iov = {.iov_buf = q->bytes, .iov_len = q->n};
+/* Moves what can be moved without waiting; the operation is over, one way or the other, on return. */
+static int at_once(struct link *l, void (*start)(nng_stream *, nng_aio *), void *bytes, size_t n, size_t *moved) {
+        nng_iov iov = {.iov_buf = bytes, .iov_len = n};
 
-        nng_aio_set_iov(l->try_send, 1, &iov);
-        nng_stream_send(l->conn, l->try_send);
-        nng_aio_cancel(l->try_send);
-        nng_aio_wait(l->try_send);
-        int rv = nng_aio_result(l->try_send);
-        if (rv == 0)
-                q->sent = nng_aio_count(l->try_send);
+        nng_aio_set_iov(l->at_once, 1, &iov);
+        start(l->conn, l->at_once);
+        nng_aio_cancel(l->at_once);
+        nng_aio_wait(l->at_once);
+        int rv = nng_aio_result(l->at_once);
+        *moved = rv == 0 ? nng_aio_count(l->at_once) : 0;
         return rv == NNG_ECANCELED ? 0 : rv;
 }
 
 static int enqueue(struct link *l, struct queued *q) {
-        if (!l->head && send_at_once(l, q)) {
+        if (!l->head && at_once(l, nng_stream_send, q->bytes, q->n, &q->sent)) {
                 l->send_broken = true;
                 free(q);
                 return -EPIPE;
@@ -247,24 +256,21 @@ int link_send(struct link *l, const uint8_t *bytes, size_t n) {
 
 /* ---- receiving ---- */
 
+static void on_poll(uv_poll_t *handle, int status, int events);
+
+static void watch(struct link *l) {
+        if (!l->polled || l->down || l->closing || l->paused)
+                return;
+        uv_poll_start(&l->poll, UV_READABLE, on_poll); /* cannot fail: the descriptor is good */
+}
+
 static void go_down(struct link *l, int why) {
         l->down = true;
+        if (l->polled)
+                uv_poll_stop(&l->poll);
         nng_stream_close(l->conn);
         if (!l->closing)
                 l->cb->on_down(l, why, l->user);
-}
-
-static void start_receive(struct link *l) {
-        uint8_t *where;
-        size_t n;
-
-        int r = spwire_in_room(&l->in, &where, &n);
-        if (r < 0) {
-                go_down(l, r);
-                return;
-        }
-        op_start(&l->receive, where, n);
-        nng_stream_recv(l->conn, l->receive.aio);
 }
 
 static void tell_up(struct link *l) {
@@ -281,7 +287,7 @@ static void tell_up(struct link *l) {
         l->listener = NULL;
 }
 
-/* Takes what is there, within the budget, then asks for more. */
+/* Takes what is there, within the budget. */
 static void take_frames(struct link *l) {
         const uint8_t *frame;
         size_t n;
@@ -299,30 +305,90 @@ static void take_frames(struct link *l) {
                 if (l->closing || l->down)
                         return;
         }
+        l->more = r > 0;
         if (r < 0)
                 go_down(l, r);
         else if (r > 0)
                 uv_async_send(&l->wake); /* the others' turn first */
-        else
-                start_receive(l);
 }
 
-static void on_received(struct link *l) {
-        if (nng_aio_result(l->receive.aio)) {
-                go_down(l, 0);
+/* One read a turn: who has more to say is still readable in the next. */
+static void receive(struct link *l) {
+        uint8_t *where;
+        size_t n;
+
+        int r = spwire_in_room(&l->in, &where, &n);
+        if (r < 0)
+                return go_down(l, r);
+        if (at_once(l, nng_stream_recv, where, n, &n))
+                return go_down(l, 0);
+        if (n == 0)
                 return;
-        }
-        spwire_in_added(&l->in, nng_aio_count(l->receive.aio));
+        spwire_in_added(&l->in, n);
+        l->more = true;
         take_frames(l);
+}
+
+static void on_poll(uv_poll_t *handle, int status, int events) {
+        struct link *l = handle->data;
+
+        (void)status, (void)events; /* an error, too, is found by reading */
+        if (!l->closing && !l->down && !l->paused && !l->more)
+                receive(l);
 }
 
 void link_pause(struct link *l, bool paused) {
         l->paused = paused;
+        if (paused && l->polled)
+                uv_poll_stop(&l->poll);
+        watch(l);
         if (!paused && !l->closing)
                 uv_async_send(&l->wake);
 }
 
 /* ---- the one connection ---- */
+
+static bool is_connection(int fd, const char *path) {
+        struct sockaddr_un name;
+        socklen_t n = sizeof(name), n_listens = sizeof(int);
+        int listens = 1;
+
+        memset(&name, 0, sizeof(name));
+        return getsockname(fd, (struct sockaddr *)&name, &n) == 0 && name.sun_family == AF_UNIX &&
+               strncmp(name.sun_path, path, sizeof(name.sun_path)) == 0 &&
+               getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &n_listens) == 0 && !listens;
+}
+
+/* The descriptor of what was accepted on path.  It is one of the last that were made, so the search begins there. */
+static int find_connection(const char *path) {
+        int end = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0), max = (int)sysconf(_SC_OPEN_MAX);
+
+        if (end < 0)
+                return -errno;
+        close(end);
+        for (int fd = end; fd >= 0; fd--) {
+                if (is_connection(fd, path))
+                        return fd;
+        }
+        for (int fd = end + 1; fd < max; fd++) {
+                if (is_connection(fd, path))
+                        return fd;
+        }
+        return -ENOENT;
+}
+
+static int start_watching(struct link *l) {
+        int fd = find_connection(l->path);
+        int r = fd < 0 ? fd : uv_poll_init(l->wake.loop, &l->poll, fd);
+
+        if (r < 0)
+                return r;
+        l->poll.data = l;
+        l->polled = true;
+        l->n_handles++;
+        watch(l);
+        return 0;
+}
 
 static void greet(struct link *l) {
         struct queued *q = queued_new(sizeof(spwire_hello));
@@ -333,7 +399,9 @@ static void greet(struct link *l) {
         }
         memcpy(q->bytes, spwire_hello, sizeof(spwire_hello));
         enqueue(l, q);
-        start_receive(l);
+        int r = start_watching(l);
+        if (r < 0)
+                go_down(l, r);
 }
 
 static void on_accepted(struct link *l) {
@@ -354,9 +422,22 @@ static void on_accepted(struct link *l) {
 
 /* ---- closing ---- */
 
-static void on_wake_closed(uv_handle_t *handle) {
+static void free_nng(struct link *l) {
+        /* Each waits for its callback to have returned: no thread of nng's knows this link afterwards. */
+        nng_aio_free(l->accept.aio);
+        nng_aio_free(l->send.aio);
+        nng_aio_free(l->at_once);
+        if (l->conn)
+                nng_stream_free(l->conn);
+        if (l->listener)
+                nng_stream_listener_free(l->listener);
+}
+
+static void on_handle_closed(uv_handle_t *handle) {
         struct link *l = handle->data;
 
+        if (--l->n_handles > 0)
+                return;
         drop_queue(l);
         spwire_in_fini(&l->in);
         if (l->on_closed)
@@ -364,23 +445,13 @@ static void on_wake_closed(uv_handle_t *handle) {
         free(l);
 }
 
-static void free_nng(struct link *l) {
-        /* Each waits for its callback to have returned: no thread of nng's knows this link afterwards. */
-        nng_aio_free(l->accept.aio);
-        nng_aio_free(l->receive.aio);
-        nng_aio_free(l->send.aio);
-        nng_aio_free(l->try_send);
-        if (l->conn)
-                nng_stream_free(l->conn);
-        if (l->listener)
-                nng_stream_listener_free(l->listener);
-}
-
 static void finish_close(struct link *l) {
-        if (l->accept.pending || l->receive.pending || l->send.pending || uv_is_closing((uv_handle_t *)&l->wake))
+        if (l->accept.pending || l->send.pending || uv_is_closing((uv_handle_t *)&l->wake))
                 return;
+        if (l->polled)
+                uv_close((uv_handle_t *)&l->poll, on_handle_closed);
         free_nng(l);
-        uv_close((uv_handle_t *)&l->wake, on_wake_closed);
+        uv_close((uv_handle_t *)&l->wake, on_handle_closed);
 }
 
 void link_close(struct link *l, void (*on_closed)(void *user), void *user) {
@@ -391,6 +462,8 @@ void link_close(struct link *l, void (*on_closed)(void *user), void *user) {
         l->closed_user = user;
         if (l->listener)
                 nng_stream_listener_close(l->listener);
+        if (l->polled)
+                uv_poll_stop(&l->poll);
         if (l->conn)
                 nng_stream_close(l->conn);
         uv_async_send(&l->wake); /* the operations end by themselves now; the rest when no callback is on the stack */
@@ -404,9 +477,7 @@ static void on_wake(uv_async_t *handle) {
                 on_accepted(l);
         if (op_finished(&l->send) && !l->closing)
                 on_sent(l);
-        if (op_finished(&l->receive) && !l->closing)
-                on_received(l);
-        else if (l->in.greeted && !l->receive.pending && !l->closing && !l->down && !l->paused)
+        if (l->more && !l->closing && !l->down && !l->paused)
                 take_frames(l);
         if (l->closing)
                 finish_close(l);
@@ -435,11 +506,9 @@ static int start_accept(struct link *l) {
         int rv = op_init(&l->accept, l);
 
         if (!rv)
-                rv = op_init(&l->receive, l);
-        if (!rv)
                 rv = op_init(&l->send, l);
         if (!rv)
-                rv = nng_aio_alloc(&l->try_send, NULL, NULL);
+                rv = nng_aio_alloc(&l->at_once, NULL, NULL);
         if (rv)
                 return rv;
         l->accept.pending = true;
@@ -478,6 +547,7 @@ int link_listen(uv_loop_t *loop, const char *path, size_t max_frame, const struc
                 return crew_fail(err, -r, "%s: %s", path, uv_strerror(r));
         }
         l->wake.data = l;
+        l->n_handles = 1;
         if ((rv = start_listener(l)) || (rv = start_accept(l))) {
                 r = link_fail(err, rv, path);
                 link_close(l, NULL, NULL);

@@ -653,6 +653,73 @@ static void nngs_threads_take_no_signals(void **state) {
         close_here();
 }
 
+/* nng does not tell which descriptor it is: with room for it below and behind others, it must be found all the same. */
+static void connection_is_found_among_many_descriptors(void **state) {
+        int below[64], above[64];
+
+        for (size_t i = 0; i < ELEMENTSOF(below); i++)
+                assert_true((below[i] = dup(STDERR_FILENO)) >= 0);
+        listen_here();
+        int fd = connect_raw();
+        usleep(20000); /* accepted by nng's thread; the loop does not know yet */
+        for (size_t i = 0; i < ELEMENTSOF(above); i++)
+                assert_true((above[i] = dup(STDERR_FILENO)) >= 0);
+        for (size_t i = 0; i < ELEMENTSOF(below); i++)
+                close(below[i]);
+        assert_int_equal(crew_write_full(fd, spwire_hello, sizeof(spwire_hello)), 0);
+        wait_for(&seen.ups, 1);
+        write_frame(fd, "here", 4);
+        wait_for(&seen.frames, 1);
+        assert_memory_equal(seen.last, "here", 4);
+        close(fd);
+        wait_for(&seen.downs, 1);
+        for (size_t i = 0; i < ELEMENTSOF(above); i++)
+                close(above[i]);
+        close_here();
+}
+
+/* How often the threads other than this one have gone to sleep, which is how often they were woken. */
+static unsigned long wakeups_of_others(void) {
+        unsigned long sum = 0, n;
+        char path[300], line[256], self[16];
+        DIR *d = opendir("/proc/self/task");
+        struct dirent *e;
+
+        assert_non_null(d);
+        snprintf(self, sizeof(self), "%d", gettid());
+        while ((e = readdir(d))) {
+                snprintf(path, sizeof(path), "/proc/self/task/%s/status", e->d_name);
+                FILE *f = e->d_name[0] == '.' || strcmp(e->d_name, self) == 0 ? NULL : fopen(path, "re");
+                while (f && fgets(line, sizeof(line), f)) {
+                        if (sscanf(line, "voluntary_ctxt_switches: %lu", &n) == 1)
+                                sum += n;
+                }
+                if (f)
+                        fclose(f);
+        }
+        closedir(d);
+        return sum;
+}
+
+static void frames_wake_no_thread_of_nngs(void **state) {
+        enum { FRAMES = 500 };
+        uint8_t back[SPWIRE_HEADER_BYTES + 4];
+
+        listen_here();
+        int fd = connect_and_greet();
+        seen.echo = true;
+        settle(20);
+        unsigned long before = wakeups_of_others();
+        for (unsigned i = 1; i <= FRAMES; i++) {
+                write_frame(fd, "ping", 4);
+                wait_for(&seen.frames, i);
+                assert_int_equal(crew_read_full(fd, back, sizeof(back)), 0);
+        }
+        assert_in_range(wakeups_of_others() - before, 0, FRAMES / 10);
+        close(fd);
+        close_here();
+}
+
 static void link_costs_little_memory(void **state) {
         enum { LINKS = 50 };
         struct seen many[LINKS] = {0};
@@ -716,6 +783,8 @@ int main(void) {
                 cmocka_unit_test(bad_paths_are_refused),
                 cmocka_unit_test(links_leave_no_descriptors_behind),
                 cmocka_unit_test(nngs_threads_take_no_signals),
+                cmocka_unit_test(connection_is_found_among_many_descriptors),
+                cmocka_unit_test(frames_wake_no_thread_of_nngs),
                 cmocka_unit_test(link_costs_little_memory),
         };
 
