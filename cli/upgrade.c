@@ -163,6 +163,10 @@ static int show(const struct upgrade *u, const Crew__CrewApplied *a, struct cli_
                 return cli_problem_set(p, CLI_USAGE, "bad-file", "%s does not check: nothing was done", a->file);
         if (a->outcome == CREW__APPLY_OUTCOME__APPLY_UNDONE)
                 return show_undone(a, p);
+        if (a->outcome == CREW__APPLY_OUTCOME__APPLY_NOTHING) {
+                printf("crew %s is as the file says: nothing to do\n", u->crew);
+                return CLI_OK;
+        }
         for (size_t i = 0; i < a->n_agents; i++)
                 n += a->agents[i]->applied;
         printf("applied to crew %s in %s: %zu agent%s changed, %zu as before\n", u->crew,

@@ -118,6 +118,7 @@ def test_every_effect_at_once_and_nobody_else_notices(runner):
         let_go(crew, "a")
         assert busy.wait(30).result  # it was not disturbed
         assert plan(crew)["effect"] == "unchanged" and up(crew)[0]["outcome"] == "unchanged"
+        assert "crew t is as the file says: nothing to do" in runner.crewctl("up", crew.top / "crew.yaml").stdout
         for name in "abd":
             [record] = crew.records(name, "crew.applied")
             assert record["effect"] == effects[name] and record["plan"] == shown["digest"]
