@@ -188,7 +188,9 @@ const char *endpoint_doubt(const struct endpoint_text *e) {
 
         if (strcmp(e->host, "169.254.169.254") == 0 || strcmp(e->host, "fd00:ec2::254") == 0)
                 return "this is the cloud metadata service: it hands out credentials";
-        if (!e->literal && (strcmp(e->host, "localhost") == 0 || (n > 10 && strcmp(e->host + n - 10, ".localhost") == 0)))
-                return "a name that means this machine is always refused; list the address, as in 127.0.0.1:5432";
+        if (e->literal ? strncmp(e->host, "127.", 4) == 0 || strcmp(e->host, "::1") == 0
+                       : strcmp(e->host, "localhost") == 0 || (n > 10 && strcmp(e->host + n - 10, ".localhost") == 0))
+                return "loopback is the jail's own: list another name, and let 'endpoints' in the crew file say that it "
+                       "lives there (connect_to: \"127.0.0.1:5432\")";
         return NULL;
 }

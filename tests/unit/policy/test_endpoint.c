@@ -126,8 +126,11 @@ static void a_policy_shows_the_reason_and_the_place(void **state) {
                      "");
         expect_warning(role("  network: {allowed_endpoints: [\"169.254.169.254:80\"]}\n"), 4, 33,
                        "the cloud metadata service", "");
-        expect_warning(role("  network: {allowed_endpoints: [\"localhost:80\"]}\n"), 4, 33,
-                       "a name that means this machine", "");
+        expect_warning(role("  network: {allowed_endpoints: [\"localhost:80\"]}\n"), 4, 33, "loopback is the jail's own",
+                       "");
+        expect_warning(role("  network: {allowed_endpoints: [\"127.8.0.1:80\"]}\n"), 4, 33, "loopback is the jail's own",
+                       "");
+        expect_warning(role("  network: {allowed_endpoints: [\"[::1]:80\"]}\n"), 4, 33, "loopback is the jail's own", "");
 }
 
 static void a_wildcard_is_exactly_one_label(void **state) {
