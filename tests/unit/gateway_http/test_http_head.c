@@ -48,6 +48,18 @@ static void an_ordinary_request_is_read(void **state) {
         assert_null(http_field_find(&h, "x-b"));
 }
 
+static void the_end_of_a_message_of_http_1_0_ends_its_connection(void **state) {
+        struct http_head h;
+        const char *why;
+
+        assert_int_equal(request("GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", &h, &why), HTTP_OK);
+        assert_true(h.close);
+        assert_int_equal(response("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n", false, &h, &why), HTTP_OK);
+        assert_true(h.close);
+        assert_int_equal(request(GET "\r\n", &h, &why), HTTP_OK);
+        assert_false(h.close);
+}
+
 static void what_can_be_read_two_ways_is_refused(void **state) {
         static const struct {
                 const char *text, *why;
@@ -304,6 +316,7 @@ static void without_a_length_only_the_end_of_the_stream_ends_a_body(void **state
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(an_ordinary_request_is_read),
+                cmocka_unit_test(the_end_of_a_message_of_http_1_0_ends_its_connection),
                 cmocka_unit_test(what_can_be_read_two_ways_is_refused),
                 cmocka_unit_test(the_same_length_twice_is_one),
                 cmocka_unit_test(a_head_may_be_16_kib_and_no_more),

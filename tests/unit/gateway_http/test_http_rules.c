@@ -160,8 +160,8 @@ static void methods_and_paths_decide(void **state) {
                 {"GET https://api.test/v1/x" HOST "\r\n", false, "another host"},
                 {"GET http://a@api.test/v1/x" HOST "\r\n", false, "user information"},
                 {"GET /v1/x HTTP/1.1\r\nHost: evil.test\r\n\r\n", false, "Host is not api.test:80"},
-                {"CONNECT /v1/x" HOST "\r\n", false, "CONNECT"},
-                {"TRACE /v1/x" HOST "\r\n", false, "TRACE"},
+                {"CONNECT /v1/x" HOST "\r\n", false, "CONNECT is never"},
+                {"TRACE /v1/x" HOST "\r\n", false, "TRACE is never"},
                 {"GET /v1/x" HOST "Upgrade: websocket\r\nConnection: Upgrade\r\n\r\n", false, "upgrade"},
                 {"GET /v1/x" HOST "Upgrade: h2c\r\nConnection: Upgrade\r\n\r\n", true, ""},
                 {"GET /v1/x" HOST "X-HTTP-Method-Override: DELETE\r\n\r\n", false, "x-http-method-override"},
@@ -192,6 +192,7 @@ static void audit_overlooks_rules_and_nothing_else(void **state) {
                 {"GET http://evil.test/v1/x" HOST "\r\n", GATE_REFUSE, NULL},
                 {"GET /v1/x HTTP/1.1\r\nHost: evil.test\r\n\r\n", GATE_REFUSE, NULL},
                 {"CONNECT /v1/x" HOST "\r\n", GATE_REFUSE, NULL},
+                {"TRACE /v1/x" HOST "\r\n", GATE_REFUSE, NULL},
                 {"GET /v1/x" HOST "Upgrade: websocket\r\n\r\n", GATE_REFUSE, NULL},
         };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
