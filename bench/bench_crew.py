@@ -10,7 +10,6 @@ kill    kill to all reaped for 10, 100, 700 processes against a bare pidns SIGKI
 python  python3 -c pass in an agent's jail, default audit, against outside              at most 1.25x
 """
 
-import argparse
 import json
 import os
 import re
@@ -22,7 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-SOURCE = Path(__file__).resolve().parent.parent
+from benchlib import main, row
+
 POLICY = """agent: "{name}"
 sandbox:
   mode: deny-by-default
@@ -70,6 +70,7 @@ class Bench:
         return json.loads(self.crewctl("status", "--json").stdout)
 
     def close(self):
+        self.crewctl("down", "--grace", "1s", check=False)
         shutil.rmtree(self.top, ignore_errors=True)
 
 
@@ -180,32 +181,5 @@ def bench_python(b):
     return [row("python3 -c pass in the jail (ms)", statistics.median(inside) * 25, "outside", statistics.median(outside) * 25, 1.25)]
 
 
-def row(what, ours, against, theirs, target):
-    return {"what": what, "ours": round(ours, 3), "against": against, "theirs": round(theirs, 3),
-            "ratio": round(ours / theirs, 3), "target": target, "met": ours / theirs <= target}
-
-
-def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument("--build", default=os.environ.get("CREWD_BUILD", SOURCE / "build"))
-    ap.add_argument("--json")
-    ap.add_argument("which", nargs="*")
-    args = ap.parse_args()
-    b = Bench(args.build)
-    rows = []
-    try:
-        for name, f in (("spawn", bench_spawn), ("memory", bench_memory), ("kill", bench_kill), ("python", bench_python)):
-            if not args.which or name in args.which:
-                rows += f(b)
-                for r in rows[-3:] if name == "kill" else rows[-1:]:
-                    print(f"{r['what']:<48} {r['ours']:>12} {r['theirs']:>12}  {r['ratio']:>6}x  (target {r['target']}x)"
-                          f"{'' if r['met'] else '  MISSED'}", flush=True)
-    finally:
-        subprocess.run([b.build / "cli/crewctl", "down", "--grace", "1s"], env=b.env, capture_output=True)
-        b.close()
-    if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    main(Bench, {"spawn": bench_spawn, "memory": bench_memory, "kill": bench_kill, "python": bench_python})

@@ -12,8 +12,6 @@ dns         the answer to a listed name, median, against dnsmasq                
 The ways take turns in short rounds, so that noise of the machine meets all of them.
 """
 
-import argparse
-import json
 import os
 import re
 import shutil
@@ -26,6 +24,7 @@ import time
 from pathlib import Path
 
 from bench_crew import our_pids
+from benchlib import main, row
 
 SOURCE = Path(__file__).resolve().parent.parent
 NAME, CONNECTIONS = "bench.test", 5000
@@ -244,32 +243,5 @@ def bench_dns(b, rounds=9, n=3000):
     return [row("DNS answer to a listed name, median (us)", a[0], "dnsmasq", t[0], 2.0)]
 
 
-def row(what, ours, against, theirs, target, at_least=False):
-    ratio = ours / theirs
-    return {"what": what, "ours": round(ours, 3), "against": against, "theirs": round(theirs, 3), "ratio": round(ratio, 3),
-            "target": target, "met": ratio >= target if at_least else ratio <= target, "at_least": at_least}
-
-
-def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument("--build", default=os.environ.get("CREWD_BUILD", SOURCE / "build"))
-    ap.add_argument("--json")
-    ap.add_argument("which", nargs="*")
-    args = ap.parse_args()
-    b = Bench(args.build)
-    rows = []
-    try:
-        for name, f in (("throughput", bench_throughput), ("latency", bench_latency), ("idle", bench_idle), ("dns", bench_dns)):
-            if not args.which or name in args.which:
-                rows += f(b)
-                r = rows[-1]
-                print(f"{r['what']:<48} {r['ours']:>12} {r['theirs']:>12}  {r['ratio']:>6}x  (target "
-                      f"{'at least ' if r['at_least'] else ''}{r['target']}x){'' if r['met'] else '  MISSED'}", flush=True)
-    finally:
-        b.close()
-    if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    main(Bench, {"throughput": bench_throughput, "latency": bench_latency, "idle": bench_idle, "dns": bench_dns})

@@ -15,18 +15,16 @@ tasks     tasks that do nothing, a process each, per second, one agent, against 
 The two ways take turns, so that noise of the machine meets both.
 """
 
-import argparse
 import collections
 import json
-import os
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from bench_crew import SOURCE, Bench
-from bench_egress import row
+from bench_crew import Bench
+from benchlib import SOURCE, main, row
 
 sys.path.insert(0, str(SOURCE / "sdk/python"))
 import crewd  # noqa: E402
@@ -176,28 +174,5 @@ def bench_tasks(b, rounds=5, n=TASKS):
     return [row("tasks that do nothing, per second", statistics.median(ours), "fork and exec", statistics.median(bare), 0.3, at_least=True)]
 
 
-def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument("--build", default=os.environ.get("CREWD_BUILD", SOURCE / "build"))
-    ap.add_argument("--json")
-    ap.add_argument("which", nargs="*")
-    args = ap.parse_args()
-    b = Bench(args.build)
-    rows = []
-    try:
-        for name, f in (("agents", bench_agents), ("messages", bench_messages), ("tasks", bench_tasks)):
-            if args.which and name not in args.which:
-                continue
-            for r in f(b):
-                rows.append(r)
-                print(f"{r['what']:<48} {r['ours']:>12} {r['theirs']:>12}  {r['ratio']:>6}x  (target "
-                      f"{'at least ' if r['at_least'] else ''}{r['target']}x){'' if r['met'] else '  MISSED'}", flush=True)
-    finally:
-        b.close()
-    if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
-    return 0 if all(r["met"] for r in rows) else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    main(Bench, {"agents": bench_agents, "messages": bench_messages, "tasks": bench_tasks})

@@ -9,13 +9,11 @@ agent is dead; what passes from then on until the client has the event, and the 
 measured in the same run on one clock.                                                    p99 at most 10 ms each
 """
 
-import argparse
 import json
 import os
 import select
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,7 +22,8 @@ SOURCE = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(SOURCE / "sdk/python"), str(SOURCE / "bench")]
 
 import crewd  # noqa: E402
-from bench_crew import Bench, row  # noqa: E402
+from bench_crew import Bench  # noqa: E402
+from benchlib import main, row  # noqa: E402
 from crewd import codec  # noqa: E402
 from crewd.wire import Wire  # noqa: E402
 
@@ -134,26 +133,11 @@ def measure(b):
             [max(told[ident] - dead, 0) / 1000 for ident, dead, _ in deaths])
 
 
-def main():
-    ap = argparse.ArgumentParser()
-    ap.add_argument("--build", default=os.environ.get("CREWD_BUILD", SOURCE / "build"))
-    ap.add_argument("--json")
-    args = ap.parse_args()
-    b = Bench(args.build)
-    rows = []
-    try:
-        for who, times in zip(("a client", "the manager"), measure(b)):
-            rows.append(row(f"death -> AgentTerminated at {who}, p99 (us)", statistics.quantiles(times, n=100)[98], "limit",
-                            LIMIT_US, 1.0))
-            rows[-1]["p50"] = round(statistics.median(times), 1)
-            r = rows[-1]
-            print(f"{r['what']:<56} {r['ours']:>10} of {r['theirs']}, p50 {r['p50']}{'' if r['met'] else '  MISSED'}", flush=True)
-    finally:
-        subprocess.run([b.build / "cli/crewctl", "down", "--grace", "1s"], env=b.env, capture_output=True)
-        b.close()
-    if args.json:
-        Path(args.json).write_text(json.dumps(rows, indent=1) + "\n")
+def bench_told(b):
+    return [row(f"death -> AgentTerminated at {who}, p99 (us)", statistics.quantiles(times, n=100)[98], "limit", LIMIT_US, 1.0,
+                p50=round(statistics.median(times), 1))
+            for who, times in zip(("a client", "the manager"), measure(b))]
 
 
 if __name__ == "__main__":
-    main()
+    main(Bench, {"told": bench_told})

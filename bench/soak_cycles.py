@@ -10,7 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-from bench_crew import SOURCE, Bench, our_pids
+from bench_crew import Bench, our_pids
+from benchlib import SOURCE
 
 sys.path.insert(0, str(SOURCE / "sdk/python"))
 import crewd  # noqa: E402
