@@ -256,6 +256,7 @@ def tls_row(attack, *args, expect="ECONNRESET", reason="SNI"):
     tls_row("two_sni_extensions", "allowed.test", "evil.test", reason=""),
     tls_row("two_names_in_sni", "allowed.test", "evil.test", reason=""),
     tls_row("sni_behind_padding", "evil.test", reason=""),
+    tls_row("sni_with_ech", "evil.test"),
 ])
 def test_a_tls_hello_must_name_what_was_dialled(jail, attack, args, expect, reason):
     tls = (jail.attack.parent / "tls_attacks.py", attack)
@@ -290,7 +291,8 @@ def test_what_only_another_make_of_tls_takes_for_a_hello_is_judged_too(jail, att
 
 
 @pytest.mark.parametrize("attack, args", [("sni", ("allowed.test",)), ("sni", ("Allowed.TEST",)), ("sni_by_bytes", ("allowed.test",)),
-                                          ("sni_in_two_records", ("allowed.test",)), ("sni_behind_padding", ("allowed.test",))],
+                                          ("sni_in_two_records", ("allowed.test",)), ("sni_behind_padding", ("allowed.test",)),
+                                          ("sni_with_ech", ("allowed.test",))],
                          ids=lambda v: v if isinstance(v, str) else "_".join(v))
 def test_a_tls_hello_that_names_what_was_dialled_passes(jail, attack, args):
     r = jail.script("tls_attacks.py", attack, "allowed.test", "7443", *args)

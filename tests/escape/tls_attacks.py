@@ -107,6 +107,11 @@ def sni_behind_padding(host, port, name):
     judge_hello(dial(host, port), [with_extension(with_extension(client_hello(None), padding(15500)), server_name(name))])
 
 
+def sni_with_ech(host, port, name):
+    """An Encrypted Client Hello, or what browsers send in its place: nobody can tell (RFC 8446 extension 0xfe0d)."""
+    judge_hello(dial(host, port), [with_extension(client_hello(name), struct.pack("!HH", 0xFE0D, 186) + b"\0" * 186)])
+
+
 def alert_before_hello(host, port, name):
     judge_hello(dial(host, port), [b"\x15\x03\x01\0\2\1\x5a" + client_hello(name)])
 
@@ -216,7 +221,7 @@ def http_slowly(host, port, *lines):
 
 
 ATTACKS = {f.__name__: f for f in (sni, no_sni, sni_by_bytes, sni_in_two_records, two_sni_extensions, two_names_in_sni,
-                                   sni_behind_padding, alert_before_hello, cipher_change_before_hello,
+                                   sni_behind_padding, sni_with_ech, alert_before_hello, cipher_change_before_hello,
                                    other_record_version, hello_of_ssl2, second_hello, huge_hello, unfinished_hello, http, http_slowly)}
 
 if __name__ == "__main__":

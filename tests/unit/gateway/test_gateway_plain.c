@@ -170,8 +170,9 @@ static void an_open_line_goes_on_as_it_comes(void **state) {
         expect_bytes(out, "POS");
         say_text(in, "T /x HT");
         expect_bytes(out, "T /x HT");
-        say_text(in, "TP/1.1\r\nHost: api.test\r\nContent-Length: 1\r\n\r\nzPUT / HTTP/1.1\r\nHost: evil.test\r\n\r\n");
-        expect_bytes(out, "TP/1.1\r\nHost: api.test\r\nContent-Length: 1\r\n\r\nz");
+        say_text(in,
+                 "TP/1.1\r\nHost: api.test\r\nContent-Length: 1\r\n\r\nz" GOOD "PUT / HTTP/1.1\r\nHost: evil.test\r\n\r\n");
+        expect_bytes(out, "TP/1.1\r\nHost: api.test\r\nContent-Length: 1\r\n\r\nz" GOOD);
         assert_int_equal(read_end(out), ECONNRESET);
         ends(in, out);
         pair_up(&in, &out);
@@ -232,6 +233,9 @@ static void an_upgrade_is_a_relay_once_the_server_says_so(void **state) {
         say_text(in, wish);
         expect_bytes(out, wish);
         say_text(in, "GET / HTTP/1.1\r\nHost: evil.test\r\n\r\n");
+        assert_true(silent(out, 100));
+        say_text(out, "HTTP/1.1 103 Early Hints\r\n\r\n"); /* which is no yes */
+        expect_bytes(in, "HTTP/1.1 103 Early Hints\r\n\r\n");
         assert_true(silent(out, 100));
         say_text(out, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno");
         expect_bytes(in, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno");
