@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One line: "VERSION\n", or while a migrated directory is taking its place "VERSION NEXT DEV INODE\n". */
+/* One line: "VERSION\n", or while another directory is taking its place "VERSION NEXT DEV INODE\n"; with " unsaid" at its
+ * end until whoever had it do so has put that on record. */
 #include "state_version.h"
 
 #include "util.h"
@@ -14,9 +15,11 @@
 
 unsigned state_version_stop_before;
 
+#define UNSAID " unsaid\n"
+
 struct line {
         uint32_t version, next;
-        bool under_way;
+        bool under_way, unsaid;
         unsigned long long dev, ino;
 };
 
@@ -38,6 +41,7 @@ static int read_line(int at, const char *agent, struct line *l, struct crew_err 
             l->next > STATE_VERSION_MAX)
                 return crew_fail(err, EBADMSG, "%s is not what crewd writes; crewctl state reset, or import", name);
         l->under_way = fields == 4;
+        l->unsaid = l->under_way && strstr(text, UNSAID);
         return 0;
 }
 
@@ -46,7 +50,8 @@ static int write_line(int at, const char *agent, const struct line *l, struct cr
 
         name_of(agent, ".version", name);
         name_of(agent, ".version.part", part);
-        int n = l->under_way ? snprintf(text, sizeof(text), "%u %u %llu %llu\n", l->version, l->next, l->dev, l->ino)
+        int n = l->under_way ? snprintf(text, sizeof(text), "%u %u %llu %llu%s", l->version, l->next, l->dev, l->ino,
+                                        l->unsaid ? UNSAID : "\n")
                              : snprintf(text, sizeof(text), "%u\n", l->version);
         _cleanup_close_ int fd = openat(at, part, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
         int r = fd < 0 ? -errno : crew_write_full(fd, text, (size_t)n);
@@ -97,22 +102,43 @@ static bool stops(unsigned step) {
         return state_version_stop_before == step;
 }
 
-int state_version_swap(int at, const char *agent, const char *fresh, uint32_t from, uint32_t to, struct crew_err *err) {
-        struct line l = {.version = from, .next = to, .under_way = true};
+static int exchange(int at, const char *agent, const char *fresh, struct line *l, struct crew_err *err) {
         struct stat st;
 
         if (fstatat(at, fresh, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return crew_fail_errno(err, "cannot look at %s", fresh);
-        l.dev = st.st_dev;
-        l.ino = st.st_ino;
-        int r = stops(1) ? -EINTR : write_line(at, agent, &l, err);
+        l->dev = st.st_dev;
+        l->ino = st.st_ino;
+        int r = stops(1) ? -EINTR : write_line(at, agent, l, err);
         if (r < 0)
                 return r;
         if (stops(2))
                 return -EINTR;
         if (syscall(SYS_renameat2, at, fresh, at, agent, RENAME_EXCHANGE) < 0)
                 return crew_fail_errno(err, "cannot put the migrated directory in its place");
-        if (fsync(at) < 0)
-                return crew_fail_errno(err, "cannot put the migrated directory in its place");
+        return fsync(at) < 0 ? crew_fail_errno(err, "cannot put the migrated directory in its place") : 0;
+}
+
+int state_version_swap(int at, const char *agent, const char *fresh, uint32_t from, uint32_t to, struct crew_err *err) {
+        struct line l = {.version = from, .next = to, .under_way = true};
+        int r = exchange(at, agent, fresh, &l, err);
+
+        if (r < 0)
+                return r;
         return stops(3) ? -EINTR : state_version_write(at, agent, to, err);
+}
+
+int state_version_swap_unsaid(int at, const char *agent, const char *fresh, uint32_t from, uint32_t to,
+                              struct crew_err *err) {
+        struct line l = {.version = from, .next = to, .under_way = true, .unsaid = true};
+
+        return exchange(at, agent, fresh, &l, err);
+}
+
+int state_version_unsaid(int at, const char *agent, uint32_t *from, uint32_t *to, struct crew_err *err) {
+        struct line l;
+        int r = read_version(at, agent, &l, to, err);
+
+        *from = l.version;
+        return r < 0 ? r : l.unsaid && *to == l.next;
 }

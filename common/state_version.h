@@ -21,5 +21,10 @@ int state_version_read(int at, const char *agent, uint32_t *out, struct crew_err
 int state_version_write(int at, const char *agent, uint32_t version, struct crew_err *err);
 /* at/fresh and at/agent change places, durably: the former one has the other's name then. */
 int state_version_swap(int at, const char *agent, const char *fresh, uint32_t from, uint32_t to, struct crew_err *err);
+/* The same, but it is under way until it is settled: whoever settles it has it on record before. */
+int state_version_swap_unsaid(int at, const char *agent, const char *fresh, uint32_t from, uint32_t to,
+                              struct crew_err *err);
+/* 1: such a one has taken place, from that version to that, and nobody has settled it; 0: none. */
+int state_version_unsaid(int at, const char *agent, uint32_t *from, uint32_t *to, struct crew_err *err);
 /* For tests: the swap stops, as if the program had ended there, before step N from 1. */
 extern unsigned state_version_stop_before;

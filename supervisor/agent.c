@@ -227,7 +227,7 @@ void agent_send_or_kill(struct agent *a, Crew__Envelope *e) {
         int r = agent_send(a, e, NULL);
 
         if (r == -EAGAIN)
-                death_limit(a, "queue", "does not read its link: the queue is full");
+                death_limit(a, AGENT_QUEUE_LIMIT, "does not read its link: the queue is full");
         /* -EPIPE: its end is on the way; anything else was logged and is a bug of ours that must not stay unanswered. */
         else if (r < 0 && r != -EPIPE)
                 death_kill(a, CREW__CAUSE__CAUSE_CRASH, "crewd", "a frame for it could not be made");

@@ -164,6 +164,7 @@ struct agent {
         uint64_t state_bytes;
         uint64_t state_look_ns; /* not before then again */
         struct state_former former;
+        bool migrate_unsettled; /* the record that its directory is migrated is on its way */
         struct audit_stream *audit;
         bool audit_dirty, frozen;
         struct sync_job sync; /* of the audit stream */
@@ -237,6 +238,7 @@ bool agent_coming(const struct agent *a);
 #define AGENT_MESSAGES_MAX 64u
 #define AGENT_ANSWERS_BYTES (4u << 20)
 #define AGENT_SHORT_ANSWER 4096u
+#define AGENT_QUEUE_LIMIT "queue" /* what a worker has come to that does not read */
 /* on_supervisor_loss: hold.  So much, and a frame, is kept for a worker that does not acknowledge; one that does is never
  * behind by more than its link's queue and a few frames. */
 #define AGENT_KEPT_BYTES (16u << 20)

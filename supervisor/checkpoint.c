@@ -3,6 +3,7 @@
 
 #include "adopt.h"
 #include "bytes.h"
+#include "checkpoint_agent.h"
 #include "common/util.h"
 #include "control.h"
 #include "crewd.h"
@@ -10,6 +11,7 @@
 #include "execs.h"
 #include "journal.h"
 #include "memory.h"
+#include "migrate.h"
 #include "outbox.h"
 #include "requests.h"
 #include "router.h"
@@ -17,9 +19,7 @@
 #include "scheduler.h"
 #include "spawner.h"
 #include "toolgate.h"
-#include "usage.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <sys/mman.h>
 
@@ -56,169 +56,6 @@ static struct build this_build(void) {
 
         snprintf(b.version, sizeof(b.version), "%s", CREW_VERSION);
         return b;
-}
-
-/* --- an agent --- */
-
-struct saved_agent {
-        enum agent_state state;
-        uint32_t incarnation;
-        bool frozen, reloaded, task_reassigned, restart_asked, hold, hold_asked, thaw, untold;
-        uint64_t denied, restart_at_ns, hold_since_ns;
-        uint64_t limit_hits[USAGE_LIMIT_N];
-        struct restart restart;
-        uint8_t policy[CREW_SHA256_BYTES];
-};
-
-/* What only this process can point to, and what is of its own conversation.  A member more changes the size: whoever adds
- * one clears it here, should it be or hold a pointer, and says the new size. */
-static_assert(sizeof(void *) != 8 || sizeof(struct instance) == 8008, "see clear_own()");
-static void clear_own(struct instance *in) {
-        in->link = NULL;
-        for (size_t i = 0; i < ELEMENTSOF(in->early); i++)
-                in->early[i] = (struct early){0};
-        in->n_early = 0;
-        in->outbox = (struct outbox){0};
-        in->death.limit = NULL;
-        in->stderr_tail = NULL;
-        in->stderr_used = 0;
-        in->watch = NULL;
-        in->watch_len = 0;
-        in->migrate = (struct migrate){0}; /* a start like any other: it begins anew */
-        in->stats = (struct spawn_stats){0};
-        in->stats_ns = 0;
-        in->cpu_percent = 0;
-        in->stats_asked = in->stats_for_usage = false;
-        in->usage.connections = 0; /* they went with the gateway */
-        for (size_t i = 0; i < ELEMENTSOF(in->usage.told); i++)
-                in->usage.told[i].text = NULL;
-}
-
-static_assert(sizeof(void *) != 8 || sizeof(struct termination) == 6856, "see clear_pointers()");
-static void clear_pointers(struct termination *t) {
-        t->death.limit = NULL;
-        t->action = NULL;
-}
-
-static void save_last(const struct termination *last, struct bytes_out *b) {
-        bytes_put_u64(b, last != NULL);
-        if (!last)
-                return;
-        struct termination t = *last;
-        clear_pointers(&t);
-        BYTES_PUT(b, t);
-        bytes_put_text(b, last->action, last->action ? strlen(last->action) : 0);
-        bytes_put_text(b, last->death.limit, last->death.limit ? strlen(last->death.limit) : 0);
-}
-
-static void save_agent(const struct agent *a, struct bytes_out *b) {
-        struct saved_agent s;
-        struct instance in = a->in;
-
-        memset(&s, 0, sizeof(s)); /* the padding too: states are compared as bytes */
-        s.state = a->state;
-        s.incarnation = a->incarnation;
-        s.frozen = a->frozen;
-        s.reloaded = a->jail_policy != NULL;
-        s.task_reassigned = a->task_reassigned;
-        s.restart_asked = a->restart_asked;
-        s.hold = a->hold.on;
-        s.hold_asked = a->hold.asked;
-        s.thaw = a->hold.thaw;
-        s.untold = a->untold;
-        s.denied = a->denied;
-        s.restart_at_ns = a->restart_at_ns;
-        s.hold_since_ns = a->hold.since_ns;
-        s.restart = a->restart;
-        memcpy(s.limit_hits, a->limit_hits, sizeof(s.limit_hits));
-        memcpy(s.policy, policy_image_sha256(a->decl->policy), sizeof(s.policy));
-        BYTES_PUT(b, s);
-        clear_own(&in);
-        BYTES_PUT(b, in);
-        bytes_put_text(b, a->in.death.limit, a->in.death.limit ? strlen(a->in.death.limit) : 0);
-        bytes_put_text(b, a->in.stderr_tail, a->in.stderr_tail ? a->in.stderr_used : 0);
-        outbox_save(&a->in.outbox, b);
-        save_last(a->last, b);
-}
-
-/* Constants: what a record points to must not be freed. */
-static const char *constant_of(struct bytes_in *b, const char *const *known, size_t n) {
-        _cleanup_free_ char *text = bytes_get_text(b, NULL);
-
-        for (size_t i = 0; text && i < n; i++) {
-                if (strcmp(known[i], text) == 0)
-                        return known[i];
-        }
-        return NULL;
-}
-
-static const char *limit_of(struct bytes_in *b) {
-        return constant_of(b, usage_limit_names, USAGE_LIMIT_N);
-}
-
-static int load_last(struct agent *a, struct bytes_in *b) {
-        static const char *const actions[] = {"reassign", "restart", "fail_task", "stop_crew", "give_up"};
-
-        if (bytes_get_u64(b) == 0)
-                return 0;
-        free(a->last);
-        a->last = malloc(sizeof(*a->last));
-        if (!a->last)
-                return -ENOMEM;
-        BYTES_GET(b, *a->last);
-        clear_pointers(a->last);
-        a->last->action = constant_of(b, actions, ELEMENTSOF(actions));
-        a->last->death.limit = limit_of(b);
-        return 0;
-}
-
-static int load_instance(struct agent *a, struct bytes_in *b) {
-        struct instance *in = &a->in;
-        size_t n;
-
-        BYTES_GET(b, *in);
-        bool *const flags[] = {&in->attested,      &in->greeted,        &in->cut,
-                               &in->kill_sent,     &in->stopped,        &in->hung_up,
-                               &in->exited,        &in->resuming,       &in->effects,
-                               &in->health.passed, &in->health.overdue, &in->health.complained,
-                               &in->told.told,     &in->death.decided,  &in->death.together};
-        for (size_t i = 0; i < ELEMENTSOF(flags); i++)
-                bytes_bool(flags[i]);
-        clear_own(in);
-        in->death.limit = limit_of(b);
-        _cleanup_free_ char *tail = bytes_get_text(b, &n);
-        if (tail && n <= AGENT_STDERR_TAIL && (in->stderr_tail = calloc(1, AGENT_STDERR_TAIL + 1))) {
-                memcpy(in->stderr_tail, tail, n);
-                in->stderr_used = n;
-        }
-        return outbox_load(&in->outbox, b);
-}
-
-static int load_agent(struct agent *a, struct bytes_in *b) {
-        struct saved_agent s;
-
-        BYTES_GET(b, s);
-        if (b->failed || s.state >= AGENT_STATE_N)
-                return -EBADMSG;
-        a->state = s.state;
-        a->incarnation = s.incarnation;
-        a->frozen = s.frozen;
-        a->lost.reloaded = s.reloaded;
-        a->task_reassigned = s.task_reassigned;
-        a->restart_asked = s.restart_asked;
-        a->hold.on = s.hold;
-        a->hold.asked = s.hold_asked;
-        a->hold.thaw = s.thaw;
-        a->untold = s.untold;
-        a->hold.since_ns = s.hold_since_ns;
-        a->denied = s.denied;
-        a->restart_at_ns = s.restart_at_ns;
-        a->restart = s.restart;
-        memcpy(a->limit_hits, s.limit_hits, sizeof(s.limit_hits));
-        int r = load_instance(a, b);
-        if (r == 0)
-                r = load_last(a, b);
-        return b->failed ? -EBADMSG : r;
 }
 
 /* --- the audit --- */
@@ -274,7 +111,7 @@ static void save(struct crewd *c, struct bytes_out *b) {
         BYTES_PUT(b, c->lost_until_ns);
         BYTES_PUT(b, c->holds);
         for (uint32_t i = 0; i < c->n_agents; i++)
-                save_agent(&c->agents[i], b);
+                checkpoint_agent_save(&c->agents[i], b);
         scheduler_save(c->scheduler, b);
         toolgate_save(c->tools, b);
         router_save(c->router, b);
@@ -335,12 +172,15 @@ int checkpoint_load(struct crewd *c, const uint8_t *p, size_t n, int *pid, struc
         if (r < 0)
                 return r;
         BYTES_GET(&b, c->supervision);
+        bytes_bool(&c->supervision.limited);
+        if (!rate_fits(&c->supervision.rate))
+                r = -EBADMSG;
         BYTES_GET(&b, c->last_termination_id);
         BYTES_GET(&b, c->together_at_ns);
         BYTES_GET(&b, c->lost_until_ns);
         BYTES_GET(&b, c->holds);
         for (uint32_t i = 0; i < c->n_agents && r == 0; i++) {
-                r = load_agent(&c->agents[i], &b);
+                r = checkpoint_agent_load(&c->agents[i], &b);
                 c->n_together += r == 0 && c->agents[i].in.death.together;
         }
         if (r == 0)
@@ -482,8 +322,10 @@ void checkpoint_commit(struct checkpoint *k) {
                 end_holding(k);
         for (uint32_t i = 0; i < c->n_agents; i++)
                 journal_release(&c->agents[i], k->armed);
-        for (uint32_t i = 0; i < c->n_agents; i++)
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                migrate_on_record(&c->agents[i]);
                 death_tell_outside(&c->agents[i]);
+        }
         send_out(k);
 }
 

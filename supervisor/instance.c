@@ -530,6 +530,7 @@ void instance_clear(struct agent *a) {
         free(in->watch);
         *in = (struct instance){0};
         a->jail_policy = policy_image_free(a->jail_policy);
+        a->lost = (struct agent_lost){0};
         a->frozen = false;
 }
 

@@ -691,6 +691,16 @@ int journal_migrate_undone(struct agent *a, uint32_t from, uint32_t to) {
         return journal_write(a, &r, true);
 }
 
+int journal_migrate_found(struct agent *a, uint32_t from, uint32_t to) {
+        struct record r;
+
+        record_init(&r, RECORD_MIGRATED, "crewd");
+        record_int(&r, "version", from);
+        record_int(&r, "to_version", to);
+        record_str(&r, "reason", "a crewd before had done so when it was lost");
+        return journal_write(a, &r, true);
+}
+
 int journal_observed(struct agent *a, const char *what, const char *detail) {
         bool limit = strncmp(what, "limit-", 6) == 0;
         struct record r;

@@ -110,6 +110,8 @@ int journal_limit(struct agent *a, const struct journal_limit *l);
 int journal_migrate(struct agent *a, uint32_t from, uint32_t to, uint64_t took_ns, const char *failed);
 /* The same directory is again what it was before. */
 int journal_migrate_undone(struct agent *a, uint32_t from, uint32_t to);
+/* It was done, and whoever did it may not have come to say so. */
+int journal_migrate_found(struct agent *a, uint32_t from, uint32_t to);
 int journal_observed(struct agent *a, const char *what, const char *detail);
 /* The gateway has taken a new network policy, or (refused: why) not. */
 int journal_network_policy(struct agent *a, uint32_t generation, const uint8_t *was_sha256, const uint8_t *sha256,

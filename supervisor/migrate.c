@@ -5,6 +5,7 @@
  */
 #include "migrate.h"
 
+#include "checkpoint.h"
 #include "common/state_version.h"
 #include "common/tree.h"
 #include "common/tree_copy.h"
@@ -181,6 +182,36 @@ static int refuse(const struct agent *a, uint32_t from, struct crew_err *err) {
                 from, d->version, agent_name(a));
 }
 
+void migrate_on_record(struct agent *a) {
+        uint32_t version;
+
+        if (!a->migrate_unsettled || audit_poisoned(a->audit))
+                return;
+        a->migrate_unsettled = false;
+        if (a->state_lock >= 0) /* what cannot be settled now is said once more, before the next start */
+                (void)state_version_settle(a->crewd->states_fd, agent_name(a), &version, NULL);
+}
+
+/* It is said; and settled, as soon as no loss of crewd takes that back. */
+static void said(struct agent *a) {
+        a->migrate_unsettled = true;
+        if (!checkpoint_is_armed(a->crewd->checkpoint))
+                migrate_on_record(a);
+}
+
+/* A crewd before may have been lost between the deed and the record of it. */
+static int say_what_was_done(struct agent *a, struct crew_err *err) {
+        uint32_t from, to;
+        int r = state_version_unsaid(a->crewd->states_fd, agent_name(a), &from, &to, err);
+
+        if (r <= 0 || a->migrate_unsettled)
+                return MIN_OF(r, 0);
+        if (journal_migrate_found(a, from, to) < 0)
+                return crew_fail(err, EIO, "its audit stream cannot be written");
+        said(a);
+        return 0;
+}
+
 int migrate_begin(struct agent *a, struct crew_err *err) {
         const struct crew_migrate *d = declared(a);
         struct migrate *m = &a->in.migrate;
@@ -191,7 +222,10 @@ int migrate_begin(struct agent *a, struct crew_err *err) {
                 return 0;
         int r = a->file == c->file ? migrate_take_back(a, err) : 0;
         if (r == 0)
-                r = state_version_settle(c->states_fd, agent_name(a), &from, err);
+                r = say_what_was_done(a, err);
+        if (r == 0)
+                r = a->migrate_unsettled ? state_version_read(c->states_fd, agent_name(a), &from, err)
+                                         : state_version_settle(c->states_fd, agent_name(a), &from, err);
         if (r < 0 || from == d->version)
                 return r;
         if (is_empty(a)) /* whatever it was, it is what the program expects of a new one */
@@ -400,12 +434,13 @@ static void on_checked(struct agent *a, const struct file_work *w) {
                 return fail_without_jail(a, "");
         if (w->result < 0)
                 return fail_without_jail(a, w->err.msg);
-        if (state_version_swap(c->states_fd, agent_name(a), m->name, m->from, m->to, &err) < 0)
+        if (state_version_swap_unsaid(c->states_fd, agent_name(a), m->name, m->from, m->to, &err) < 0)
                 return fail_without_jail(a, err.msg);
         if (a->file != c->file)
                 keep_former(a);
         if (journal_migrate(a, m->from, m->to, crew_now_ns() - m->began_ns, NULL) < 0)
                 return fail_without_jail(a, "its audit stream cannot be written"); /* it is migrated all the same */
+        said(a);
         m->phase = MIGRATE_DONE;
         if (evidence_forget(c->evidence, a->in.id) == 0) {
                 a->forgetting = true;

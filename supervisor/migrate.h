@@ -42,6 +42,8 @@ struct migrate { /* of one instance; zeroed with it */
         size_t tail_n;
 };
 
+/* What has been put on record is safe. */
+void migrate_on_record(struct agent *a);
 /* The directory is there and locked.  0: it is up to date; 1: the start goes on later (instance_go_on); else it fails. */
 int migrate_begin(struct agent *a, struct crew_err *err);
 bool migrate_is_on(const struct agent *a);

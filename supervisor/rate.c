@@ -10,6 +10,10 @@ void rate_init(struct rate *r, uint32_t max, uint64_t period_ns) {
         *r = (struct rate){.period_ns = period_ns, .max = MIN_OF(max, RATE_MAX)};
 }
 
+bool rate_fits(const struct rate *r) {
+        return r->max <= RATE_MAX && r->n <= RATE_MAX;
+}
+
 uint32_t rate_count(struct rate *r, uint64_t now_ns) {
         uint32_t old = 0;
 

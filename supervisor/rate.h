@@ -17,6 +17,8 @@ struct rate {
         uint64_t at_ns[RATE_MAX];
 };
 
+/* One as another process has left it: it can be used. */
+bool rate_fits(const struct rate *r);
 void rate_init(struct rate *r, uint32_t max, uint64_t period_ns);
 /* Events of the last period. */
 uint32_t rate_count(struct rate *r, uint64_t now_ns);

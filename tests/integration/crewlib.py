@@ -204,4 +204,6 @@ def alive(pids):
 
 
 def cgroups_named(part):
-    return [str(p) for root in ("/sys/fs/cgroup",) for p in Path(root).glob("**/*crewd*") if part in str(p)]
+    """Others come and go while one looks: os.walk() takes that as it is."""
+    return [os.path.join(at, d) for at, dirs, _ in os.walk("/sys/fs/cgroup") for d in dirs
+            if "crewd" in d and part in os.path.join(at, d)]

@@ -235,6 +235,40 @@ def test_a_crash_in_the_middle_changes_nothing(runner):
     eventually(lambda: beside(crew) == sorted(os.listdir(top(crew).parent)))
 
 
+@pytest.mark.parametrize("loss", ["terminate", "hold"])
+def test_what_was_done_and_not_said_is_said_at_the_next_start(runner, loss):
+    fill(make(runner))
+    crew = make(runner, 1, UP)
+    crew.extra = f"on_supervisor_loss: {loss}\n"
+    assert show(crew) == {"n": "one 0>1"} and version(crew) == "1\n"
+    assert len(crew.records("a", "state.migrated")) == 1
+    # As crewd leaves it that is killed when the directory has just taken its place.
+    there = top(crew).stat()
+    (top(crew).parent / "a.version").write_text(f"0 1 {there.st_dev} {there.st_ino} unsaid\n")
+    for _ in range(2):
+        assert show(crew) == {"n": "one 0>1"} and version(crew) == "1\n"
+        [_, found] = crew.records("a", "state.migrated")
+        assert (found["version"], found["to_version"]) == (0, 1) and "crewd before" in found["reason"]
+
+
+def test_killed_around_it_a_migration_is_done_once_and_said(runner):
+    crew = make(runner)
+    crew.extra = "on_supervisor_loss: hold\n"
+    fill(crew)
+    for number in range(1, 9):
+        crew = make(runner, number, UP)
+        crew.extra = "on_supervisor_loss: hold\n"
+        running = crew.start(wait=False)
+        eventually(lambda: any(n.startswith(".old-") for n in os.listdir(top(crew).parent)))
+        time.sleep(0.05 + 0.02 * number)
+        running.proc.kill()
+        running.proc.wait()
+        text = show(crew)["n"].split()
+        assert text == ["one"] + [f"{k}>{k + 1}" for k in range(number)], text
+        said = [(r["version"], r["to_version"]) for r in crew.records("a", "state.migrated")]
+        assert set(said) == {(k, k + 1) for k in range(number)} and said.count((number - 1, number)) <= 2
+
+
 def test_a_stop_in_the_middle_stops_it(runner):
     fill(make(runner))
     crew = make(runner, 2, "import time\nprint('at it', flush=True)\ntime.sleep(600)\n")

@@ -433,6 +433,7 @@ def test_a_migration_that_its_crewd_did_not_see_through_begins_anew(runner):
     assert runner.crewctl("audit", "verify").returncode == 0
 
 
+@pytest.mark.alone
 def test_nothing_of_it_is_left(runner):
     def left():
         return set(cgroups_named("crewd")), Path("/proc/self/mounts").read_text()

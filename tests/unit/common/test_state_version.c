@@ -91,6 +91,36 @@ static void a_swap_that_is_cut_short_happened_or_did_not(void **state) {
         }
 }
 
+/* It is known whether it happened, until it is settled. */
+static void what_was_done_is_unsaid_until_it_is_settled(void **state) {
+        (void)state;
+        for (unsigned stop = 0; stop <= 2; stop++) {
+                uint32_t from = 0, to = 0;
+                mkdirat(top, "a", 0700);
+                mkdirat(top, "b", 0700);
+                assert_int_equal(state_version_write(top, "a", 2, NULL), 0);
+                assert_int_equal(state_version_unsaid(top, "a", &from, &to, NULL), 0);
+                state_version_stop_before = stop;
+                int r = state_version_swap_unsaid(top, "a", "b", 2, 3, NULL);
+                state_version_stop_before = 0;
+                assert_int_equal(r, stop ? -EINTR : 0);
+                assert_int_equal(state_version_unsaid(top, "a", &from, &to, NULL), stop == 0);
+                assert_true(stop || (from == 2 && to == 3));
+                assert_int_equal(version(), stop ? 2 : 3);
+                assert_int_equal(state_version_unsaid(top, "a", &from, &to, NULL), 0);
+                assert_int_equal(tree_remove(top, "a"), 0);
+                assert_int_equal(tree_remove(top, "b"), 0);
+        }
+        /* What an archive brought (crewctl state import) is nobody's migration. */
+        uint32_t from, to;
+        mkdirat(top, "a", 0700);
+        mkdirat(top, "b", 0700);
+        state_version_stop_before = 3;
+        assert_int_equal(state_version_swap(top, "a", "b", 3, 5, NULL), -EINTR);
+        state_version_stop_before = 0;
+        assert_int_equal(state_version_unsaid(top, "a", &from, &to, NULL), 0);
+}
+
 static void what_is_no_version_is_refused(void **state) {
         static const char *const bad[] = {"", "x\n", "1", "1 2\n", "1 2 3\n", "4000000000\n", "1 4000000000 1 1\n"};
         uint32_t v;
@@ -173,6 +203,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(a_version_is_kept_beside_the_directory, set_up, take_down),
                 cmocka_unit_test_setup_teardown(a_swap_that_is_cut_short_happened_or_did_not, set_up, take_down),
+                cmocka_unit_test_setup_teardown(what_was_done_is_unsaid_until_it_is_settled, set_up, take_down),
                 cmocka_unit_test_setup_teardown(what_is_no_version_is_refused, set_up, take_down),
                 cmocka_unit_test_setup_teardown(a_copy_follows_no_link_and_shares_nothing, set_up, take_down),
                 cmocka_unit_test_setup_teardown(a_copy_is_no_larger_than_it_may_be, set_up, take_down),
