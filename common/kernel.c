@@ -272,6 +272,35 @@ static int v2_has(const char *dir, const char *controller) {
         return -ENOENT;
 }
 
+/* A group that gives controllers to groups of its own holds no processes.  crewd moves its own aside, and nobody else's. */
+static int v2_is_ours_alone(const char *dir) {
+        _cleanup_free_ char *procs = NULL, *mine = NULL;
+        char path[4200], *save = NULL;
+
+        snprintf(path, sizeof(path), "%s/cgroup.procs", dir);
+        if (crew_read_file(path, 1 << 20, &procs, NULL, NULL) < 0 ||
+            crew_read_file("/proc/self/comm", 64, &mine, NULL, NULL) < 0)
+                return -EACCES;
+        for (char *w = strtok_r(procs, "\n", &save); w; w = strtok_r(NULL, "\n", &save)) {
+                _cleanup_free_ char *comm = NULL;
+                snprintf(path, sizeof(path), "/proc/%.16s/comm", w);
+                if (crew_read_file(path, 64, &comm, NULL, NULL) == 0 && strcmp(comm, mine) != 0)
+                        return -EBUSY;
+        }
+        return 0;
+}
+
+/* Our own group, or (root only) one at the top of the tree, where the rule about processes does not hold. */
+static int probe_v2(const char *own, const char *controller) {
+        char dir[4096];
+
+        snprintf(dir, sizeof(dir), "/sys/fs/cgroup%s", own);
+        int r = v2_has(dir, controller);
+        if (r == 0)
+                r = v2_is_ours_alone(dir);
+        return r < 0 && geteuid() == 0 ? v2_has("/sys/fs/cgroup", controller) : r;
+}
+
 static int probe_cgroup(const char *controller) {
         char own[2048], dir[4096];
         int mode = cgroup_mode(), r;
@@ -281,10 +310,8 @@ static int probe_cgroup(const char *controller) {
         r = own_cgroup(mode == CREW_CGROUP_V2 ? "" : controller, own, sizeof(own));
         if (r < 0)
                 return r;
-        if (mode == CREW_CGROUP_V2) {
-                snprintf(dir, sizeof(dir), "/sys/fs/cgroup%s", own);
-                return v2_has(dir, controller);
-        }
+        if (mode == CREW_CGROUP_V2)
+                return probe_v2(own, controller);
         snprintf(dir, sizeof(dir), "/sys/fs/cgroup/%s%s", controller, own);
         r = writable_directory(dir);
         if (r == -ENOENT) { /* a container sees its own cgroup as the top of the mount */
@@ -322,7 +349,8 @@ static int probe_cgroup_kill(void) {
         if (r < 0)
                 return r;
         snprintf(dir, sizeof(dir), "/sys/fs/cgroup%s%s", mode == CREW_CGROUP_V2 ? "" : "/unified", own);
-        return writable_directory(dir);
+        r = writable_directory(dir);
+        return r < 0 && geteuid() == 0 && mode == CREW_CGROUP_V2 ? writable_directory("/sys/fs/cgroup") : r;
 }
 
 static int (*const probes[CREW_PROBE_N])(void) = {

@@ -5,6 +5,7 @@ CREWD_BUILD names the build directory (default: build/ in the source tree).  The
 directory first, so that the rootless half of each test can run them whatever the permissions of the checkout are.
 """
 
+import errno
 import json
 import os
 import pwd
@@ -71,6 +72,18 @@ def stage(build):
     shutil.rmtree(top, ignore_errors=True)
 
 
+def remove_group(path, timeout=5):
+    """A control group goes when the last of its processes has been reaped."""
+    end = time.monotonic() + timeout
+    while True:
+        try:
+            return os.rmdir(path)
+        except OSError as e:
+            if e.errno != errno.EBUSY or time.monotonic() > end:
+                raise
+        time.sleep(0.01)
+
+
 class Runner:
     """Runs our programs as one user with a CREWD_HOME of its own."""
 
@@ -78,6 +91,7 @@ class Runner:
         self.stage, self.home, self.mode = stage, home, mode
         self.user = None if mode == "root" or os.geteuid() != 0 else other_user()
         self.children = []
+        self.groups = []
 
     @property
     def rootless(self):
@@ -98,9 +112,23 @@ class Runner:
 
     def argv(self, *args):
         argv = [str(a) for a in args]
+        if self.user and os.environ.get("CREWD_TEST_DELEGATED"):
+            enter = ["sh", "-c", 'echo $$ >"$0/cgroup.procs" && exec "$@"', self.delegated_group()]
+        else:
+            enter = []
         if self.user:
-            return ["setpriv", "--reuid", self.user, "--regid", str(pwd.getpwnam(self.user).pw_gid), "--clear-groups", *argv]
+            return [*enter, "setpriv", "--reuid", self.user, "--regid", str(pwd.getpwnam(self.user).pw_gid), "--clear-groups", *argv]
         return argv
+
+    def delegated_group(self):
+        """A version 2 control group of this runner's user, as systemd's Delegate=yes makes one; each takes one command."""
+        group = Path(f"/sys/fs/cgroup/test-{os.getpid()}-{id(self):x}-{len(self.groups)}")
+        group.mkdir()
+        self.groups.append(group)
+        pw = pwd.getpwnam(self.user)
+        for p in (group, *(group / f"cgroup.{name}" for name in ("procs", "threads", "subtree_control"))):
+            os.chown(p, pw.pw_uid, pw.pw_gid)
+        return str(group)
 
     def program(self, name):
         return str(self.stage / "bin" / name)
@@ -180,6 +208,10 @@ class Runner:
             for stream in (p.stdout, p.stderr, p.stdin):
                 if stream:
                     stream.close()
+        for group in self.groups:
+            (group / "cgroup.kill").write_text("1")
+            for top, _, _ in os.walk(group, topdown=False):
+                remove_group(top)
 
 
 @pytest.fixture(params=modes())

@@ -21,7 +21,9 @@
 #include <time.h>
 
 #define TOP "crewd"
-#define OWN_MOVED_MAX 16 /* processes of our own that are moved aside to free a version 2 group for controllers */
+#define ANCESTORS_MAX 16
+#define MOVE_ROUNDS 16
+#define OWN_MOVED_MAX 64 /* processes of our own that are moved aside to free a version 2 group for controllers */
 
 enum tree { V2, V1_MEMORY, V1_PIDS, V1_CPU, V1_FREEZER, TREE_N };
 static const char *const v1_names[TREE_N] = {
@@ -183,30 +185,62 @@ static pid_t parent_of(pid_t pid) {
         return close && sscanf(close + 1, " %*c %d", &ppid) == 1 ? ppid : 0;
 }
 
-/* A version 2 group with controllers may hold no processes.  If all in it are ours, move them into a leaf. */
-static int empty_own_group(const char *own) {
-        char leaf[PATH_MAX], buf[1024], *save = NULL;
-        pid_t pids[OWN_MOVED_MAX];
-        size_t n = 0;
+static bool below_process(pid_t pid, pid_t ancestor) {
+        for (int i = 0; pid > 1 && i < ANCESTORS_MAX; i++, pid = parent_of(pid)) {
+                if (pid == ancestor)
+                        return true;
+        }
+        return false;
+}
 
-        if (get_file(own, "cgroup.procs", buf, sizeof(buf)) < 0)
+/* Of one family with us: the process that started us, all that it started, and the crewctl that waits for it. */
+static bool is_ours(pid_t pid) {
+        char dir[32], comm[32] = "";
+
+        if (below_process(pid, getppid()))
+                return true;
+        snprintf(dir, sizeof(dir), "/proc/%d", pid);
+        return pid == parent_of(getppid()) && get_file(dir, "comm", comm, sizeof(comm)) > 0 &&
+               strcmp(comm, "crewctl\n") == 0;
+}
+
+/* Moves those that it lists now.  Their number, or -EBUSY: not all are ours. */
+static int move_ours(const char *from, const char *to) {
+        char buf[1024], *save = NULL;
+        pid_t pids[OWN_MOVED_MAX];
+        int n = 0;
+
+        if (get_file(from, "cgroup.procs", buf, sizeof(buf)) < 0)
                 return -EACCES;
         for (char *w = strtok_r(buf, "\n", &save); w; w = strtok_r(NULL, "\n", &save)) {
-                pid_t pid = (pid_t)strtol(w, NULL, 10), ppid = parent_of(pid);
-                if (n == ELEMENTSOF(pids) || (pid != getpid() && pid != getppid() && ppid != getppid() && ppid != getpid()))
+                pid_t pid = (pid_t)strtol(w, NULL, 10);
+                if (n == OWN_MOVED_MAX || !is_ours(pid))
                         return -EBUSY;
                 pids[n++] = pid;
         }
+        for (int i = 0; i < n; i++) {
+                int r = put_file(to, "cgroup.procs", "%d", pids[i]);
+                if (r < 0 && r != -ESRCH)
+                        return r;
+        }
+        return n;
+}
+
+/* A version 2 group with controllers may hold no processes.  If all in it are ours, move them into a leaf: again until none
+ * is left, for they fork meanwhile. */
+static int empty_own_group(const char *own) {
+        char leaf[PATH_MAX];
+        int r = -EBUSY;
+
         if ((size_t)snprintf(leaf, sizeof(leaf), "%s/crewd.self", own) >= sizeof(leaf))
                 return -ENAMETOOLONG;
         if (mkdir(leaf, 0755) < 0 && errno != EEXIST)
                 return -errno;
-        for (size_t i = 0; i < n; i++) {
-                int r = put_file(leaf, "cgroup.procs", "%d", pids[i]);
-                if (r < 0 && r != -ESRCH)
-                        return r;
+        for (int i = 0; i < MOVE_ROUNDS; i++) {
+                if ((r = move_ours(own, leaf)) <= 0)
+                        break;
         }
-        return 0;
+        return r > 0 ? -EBUSY : r;
 }
 
 static int make_top(const char *own, char top[PATH_MAX]) {
@@ -257,13 +291,16 @@ static void open_v2(void) {
         host.base[V2][0] = '\0';
         uint32_t can = listed_controllers(own, "cgroup.controllers");
         if (make_top(own, top) == 0) {
-                if (can && enable_controllers(own) != can && empty_own_group(own) == 0)
+                /* Emptied first: cpu and pids can be had beside processes, but make a threaded group of it, which has no
+                 * memory. */
+                if (can && listed_controllers(own, "cgroup.subtree_control") != can && empty_own_group(own) == 0)
                         enable_controllers(own);
                 host.v2_limits = enable_controllers(top);
                 if (!can || host.v2_limits) { /* a tree without controllers still kills and freezes */
                         snprintf(host.base[V2], PATH_MAX, "%s", top);
                         return;
                 }
+                (void)rmdir(top); /* unless another crew of this group is at work there */
         }
         if (geteuid() == 0 && make_top(host.v2_mount, top) == 0) {
                 enable_controllers(host.v2_mount);
@@ -349,7 +386,6 @@ static int set_v2(const char *dir, const struct plan_limits *l, uint32_t can) {
         if ((can & CGROUP_MEMORY) && l->memory_bytes) {
                 r = put_file(dir, "memory.max", "%llu", (unsigned long long)l->memory_bytes);
                 put_file(dir, "memory.swap.max", "0"); /* absent without swap accounting */
-                put_file(dir, "memory.oom.group", "1");
         }
         if (r == 0 && (can & CGROUP_PIDS) && l->processes)
                 r = put_file(dir, "pids.max", "%u", l->processes + 1);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define COUNT_NS 500000u
+#define COUNT_FILES_NS 5000000u /* no process more is begun after that */
 
 static void add_children(struct proctree *w, pid_t pid, const char *tid) {
         char path[96];
@@ -50,8 +51,11 @@ uint32_t proctree_count(pid_t root) {
         return (uint32_t)proctree_walk(root, crew_now_ns() + COUNT_NS)->n;
 }
 
-/* Its resident memory in bytes. */
-static uint64_t add_process(pid_t pid, struct spawn_stats *out) {
+struct taken {
+        uint64_t cpu_ns, resident_bytes;
+};
+
+static bool taken_by(pid_t pid, struct taken *out) {
         unsigned long utime = 0, stime = 0;
         long cutime = 0, cstime = 0, rss = 0;
         char path[64], buf[1024];
@@ -64,17 +68,30 @@ static uint64_t add_process(pid_t pid, struct spawn_stats *out) {
         if (!close ||
             sscanf(close + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %*u %*u %ld",
                    &utime, &stime, &cutime, &cstime, &rss) != 5)
-                return 0;
-        out->processes++;
-        out->cpu_ns += (utime + stime + (unsigned long)cutime + (unsigned long)cstime) *
-                       (1000000000ull / (unsigned long)sysconf(_SC_CLK_TCK));
-        return (uint64_t)rss * (uint64_t)sysconf(_SC_PAGESIZE);
+                return false;
+        out->cpu_ns = (utime + stime + (unsigned long)cutime + (unsigned long)cstime) *
+                      (1000000000ull / (unsigned long)sysconf(_SC_CLK_TCK));
+        out->resident_bytes = (uint64_t)rss * (uint64_t)sysconf(_SC_PAGESIZE);
+        return true;
 }
 
-/* What the process takes if all that it shares is divided among those that share it; 0: it is gone, or hides that. */
+/* Its resident memory in bytes. */
+static uint64_t add_process(pid_t pid, struct spawn_stats *out) {
+        struct taken t;
+
+        if (!taken_by(pid, &t))
+                return 0;
+        out->processes++;
+        out->cpu_ns += t.cpu_ns;
+        return t.resident_bytes;
+}
+
+/* What the process takes if all that it shares is divided among those that share it.  One that hides that takes all it has,
+ * one that died since it was looked at takes nothing. */
 static uint64_t share_of(pid_t pid) {
         unsigned long long kib;
         char path[64], line[256];
+        struct taken now;
 
         snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
         _cleanup_fclose_ FILE *f = fopen(path, "re");
@@ -82,7 +99,7 @@ static uint64_t share_of(pid_t pid) {
                 if (sscanf(line, "Pss: %llu kB", &kib) == 1)
                         return kib * 1024;
         }
-        return 0;
+        return taken_by(pid, &now) ? now.resident_bytes : 0;
 }
 
 void proctree_stats(pid_t root, uint64_t suspicious_bytes, struct spawn_stats *out) {
@@ -94,7 +111,7 @@ void proctree_stats(pid_t root, uint64_t suspicious_bytes, struct spawn_stats *o
         if (suspicious_bytes && out->memory_bytes > suspicious_bytes) {
                 out->memory_bytes = 0;
                 for (size_t i = 0; i < w->n; i++)
-                        out->memory_bytes += MIN_OF(resident[i], share_of(w->pids[i]) ?: resident[i]);
+                        out->memory_bytes += MIN_OF(resident[i], share_of(w->pids[i]));
         }
         out->memory_peak = MAX_OF(out->memory_peak, out->memory_bytes);
 }
@@ -141,17 +158,32 @@ int proctree_stop(pid_t root, bool on, uint64_t wait_ns) {
         return 0;
 }
 
+static uint32_t count_entries(const char *path) {
+        DIR *d = opendir(path);
+        struct dirent *e;
+        uint32_t n = 0;
+
+        while (d && (e = readdir(d)))
+                n += e->d_name[0] != '.';
+        if (d)
+                closedir(d);
+        return n;
+}
+
 uint32_t proctree_most_files(pid_t root) {
         const struct proctree *w = proctree_walk(root, crew_now_ns() + COUNT_NS);
+        uint64_t until = crew_now_ns() + COUNT_FILES_NS;
         uint32_t most = 0;
 
         for (size_t i = 0; i < w->n; i++) {
                 struct stat st;
                 char path[64];
                 snprintf(path, sizeof(path), "/proc/%d/fd", w->pids[i]);
-                /* The size of that directory is their number, since Linux 6.2; 0 before. */
-                if (stat(path, &st) == 0 && (uint64_t)st.st_size > most)
-                        most = (uint32_t)MIN_OF((uint64_t)st.st_size, (uint64_t)UINT32_MAX);
+                if (stat(path, &st) < 0)
+                        continue;
+                /* The size of that directory is their number, since Linux 6.2; before it is 0, and they are counted. */
+                uint64_t n = st.st_size > 0 ? (uint64_t)st.st_size : crew_now_ns() < until ? count_entries(path) : 0;
+                most = MAX_OF(most, (uint32_t)MIN_OF(n, (uint64_t)UINT32_MAX));
         }
         return most;
 }
