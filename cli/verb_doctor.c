@@ -192,22 +192,30 @@ static void judge_limits(struct findings *f, const struct crew_kernel *k) {
 
 /* --- evidence --- */
 
-static void judge_evidence(struct findings *f, const struct crew_kernel *k, bool root) {
-        if (root && k->landlock_abi >= 7 && k->result[CREW_PROBE_AUDIT] == 0)
+static void judge_denials(struct findings *f, const struct crew_kernel *k, bool root) {
+        const char *why = k->landlock_abi < 7 ? "landlock audit needs Linux 6.15" : "the kernel's audit cannot be read";
+        char text[160];
+
+        if (root && k->landlock_abi >= 7 && k->result[CREW_PROBE_AUDIT] == 0) {
                 add(f, LEVEL_OK, "denial evidence", "kernel audit readable");
-        else if (k->result[CREW_PROBE_SECCOMP_NOTIFY] == 0)
-                add(f, LEVEL_WEAKER, "denial evidence",
-                    root ? "no landlock audit here (needs Linux 6.15 with CONFIG_AUDIT): attempts only, marked \"observed\""
-                         : "falls back to seccomp notification: attempts, marked \"observed\"");
-        else
+        } else if (k->result[CREW_PROBE_SECCOMP_NOTIFY] == 0) {
+                snprintf(text, sizeof(text), "attempts, by seccomp notification%s%s", root ? ": " : "", root ? why : "");
+                add(f, LEVEL_WEAKER, "denial evidence", text);
+        } else {
                 set_fix(add(f, LEVEL_MISSING, "denial evidence", "neither kernel audit nor seccomp notification"),
-                        "run Linux 5.19 or newer");
+                        "run Linux 5.19 or newer; or write allow_degraded: [evidence] into the policies");
+        }
+}
+
+static void judge_evidence(struct findings *f, const struct crew_kernel *k, bool root) {
+        judge_denials(f, k, root);
         if (!root)
                 return;
         if (k->result[CREW_PROBE_FANOTIFY] == 0)
                 add(f, LEVEL_OK, "file evidence", "fanotify on policy mounts");
         else
-                add(f, LEVEL_WEAKER, "file evidence", "no fanotify: opens and writes are not recorded");
+                set_fix(add(f, LEVEL_MISSING, "file evidence", "no fanotify: opens and writes could not be recorded"),
+                        "run a kernel built with CONFIG_FANOTIFY=y; or write allow_degraded: [evidence] into the policies");
 }
 
 static void judge_identity(struct findings *f, const struct crew_kernel *k) {

@@ -145,7 +145,11 @@ void evidence_expire(struct evidence *e, uint64_t now_ns) {
 }
 
 bool evidence_wants_notify(const struct evidence *e) {
-        return e && (e->sources & EVIDENCE_NOTIFY) && !e->crewd->root_mode;
+        return e && (e->sources & EVIDENCE_NOTIFY);
+}
+
+bool evidence_sees_opens(const struct evidence *e) {
+        return e && (e->sources & EVIDENCE_FANOTIFY);
 }
 
 bool evidence_wants_landlock(const struct evidence *e) {
@@ -165,12 +169,14 @@ uint32_t evidence_allowed_features(const struct policy_image *p) {
         return bits;
 }
 
-/* Where there is no Landlock there is nothing for its audit to tell: what is missing then has the name landlock. */
+/* Attempts stand in for denials, as they do rootless: only without either is something missing.  Where there is no Landlock
+ * there is nothing for its audit to tell: what is missing then has the name landlock. */
 static uint32_t missing(const struct evidence *e, bool root_mode) {
-        uint32_t denials = crew_landlock_abi() > 0 ? EVIDENCE_LANDLOCK : 0;
+        uint32_t have = e ? e->sources : 0;
+        uint32_t denials = crew_landlock_abi() > 0 && !(have & EVIDENCE_NOTIFY) ? EVIDENCE_LANDLOCK : 0;
         uint32_t want = root_mode ? denials | EVIDENCE_FANOTIFY : EVIDENCE_NOTIFY;
 
-        return want & ~(e ? e->sources : 0);
+        return want & ~have;
 }
 
 uint32_t evidence_missing_bit(const struct evidence *e, bool root_mode) {

@@ -26,6 +26,7 @@ uint64_t evidence_settle_by(const struct evidence *e); /* deadline; UINT64_MAX: 
 void evidence_expire(struct evidence *e, uint64_t now_ns);
 
 bool evidence_wants_notify(const struct evidence *e);   /* the plan's seccomp listener */
+bool evidence_sees_opens(const struct evidence *e);     /* what was opened is told as such, not as an attempt */
 bool evidence_wants_landlock(const struct evidence *e); /* the plan's Landlock logging */
 /* The policy's allow_degraded as bits of enum plan_feature. */
 uint32_t evidence_allowed_features(const struct policy_image *p);

@@ -6,6 +6,7 @@
 
 #include "common/util.h"
 #include "crewd.h"
+#include "evidence_client.h"
 #include "journal.h"
 
 #include <assert.h>
@@ -159,6 +160,8 @@ void evidence_record(struct agent *a, const struct evidence_msg *m, const char *
         bool denied = rows[m->what].denied, attempt = m->what == EVIDENCE_ATTEMPT;
         if (attempt)
                 kind = judge_attempt(a, path, access, &verb, &denied);
+        if (attempt && !denied && evidence_sees_opens(a->crewd->evidence))
+                return; /* fanotify tells it, and that it came about */
         else if (m->what == EVIDENCE_FILE_DENIED)
                 verb = verb_of_access(access);
         if (!wanted(a, denied ? WANT_ALWAYS : attempt && verb == POLICY_DO_WRITE ? WANT_WRITES : rows[m->what].wanted))

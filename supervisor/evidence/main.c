@@ -3,6 +3,7 @@
  * crew-evidence --fd N: started by crewd, tells it what the kernel saw (common/evidence.h).
  *
  * Root mode: Landlock audit and fanotify; it keeps the four capabilities those need and no other, and runs as nobody.
+ * Where the kernel has no such audit: seccomp notifications and fanotify.
  * Rootless: seccomp notifications; no capability at all.  No new privileges, an allow-list of system calls, ends when
  * crewd's end of the socket does.  It parses what the kernel prints and nothing that an agent sends.
  */
@@ -100,6 +101,10 @@ static uint32_t open_root_sources(struct server *sv) {
                 fprintf(stderr, "crew-evidence: no Landlock audit: %s\n", err.msg);
         else
                 sources |= EVIDENCE_LANDLOCK;
+        if (!(sources & EVIDENCE_LANDLOCK) && listener_works_here()) {
+                fprintf(stderr, "crew-evidence: denials are told by seccomp notification, as attempts\n");
+                sources |= EVIDENCE_NOTIFY;
+        }
         if (marks_work_here())
                 sources |= EVIDENCE_FANOTIFY;
         else

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
@@ -23,10 +24,16 @@
 #define PAGE 4096u
 #define FLAG_ARG_OPEN 1 /* of open; one more for openat */
 
+struct program {
+        dev_t dev;
+        ino_t ino; /* 0: not known */
+};
+
 struct listener {
         struct source source;
         struct server *server;
         uint32_t instance;
+        struct program worker;
         size_t n_paths;
         char *paths; /* NUL-terminated each */
 };
@@ -46,6 +53,22 @@ static const struct call *call_of(int number) {
                 if (calls[i].number == number)
                         return &calls[i];
         return NULL;
+}
+
+static struct program program_of(int32_t pid) {
+        char path[32];
+        struct stat st;
+
+        snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+        return stat(path, &st) == 0 ? (struct program){st.st_dev, st.st_ino} : (struct program){0};
+}
+
+/* The worker, and what it forked and has not yet become another program, walk to the places of Landlock rules.  Nobody else
+ * can run that program.  Rootless all of this is hidden from us, and so is what they open. */
+static bool is_worker(const struct listener *l, int32_t pid) {
+        struct program p = l->worker.ino ? program_of(pid) : (struct program){0};
+
+        return p.ino && p.ino == l->worker.ino && p.dev == l->worker.dev;
 }
 
 /* What every view has and every program opens: of no interest, whether allowed or not. */
@@ -207,7 +230,7 @@ static void look_at(struct listener *l, const struct seccomp_notif *nt) {
         const struct call *c = call_of(nt->data.nr);
         size_t dir_len = 0, skip = 0;
 
-        if (!c)
+        if (!c || is_worker(l, (int32_t)nt->pid))
                 return;
         ssize_t n = read_string((pid_t)nt->pid, nt->data.args[c->path_arg], given, sizeof(given));
         if (n <= 0)
@@ -265,6 +288,8 @@ struct listener *listener_open(struct server *sv, struct instance *in, int fd, s
         }
         l->server = sv;
         l->instance = in->id;
+        if (sv->root)
+                l->worker = program_of(in->pid);
         l->source = (struct source){.fd = fd, .on_ready = on_ready};
         /* Without it (before 6.6) a notified call costs 42 us instead of 8. */
         (void)ioctl(fd, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);

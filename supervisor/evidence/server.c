@@ -151,7 +151,7 @@ static void on_watch(struct server *sv, const struct evidence_msg *m, int fd) {
                 r = (in->listener = listener_open(sv, in, crew_steal_fd(&fd), &err)) ? 0 : -EIO;
         if (r == 0 && in->listener)
                 r = listener_add_paths(in->listener, m->path, m->path_len, &err);
-        else if (r == 0 && sv->root)
+        if (r == 0 && sv->root)
                 r = marks_add(sv, in, m->path, m->path_len, &err);
         crew_close(&fd);
         if (r < 0) {

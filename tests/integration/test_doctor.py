@@ -5,9 +5,11 @@ import errno
 import json
 import os
 import platform
+import re
 from pathlib import Path
 
 import pytest
+from crewlib import Crew, eventually
 
 LANDLOCK_CREATE_RULESET = 444
 UNSHARE = {"x86_64": 272, "aarch64": 97}[platform.machine()]
@@ -17,7 +19,6 @@ def doctor_without(runner, call, error, *args):
     """On a kernel where this call fails."""
     launcher = runner.tree({"without_calls.py": (Path(__file__).parent / "without_calls.py").read_text()}) / "without_calls.py"
     return runner.run("/usr/bin/python3", "-I", launcher, f"{call}={error}", "--", runner.program("crewctl"), "doctor", *args)
-
 
 
 def test_text_names_the_walls_and_sums_up(runner):
@@ -75,3 +76,24 @@ def test_it_changes_nothing(runner):
     before = mounts(), sorted(os.listdir(runner.home))
     runner.crewctl("doctor")
     assert (mounts(), sorted(os.listdir(runner.home))) == before
+
+
+def test_what_it_says_of_limits_is_what_a_crew_gets(runner):
+    d = json.loads(runner.crewctl("doctor", "--json").stdout)
+    kinds = ("cgroup-memory", "cgroup-pids", "cgroup-cpu")
+    crew = Crew(runner).agent("a", limits="cpu: 1")
+    with crew.start():
+        limits_by = eventually(lambda: crew.records("a", "agent.spawned"))[0]["limits_by"]
+    assert {k for k in kinds if d["probes"][k] is True} == {k for k in kinds if k in limits_by}
+    if os.environ.get("CREWD_TEST_DELEGATED") and runner.mode == "rootless":
+        assert set(kinds) <= set(re.findall(r"[\w-]+", limits_by) if isinstance(limits_by, str) else limits_by)
+
+
+def test_without_the_kernels_audit_it_says_what_denials_are_told_by(runner):
+    socket = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+    d = json.loads(doctor_without(runner, f"{socket}@2:9", errno.EPROTONOSUPPORT, "--json").stdout)
+    mine = d["root" if runner.mode == "root" else "rootless"]
+    said = next(f for f in mine["findings"] if f["wall"] == "denial evidence")
+    assert said["level"] == "weaker" and said["text"].startswith("attempts, by seccomp notification")
+    if runner.mode == "root" and d["landlock_abi"] >= 7:
+        assert said["text"].endswith(": the kernel's audit cannot be read")

@@ -1,8 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the kernel saw of an agent is in its audit, whatever the agent does about it."""
 
+import errno
 import json
+import platform
+from pathlib import Path
 
+import crewd
+import pytest
+from crewlib import Crew, eventually
+
+SOCKET = {"x86_64": 41, "aarch64": 198}[platform.machine()]
+NETLINK_AUDIT = 9
 MUTE = '''#!/usr/bin/python3
 import ctypes, json, os, sys
 json.load(sys.stdin)
@@ -41,8 +50,38 @@ def test_an_agent_cannot_mute_the_record_of_its_denials(runner):
     assert r.returncode == 0, r.stdout + r.stderr
     result = json.loads((runner.home / "lib/mute/out/t.json").read_text())
     assert result["denied"] == 13
-    if runner.mode == "root":
+    kernel = json.loads(runner.crewctl("doctor", "--json").stdout)
+    if runner.mode == "root" and kernel["landlock_abi"] >= 7:
         # Without Landlock of its own it has nothing to put above ours.
         assert result["created"] == 38 and result["restricted"] == 38
     denied = [x for x in runner.records("mute", "m") if x["kind"] == "file.denied"]
     assert any(x["path"] == "/root" for x in denied), denied
+
+
+@pytest.mark.parametrize("mode", ["root"])
+def test_without_the_kernels_audit_denials_are_told_as_attempts(runner):
+    """As root on a kernel before 6.15, and wherever its audit is not to be had."""
+    launcher = runner.tree({"without_calls.py": (Path(__file__).parent / "without_calls.py").read_text()}) / "without_calls.py"
+    (runner.home / "granted").mkdir()
+    (runner.home / "granted/file").write_text("x")
+    crew = Crew(runner).agent("a")
+    crew.files["a.yaml"] = crew.files["a.yaml"].replace("read: []", f'read: ["{runner.home}/granted/"]')
+    p = runner.popen("/usr/bin/python3", "-I", launcher, f"{SOCKET}@2:{NETLINK_AUDIT}={errno.EPROTONOSUPPORT}", "--",
+                     runner.program("crewd"), crew.write(), stderr=open(runner.home / "log", "w"))
+    eventually(lambda: p.poll() is not None or (crew.run_dir / "control.sock").exists())
+    with crewd.Client(path=str(crew.run_dir / "control.sock")) as client:
+        code = (f"open('{runner.home}/granted/file').close()\nimport contextlib\n"
+                "for p in ('/etc/shadow', '/root'):\n"
+                "    with contextlib.suppress(OSError): open(p).close()\nout(1)")
+        assert client.submit(agent="a", description=code).result(20) == 1
+        tried = {"/etc/shadow", "/root"}
+        eventually(lambda: tried <= {r["path"] for r in crew.records("a", "file.denied")})
+        denied = {r["path"]: r for r in crew.records("a", "file.denied")}
+        assert "/" not in denied  # where the worker's own look at files begins
+        assert {(denied[p]["src"], denied[p]["verdict"]) for p in tried} == {("notify", "attempted")}
+        assert denied["/etc/shadow"]["decoy"] is True
+        opened = eventually(lambda: [r for r in crew.records("a", "file.read") if r["path"].endswith("granted/file")])
+        assert [r["src"] for r in opened] == ["fanotify"]  # told once, by the one that knows that it came about
+        assert "degraded" not in crew.records("a", "agent.spawned")[0]
+        assert next(a for a in client.status().agents if a.name == "a").walls == "full"
+    assert "denials are told by seccomp notification, as attempts" in (runner.home / "log").read_text()
