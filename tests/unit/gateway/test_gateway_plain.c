@@ -130,6 +130,20 @@ static void a_request_for_another_host_is_refused_before_it_goes_out(void **stat
         }
 }
 
+static void a_refusal_of_head_has_no_body(void **state) {
+        char got[4096] = {0};
+        int in, out;
+
+        add(0);
+        pair_up(&in, &out);
+        say_text(in, "HEAD / HTTP/1.1\r\nHost: evil.test\r\n\r\n");
+        const ssize_t n = read_n(in, got, sizeof(got) - 1);
+        assert_in_range(n, 40, sizeof(got) - 1);
+        assert_memory_equal(got, "HTTP/1.1 403 ", 13);
+        assert_string_equal(strstr(got, "\r\n\r\n"), "\r\n\r\n");
+        ends(in, out);
+}
+
 static void a_later_request_for_another_host_is_refused_too(void **state) {
         int in, out;
 
@@ -312,6 +326,7 @@ int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
                 SCENE(a_request_for_the_name_goes_on_byte_for_byte),
                 SCENE(a_request_for_another_host_is_refused_before_it_goes_out),
+                SCENE(a_refusal_of_head_has_no_body),
                 SCENE(a_later_request_for_another_host_is_refused_too),
                 SCENE(an_open_line_goes_on_as_it_comes),
                 SCENE(an_open_line_without_end_is_passed_on_and_becomes_no_request),
