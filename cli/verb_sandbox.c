@@ -56,12 +56,17 @@ struct sandbox {
         size_t n_env;
 };
 
+static void forget_plan(struct sandbox *s) {
+        s->policy = policy_image_free(s->policy);
+        free(s->plan);
+        s->plan = NULL;
+}
+
 static void sandbox_fini(struct sandbox *s) {
         jail_ahead_close(s->ahead);
         pty_close(&s->pty);
         sandbox_net_close(&s->net);
-        policy_image_free(s->policy);
-        free(s->plan);
+        forget_plan(s);
         crew_close(&s->uid_lock);
 }
 
@@ -145,7 +150,8 @@ static void jail_main(const struct jail_child *c, void *user) {
         int status = supervise(command);
         end_all();
         const unsigned char said = (unsigned char)status;
-        (void)!write(c->status_fd, &said, sizeof(said));
+        if (write(c->status_fd, &said, sizeof(said)) == sizeof(said))
+                (void)!read(c->status_fd, &(unsigned char){0}, 1); /* see jail_leave() */
         _exit(status);
 }
 
@@ -298,6 +304,7 @@ static int run_jail(struct sandbox *s, int stdio[3]) {
         /* Without it what is dialled is refused: said, and the command goes on. */
         if (s->net.fd >= 0 && sandbox_net_serve(&s->net, s->policy, s->jail.listeners, &err) < 0)
                 fprintf(stderr, "crewctl: sandbox: nothing can be reached: %s\n", err.msg);
+        forget_plan(s); /* now, while the command starts, not when everybody waits for us */
         return wait_jail(s);
 }
 

@@ -225,6 +225,28 @@ def test_its_gateway_ends_with_it(sandbox, runner, server):
     assert gateways() <= before
 
 
+@pytest.mark.parametrize("end", ["by itself", "killed"])
+def test_process_1_ends_with_its_caller(runner, end):
+    """It waits for its caller's end, not to be in its way; however the caller ends, it does not stay."""
+    file = os.fsencode(policy(runner, name=f"ends-{end.replace(' ', '-')}"))
+
+    def theirs():  # a fork of crewctl, so with its arguments
+        return [p for p in Path("/proc").glob("[0-9]*/cmdline") if file in read_bytes(p)]
+
+    p = runner.popen(runner.program("crewctl"), "sandbox", "--policy", os.fsdecode(file), "--", "sh", "-c", "echo up; read x",
+                     stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == "up\n"
+    assert len(theirs()) >= 2
+    if end == "killed":
+        p.kill()
+    p.communicate("go\n" if end == "by itself" else None, timeout=10)
+    for _ in range(100):
+        if not theirs():
+            break
+        time.sleep(0.05)
+    assert theirs() == []
+
+
 def read_bytes(path):
     try:
         return path.read_bytes()

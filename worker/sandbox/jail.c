@@ -612,9 +612,12 @@ int jail_kill(struct jail *j, struct spawn_exit *out) {
 void jail_leave(struct jail *j) {
         siginfo_t info;
 
-        if (j->born_in_group)
+        if (j->born_in_group) {
+                crew_close(&j->status_fd);
                 while (waitid(P_PIDFD, (id_t)j->pidfd, &info, WEXITED) < 0 && errno == EINTR)
                         ;
+        }
+        j->status_fd = -1;
         jail_fini(j);
 }
 

@@ -23,7 +23,8 @@ struct jail_child {
         int link_fd;
         int stdio[3]; /* sandbox: what the command gets */
         /* Sandbox: version 1 groups that the command joins, and pid 1 does not, so that they are empty when it has ended;
-         * -1: none.  And where its status is said, one byte, when nothing of the command lives any more. */
+         * -1: none.  And where its status is said, one byte, when nothing of the command lives any more; the end of file
+         * there says that pid 1 may end. */
         int groups[JAIL_GROUPS_MAX];
         int status_fd;
         const cpu_set_t *cpus; /* what the caller of jail_spawn() may run on, when pid 1 was moved away from it; NULL */
@@ -100,7 +101,8 @@ int jail_reap(struct jail *j, bool wait, struct spawn_exit *out);
 /* After pid 1 has been reaped by the caller (waitid on pidfd): removes cgroup and descriptors. */
 void jail_fini(struct jail *j);
 /* Sandbox, after a status was said: the same without waiting for pid 1, which has nothing left to do but to end, where that
- * is possible (its group is empty); else it is waited for. */
+ * is possible (its group is empty); else it is waited for.  status_fd stays open then: pid 1 ends when the caller has,
+ * because what the kernel does to take its namespaces down holds up every process that ends beside it. */
 void jail_leave(struct jail *j);
 
 /* Connects to path and gives the worker that connection as its link.  -errno. */
