@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks of many agents, many messages and many tasks, each against a yardstick in the same run.
 
-usage: bench_scale.py [--build DIR] [--json FILE] [agents] [messages] [tasks]
+usage: bench_scale.py [--build DIR] [--json FILE] [agents] [messages] [tasks] [hold]
 
 agents    1,000 agents of one crew: starts per second from the first to the last READY, by crewd's own
           records, against the bare recipe in C looped                                           at least 0.5x
@@ -11,6 +11,8 @@ messages  64 agents that send 200 messages a second each: p99 from when a messag
           its receiver has it, against one such pair in the same crew while the others idle      at most 5x
 tasks     tasks that do nothing, a process each, per second, one agent, against fork and exec
           of the same program                                                                    at least 0.3x
+hold      the same tasks in a crew with on_supervisor_loss: hold, one at a time and with 64 that
+          wait, against one without                                                              at least 0.5x
 
 The two ways take turns, so that noise of the machine meets both.
 """
@@ -48,7 +50,7 @@ def say(text):
 class Crew:
     """A crew of agents a0 to an that all run one program of the bench; up for as long as the block lasts."""
 
-    def __init__(self, b, name, n, program, targets=lambda i: "", driver="exec-json"):
+    def __init__(self, b, name, n, program, targets=lambda i: "", driver="exec-json", extra=""):
         self.b, self.name = b, name
         top = b.top / name
         top.mkdir()
@@ -57,7 +59,7 @@ class Crew:
             (top / f"a{i}.yaml").write_text(POLICY.format(name=f"a{i}", bin=where.parent, targets=targets(i)))
         agents = "".join(f'  a{i}: {{policy: a{i}.yaml, role: r, goal: g, command: ["{where}"], driver: {driver}}}\n' for i in range(n))
         self.file = top / "crew.yaml"
-        self.file.write_text(f"crew: {name}\nprocess: sequential\npolicies: .\nagents:\n{agents}")
+        self.file.write_text(f"crew: {name}\nprocess: sequential\npolicies: .\n{extra}agents:\n{agents}")
 
     def __enter__(self):
         self.b.crewctl("up", "--detach", self.file, timeout=140)
@@ -174,5 +176,19 @@ def bench_tasks(b, rounds=5, n=TASKS):
     return [row("tasks that do nothing, per second", statistics.median(ours), "fork and exec", statistics.median(bare), 0.3, at_least=True)]
 
 
+def bench_hold(b, turns=3, rounds=2, n=TASKS // 2):
+    rates = {kind: {waiting: [] for waiting in (0, 64)} for kind in ("terminate", "hold")}
+    for turn in range(turns):
+        for kind, each in rates.items():
+            with Crew(b, f"{kind}{turn}", 1, "bench-noop", extra=f"on_supervisor_loss: {kind}\n") as crew, crew.client() as client:
+                run_tasks(client, n)
+                for waiting in [w for w in each for _ in range(rounds)]:
+                    start = time.monotonic()
+                    run_tasks(client, n, waiting)
+                    each[waiting].append(n / (time.monotonic() - start))
+    return [row(f"tasks of a held crew, {w or 'none'} waiting, per second", statistics.median(rates["hold"][w]), "not held",
+                statistics.median(rates["terminate"][w]), 0.5, at_least=True) for w in (0, 64)]
+
+
 if __name__ == "__main__":
-    main(Bench, {"agents": bench_agents, "messages": bench_messages, "tasks": bench_tasks})
+    main(Bench, {"agents": bench_agents, "messages": bench_messages, "tasks": bench_tasks, "hold": bench_hold})
