@@ -309,6 +309,21 @@ static void a_second_hello_is_judged_like_the_first(void **state) {
         }
 }
 
+static void an_end_behind_a_second_hello_does_not_let_it_by(void **state) {
+        uint8_t hellos[2048];
+        const size_t n = client_hello("api.test", hellos);
+        int in, out;
+
+        add(0);
+        pair_up(&in, &out);
+        say(in, hellos, n + client_hello("evil.test", hellos + n));
+        shutdown(in, SHUT_WR);
+        expect_exactly(out, hellos, n);
+        assert_true(silent(out));
+        close(in);
+        close(out);
+}
+
 static void any_other_answer_to_a_hello_lets_the_rest_go(void **state) {
         static const uint8_t answers[][8] = {"\x16\3\3\0\4\2xx", "\x15\3\3\0\2\1\0", "220 mail"};
         int in, out;
@@ -536,6 +551,7 @@ int main(int argc, char **argv) {
                 SCENE(a_client_hello_with_the_name_goes_out_unchanged),
                 SCENE(another_sni_or_none_is_refused_before_a_byte_goes_out),
                 SCENE(a_second_hello_is_judged_like_the_first),
+                SCENE(an_end_behind_a_second_hello_does_not_let_it_by),
                 SCENE(any_other_answer_to_a_hello_lets_the_rest_go),
                 SCENE(a_server_may_speak_first_and_is_recorded_before),
                 SCENE(half_closes_and_resets_are_passed_on),
