@@ -62,7 +62,7 @@ static void on_only_looked_up(void *user, const char *name, uint32_t lookups) {
 
 static void on_lookups_late(struct hub_deadline *d) {
         struct agent *a = (struct agent *)((char *)d - offsetof(struct agent, lookups_late));
-        uint64_t next_ms = unlisted_tell_late(a->unlisted, uv_now(a->hub->loop));
+        uint64_t next_ms = unlisted_tell_late(a->unlisted, a->hub->now_ms);
 
         if (next_ms)
                 hub_deadline_set(a->hub, d, next_ms);
@@ -71,7 +71,7 @@ static void on_lookups_late(struct hub_deadline *d) {
 int agent_unlisted_address(struct agent *a, const char *canonical, enum unlisted_type type, struct in_addr *out) {
         if (!a->unlisted && !(a->unlisted = unlisted_new(on_only_looked_up, a)))
                 return -ENOMEM;
-        int r = unlisted_ask(a->unlisted, canonical, type, uv_now(a->hub->loop), out);
+        int r = unlisted_ask(a->unlisted, canonical, type, a->hub->now_ms, out);
         if (r == 0 && !a->lookups_late.prev)
                 hub_deadline_set(a->hub, &a->lookups_late, UNLISTED_WAIT_MS);
         return r;
@@ -153,7 +153,7 @@ int agent_open(struct hub *h, uint32_t id, int *fds, size_t n_fds, struct agent 
                 r = netpolicy_open(fds[GATE_LISTENERS], &a->policy, err);
         if (r == 0) {
                 set_rates(a, true);
-                r = capture_open(h->loop, a, fds, &a->capture, err);
+                r = capture_open(a, fds, &a->capture, err);
         }
         for (size_t i = 0; i < n_fds; i++)
                 crew_close(&fds[i]);

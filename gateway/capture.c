@@ -8,6 +8,7 @@
 #include "addr.h"
 #include "conn.h"
 #include "dns.h"
+#include "relay.h"
 
 #include "common/util.h"
 
@@ -17,9 +18,9 @@
 #include <linux/netfilter_ipv4.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
-#define BUDGET 64 /* connections or datagrams a wake-up, so that one jail cannot starve the others */
 #define PAUSE_MS 100
 #ifndef IP6T_SO_ORIGINAL_DST
 #define IP6T_SO_ORIGINAL_DST 80 /* linux/netfilter_ipv6/ip6_tables.h, which does not compile beside netinet/in.h */
@@ -28,48 +29,45 @@
 enum { TCP4, TCP6, UDP4, UDP6, SOCKET_N };
 static_assert(SOCKET_N == GATE_LISTENERS, "the listeners of GATE_ADD");
 
-struct handle {
+struct listener {
+        struct hub_source source;
         struct capture *capture;
-        uv_poll_t poll;
         int fd;
-        bool open, paused;
+        bool paused;
 };
 
 struct capture {
         struct agent *agent;
-        struct handle handles[SOCKET_N];
+        struct listener listeners[SOCKET_N];
         struct hub_deadline resume;
-        unsigned n_open;
-        bool closing;
+        struct hub_grave grave;
 };
 
-static void on_handle_closed(uv_handle_t *h) {
-        struct handle *x = h->data;
-        struct capture *c = x->capture;
+static void bury(struct hub_grave *g) {
+        struct capture *c = (struct capture *)((char *)g - offsetof(struct capture, grave));
         struct agent *a = c->agent;
 
-        crew_close(&x->fd);
-        if (--c->n_open > 0)
-                return;
         free(c);
         agent_unref(a);
 }
 
 void capture_close(struct capture *c) {
-        if (!c || c->closing)
+        if (!c)
                 return;
-        c->closing = true;
         hub_deadline_clear(&c->resume);
         for (size_t i = 0; i < SOCKET_N; i++) {
-                struct handle *x = &c->handles[i];
-                if (!x->open)
+                struct listener *l = &c->listeners[i];
+                l->source.dead = true;
+                if (l->fd < 0)
                         continue;
-                /* Not one more connection is taken from here on, whenever the handle is closed: the kernel resets those
-                 * in the backlog, and refuses new ones. */
+                /* crewd and the jail have descriptors of it too: not one more connection is taken from here on.  The
+                 * kernel resets those in the backlog, and refuses new ones. */
                 if (i <= TCP6)
-                        shutdown(x->fd, SHUT_RD);
-                uv_close((uv_handle_t *)&x->poll, on_handle_closed);
+                        shutdown(l->fd, SHUT_RD);
+                epoll_ctl(c->agent->hub->epoll_fd, EPOLL_CTL_DEL, l->fd, NULL);
+                crew_close(&l->fd);
         }
+        hub_retire(c->agent->hub, &c->grave, bury);
 }
 
 /* --- TCP --- */
@@ -92,44 +90,41 @@ static void original_destination(int fd, struct sockaddr_storage *to) {
         addr_unmap(to);
 }
 
-static void on_tcp(uv_poll_t *p, int status, int events);
-static void on_udp(uv_poll_t *p, int status, int events);
-
 static void on_resume(struct hub_deadline *d) {
         struct capture *c = (struct capture *)((char *)d - offsetof(struct capture, resume));
 
         for (size_t i = 0; i <= TCP6; i++) {
-                struct handle *x = &c->handles[i];
-                if (x->paused && uv_poll_start(&x->poll, UV_READABLE, on_tcp) == 0)
-                        x->paused = false;
+                struct listener *l = &c->listeners[i];
+                if (l->paused && hub_rewatch_level(c->agent->hub, l->fd, &l->source, EPOLLIN) == 0)
+                        l->paused = false;
         }
 }
 
-static void pause_accepting(struct handle *x) {
-        x->paused = true;
-        uv_poll_stop(&x->poll);
-        hub_deadline_set(x->capture->agent->hub, &x->capture->resume, PAUSE_MS);
+static void pause_accepting(struct listener *l) {
+        struct hub *h = l->capture->agent->hub;
+
+        l->paused = hub_rewatch_level(h, l->fd, &l->source, 0) == 0;
+        hub_deadline_set(h, &l->capture->resume, PAUSE_MS);
 }
 
 static bool exhausted(int error) {
         return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
-static void on_tcp(uv_poll_t *p, int status, int events) {
-        struct handle *x = p->data;
+/* One a turn: others have theirs between two of one jail's, and nothing is asked to learn that there is no second. */
+static void on_tcp(struct hub_source *source, uint32_t events) {
+        struct listener *l = (struct listener *)((char *)source - offsetof(struct listener, source));
+        struct sockaddr_storage to;
+        int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-        for (int i = 0; i < BUDGET && !x->capture->closing; i++) {
-                struct sockaddr_storage to;
-                int fd = accept4(x->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-                if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-                        return;
-                if (fd < 0 && exhausted(errno))
-                        return pause_accepting(x);
-                if (fd < 0)
-                        continue; /* ECONNABORTED and the like: the next one */
-                original_destination(fd, &to);
-                conn_start(x->capture->agent, fd, (const struct sockaddr *)&to);
+        (void)events;
+        if (fd < 0) {
+                if (exhausted(errno))
+                        pause_accepting(l);
+                return; /* ECONNABORTED and the like: the next one */
         }
+        original_destination(fd, &to);
+        conn_start(l->capture->agent, fd, (const struct sockaddr *)&to);
 }
 
 /* --- DNS --- */
@@ -184,43 +179,40 @@ static size_t answer(struct agent *a, const uint8_t *msg, size_t n, uint8_t out[
         return dns_answer_a(msg, &q, &addr, out);
 }
 
-static void on_udp(uv_poll_t *p, int status, int events) {
-        struct handle *x = p->data;
+static void on_udp(struct hub_source *source, uint32_t events) {
+        struct listener *l = (struct listener *)((char *)source - offsetof(struct listener, source));
+        uint8_t msg[DNS_MESSAGE_MAX + 1], out[DNS_MESSAGE_MAX]; /* one more shows that it is too long */
+        struct sockaddr_storage peer;
+        socklen_t len = sizeof(peer);
+        ssize_t n = recvfrom(l->fd, msg, sizeof(msg), MSG_DONTWAIT, (struct sockaddr *)&peer, &len);
 
-        for (int i = 0; i < BUDGET && !x->capture->closing; i++) {
-                uint8_t msg[DNS_MESSAGE_MAX + 1], out[DNS_MESSAGE_MAX]; /* one more shows that it is too long */
-                struct sockaddr_storage peer;
-                socklen_t len = sizeof(peer);
-                ssize_t n = recvfrom(x->fd, msg, sizeof(msg), MSG_DONTWAIT, (struct sockaddr *)&peer, &len);
-                if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-                        return;
-                if (n < 0)
-                        continue;
-                size_t k = answer(x->capture->agent, msg, (size_t)n, out);
-                /* A full socket buffer drops the answer, as any resolver would; the report does not depend on it. */
-                if (k > 0)
-                        sendto(x->fd, out, k, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&peer, len);
-        }
+        (void)events;
+        if (n < 0)
+                return;
+        size_t k = answer(l->capture->agent, msg, (size_t)n, out);
+        /* A full socket buffer drops the answer, as any resolver would; the report does not depend on it. */
+        if (k > 0)
+                sendto(l->fd, out, k, MSG_DONTWAIT | MSG_NOSIGNAL, (struct sockaddr *)&peer, len);
 }
 
 /* --- life --- */
 
-static int open_handle(uv_loop_t *loop, struct capture *c, size_t i, int *fd, struct crew_err *err) {
-        struct handle *x = &c->handles[i];
-        int r;
+static int open_listener(struct capture *c, size_t i, int *fd, struct crew_err *err) {
+        struct listener *l = &c->listeners[i];
 
-        if ((r = uv_poll_init(loop, &x->poll, *fd)) < 0)
-                return crew_fail(err, -r, "cannot watch listener %zu: %s", i, uv_strerror(r));
-        x->poll.data = x;
-        x->fd = crew_steal_fd(fd);
-        x->open = true;
-        c->n_open++;
-        if ((r = uv_poll_start(&x->poll, UV_READABLE, i <= TCP6 ? on_tcp : on_udp)) < 0)
-                return crew_fail(err, -r, "cannot watch listener %zu: %s", i, uv_strerror(r));
+        if (fcntl(*fd, F_SETFL, O_NONBLOCK) < 0)
+                return crew_fail_errno(err, "listener %zu", i);
+        if (i <= TCP6)
+                relay_set_options(*fd); /* what is accepted inherits them */
+        l->source.on_event = i <= TCP6 ? on_tcp : on_udp;
+        int r = hub_watch_level(c->agent->hub, *fd, &l->source, EPOLLIN);
+        if (r < 0)
+                return crew_fail(err, -r, "cannot watch listener %zu: %s", i, strerror(-r));
+        l->fd = crew_steal_fd(fd);
         return 0;
 }
 
-int capture_open(uv_loop_t *loop, struct agent *a, int *fds, struct capture **out, struct crew_err *err) {
+int capture_open(struct agent *a, int *fds, struct capture **out, struct crew_err *err) {
         struct capture *c = calloc(1, sizeof(*c));
         int r = 0;
 
@@ -230,18 +222,12 @@ int capture_open(uv_loop_t *loop, struct agent *a, int *fds, struct capture **ou
         c->resume.on_deadline = on_resume;
         agent_ref(a);
         for (size_t i = 0; i < SOCKET_N; i++)
-                c->handles[i] = (struct handle){.capture = c, .fd = -1};
+                c->listeners[i] = (struct listener){.capture = c, .fd = -1};
         for (size_t i = 0; i < SOCKET_N && r == 0; i++)
-                r = open_handle(loop, c, i, &fds[i], err);
-        if (r == 0) {
+                r = open_listener(c, i, &fds[i], err);
+        if (r == 0)
                 *out = c;
-                return 0;
-        }
-        if (c->n_open) {
+        else
                 capture_close(c);
-                return r;
-        }
-        free(c);
-        agent_unref(a);
         return r;
 }

@@ -9,10 +9,8 @@
 
 #include "common/err.h"
 
-#include <uv.h>
-
 /* Takes the GATE_LISTENERS listeners over: tcp4, tcp6, udp4, udp6; fds[] is -1 where it did, on failure too.  Holds a
- * reference on the agent until its last handle is closed. */
-int capture_open(uv_loop_t *loop, struct agent *a, int *fds, struct capture **out, struct crew_err *err);
-/* NULL is fine; the memory goes with the last handle. */
+ * reference on the agent until its memory goes. */
+int capture_open(struct agent *a, int *fds, struct capture **out, struct crew_err *err);
+/* NULL is fine; the memory goes at the end of the turn. */
 void capture_close(struct capture *c);

@@ -13,13 +13,9 @@
 #include "common/util.h"
 
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
-
-#define UNSENT_MAX (256 * 1024) /* bytes the kernel holds unsent for a slow reader */
 
 const struct conn_taker *conn_taker_rules, *conn_taker_plain;
 
@@ -393,13 +389,6 @@ void conn_go(struct conn *c) {
 }
 
 void conn_connected(struct conn *c) {
-        static const int one = 1, unsent = UNSENT_MAX;
-
-        for (int side = 0; side < CONN_SIDE_N; side++) {
-                setsockopt(c->end[side].fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-                setsockopt(c->end[side].fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
-        }
-        setsockopt(c->end[CONN_PEER].fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
         hub_deadline_clear(&c->deadline);
         conn_set_half_open(c, false);
         c->state = CONN_CLASSIFYING;
@@ -450,16 +439,10 @@ void conn_step(struct conn *c) {
         }
 }
 
-static void note(struct relay_end *e, uint32_t events) {
-        e->readable |= (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-        e->writable |= (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0;
-        e->ended |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
-}
-
 static void on_jail(struct hub_source *s, uint32_t events) {
         struct conn *c = (struct conn *)((char *)s - offsetof(struct conn, source[CONN_JAIL]));
 
-        note(&c->end[CONN_JAIL], events);
+        relay_note(&c->end[CONN_JAIL], events);
         if (c->state == CONN_HELD)
                 return held_ready(c, events);
         if (events & (EPOLLERR | EPOLLHUP) && c->state < CONN_CLASSIFYING)
@@ -471,7 +454,7 @@ static void on_jail(struct hub_source *s, uint32_t events) {
 static void on_peer(struct hub_source *s, uint32_t events) {
         struct conn *c = (struct conn *)((char *)s - offsetof(struct conn, source[CONN_PEER]));
 
-        note(&c->end[CONN_PEER], events);
+        relay_note(&c->end[CONN_PEER], events);
         conn_step(c);
 }
 

@@ -54,9 +54,14 @@ static void close_peer(struct conn *c) {
 
 /* 0: connecting; -errno: not with this address. */
 static int dial_one(struct conn *c, const struct sockaddr *to) {
+        static const int one = 1;
         _cleanup_close_ int fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-        if (fd < 0 || (connect(fd, to, addr_len(to)) < 0 && errno != EINPROGRESS))
+        if (fd < 0)
+                return -errno;
+        relay_set_options(fd);
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+        if (connect(fd, to, addr_len(to)) < 0 && errno != EINPROGRESS)
                 return -errno;
         c->source[CONN_PEER].dead = false;
         int r = hub_watch(c->agent->hub, fd, &c->source[CONN_PEER]);
@@ -67,7 +72,7 @@ static int dial_one(struct conn *c, const struct sockaddr *to) {
 
 static void dial_next(struct conn *c) {
         struct dialling *d = c->dialling;
-        uint64_t now = uv_now(c->agent->hub->loop);
+        uint64_t now = c->agent->hub->now_ms;
         char why[GATE_TEXT_MAX];
 
         while (d->next < d->n && now < d->until_ms) {
@@ -90,7 +95,7 @@ void conn_dial_ready(struct conn *c) {
 
         if (!c->end[CONN_PEER].writable)
                 return;
-        if (getsockopt(c->end[CONN_PEER].fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
+        if (c->end[CONN_PEER].failed && getsockopt(c->end[CONN_PEER].fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0)
                 error = errno;
         if (error == 0) {
                 conn_dial_fini(c);
@@ -185,7 +190,7 @@ void conn_dial(struct conn *c) {
         c->dialling = d;
         d->conn = c;
         d->port = r && r->flags & NETPOLICY_TO ? r->to_port : c->port;
-        d->until_ms = uv_now(c->agent->hub->loop) + WHOLE_MS;
+        d->until_ms = c->agent->hub->now_ms + WHOLE_MS;
         hub_deadline_set(c->agent->hub, &c->deadline, WHOLE_MS);
         if (r && r->flags & NETPOLICY_TO) {
                 if (r->to_kind == NETPOLICY_NAME)

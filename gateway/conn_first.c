@@ -69,7 +69,9 @@ static void judge(struct conn *c, enum hello what, const char *sni, size_t end) 
 /* The bytes so far and what is there now.  Returns as recv(2). */
 static ssize_t read_head(struct conn *c) {
         static uint8_t scratch[HELLO_MAX];
-        ssize_t n = recv(c->end[CONN_JAIL].fd, scratch, HELLO_MAX - c->head_n, MSG_DONTWAIT);
+        struct relay_end *from = &c->end[CONN_JAIL];
+        size_t room = HELLO_MAX - c->head_n;
+        ssize_t n = recv(from->fd, scratch, room, MSG_DONTWAIT);
 
         if (n <= 0)
                 return n;
@@ -81,6 +83,8 @@ static ssize_t read_head(struct conn *c) {
         memcpy(grown + c->head_n, scratch, (size_t)n);
         c->head = grown;
         c->head_n += (uint32_t)n;
+        if ((size_t)n < room && !from->gapped)
+                from->readable = false; /* there is nothing behind a short read */
         bucket_take(&c->agent->bytes, (uint64_t)n);
         return n;
 }

@@ -35,7 +35,7 @@ struct grants {
 };
 
 static uint64_t now_ms(const struct agent *a) {
-        return uv_now(a->hub->loop);
+        return a->hub->now_ms;
 }
 
 /* --- grants --- */

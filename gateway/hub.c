@@ -5,26 +5,23 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/epoll.h>
 
-#define BATCH 128
+#define BATCH 128 /* events in a turn */
 #define TICK_MS 100
 #define PIPES_RESERVED 4u
 
 void hub_stop(struct hub *h, const char *why) {
-        if (!h->stopped)
+        if (!h->stopped && why)
                 fprintf(stderr, "crew-gateway: ending: %s\n", why);
         h->stopped = true;
-        uv_stop(h->loop);
 }
 
 void hub_stop_unheard(struct hub *h, int error) {
-        if (error == -EPIPE || error == -ECONNRESET || error == -ECONNREFUSED) {
-                h->stopped = true;
-                uv_stop(h->loop);
-        } else {
-                hub_stop(h, "crewd does not take its reports any more");
-        }
+        const bool gone = error == -EPIPE || error == -ECONNRESET || error == -ECONNREFUSED;
+
+        hub_stop(h, gone ? NULL : "crewd does not take its reports any more");
 }
 
 static void bury_all(struct hub *h) {
@@ -37,17 +34,15 @@ static void bury_all(struct hub *h) {
 
 /* --- work for later --- */
 
-static void on_idle(uv_idle_t *idle) {
-        struct hub *h = idle->data;
+/* Those that ask again from here wait for the next turn, in which the sockets come first. */
+static void run_tasks(struct hub *h) {
         struct hub_task *todo = h->first_task;
 
-        /* Those that ask again from here wait for the next round, in which the sockets come first. */
-        if (todo) {
-                todo->prev = &todo;
-                h->first_task = NULL;
-                h->last_task = &h->first_task;
-        }
-        h->dispatching = true;
+        if (!todo)
+                return;
+        todo->prev = &todo;
+        h->first_task = NULL;
+        h->last_task = &h->first_task;
         while (todo) {
                 struct hub_task *t = todo;
                 todo = t->next;
@@ -56,10 +51,6 @@ static void on_idle(uv_idle_t *idle) {
                 t->prev = NULL;
                 t->run(t);
         }
-        h->dispatching = false;
-        bury_all(h);
-        if (!h->first_task)
-                uv_idle_stop(&h->idle);
 }
 
 void hub_later(struct hub *h, struct hub_task *t) {
@@ -69,7 +60,6 @@ void hub_later(struct hub *h, struct hub_task *t) {
         t->prev = h->last_task;
         *h->last_task = t;
         h->last_task = &t->next;
-        uv_idle_start(&h->idle, on_idle);
 }
 
 void hub_not_later(struct hub *h, struct hub_task *t) {
@@ -87,20 +77,18 @@ void hub_retire(struct hub *h, struct hub_grave *g, void (*bury)(struct hub_grav
         g->bury = bury;
         g->next = h->graves;
         h->graves = g;
-        if (!h->dispatching) /* from a timer or the control socket: the loop comes by */
-                uv_idle_start(&h->idle, on_idle);
 }
 
 /* --- deadlines --- */
 
-static void on_tick(uv_timer_t *t) {
-        struct hub *h = t->data;
-        uint64_t now = uv_now(h->loop);
+static void run_deadlines(struct hub *h) {
         struct hub_deadline *due = NULL;
 
+        if (!h->deadlines || h->now_ms < h->tick_ms)
+                return;
         for (struct hub_deadline *d = h->deadlines, *next; d; d = next) {
                 next = d->next;
-                if (d->at_ms > now)
+                if (d->at_ms > h->now_ms)
                         continue;
                 hub_deadline_clear(d);
                 d->next = due;
@@ -109,28 +97,24 @@ static void on_tick(uv_timer_t *t) {
                 d->prev = &due;
                 due = d;
         }
-        h->dispatching = true;
+        h->tick_ms = h->now_ms + TICK_MS;
         while (due) {
                 struct hub_deadline *d = due;
                 hub_deadline_clear(d);
                 d->on_deadline(d);
         }
-        h->dispatching = false;
-        bury_all(h);
-        if (!h->deadlines)
-                uv_timer_stop(&h->tick);
 }
 
 void hub_deadline_set(struct hub *h, struct hub_deadline *d, uint64_t ms) {
         hub_deadline_clear(d);
-        d->at_ms = uv_now(h->loop) + ms;
+        d->at_ms = h->now_ms + ms;
+        if (!h->deadlines)
+                h->tick_ms = h->now_ms + TICK_MS;
         d->next = h->deadlines;
         d->prev = &h->deadlines;
         if (d->next)
                 d->next->prev = &d->next;
         h->deadlines = d;
-        if (!uv_is_active((uv_handle_t *)&h->tick))
-                uv_timer_start(&h->tick, on_tick, TICK_MS, TICK_MS);
 }
 
 void hub_deadline_clear(struct hub_deadline *d) {
@@ -145,24 +129,60 @@ void hub_deadline_clear(struct hub_deadline *d) {
 /* --- sockets --- */
 
 int hub_watch(struct hub *h, int fd, struct hub_source *s) {
-        struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = s};
+        struct epoll_event e = {.events = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = s};
 
         return epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
 }
 
-static void on_poll(uv_poll_t *p, int status, int events) {
-        struct hub *h = p->data;
-        struct epoll_event ready[BATCH];
-        int n = epoll_wait(h->epoll_fd, ready, BATCH, 0);
+int hub_watch_level(struct hub *h, int fd, struct hub_source *s, uint32_t events) {
+        struct epoll_event e = {.events = events, .data.ptr = s};
 
-        h->dispatching = true;
+        return epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
+}
+
+int hub_rewatch_level(struct hub *h, int fd, struct hub_source *s, uint32_t events) {
+        struct epoll_event e = {.events = events, .data.ptr = s};
+
+        return epoll_ctl(h->epoll_fd, EPOLL_CTL_MOD, fd, &e) < 0 ? -errno : 0;
+}
+
+/* --- the loop --- */
+
+static void look_at_clock(struct hub *h) {
+        h->now_ms = crew_now_ns() / 1000000;
+}
+
+static int patience(const struct hub *h) {
+        if (h->first_task)
+                return 0;
+        if (!h->deadlines)
+                return -1;
+        return h->tick_ms > h->now_ms ? (int)(h->tick_ms - h->now_ms) : 0;
+}
+
+static void turn(struct hub *h) {
+        static struct epoll_event ready[BATCH];
+        int n = epoll_wait(h->epoll_fd, ready, BATCH, patience(h));
+
+        look_at_clock(h);
+        if (n < 0 && errno != EINTR)
+                hub_stop(h, strerror(errno));
         for (int i = 0; i < n; i++) {
                 struct hub_source *s = ready[i].data.ptr;
                 if (!s->dead)
                         s->on_event(s, ready[i].events);
         }
-        h->dispatching = false;
+        run_tasks(h);
+        run_deadlines(h);
         bury_all(h);
+}
+
+void hub_run(struct hub *h, void (*before_sleep)(void *user), void *user) {
+        while (!h->stopped) {
+                before_sleep(user);
+                if (!h->stopped)
+                        turn(h);
+        }
 }
 
 /* For when descriptors are short: what moves then moves through these. */
@@ -174,24 +194,14 @@ static int reserve_pipes(struct hub *h, struct crew_err *err) {
         return 0;
 }
 
-int hub_open(struct hub *h, uv_loop_t *loop, int control_fd, struct crew_err *err) {
-        int r;
-
-        *h = (struct hub){.loop = loop};
-        h->last_task = &h->first_task;
+int hub_open(struct hub *h, int control_fd, struct crew_err *err) {
+        *h = (struct hub){.last_task = &h->first_task};
+        look_at_clock(h);
         report_init(&h->report, control_fd);
         h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
         if (h->epoll_fd < 0)
                 return crew_fail_errno(err, "cannot make an epoll set");
-        if ((r = uv_poll_init(loop, &h->poll, h->epoll_fd)) < 0 || (r = uv_idle_init(loop, &h->idle)) < 0 ||
-            (r = uv_timer_init(loop, &h->tick)) < 0)
-                return crew_fail(err, -r, "cannot start the event loop: %s", uv_strerror(r));
-        h->poll.data = h->idle.data = h->tick.data = h;
-        if ((r = reserve_pipes(h, err)) < 0)
-                return r;
-        if ((r = uv_poll_start(&h->poll, UV_READABLE, on_poll)) < 0)
-                return crew_fail(err, -r, "cannot start the event loop: %s", uv_strerror(r));
-        return 0;
+        return reserve_pipes(h, err);
 }
 
 void hub_fini(struct hub *h) {

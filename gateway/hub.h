@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What all connections share: one edge-triggered epoll set of their sockets (a socket is registered once and never
- * changed), work that is to go on after others had their turn, deadlines, retirement, the pool of pipes, the reports.
+ * The loop, and what all connections share: one epoll set (a connection's socket is registered once, edge-triggered, and
+ * never changed), work that is to go on after others had their turn, deadlines, retirement, the pool of pipes, the
+ * reports.
  *
+ * One set and no general event library around it: every wake-up of a connection would otherwise be waited for twice.
  * One loop thread.  Whatever a callback ends is retired, not freed: it is freed when no event that was already fetched
  * can name it any more.
  */
@@ -14,7 +16,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <uv.h>
 
 struct hub;
 struct resolver;
@@ -42,35 +43,37 @@ struct hub_grave {
 
 #define HUB_PIPES_KEPT 64u
 struct hub {
-        uv_loop_t *loop;
         struct report report;
         struct resolver *resolver;
         uint64_t last_conn;
         uint32_t last_ask;
 
         int epoll_fd;
-        uv_poll_t poll;
-        uv_idle_t idle;
-        uv_timer_t tick;
+        uint64_t now_ms, tick_ms; /* when this turn began; when deadlines are looked at next */
         struct hub_task *first_task, **last_task;
         struct hub_deadline *deadlines;
         struct hub_grave *graves;
-        bool dispatching;
         bool stopped;
         int pipes[HUB_PIPES_KEPT][2];
         unsigned n_pipes;
 };
 
-int hub_open(struct hub *h, uv_loop_t *loop, int control_fd, struct crew_err *err);
+int hub_open(struct hub *h, int control_fd, struct crew_err *err);
+/* Until hub_stop(); before_sleep is called before each time it waits. */
+void hub_run(struct hub *h, void (*before_sleep)(void *user), void *user);
 /* After the loop has ended. */
 void hub_fini(struct hub *h);
-/* Something that cannot be repaired: the gateway ends, and with it every listener. */
+/* The gateway ends, and with it every listener.  why: what cannot be repaired, or NULL when it is crewd's own end. */
 void hub_stop(struct hub *h, const char *why);
 /* The same for a negative result of report_*(); crewd's own end is not worth a word. */
 void hub_stop_unheard(struct hub *h, int error);
 
 /* fd is watched for everything, edge-triggered, until it is closed.  0 or -errno. */
 int hub_watch(struct hub *h, int fd, struct hub_source *s);
+/* A listener, or a channel of messages: told again, turn by turn, for as long as there is something. */
+int hub_watch_level(struct hub *h, int fd, struct hub_source *s, uint32_t epoll_events);
+/* The same for one that is watched already; 0 events: not for now. */
+int hub_rewatch_level(struct hub *h, int fd, struct hub_source *s, uint32_t epoll_events);
 /* Runs once, after the events at hand; calling it again before that changes nothing. */
 void hub_later(struct hub *h, struct hub_task *t);
 void hub_not_later(struct hub *h, struct hub_task *t);

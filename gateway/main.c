@@ -28,6 +28,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -37,18 +38,16 @@
 #define CONTROL_BUDGET 64
 
 struct gateway {
-        uv_loop_t loop;
-        uv_poll_t control;
-        uv_prepare_t prepare;
-        uv_timer_t window; /* runs only while something is pending: an idle gateway never wakes */
         struct hub hub;
+        struct hub_source control;
+        struct hub_deadline window; /* set only while something is pending: an idle gateway never wakes */
         int fd;
-        int control_events;
+        uint32_t control_events;
         struct agent *agents[AGENTS_MAX];
         size_t n_agents;
 };
 
-/* What libuv's loop, the listeners, the connections and the C library need after start-up. */
+/* What the loop, the listeners, the connections and the C library need after start-up. */
 static const int allowed_calls[] = {
         SYS_splice,
         SYS_recvfrom,
@@ -90,30 +89,27 @@ static const int allowed_calls[] = {
         SYS_tgkill,
         SYS_restart_syscall,
         SYS_sigaltstack,
-        SYS_ioctl,     /* FIONBIO, by uv_poll_init */
         SYS_getrandom, /* OpenSSL */
 };
 
 /* --- reports --- */
 
-static void on_window(uv_timer_t *t) {
-        struct gateway *g = t->data;
+static void on_window(struct hub_deadline *d) {
+        struct gateway *g = (struct gateway *)((char *)d - offsetof(struct gateway, window));
 
         int r = report_flush(&g->hub.report);
         if (r < 0)
                 hub_stop_unheard(&g->hub, r);
 }
 
-static void on_control(uv_poll_t *p, int status, int events);
+/* What is pending gets its window, and what crewd has no room for is written when it has. */
+static void before_sleep(void *user) {
+        struct gateway *g = user;
+        uint32_t events = EPOLLIN | (report_behind(&g->hub.report) ? EPOLLOUT : 0u);
 
-/* Before each sleep: what is pending gets its window, and what crewd has no room for is written when it has. */
-static void on_prepare(uv_prepare_t *p) {
-        struct gateway *g = p->data;
-        int events = UV_READABLE | (report_behind(&g->hub.report) ? UV_WRITABLE : 0);
-
-        if (report_pending(&g->hub.report) && !uv_is_active((uv_handle_t *)&g->window))
-                uv_timer_start(&g->window, on_window, REPORT_WINDOW_MS, 0);
-        if (events != g->control_events && uv_poll_start(&g->control, events, on_control) < 0)
+        if (report_pending(&g->hub.report) && !g->window.prev)
+                hub_deadline_set(&g->hub, &g->window, REPORT_WINDOW_MS);
+        if (events != g->control_events && hub_rewatch_level(&g->hub, g->fd, &g->control, events) < 0)
                 hub_stop(&g->hub, "cannot watch crewd");
         g->control_events = events;
 }
@@ -202,7 +198,7 @@ static bool take_one(struct gateway *g) {
         if (n == -EAGAIN || n == -EWOULDBLOCK)
                 return false;
         if (n != (ssize_t)sizeof(m)) { /* crewd is gone, or we disagree about the format: stop, fail closed */
-                uv_stop(&g->loop);
+                hub_stop(&g->hub, NULL);
                 return false;
         }
         if (m.op < ELEMENTSOF(handlers) && handlers[m.op])
@@ -212,17 +208,13 @@ static bool take_one(struct gateway *g) {
         return true;
 }
 
-static void on_control(uv_poll_t *p, int status, int events) {
-        struct gateway *g = p->data;
+static void on_control(struct hub_source *source, uint32_t events) {
+        struct gateway *g = (struct gateway *)((char *)source - offsetof(struct gateway, control));
+        int r = events & EPOLLOUT ? report_write(&g->hub.report) : 0;
 
-        if (status < 0) {
-                uv_stop(&g->loop);
-                return;
-        }
-        int r = events & UV_WRITABLE ? report_write(&g->hub.report) : 0;
         if (r < 0)
                 hub_stop_unheard(&g->hub, r);
-        for (int i = 0; events & UV_READABLE && i < CONTROL_BUDGET && take_one(g); i++)
+        for (int i = 0; events & ~(uint32_t)EPOLLOUT && i < CONTROL_BUDGET && take_one(g); i++)
                 ;
 }
 
@@ -232,15 +224,16 @@ static int gateway_start(struct gateway *g, int fd, int resolver_fd, struct crew
         int r;
 
         g->fd = fd;
-        if ((r = uv_loop_init(&g->loop)) < 0 || (r = uv_poll_init(&g->loop, &g->control, fd)) < 0 ||
-            (r = uv_timer_init(&g->loop, &g->window)) < 0 || (r = uv_prepare_init(&g->loop, &g->prepare)) < 0)
-                return crew_fail(err, -r, "cannot start the event loop: %s", uv_strerror(r));
-        g->control.data = g->window.data = g->prepare.data = g;
-        if ((r = uv_prepare_start(&g->prepare, on_prepare)) < 0)
-                return crew_fail(err, -r, "cannot start the event loop: %s", uv_strerror(r));
-        if ((r = hub_open(&g->hub, &g->loop, fd, err)) < 0)
+        g->control.on_event = on_control;
+        g->control_events = EPOLLIN;
+        g->window.on_deadline = on_window;
+        if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+                return crew_fail_errno(err, "the channel to crewd");
+        if ((r = hub_open(&g->hub, fd, err)) < 0)
                 return r;
-        return resolver_open(&g->loop, resolver_fd, &g->hub.resolver, err);
+        if ((r = hub_watch_level(&g->hub, fd, &g->control, g->control_events)) < 0)
+                return crew_fail(err, -r, "cannot watch crewd: %s", strerror(-r));
+        return resolver_open(&g->hub, resolver_fd, &g->hub.resolver, err);
 }
 
 static int gateway_confine(struct crew_err *err) {
@@ -331,8 +324,9 @@ int main(int argc, char **argv) {
         if (hello(o.fd, ca, "") < 0)
                 return 1;
         crew_close(&ca);
-        uv_run(&g.loop, UV_RUN_DEFAULT);
+        hub_run(&g.hub, before_sleep, &g);
         report_flush(&g.hub.report);
+        g.hub.resolver = resolver_free(g.hub.resolver);
         hub_fini(&g.hub);
         http_close();
         return 0;

@@ -5,10 +5,32 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define FLAGS (SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+#define UNSENT_MAX (256 * 1024) /* bytes the kernel holds unsent for a slow reader */
 #define PIPE_BYTES (64u * 1024) /* the most that a slow reader leaves in a pipe */
+
+void relay_set_options(int fd) {
+        static const int one = 1, unsent = UNSENT_MAX;
+
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+        setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+}
+
+void relay_note(struct relay_end *e, uint32_t events) {
+        const bool broken = (events & (EPOLLHUP | EPOLLERR)) != 0;
+
+        e->failed |= broken;
+        e->ended |= broken || (events & EPOLLRDHUP) != 0;
+        e->gapped |= e->ended || (events & EPOLLPRI) != 0;
+        e->readable |= broken || (events & (EPOLLIN | EPOLLRDHUP | EPOLLPRI)) != 0;
+        e->writable |= broken || (events & EPOLLOUT) != 0;
+}
 
 static ssize_t move(int from, int to, size_t n) {
         for (;;) {
@@ -72,25 +94,73 @@ static ssize_t drain(struct relay_way *w, struct relay_end *to) {
         return 0;
 }
 
-static int pass_end(struct relay_way *w, struct relay_end *to) {
+/* What the destination does not take waits in the pipe. */
+static ssize_t send_small(struct relay_way *w, struct relay_end *to, const char *bytes, size_t n) {
+        ssize_t put = send(to->fd, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (put < 0 && errno != EAGAIN)
+                return -errno;
+        put = MAX_OF(put, 0);
+        w->bytes += (uint64_t)put;
+        if ((size_t)put == n)
+                return put;
+        to->writable = false;
+        w->in_pipe = (uint32_t)(n - (size_t)put);
+        return write(w->pipe[1], bytes + put, w->in_pipe) == (ssize_t)w->in_pipe ? put : -EIO;
+}
+
+/* As fill(), of a way with nothing in its pipe to a writable destination; *out: bytes that arrived there. */
+static ssize_t pass_small(struct hub *h, struct relay_way *w, struct relay_end *from, struct relay_end *to,
+                          uint64_t allowance, ssize_t *out) {
+        static char bytes[RELAY_SMALL];
+        size_t room = MIN_OF((uint64_t)RELAY_SMALL, allowance);
+
+        if (w->pipe[0] < 0 && hub_pipe_get(h, w->pipe) < 0)
+                return look(w, from);
+        ssize_t n = recv(from->fd, bytes, room, MSG_DONTWAIT);
+        if (n < 0 && errno != EAGAIN)
+                return -errno;
+        if (n < 0)
+                from->readable = false;
+        if (n == 0)
+                w->end_seen = true;
+        if (n <= 0)
+                return 0;
+        if ((size_t)n < room && !from->gapped)
+                from->readable = false; /* there is nothing behind a short read */
+        w->bulk = (size_t)n == RELAY_SMALL;
+        *out = send_small(w, to, bytes, (size_t)n);
+        return *out < 0 ? *out : n;
+}
+
+static int pass_end(struct relay_way *w, struct relay_end *from, struct relay_end *to) {
         if (!w->end_seen || w->end_passed || w->in_pipe > 0)
                 return 0;
-        w->end_passed = true;
+        w->end_passed = from->spent = true;
+        if (to->spent)
+                return 0;
         return shutdown(to->fd, SHUT_WR) < 0 ? -errno : 0;
 }
 
-static int settle(struct hub *h, struct relay_way *w, struct relay_end *to, int r) {
+static int settle(struct hub *h, struct relay_way *w, struct relay_end *from, struct relay_end *to, int r) {
         if (w->in_pipe == 0)
                 hub_pipe_put(h, w->pipe, true);
-        int ended = pass_end(w, to);
+        int ended = pass_end(w, from, to);
         return ended < 0 ? ended : r;
 }
 
+static bool may_fill(const struct relay_way *w, const struct relay_end *from, uint64_t allowance) {
+        return !w->end_seen && from->readable && w->in_pipe < PIPE_BYTES && allowance > 0;
+}
+
 int relay_move(struct hub *h, struct relay_way *w, struct relay_end *from, struct relay_end *to, uint64_t *allowance) {
-        for (uint64_t moved = 0; moved < RELAY_TURN;) {
+        uint64_t moved = 0;
+
+        while (moved < RELAY_TURN) {
                 ssize_t in = 0, out = 0;
-                if (!w->end_seen && from->readable && w->in_pipe<PIPE_BYTES && * allowance> 0) {
-                        in = fill(h, w, from, *allowance);
+                if (may_fill(w, from, *allowance)) {
+                        const bool small = !w->bulk && w->in_pipe == 0 && to->writable;
+                        in = small ? pass_small(h, w, from, to, *allowance, &out) : fill(h, w, from, *allowance);
                         if (in < 0 && in != -EMFILE)
                                 return (int)in;
                         *allowance -= (uint64_t)MAX_OF(in, 0);
@@ -98,13 +168,15 @@ int relay_move(struct hub *h, struct relay_way *w, struct relay_end *from, struc
                 if (w->in_pipe > 0 && to->writable && (out = drain(w, to)) < 0)
                         return (int)out;
                 if (in == -EMFILE)
-                        return settle(h, w, to, RELAY_POOR);
-                if (in <= 0 && out <= 0)
-                        return settle(h, w, to,
+                        return settle(h, w, from, to, RELAY_POOR);
+                if (in <= 0 && out <= 0) {
+                        w->bulk &= moved >= RELAY_SMALL;
+                        return settle(h, w, from, to,
                                       *allowance == 0 && from->readable && !w->end_seen ? RELAY_DRY : RELAY_WAITS);
+                }
                 moved += (uint64_t)out;
         }
-        return settle(h, w, to, RELAY_MORE);
+        return settle(h, w, from, to, RELAY_MORE);
 }
 
 ssize_t relay_some(struct hub *h, struct relay_way *w, struct relay_end *from, struct relay_end *to, uint64_t n,

@@ -5,12 +5,15 @@
  */
 #include "resolver.h"
 
+#include "hub.h"
+
 #include "common/util.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <string.h>
+#include <sys/epoll.h>
 
 #define SLOTS 1024u
 #define BUDGET 64
@@ -27,11 +30,11 @@ struct slot {
 };
 
 struct resolver {
-        uv_poll_t poll;
-        uv_timer_t sweep;
+        struct hub *hub;
+        struct hub_source source;
+        struct hub_deadline sweep;
         int fd;
-        unsigned n_open, n_used;
-        bool closing;
+        unsigned n_used;
         struct slot slots[SLOTS];
 };
 
@@ -54,8 +57,6 @@ static int send_ask(struct resolver *r, uint32_t i, struct resolver_query *q) {
         return n < 0 ? (int)n : 0;
 }
 
-static void on_sweep(uv_timer_t *t);
-
 static bool start(struct resolver *r, struct resolver_quota *quota, struct resolver_query *q) {
         uint32_t i = 0;
 
@@ -68,7 +69,7 @@ static bool start(struct resolver *r, struct resolver_quota *quota, struct resol
         q->slot = i + 1;
         quota->in_flight++;
         if (r->n_used++ == 0)
-                uv_timer_start(&r->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+                hub_deadline_set(r->hub, &r->sweep, SWEEP_MS);
         return true;
 }
 
@@ -115,28 +116,25 @@ static void take_answer(struct resolver *r, const struct resolver_answer *a) {
         q->on_answer(q, answer_ok(a) ? a : NULL);
 }
 
-static void on_readable(uv_poll_t *p, int status, int events) {
-        struct resolver *r = p->data;
+static void on_readable(struct hub_source *source, uint32_t events) {
+        struct resolver *r = (struct resolver *)((char *)source - offsetof(struct resolver, source));
 
-        for (int i = 0; i < BUDGET && !r->closing; i++) {
+        (void)events;
+        for (int i = 0; i < BUDGET; i++) {
                 struct resolver_answer a;
                 size_t none = 0;
                 ssize_t n = crew_recv_fds(r->fd, &a, sizeof(a), NULL, &none, MSG_DONTWAIT);
                 if (n == -EAGAIN)
                         return;
-                if (n == (ssize_t)sizeof(a)) {
-                        take_answer(r, &a);
-                        continue;
-                }
                 /* The keeper is gone as well, so nobody starts it again.  crewd starts another gateway. */
-                fprintf(stderr, "crew-gateway: ending: the resolver's keeper is gone\n");
-                uv_stop(p->loop);
-                return;
+                if (n != (ssize_t)sizeof(a))
+                        return hub_stop(r->hub, "the resolver's keeper is gone");
+                take_answer(r, &a);
         }
 }
 
-static void on_sweep(uv_timer_t *t) {
-        struct resolver *r = t->data;
+static void on_sweep(struct hub_deadline *d) {
+        struct resolver *r = (struct resolver *)((char *)d - offsetof(struct resolver, sweep));
         uint64_t now = crew_now_ns();
 
         for (uint32_t i = 0; i < SLOTS; i++) {
@@ -150,8 +148,8 @@ static void on_sweep(uv_timer_t *t) {
                 if (s->used && now - s->asked_ns > FORGET_NS)
                         free_slot(r, s);
         }
-        if (r->n_used == 0)
-                uv_timer_stop(&r->sweep);
+        if (r->n_used > 0)
+                hub_deadline_set(r->hub, d, SWEEP_MS);
 }
 
 void resolver_query(struct resolver *r, struct resolver_quota *quota, struct resolver_query *q) {
@@ -180,40 +178,33 @@ void resolver_forget(struct resolver *r, const struct resolver_quota *quota) {
         }
 }
 
-static void on_closed(uv_handle_t *h) {
-        struct resolver *r = h->data;
-
-        if (--r->n_open > 0)
-                return;
-        crew_close(&r->fd);
-        free(r);
-}
-
-void resolver_close(struct resolver *r) {
-        if (!r || r->closing)
-                return;
-        r->closing = true;
-        uv_close((uv_handle_t *)&r->poll, on_closed);
-        uv_close((uv_handle_t *)&r->sweep, on_closed);
-}
-
-int resolver_open(uv_loop_t *loop, int fd, struct resolver **out, struct crew_err *err) {
+int resolver_open(struct hub *h, int fd, struct resolver **out, struct crew_err *err) {
         struct resolver *r = calloc(1, sizeof(*r));
-        int rc;
+        int rc = r ? 0 : -ENOMEM;
 
-        if (!r || fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || uv_timer_init(loop, &r->sweep) < 0 ||
-            uv_poll_init(loop, &r->poll, fd) < 0) {
+        if (rc == 0 && fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+                rc = -errno;
+        if (rc == 0) {
+                r->hub = h;
+                r->source.on_event = on_readable;
+                r->sweep.on_deadline = on_sweep;
+                r->fd = fd;
+                rc = hub_watch_level(h, fd, &r->source, EPOLLIN);
+        }
+        if (rc < 0) {
                 free(r);
                 close(fd);
-                return crew_fail(err, ENOMEM, "cannot watch the resolver");
-        }
-        r->fd = fd;
-        r->n_open = 2;
-        r->poll.data = r->sweep.data = r;
-        if ((rc = uv_poll_start(&r->poll, UV_READABLE, on_readable)) < 0) {
-                resolver_close(r);
-                return crew_fail(err, -rc, "cannot watch the resolver: %s", uv_strerror(rc));
+                return crew_fail(err, -rc, "cannot watch the resolver: %s", strerror(-rc));
         }
         *out = r;
         return 0;
+}
+
+struct resolver *resolver_free(struct resolver *r) {
+        if (r) {
+                hub_deadline_clear(&r->sweep);
+                close(r->fd);
+        }
+        free(r);
+        return NULL;
 }

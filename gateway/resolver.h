@@ -14,7 +14,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
-#include <uv.h>
 
 #define RESOLVER_NAME_MAX 256
 #define RESOLVER_ADDRS_MAX 16
@@ -40,6 +39,7 @@ int resolver_fork(int *fd, struct crew_err *err);
 
 /* --- the gateway's side --- */
 
+struct hub;
 struct resolver;
 struct resolver_query;
 /* One an agent; zeroed is empty. */
@@ -57,8 +57,10 @@ struct resolver_query {
         char name[RESOLVER_NAME_MAX];
 };
 
-int resolver_open(uv_loop_t *loop, int fd, struct resolver **out, struct crew_err *err);
-void resolver_close(struct resolver *r);
+/* Owns fd, also on failure.  When the resolver's keeper is gone the gateway ends. */
+int resolver_open(struct hub *h, int fd, struct resolver **out, struct crew_err *err);
+/* After the loop has ended. */
+struct resolver *resolver_free(struct resolver *r);
 void resolver_query(struct resolver *r, struct resolver_quota *quota, struct resolver_query *q);
 void resolver_cancel(struct resolver *r, struct resolver_query *q);
 /* The quota goes away; no query of it is left. */

@@ -19,6 +19,8 @@ struct packet {
 
 struct channel {
         uv_poll_t poll;
+        uv_timer_t gather; /* active: what comes in waits for it */
+        unsigned n_open;   /* handles */
         struct channel_callbacks cb;
         void *user;
         int fd;
@@ -42,6 +44,8 @@ static struct packet *packet_free(struct packet *p) {
 static void on_closed(uv_handle_t *h) {
         struct channel *c = h->data;
 
+        if (--c->n_open > 0)
+                return;
         while (c->head) {
                 struct packet *p = c->head;
                 c->head = p->next;
@@ -58,12 +62,14 @@ void channel_close(struct channel *c) {
         c->closing = true;
         uv_poll_stop(&c->poll);
         uv_close((uv_handle_t *)&c->poll, on_closed);
+        uv_close((uv_handle_t *)&c->gather, on_closed);
 }
 
 static void hang_up(struct channel *c) {
         if (c->closing)
                 return;
         uv_poll_stop(&c->poll);
+        uv_timer_stop(&c->gather);
         c->events = 0;
         void (*tell)(void *) = c->cb.on_hangup;
         c->cb.on_hangup = NULL;
@@ -115,6 +121,37 @@ static int flush(struct channel *c) {
         return watch(c);
 }
 
+/* How many were taken; negative: the channel has hung up. */
+static int take_some(struct channel *c) {
+        int n = 0;
+
+        while (n < CHANNEL_BUDGET && !c->closing) {
+                int r = take_one(c);
+                if (r < 0)
+                        hang_up(c);
+                if (r <= 0)
+                        return r < 0 ? r : n;
+                n++;
+        }
+        return n;
+}
+
+static void on_gather(uv_timer_t *t);
+
+/* More of them are on their way: they wait in the socket, and so does the end of the stream. */
+static void gather(struct channel *c, int taken) {
+        if (taken > 0 && c->cb.gather_ms && c->cb.on_hangup && !c->closing)
+                uv_timer_start(&c->gather, on_gather, taken < CHANNEL_BUDGET ? c->cb.gather_ms : 0, 0);
+        if (!c->closing && c->cb.on_hangup && watch(c) < 0)
+                hang_up(c);
+}
+
+static void on_gather(uv_timer_t *t) {
+        struct channel *c = t->data;
+
+        gather(c, take_some(c));
+}
+
 static void on_poll(uv_poll_t *h, int status, int events) {
         struct channel *c = h->data;
 
@@ -122,22 +159,19 @@ static void on_poll(uv_poll_t *h, int status, int events) {
                 return hang_up(c);
         if ((events & UV_WRITABLE) && flush(c) < 0)
                 return hang_up(c);
-        for (int i = 0; (events & (UV_READABLE | UV_DISCONNECT)) && i < CHANNEL_BUDGET; i++) {
-                int r = take_one(c);
-                if (r < 0)
-                        return hang_up(c);
-                if (r == 0 || c->closing)
-                        return;
-        }
+        if (events & (UV_READABLE | UV_DISCONNECT))
+                gather(c, take_some(c));
 }
 
 static int watch(struct channel *c) {
-        int events = UV_READABLE | UV_DISCONNECT | (c->n_queued > c->n_held ? UV_WRITABLE : 0);
+        int events = uv_is_active((uv_handle_t *)&c->gather) ? 0 : UV_READABLE | UV_DISCONNECT;
 
+        if (c->n_queued > c->n_held)
+                events |= UV_WRITABLE;
         if (events == c->events)
                 return 0;
         c->events = events;
-        return uv_poll_start(&c->poll, events, on_poll);
+        return events ? uv_poll_start(&c->poll, events, on_poll) : uv_poll_stop(&c->poll);
 }
 
 int channel_open(uv_loop_t *loop, int fd, size_t msg_bytes, const struct channel_callbacks *cb, void *user,
@@ -157,7 +191,9 @@ int channel_open(uv_loop_t *loop, int fd, size_t msg_bytes, const struct channel
         c->msg_bytes = msg_bytes;
         c->in = in;
         c->tail = &c->head;
-        c->poll.data = c;
+        uv_timer_init(loop, &c->gather); /* it never fails */
+        c->n_open = 2;
+        c->poll.data = c->gather.data = c;
         if (watch(c) < 0) {
                 channel_close(c);
                 return crew_fail(err, EIO, "cannot watch a helper process");

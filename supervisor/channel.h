@@ -22,6 +22,8 @@ struct channel_callbacks {
         /* fds are the callee's to close; what it keeps it sets to -1. */
         void (*on_message)(const void *msg, int *fds, size_t n_fds, void *user);
         void (*on_hangup)(void *user); /* once; nothing comes after */
+        /* Not 0: while messages come in, they are fetched every so many ms together, and nobody is woken for each. */
+        unsigned gather_ms;
 };
 
 /* Owns fd, also on failure. */

@@ -28,6 +28,7 @@
 
 #define HELLO_NS 20000000000ull /* a credential may come from a command */
 #define PROVEN_NS 60000000000ull
+#define GATHER_MS 2u /* a busy gateway's reports: two a connection, which would wake crewd for each */
 
 static const uint64_t delays_ns[] = {0, 1000000000ull, 5000000000ull, 30000000000ull};
 
@@ -290,7 +291,8 @@ static void on_hangup(void *user) {
 /* --- the launcher --- */
 
 static void start(struct gateway *g) {
-        static const struct channel_callbacks cb = {.on_message = on_message, .on_hangup = on_hangup};
+        static const struct channel_callbacks cb = {
+                .on_message = on_message, .on_hangup = on_hangup, .gather_ms = GATHER_MS};
         const struct launch_msg m = {.op = LAUNCH_START};
         struct crew_err err = CREW_ERR_NULL;
         uint64_t now = crew_now_ns();

@@ -37,7 +37,7 @@ HOMES = {
     r"seccomp\.h": ["worker/sandbox"],
     r"sodium(/.*)?\.h": ["common/digest.c"],
     r"nng/.*": ["supervisor/link.c"],
-    r"uv\.h": ["supervisor", "gateway", "bench"],
+    r"uv\.h": ["supervisor", "bench"],
     r"openssl/.*": ["gateway"],
     r"curl/.*": ["gateway/webhook.c"],
     r"linux/landlock\.h": ["common/landlock.h", "bench"],  # the yardstick names its own rights

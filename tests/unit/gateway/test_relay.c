@@ -4,10 +4,12 @@
 #include "common/util.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -71,11 +73,105 @@ static void an_end_is_passed_on_after_the_bytes(void **state) {
 
         assert_int_equal(write(client, "bye", 3), 3);
         shutdown(client, SHUT_WR);
+        relay_note(&from, EPOLLIN | EPOLLRDHUP);
         assert_int_equal(move(), RELAY_WAITS);
         assert_true(way.end_passed);
         assert_int_equal(read(server, buf, sizeof(buf)), 3);
         assert_int_equal(read(server, buf, sizeof(buf)), 0);
         assert_int_equal(way.pipe[0], -1);
+}
+
+static void an_end_that_comes_later_is_passed_on(void **state) {
+        char buf[16];
+
+        assert_int_equal(write(client, "bye", 3), 3);
+        assert_int_equal(move(), RELAY_WAITS);
+        assert_false(way.end_seen);
+        shutdown(client, SHUT_WR);
+        relay_note(&from, EPOLLIN | EPOLLRDHUP);
+        assert_int_equal(move(), RELAY_WAITS);
+        assert_true(way.end_passed && from.spent);
+        assert_int_equal(read(server, buf, sizeof(buf)), 3);
+        assert_int_equal(read(server, buf, sizeof(buf)), 0);
+}
+
+static void the_second_end_is_left_to_the_close(void **state) {
+        char c;
+
+        to.spent = true;
+        shutdown(client, SHUT_WR);
+        relay_note(&from, EPOLLIN | EPOLLRDHUP);
+        assert_int_equal(move(), RELAY_WAITS);
+        assert_true(way.end_passed);
+        assert_int_equal(read(server, &c, 1), -1);
+        assert_int_equal(errno, EAGAIN);
+}
+
+static void a_small_message_that_finds_no_room_waits_in_the_pipe(void **state) {
+        static char buf[65536];
+        ssize_t n, last = 0;
+
+        for (size_t piece = sizeof(buf); piece > 0; piece /= 2) {
+                while (send(to.fd, buf, piece, MSG_DONTWAIT) > 0)
+                        ;
+        }
+        assert_int_equal(write(client, "hello", 5), 5);
+        assert_int_equal(move(), RELAY_WAITS);
+        assert_int_equal(way.in_pipe, 5);
+        assert_int_equal(way.bytes, 0);
+        assert_false(to.writable);
+        while (read(server, buf, sizeof(buf)) > 0)
+                ;
+        relay_note(&to, EPOLLOUT);
+        assert_int_equal(move(), RELAY_WAITS);
+        while ((n = read(server, buf, sizeof(buf))) > 0)
+                last = n;
+        assert_int_equal(last, 5);
+        assert_memory_equal(buf, "hello", 5);
+        assert_int_equal(way.bytes, 5);
+}
+
+/* A read stops at an urgent mark: what is behind it is there all the same. */
+static void bytes_behind_an_urgent_mark_arrive(void **state) {
+        struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        int l = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0);
+        socklen_t n = sizeof(at);
+        char buf[16];
+
+        assert_int_equal(bind(l, (struct sockaddr *)&at, n), 0);
+        assert_int_equal(listen(l, 1), 0);
+        assert_int_equal(getsockname(l, (struct sockaddr *)&at, &n), 0);
+        assert_int_equal(connect(c, (struct sockaddr *)&at, n), 0);
+        crew_close(&from.fd);
+        from.fd = accept4(l, NULL, NULL, SOCK_NONBLOCK);
+        assert_int_equal(send(c, "ab", 2, 0), 2);
+        assert_int_equal(send(c, "!", 1, MSG_OOB), 1);
+        assert_int_equal(send(c, "cd", 2, 0), 2);
+        relay_note(&from, EPOLLIN | EPOLLPRI);
+        assert_int_equal(move(), RELAY_WAITS);
+        assert_int_equal(read(server, buf, sizeof(buf)), 4);
+        assert_memory_equal(buf, "abcd", 4);
+        close(c);
+        close(l);
+}
+
+static void more_than_a_small_message_arrives_whole_and_in_order(void **state) {
+        static char out[100000], in[sizeof(out)];
+        size_t got = 0;
+        ssize_t n;
+
+        for (size_t i = 0; i < sizeof(out); i++)
+                out[i] = (char)(i * 7 + i / 251);
+        assert_int_equal(write(client, out, sizeof(out)), sizeof(out));
+        while (got < sizeof(in)) {
+                relay_note(&to, EPOLLOUT);
+                relay_note(&from, EPOLLIN);
+                assert_true(move() >= 0);
+                while ((n = read(server, in + got, sizeof(in) - got)) > 0)
+                        got += (size_t)n;
+        }
+        assert_memory_equal(in, out, sizeof(out));
+        assert_int_equal(way.bytes, sizeof(out));
 }
 
 static void a_slow_reader_costs_one_pipe_and_loses_nothing(void **state) {
@@ -172,6 +268,11 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(bytes_arrive_and_the_pipe_goes_back, open_all, close_all),
                 cmocka_unit_test_setup_teardown(an_end_is_passed_on_after_the_bytes, open_all, close_all),
+                cmocka_unit_test_setup_teardown(an_end_that_comes_later_is_passed_on, open_all, close_all),
+                cmocka_unit_test_setup_teardown(the_second_end_is_left_to_the_close, open_all, close_all),
+                cmocka_unit_test_setup_teardown(a_small_message_that_finds_no_room_waits_in_the_pipe, open_all, close_all),
+                cmocka_unit_test_setup_teardown(bytes_behind_an_urgent_mark_arrive, open_all, close_all),
+                cmocka_unit_test_setup_teardown(more_than_a_small_message_arrives_whole_and_in_order, open_all, close_all),
                 cmocka_unit_test_setup_teardown(a_slow_reader_costs_one_pipe_and_loses_nothing, open_all, close_all),
                 cmocka_unit_test_setup_teardown(an_allowance_that_is_used_up_stops_reading, open_all, close_all),
                 cmocka_unit_test_setup_teardown(a_reader_that_is_gone_is_an_error, open_all, close_all),
