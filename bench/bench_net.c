@@ -7,7 +7,8 @@
  *   pull HOST PORT MIB     reads that much of a source: MiB/s
  *   ask HOST PORT N        N times connect, 1 KiB there and back, close: median and 99th percentile in microseconds
  *   hold HOST PORT N       N connections through which a byte has come: prints "held", ends with its standard input
- *   dns SERVER PORT NAME N N questions, one after the other: median and 99th percentile in microseconds
+ *   dns SERVER PORT NAME N CPU
+ *                          N questions from that CPU, one after the other: median and 99th percentile in microseconds
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -15,6 +16,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -233,7 +235,12 @@ static int dns(char **a) {
         uint8_t query[300], answer[512];
         size_t len = put_question(query, a[2]);
         int fd = dial(to);
+        cpu_set_t cpu;
 
+        CPU_ZERO(&cpu);
+        CPU_SET(strtoul(a[4], NULL, 10), &cpu);
+        if (sched_setaffinity(0, sizeof(cpu), &cpu) < 0)
+                die("sched_setaffinity");
         if (!us || n == 0)
                 die("times");
         for (size_t i = 0; i < n + WARM_UP; i++) {
@@ -262,7 +269,7 @@ int main(int argc, char **argv) {
                 const char *name;
                 int (*run)(char **args);
                 int n;
-        } verbs[] = {{"serve", serve, 1}, {"pull", pull, 3}, {"ask", ask, 3}, {"hold", hold, 3}, {"dns", dns, 4}};
+        } verbs[] = {{"serve", serve, 1}, {"pull", pull, 3}, {"ask", ask, 3}, {"hold", hold, 3}, {"dns", dns, 5}};
 
         signal(SIGPIPE, SIG_IGN);
         for (size_t i = 0; argc > 1 && i < sizeof(verbs) / sizeof(verbs[0]); i++) {
@@ -270,7 +277,7 @@ int main(int argc, char **argv) {
                         return verbs[i].run(argv + 2);
         }
         fputs("usage: bench-net serve WHAT | pull HOST PORT MIB | ask HOST PORT N | hold HOST PORT N | dns SERVER PORT "
-              "NAME N\n",
+              "NAME N CPU\n",
               stderr);
         return 2;
 }
