@@ -359,20 +359,23 @@ static bool is_connection(int fd, const char *path) {
                getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &n_listens) == 0 && !listens;
 }
 
-/* The descriptor of what was accepted on path.  It is one of the last that were made, so the search begins there. */
+/*
+ * The descriptor of what was accepted on path.  It was the lowest that was free then, so it is near the one that is now, or
+ * near the one of the link that came up before: when many start, a search from the bottom would cost more than the rest.
+ */
 static int find_connection(const char *path) {
-        int end = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0), max = (int)sysconf(_SC_OPEN_MAX);
+        static int before;
+        int now = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0), max = (int)sysconf(_SC_OPEN_MAX);
 
-        if (end < 0)
+        if (now < 0)
                 return -errno;
-        close(end);
-        for (int fd = end; fd >= 0; fd--) {
-                if (is_connection(fd, path))
-                        return fd;
-        }
-        for (int fd = end + 1; fd < max; fd++) {
-                if (is_connection(fd, path))
-                        return fd;
+        close(now);
+        for (int d = 0; d < max; d++) {
+                const int near[] = {now - d, before + d, before - d, now + d};
+                for (size_t i = 0; i < ELEMENTSOF(near); i++) {
+                        if (near[i] >= 0 && near[i] < max && is_connection(near[i], path))
+                                return before = near[i];
+                }
         }
         return -ENOENT;
 }
