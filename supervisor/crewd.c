@@ -49,6 +49,8 @@
 #define FLUSH_NS 1500000000ull /* for evidence of the last instances */
 #define DRAIN_NS 2000000000ull /* for clients to take their last frames */
 #define EXIT_KERNEL 69         /* this kernel lacks what a policy needs */
+#define SYNC_PARTS 8u          /* within 100 ms each agent had its turn */
+#define SYNC_STEP_MS 12
 
 /* --- telling --- */
 
@@ -384,16 +386,22 @@ void crewd_before_sleep(uv_prepare_t *h) {
 
 /* --- audit to disk --- */
 
+/* Some of the agents each time, so that with many no turn of the loop is long and the disk has no burst to take. */
 static void on_sync(uv_timer_t *t) {
         struct crewd *c = t->data;
 
-        for (uint32_t i = 0; i < c->n_agents; i++)
+        c->sync_left--;
+        for (uint32_t i = c->sync_part; i < c->n_agents; i += SYNC_PARTS)
                 journal_sync_later(&c->agents[i]);
+        c->sync_part = (c->sync_part + 1) % SYNC_PARTS;
+        if (c->sync_left > 0)
+                uv_timer_start(&c->sync, on_sync, SYNC_STEP_MS, 0);
 }
 
 void crewd_mark_dirty(struct crewd *c) {
+        c->sync_left = SYNC_PARTS; /* once all the way round */
         if (c->sync_ready && !uv_is_active((uv_handle_t *)&c->sync) && !uv_is_closing((uv_handle_t *)&c->sync))
-                uv_timer_start(&c->sync, on_sync, 100, 0);
+                uv_timer_start(&c->sync, on_sync, SYNC_STEP_MS, 0);
 }
 
 /* --- all of it --- */

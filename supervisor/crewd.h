@@ -111,6 +111,7 @@ struct crewd {
         uint32_t usage_turn, usage_idle_turn;   /* whose turn it is */
         uint32_t holds;                         /* cookies given out; hold.c */
         bool agents_started, sync_ready;        /* the timer exists */
+        uint32_t sync_part, sync_left;          /* of the agents, whose streams go to disk next; turns until all had one */
         bool poke;                              /* look for work and for the next phase before the loop sleeps */
         bool failed;
         int exit_status; /* once it failed */
