@@ -62,6 +62,7 @@ int agent_init(struct agent *a, struct crewd *c, const struct crew_file *file, u
 }
 
 void agent_fini(struct agent *a) {
+        starts_unwant(a);
         instance_clear(a);
         a->audit = audit_close(a->audit);
         crew_close(&a->uid_lock);
@@ -116,6 +117,7 @@ static void do_nothing(struct agent *a) {
 }
 
 static void do_announce(struct agent *a) {
+        starts_leave_place(a);
         a->in.idle_ns = crew_now_ns();
         router_agent_up(a->crewd->router, a->index, crew_now_ns());
         manager_up(a->crewd, a);
@@ -154,6 +156,8 @@ bool agent_event(struct agent *a, enum agent_event event) {
                 return false;
         }
         a->state = step.next;
+        if (step.next != before)
+                starts_unwant(a);
         if (before == AGENT_RESTARTING && step.next != AGENT_SPAWNING && step.next != before)
                 instance_forget_ahead(a); /* no next one is due any more */
         /* A death is announced by its own record first (death.c). */

@@ -12,6 +12,7 @@
 #include "migrate.h"
 #include "outbox.h"
 #include "restart.h"
+#include "starts.h"
 #include "supervisor/audit/audit.h"
 #include "supervisor/policy/crew_file.h"
 #include "supervisor/policy/planner.h"
@@ -179,6 +180,7 @@ struct agent {
         uint64_t forget_by_ns;
         char *decoys; /* owned; tripwires of the last view, each NUL-terminated: evidence may come late */
         size_t decoys_len;
+        struct start start;
         struct instance in;
         struct plan_ahead {
                 void *block; /* owned; NULL: none */

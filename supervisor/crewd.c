@@ -142,9 +142,9 @@ static bool has_process(const struct agent *a) {
 
 static void start_agents(struct crewd *c) {
         c->agents_started = true;
-        for (uint32_t i = 0; i < c->n_agents && c->phase == CREWD_STARTING; i++) {
-                if (has_process(&c->agents[i]) && agent_present(&c->agents[i]))
-                        agent_event(&c->agents[i], AGENT_EV_START);
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                if (has_process(&c->agents[i]) && agent_present(&c->agents[i]) && c->agents[i].state == AGENT_DECLARED)
+                        starts_want(&c->agents[i]);
         }
 }
 
@@ -266,6 +266,7 @@ static void progress(struct crewd *c) {
                 uint64_t now = crew_now_ns();
                 c->poke = false;
                 scheduler_poke(c->scheduler, now);
+                starts_poke(c);
                 switch (c->phase) {
                 case CREWD_STARTING:
                         check_start(c);
@@ -429,6 +430,7 @@ int crewd_run(struct crewd_setup *setup) {
                            .started_ns = crew_now_ns(),
                            .ready_fd = setup->ready_fd,
                            .owner_fd = setup->owner_fd};
+        starts_init(&c.starts);
         supervision_init(&c.supervision, &c.file->supervision);
         c.next_ping_ns = c.started_ns + AGENT_PING_NS;
         memcpy(c.crew_path, setup->crew_path, sizeof(c.crew_path));

@@ -9,6 +9,7 @@
 #include "common/err.h"
 #include "common/paths.h"
 #include "ipc-schema/ipc.h"
+#include "starts.h"
 #include "supervision.h"
 #include "supervisor/policy/crew_file.h"
 #include "webhook.h"
@@ -65,6 +66,7 @@ struct crewd {
         struct agent *agents; /* n_agents of room, parallel to file->agents; an index is never given to another name */
         uint32_t n_agents, room;
 
+        struct starts starts;
         struct supervision supervision;
         uint32_t n_together;          /* are being ended, to be started again with one that died */
         uint64_t together_at_ns;      /* when */

@@ -37,11 +37,20 @@ void death_decide(struct agent *a, Crew__Cause cause, const char *initiator, con
         text_copy(d->reason, sizeof(d->reason), reason, SIZE_MAX);
 }
 
+/* No instance to bury: nothing of it runs, and now nothing will. */
+static void kill_before_start(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason) {
+        struct death d = {.cause = cause};
+
+        text_copy(d.initiator, sizeof(d.initiator), initiator, SIZE_MAX);
+        text_copy(d.reason, sizeof(d.reason), reason, SIZE_MAX);
+        snprintf(a->start_error, sizeof(a->start_error), "killed before its start, by %s: %.400s", d.initiator, d.reason);
+        journal_kill(a, &d);
+        agent_event(a, AGENT_EV_KILL);
+}
+
 void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason) {
-        if (a->state == AGENT_RESTARTING) {
-                agent_event(a, AGENT_EV_KILL);
-                return;
-        }
+        if (a->state == AGENT_RESTARTING || a->state == AGENT_DECLARED)
+                return kill_before_start(a, cause, initiator, reason);
         if (!agent_state_live(a->state) || a->in.kill_sent || a->in.exited)
                 return;
         death_decide(a, cause, initiator, reason);

@@ -213,8 +213,12 @@ static int begin(struct agent *a, struct crew_err *err) {
                 return r;
         if ((r = state_dir_take(a, err)) < 0)
                 return r;
-        if ((r = migrate_begin(a, err)) != 0)
-                return r < 0 ? r : 0;
+        if ((r = migrate_begin(a, err)) < 0)
+                return r;
+        if (r > 0) { /* first a copy of its state, which may be large */
+                starts_leave_place(a);
+                return 0;
+        }
         return begin_jail(a, err);
 }
 
@@ -269,6 +273,7 @@ void instance_spawn(struct agent *a) {
         meter_init(&a->in.frames, AGENT_FRAMES_BURST, AGENT_FRAMES_RATE, now);
         meter_init(&a->in.stderr_bytes, AGENT_STDERR_BURST, AGENT_STDERR_RATE, now);
         rate_init(&a->in.violations, AGENT_VIOLATIONS_MAX, AGENT_VIOLATIONS_NS);
+        starts_take_place(a);
         int r = begin(a, &err);
         if (r < 0)
                 instance_on_spawn_failed(a, -r, "prepare", err.msg);
@@ -393,6 +398,7 @@ void instance_on_spawned(struct agent *a, const struct spawn_attestation *att, i
         in->att = *att;
         in->att.degraded |= evidence_missing_bit(a->crewd->evidence, a->crewd->root_mode);
         in->attested = true;
+        starts_sealed(a, crew_now_ns());
         if (hand_out(a, fds, n_fds))
                 admit(a);
         else
@@ -477,8 +483,10 @@ void instance_on_program_ended(struct agent *a) {
 void instance_on_ready(struct agent *a) {
         a->in.ready_by_ns = 0;
         a->in.ready_ns = crew_now_ns();
-        if (migrate_is_on(a))
+        if (migrate_is_on(a)) {
+                starts_leave_place(a);
                 return migrate_on_ready(a);
+        }
         if (journal_ready(a) != 0)
                 return;
         health_begin(a);
@@ -505,6 +513,7 @@ static void hang_up(struct instance *in) {
 }
 
 void instance_kill(struct agent *a) {
+        starts_leave_place(a);
         if (!a->in.kill_sent) {
                 a->in.kill_sent = true;
                 a->in.gone_by_ns = crew_now_ns() + KILL_PATIENCE_NS;
@@ -516,6 +525,7 @@ void instance_kill(struct agent *a) {
 void instance_clear(struct agent *a) {
         struct instance *in = &a->in;
 
+        starts_leave_place(a);
         instance_cut(a);
         hang_up(in);
         if (in->id)
@@ -550,8 +560,9 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
 
         if (a->forgetting && due(a->forget_by_ns, now_ns))
                 a->forgetting = false;
+        starts_expire(a, now_ns);
         if (due(a->restart_at_ns, now_ns) && may_start(a))
-                agent_event(a, AGENT_EV_START);
+                starts_want(a);
         if (migrate_next_due(a))
                 return migrate_next(a);
         if (due(in->ready_by_ns, now_ns) && a->state == AGENT_SPAWNING) {
@@ -605,9 +616,10 @@ uint64_t instance_next_deadline(const struct agent *a) {
         next = earlier(next, a->in.resume_ns);
         next = earlier(next, a->in.stop_by_ns);
         next = MIN_OF(next, health_next_deadline(a));
+        next = MIN_OF(next, starts_next_deadline(a));
         if (a->forgetting)
                 return earlier(next, a->forget_by_ns);
-        return earlier(next, may_start(a) ? a->restart_at_ns : 0);
+        return earlier(next, may_start(a) && !a->start.waiting ? a->restart_at_ns : 0);
 }
 
 void instance_ping(struct agent *a) {

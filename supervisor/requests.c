@@ -323,15 +323,20 @@ static const char *or_none_given(const char *reason) {
         return *reason ? reason : "no reason given";
 }
 
+static const char *why_not_running(enum agent_state state) {
+        if (state == AGENT_DECLARED)
+                return "was waiting to be started; it will not be now";
+        return state == AGENT_RESTARTING ? "was waiting to be restarted; it will not be now" : "is not running";
+}
+
 /* Whoever wants an agent dead waits for Killed; false: refused, there is nothing to kill. */
 static bool await_death(struct crewd *c, struct agent *a, uint64_t client, uint64_t corr, const char *reason) {
         if (!agent_state_live(a->state)) {
-                bool was_coming = a->state == AGENT_RESTARTING;
-                death_kill(a, control_client_cause(c->control, client), control_client_name(c->control, client), reason);
-                control_refuse(c->control, client, corr, "not-running", "",
-                               was_coming ? "agent %s was waiting to be restarted; it will not be now"
-                                          : "agent %s is not running",
-                               agent_name(a));
+                enum agent_state was = a->state;
+                death_kill(a, control_client_cause(c->control, client), control_client_name(c->control, client),
+                           or_none_given(reason));
+                control_refuse(c->control, client, corr, "not-running", "", "agent %s %s", agent_name(a),
+                               why_not_running(was));
                 return false;
         }
         if (a->n_killers == AGENT_KILLERS_MAX) {

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "starts.h"
+
+#include "agent.h"
+#include "common/util.h"
+#include "crewd.h"
+
+void starts_init(struct starts *s) {
+        *s = (struct starts){.max = MIN_OF(MAX_OF(STARTS_MIN, 2 * uv_available_parallelism()), STARTS_MAX)};
+}
+
+void starts_want(struct agent *a) {
+        struct starts *s = &a->crewd->starts;
+
+        if (a->start.waiting)
+                return;
+        a->start = (struct start){.before = s->last, .waiting = true, .placed = a->start.placed};
+        *(s->last ? &s->last->start.after : &s->first) = a;
+        s->last = a;
+        crewd_progress(a->crewd);
+}
+
+void starts_unwant(struct agent *a) {
+        struct starts *s = &a->crewd->starts;
+        struct start *me = &a->start;
+
+        if (!me->waiting)
+                return;
+        *(me->before ? &me->before->start.after : &s->first) = me->after;
+        *(me->after ? &me->after->start.before : &s->last) = me->before;
+        me->before = me->after = NULL;
+        me->waiting = false;
+}
+
+void starts_take_place(struct agent *a) {
+        starts_leave_place(a);
+        a->start.placed = true;
+        a->crewd->starts.n++;
+}
+
+void starts_sealed(struct agent *a, uint64_t now_ns) {
+        if (a->start.placed)
+                a->start.until_ns = now_ns + STARTS_TURN_NS;
+}
+
+void starts_leave_place(struct agent *a) {
+        if (!a->start.placed)
+                return;
+        a->start.placed = false;
+        a->start.until_ns = 0;
+        a->crewd->starts.n--;
+        if (a->crewd->starts.first)
+                crewd_progress(a->crewd);
+}
+
+void starts_poke(struct crewd *c) {
+        struct starts *s = &c->starts;
+
+        while (s->first && s->n < s->max && c->phase <= CREWD_RUNNING) {
+                struct agent *a = s->first;
+                starts_unwant(a);
+                agent_event(a, AGENT_EV_START);
+        }
+}
+
+void starts_expire(struct agent *a, uint64_t now_ns) {
+        if (a->start.until_ns && now_ns >= a->start.until_ns)
+                starts_leave_place(a);
+}
+
+uint64_t starts_next_deadline(const struct agent *a) {
+        return a->start.until_ns ? a->start.until_ns : UINT64_MAX;
+}
