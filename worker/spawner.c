@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One epoll over crewd's socket and the pidfd of each jail.  Making a jail blocks this loop for its two milliseconds
- * (bounded by a time-out should the child hang); crewd holds each pidfd too, so a kill never has to wait for it.
+ * One epoll over crewd's socket, each jail that is being made and the pidfd of each that is.  A jail is cloned and given
+ * what is ours to give; while its child seals itself, the next one is begun.  crewd sees to it that there are not many at a
+ * time.
  */
 #include "spawner.h"
 
@@ -17,8 +18,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#define EVENTS 16
 #define POOL_IDLE_MS 20 /* a burst of starts is not held up by namespaces for later */
+#define LATE_LOOK_MS 1000
 #define PATIENCE_NS (JAIL_KILL_PATIENCE_MS * 1000000ull)
 #define READY_FDS 6 /* pidfd, four listeners, the seccomp listener */
 
@@ -36,6 +37,7 @@ static void drop(struct spawner *s, struct instance *gone) {
                         *p = gone->next;
                         for (size_t i = 0; i < SPAWN_LOCKS_MAX; i++)
                                 crew_close(&gone->locks[i]);
+                        plan_close(gone->plan);
                         free(gone);
                         return;
                 }
@@ -54,6 +56,12 @@ int spawner_watch(struct spawner *s, int fd, void *data) {
 }
 
 /* --- start --- */
+
+/* The start, which is the caller's now. */
+static struct jail_start *forget_start(struct spawner *s, struct instance *i) {
+        s->starting--;
+        return crew_steal_ptr(&i->start);
+}
 
 static void reply_failed(struct spawner *s, uint32_t id, const char *step, const struct crew_err *err) {
         struct spawn_msg m = {.op = SPAWN_FAILED, .id = id, .errno_ = err->code};
@@ -85,10 +93,63 @@ static void reply_ready(struct spawner *s, struct instance *i, const struct plan
         crew_close(&i->jail.notify_fd);
 }
 
-static int start_jail(struct spawner *s, const struct spawn_msg *m, const struct plan *plan, struct instance *i,
-                      struct crew_err *err) {
+/* Its end, whatever the outcome, and how it is told. */
+static void finish_start(struct spawner *s, struct instance *i) {
+        struct crew_err err = CREW_ERR_NULL;
+        uint32_t id = i->id;
+
+        epoll_ctl(s->epoll, EPOLL_CTL_DEL, jail_start_fd(i->start), NULL);
+        int r = jail_finish(forget_start(s, i), &err);
+        const struct plan *plan = crew_steal_ptr(&i->plan);
+        if (r == 0 && (r = spawner_watch(s, i->jail.pidfd, i)) < 0) {
+                struct spawn_exit unused;
+                jail_kill(&i->jail, &unused);
+                crew_fail(&err, -r, "cannot watch the jail: %s", strerror(-r));
+        }
+        if (r < 0) {
+                char step[sizeof(i->jail.step)];
+                memcpy(step, i->jail.step, sizeof(step));
+                drop(s, i);
+                reply_failed(s, id, step, &err);
+        } else {
+                reply_ready(s, i, plan);
+        }
+        plan_close(plan);
+}
+
+/* Those that are to be ready by then; each may be the end of others, should crewd be gone. */
+static void finish_starts(struct spawner *s, uint64_t by_ns) {
+        struct instance *i = s->instances;
+
+        while (i && s->starting > 0) {
+                if (!i->start || i->jail.kill_sent_ns || jail_start_by(i->start) > by_ns) {
+                        i = i->next;
+                        continue;
+                }
+                finish_start(s, i);
+                i = s->instances;
+        }
+}
+
+void spawner_finish_starts(struct spawner *s) {
+        finish_starts(s, UINT64_MAX);
+}
+
+/* The instance, with all of it made: what comes for it was meant for then. */
+static struct instance *find_made(struct spawner *s, uint32_t id) {
+        struct instance *i = spawner_find(s, id);
+
+        if (i && i->start && !i->jail.kill_sent_ns) {
+                finish_start(s, i);
+                i = spawner_find(s, id);
+        }
+        return i;
+}
+
+/* The pool's listeners are the jail's, or closed. */
+static int begin_jail(struct spawner *s, const struct spawn_msg *m, struct instance *i, struct crew_err *err) {
         struct jail_spawn_args args = {
-                .plan = plan,
+                .plan = i->plan,
                 .link_path = m->text[0] ? m->text : NULL,
                 .stdio = {-1, -1, -1},
                 .main = s->worker_main,
@@ -96,20 +157,25 @@ static int start_jail(struct spawner *s, const struct spawn_msg *m, const struct
         };
         struct netpool_entry net = NETPOOL_NONE;
 
-        if (netpool_take(&s->pool, plan, &net))
+        if (netpool_take(&s->pool, i->plan, &net))
                 args.net = &net;
-        int r = jail_spawn(&args, &i->jail, err);
+        int r = jail_begin(&args, &i->jail, &i->start, err);
         netpool_entry_close(&net);
         if (r < 0)
                 return r;
-        if ((r = spawner_watch(s, i->jail.pidfd, i)) < 0) {
+        s->starting++;
+        if (!s->late_at_ns)
+                s->late_at_ns = jail_start_by(i->start);
+        if ((r = spawner_watch(s, jail_start_fd(i->start), i)) < 0) {
                 struct spawn_exit unused;
                 jail_kill(&i->jail, &unused);
+                jail_start_forget(forget_start(s, i));
                 return crew_fail(err, -r, "cannot watch the jail: %s", strerror(-r));
         }
         return 0;
 }
 
+/* The plan is the instance's, or closed. */
 static void start_planned(struct spawner *s, const struct spawn_msg *m, const struct plan *plan, int *locks,
                           size_t n_locks) {
         struct crew_err err = CREW_ERR_NULL;
@@ -117,12 +183,15 @@ static void start_planned(struct spawner *s, const struct spawn_msg *m, const st
 
         if (!i) {
                 crew_fail(&err, ENOMEM, "out of memory");
+                plan_close(plan);
                 return reply_failed(s, m->id, "plan", &err);
         }
-        *i = (struct instance){.id = m->id, .jail = JAIL_NULL, .locks = {-1, -1}, .held = plan->flags & PLAN_HOLD};
+        *i = (struct instance){
+                .id = m->id, .jail = JAIL_NULL, .plan = plan, .locks = {-1, -1}, .held = plan->flags & PLAN_HOLD};
         snprintf(i->agent, sizeof(i->agent), "%s", plan->agent);
-        if (start_jail(s, m, plan, i, &err) < 0) {
+        if (begin_jail(s, m, i, &err) < 0) {
                 reply_failed(s, m->id, i->jail.step, &err);
+                plan_close(plan);
                 free(i);
                 return;
         }
@@ -130,7 +199,6 @@ static void start_planned(struct spawner *s, const struct spawn_msg *m, const st
                 i->locks[k] = crew_steal_fd(&locks[k]);
         i->next = s->instances;
         s->instances = i;
-        reply_ready(s, i, plan);
 }
 
 static void on_start(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
@@ -144,7 +212,6 @@ static void on_start(struct spawner *s, const struct spawn_msg *m, int *fds, siz
         if (!plan)
                 return reply_failed(s, m->id, "plan", &err);
         start_planned(s, m, plan, fds + 1, n_fds - 1);
-        plan_close(plan);
 }
 
 /* --- the rest --- */
@@ -165,7 +232,7 @@ static void on_kill(struct spawner *s, const struct spawn_msg *m, int *fds, size
 
 static void on_freeze(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct spawn_msg answer = {.op = SPAWN_FREEZE_REPLY, .id = m->id, .cookie = m->cookie};
-        struct instance *i = spawner_find(s, m->id);
+        struct instance *i = find_made(s, m->id);
 
         answer.errno_ = i ? -jail_freeze(&i->jail, m->op == SPAWN_FREEZE) : ESRCH;
         if (m->cookie)
@@ -174,7 +241,7 @@ static void on_freeze(struct spawner *s, const struct spawn_msg *m, int *fds, si
 
 static void on_stats(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct spawn_msg answer = {.op = SPAWN_STATS_REPLY, .id = m->id};
-        struct instance *i = spawner_find(s, m->id);
+        struct instance *i = find_made(s, m->id);
 
         if (i) {
                 jail_stats(&i->jail, m->limits.memory_bytes, &answer.stats);
@@ -184,7 +251,7 @@ static void on_stats(struct spawner *s, const struct spawn_msg *m, int *fds, siz
 
 static void on_limits(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct spawn_msg answer = {.op = SPAWN_LIMITS_REPLY, .id = m->id, .cookie = m->cookie};
-        struct instance *i = spawner_find(s, m->id);
+        struct instance *i = find_made(s, m->id);
 
         answer.errno_ = i ? -jail_limit(&i->jail, &m->limits) : ESRCH;
         spawner_reply(s, &answer, NULL, 0);
@@ -222,9 +289,11 @@ static void on_exited(struct spawner *s, struct instance *i) {
 
         /* Taken out by hand: crewd holds the same open pidfd, so closing ours would leave the event, and its pointer,
          * armed. */
-        epoll_ctl(s->epoll, EPOLL_CTL_DEL, i->jail.pidfd, NULL);
+        epoll_ctl(s->epoll, EPOLL_CTL_DEL, i->start ? jail_start_fd(i->start) : i->jail.pidfd, NULL);
         int mounts = crew_steal_fd(&i->jail.mnt_ns);
         jail_reap(&i->jail, true, &m.exit);
+        if (i->start) /* killed before it was made */
+                jail_start_forget(forget_start(s, i));
         snprintf(m.text, sizeof(m.text), "%s", i->killed_by);
         spawner_keep_exit(s, &m);
         spawner_reply(s, &m, NULL, 0);
@@ -239,6 +308,8 @@ static void kill_all(struct spawner *s) {
         while (s->instances) {
                 struct spawn_exit unused;
                 jail_reap(&s->instances->jail, true, &unused);
+                if (s->instances->start)
+                        jail_start_forget(forget_start(s, s->instances));
                 drop(s, s->instances);
         }
 }
@@ -279,27 +350,52 @@ static void press(struct spawner *s) {
 /* Both waits are of this length. */
 _Static_assert(POOL_IDLE_MS == JAIL_KILL_PATIENCE_MS, "one time-out serves the pool and the killed");
 
+/* Those whose time is over: jail_finish() sees that it is. */
+static void end_late(struct spawner *s) {
+        finish_starts(s, crew_now_ns());
+        s->late_at_ns = 0;
+        for (const struct instance *i = s->starting > 0 ? s->instances : NULL; i; i = i->next) {
+                if (i->start && !i->jail.kill_sent_ns && (!s->late_at_ns || jail_start_by(i->start) < s->late_at_ns))
+                        s->late_at_ns = jail_start_by(i->start);
+        }
+}
+
+static int wait_ms(const struct spawner *s) {
+        if (s->press_at_ns || netpool_wants(&s->pool))
+                return POOL_IDLE_MS;
+        return s->late_at_ns ? LATE_LOOK_MS : spawner_held_wait_ms(s);
+}
+
+static void on_event(struct spawner *s, void *who) {
+        struct instance *i = who;
+
+        if (who == &s->held)
+                spawner_on_visitor(s);
+        else if (i && i->start && !i->jail.kill_sent_ns)
+                finish_start(s, i);
+        else if (i)
+                on_exited(s, i);
+        else if (s->sock >= 0)
+                on_message(s);
+}
+
+/* One event at a time: what is done about one may be the end of the instance that the next is about. */
 static void run(struct spawner *s) {
-        struct epoll_event events[EVENTS];
+        struct epoll_event e;
 
         while (!s->done) {
-                bool waits = s->press_at_ns || netpool_wants(&s->pool);
-                int n = epoll_wait(s->epoll, events, EVENTS, waits ? POOL_IDLE_MS : spawner_held_wait_ms(s));
+                int n = epoll_wait(s->epoll, &e, 1, wait_ms(s));
                 if (n < 0 && errno != EINTR)
                         break;
                 if (s->press_at_ns && crew_now_ns() >= s->press_at_ns)
                         press(s);
+                if (s->late_at_ns && crew_now_ns() >= s->late_at_ns)
+                        end_late(s);
+                else if (n == 1)
+                        on_event(s, e.data.ptr);
                 spawner_held_expire(s);
                 if (n == 0 && netpool_wants(&s->pool))
                         fill_pool(s);
-                for (int k = 0; k < n && !s->done; k++) {
-                        if (events[k].data.ptr == &s->held)
-                                spawner_on_visitor(s);
-                        else if (events[k].data.ptr)
-                                on_exited(s, events[k].data.ptr);
-                        else if (s->sock >= 0)
-                                on_message(s);
-                }
         }
 }
 

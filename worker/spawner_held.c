@@ -84,6 +84,7 @@ void spawner_lost(struct spawner *s) {
                 s->done = true;
                 return;
         }
+        spawner_finish_starts(s);
         if (!h->lost_ns)
                 h->lost_ns = crew_now_ns();
         turn_away(h);

@@ -10,6 +10,8 @@
 struct instance {
         uint32_t id;
         struct jail jail;
+        struct jail_start *start;   /* owned; NULL: it is made */
+        const struct plan *plan;    /* owned, as long as start */
         int locks[SPAWN_LOCKS_MAX]; /* owned; of crewd's, kept as long as the jail */
         bool held;                  /* its plan has PLAN_HOLD */
         char agent[64];
@@ -40,6 +42,8 @@ struct spawner {
         jail_main_fn worker_main;
         struct instance *instances;
         struct netpool pool;
+        unsigned starting;    /* instances with a start */
+        uint64_t late_at_ns;  /* when to look whether one of them is late; 0: there is none */
         uint64_t press_at_ns; /* when to look whether what was killed has died; 0: nothing was */
         struct held held;
         bool done;
@@ -50,6 +54,8 @@ void spawner_reply(struct spawner *s, const struct spawn_msg *m, const int *fds,
 /* What has been killed is looked at again before long. */
 void spawner_press_later(struct spawner *s);
 int spawner_watch(struct spawner *s, int fd, void *data);
+/* Waits for all that are being made. */
+void spawner_finish_starts(struct spawner *s);
 
 void spawner_on_hold(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds);
 void spawner_on_relink(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds);

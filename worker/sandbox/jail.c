@@ -436,19 +436,33 @@ static int let_go(struct spawn *s, struct crew_err *err) {
         return n < 0 ? crew_fail(err, (int)-n, "the child is gone") : 0;
 }
 
-/* The outside's own steps; "sealing" covers all of jail_child.c's. */
-static const struct {
+/* Whatever is cloned until jail_finish() is another agent's. */
+static int keep_apart(struct spawn *s, struct crew_err *err) {
+        if (madvise((void *)s->birth.progress, 4096, MADV_DONTFORK) < 0 ||
+            madvise((void *)s->birth.plan, s->birth.plan->total_bytes, MADV_DONTFORK) < 0)
+                return crew_fail_errno(err, "cannot keep the plan from other jails");
+        return 0;
+}
+
+struct outside_step {
         const char *name;
         int (*run)(struct spawn *s, struct crew_err *err);
         enum { ALWAYS, AHEAD_DONE /* jail_ahead_open() has done it, or it comes later */, AHEAD_ONLY } when;
-} steps[] = {
+};
+
+/* The outside's own steps; "sealing" covers all of jail_child.c's. */
+static const struct outside_step begin_steps[] = {
         {"plan", check_plan, ALWAYS},       {"directories", make_directories, ALWAYS},
         {"group", begin_group, AHEAD_DONE}, {"channel", make_channel, AHEAD_DONE},
         {"clone", clone_child, AHEAD_DONE}, {"plan-over", send_plan, AHEAD_ONLY},
         {"sources", make_sources, ALWAYS},  {"id-maps", map_ids, ALWAYS},
         {"group", begin_group, AHEAD_ONLY}, /* without a unified tree the child need not be born into it */
         {"groups", complete_group, ALWAYS}, {"handed-over", close_handed_over, ALWAYS},
-        {"sealing", wait_sealed, ALWAYS},   {"attestation", attest, ALWAYS},
+};
+static const struct outside_step apart_steps[] = {{"apart", keep_apart, ALWAYS}};
+static const struct outside_step finish_steps[] = {
+        {"sealing", wait_sealed, ALWAYS},
+        {"attestation", attest, ALWAYS},
         {"release", let_go, ALWAYS},
 };
 
@@ -522,30 +536,104 @@ static void take_ahead(struct jail_ahead *a, const struct jail_spawn_args *args,
         free(a);
 }
 
+static int run_steps(struct spawn *s, const struct outside_step *steps, size_t n, struct crew_err *err) {
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < n; i++) {
+                if (steps[i].when == (s->ahead ? AHEAD_DONE : AHEAD_ONLY))
+                        continue;
+                snprintf(s->out->step, sizeof(s->out->step), "%s", steps[i].name);
+                r = jail_test_fail_step && strcmp(jail_test_fail_step, steps[i].name) == 0
+                            ? crew_fail(err, EIO, "test fault")
+                            : steps[i].run(s, err);
+        }
+        return r;
+}
+
+/* Of a start that is complete (r is 0) or has failed. */
+static void end_start(struct spawn *s, int r, struct crew_err *err) {
+        spawn_fini(s);
+        if (r < 0) {
+                undo(s);
+                crew_err_add(err, "%s", s->out->step);
+        }
+}
+
 int jail_spawn(const struct jail_spawn_args *args, struct jail *out, struct crew_err *err) {
         struct crew_err local;
         struct spawn s;
-        int r = 0;
 
         err = err ? err : &local;
         if (args->ahead)
                 take_ahead(args->ahead, args, &s, out);
         else
                 spawn_init(&s, args, out);
-        for (size_t i = 0; r == 0 && i < ELEMENTSOF(steps); i++) {
-                if (steps[i].when == (s.ahead ? AHEAD_DONE : AHEAD_ONLY))
-                        continue;
-                snprintf(out->step, sizeof(out->step), "%s", steps[i].name);
-                r = jail_test_fail_step && strcmp(jail_test_fail_step, steps[i].name) == 0
-                            ? crew_fail(err, EIO, "test fault")
-                            : steps[i].run(&s, err);
-        }
-        spawn_fini(&s);
-        if (r < 0) {
-                undo(&s);
-                crew_err_add(err, "%s", out->step);
-        }
+        int r = run_steps(&s, begin_steps, ELEMENTSOF(begin_steps), err);
+        if (r == 0)
+                r = run_steps(&s, finish_steps, ELEMENTSOF(finish_steps), err);
+        end_start(&s, r, err);
         return r;
+}
+
+/* --- in two halves --- */
+
+struct jail_start {
+        struct spawn s;
+        struct jail_spawn_args args;
+        struct netpool_entry net; /* its listeners only */
+};
+
+int jail_begin(const struct jail_spawn_args *args, struct jail *out, struct jail_start **start, struct crew_err *err) {
+        struct jail_start *x = calloc(1, sizeof(*x));
+
+        *out = JAIL_NULL;
+        if (!x)
+                return crew_fail(err, ENOMEM, "out of memory");
+        x->args = *args;
+        spawn_init(&x->s, &x->args, out);
+        int r = run_steps(&x->s, begin_steps, ELEMENTSOF(begin_steps), err);
+        if (r == 0)
+                r = run_steps(&x->s, apart_steps, ELEMENTSOF(apart_steps), err);
+        if (r < 0) {
+                end_start(&x->s, r, err);
+                free(x);
+                return r;
+        }
+        if (args->net) { /* the namespace itself was for the clone */
+                x->net = NETPOOL_NONE;
+                for (size_t i = 0; i < ELEMENTSOF(x->net.listeners); i++)
+                        x->net.listeners[i] = crew_steal_fd(&args->net->listeners[i]);
+                x->args.net = &x->net;
+        }
+        *start = x;
+        return 0;
+}
+
+int jail_start_fd(const struct jail_start *x) {
+        return x->s.sync;
+}
+
+uint64_t jail_start_by(const struct jail_start *x) {
+        return x->s.started_ns + SPAWN_TIMEOUT_NS;
+}
+
+static void free_start(struct jail_start *x) {
+        if (x->args.net)
+                netpool_entry_close(x->args.net);
+        free(x);
+}
+
+int jail_finish(struct jail_start *x, struct crew_err *err) {
+        int r = run_steps(&x->s, finish_steps, ELEMENTSOF(finish_steps), err);
+
+        end_start(&x->s, r, err);
+        free_start(x);
+        return r;
+}
+
+void jail_start_forget(struct jail_start *x) {
+        spawn_fini(&x->s);
+        free_start(x);
 }
 
 /* --- afterwards --- */

@@ -87,6 +87,19 @@ struct jail { /* owned by the caller; JAIL_NULL */
 /* Clones, seals, checks from outside.  0: sealed and attested.  On failure nothing of it is left; err->msg begins with the
  * failed step and ": ", out->step is that step. */
 int jail_spawn(const struct jail_spawn_args *args, struct jail *out, struct crew_err *err);
+/*
+ * The same in two halves, for an event loop that makes several at a time: jail_begin() clones the child and does what is
+ * ours to do; when jail_start_fd() is readable, or at jail_start_by(), jail_finish() takes its word, looks at it from
+ * outside, and ends the start whatever the outcome.  Neither the plan (plan_open()'s, to be kept until then) nor anything
+ * else of the one is in the memory of the other.  out stays where it is until the end; no listener is left in args->net.
+ */
+struct jail_start;
+int jail_begin(const struct jail_spawn_args *args, struct jail *out, struct jail_start **start, struct crew_err *err);
+int jail_start_fd(const struct jail_start *s);
+uint64_t jail_start_by(const struct jail_start *s);
+int jail_finish(struct jail_start *s, struct crew_err *err);
+/* Without jail_finish(), for a jail that the caller kills or has killed, before or after. */
+void jail_start_forget(struct jail_start *s);
 /* Kills the whole tree, reaps pid 1, removes the cgroup. */
 int jail_kill(struct jail *j, struct spawn_exit *out);
 /* The same in two halves, for an event loop: SIGKILL to everything in it; then, when pidfd is readable, jail_reap(). */
