@@ -207,6 +207,120 @@ static bool gone_within(pid_t pid, int ms) {
         return false;
 }
 
+/* A jail that does not get on: its first word is for a listener that takes no more connections. */
+struct stuck {
+        int listener, other;
+        char path[64];
+};
+
+static void start_stuck(struct stuck *s, uint32_t id) {
+        struct sockaddr_un a = {.sun_family = AF_UNIX};
+        _cleanup_close_ int plan = plan_fd();
+
+        s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        s->other = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        snprintf(s->path, sizeof(s->path), "/tmp/crew-stuck-%d", getpid());
+        unlink(s->path);
+        strcpy(a.sun_path, s->path);
+        assert_int_equal(bind(s->listener, (struct sockaddr *)&a, sizeof(a)), 0);
+        assert_int_equal(listen(s->listener, 0), 0);
+        assert_int_equal(connect(s->other, (struct sockaddr *)&a, sizeof(a)), 0);
+        ask(SPAWN_START, id, s->path, &plan, 1);
+}
+
+/* Its turn has come. */
+static void let_get_on(struct stuck *s) {
+        close(accept(s->listener, NULL, NULL));
+}
+
+static void end_stuck(struct stuck *s) {
+        unlink(s->path);
+        close(s->listener);
+        close(s->other);
+}
+
+static void a_start_that_hangs_keeps_no_other_waiting(void **state) {
+        struct stuck stuck;
+        int link, pidfd;
+        size_t n = 1;
+
+        start_stuck(&stuck, 1);
+        start(2, &link, &pidfd);
+        assert_int_equal(write(link, "x", 1), 1);
+        struct spawn_msg m = receive(NULL, NULL);
+        assert_int_equal(m.op, SPAWN_EXITED);
+        assert_int_equal(m.id, 2);
+        close(pidfd);
+        let_get_on(&stuck);
+        m = receive(&pidfd, &n);
+        assert_int_equal(m.op, SPAWN_READY);
+        assert_int_equal(m.id, 1);
+        close(link);
+        close(pidfd);
+        end_stuck(&stuck);
+}
+
+static void a_start_can_be_killed(void **state) {
+        struct stuck stuck;
+
+        start_stuck(&stuck, 1);
+        ask(SPAWN_KILL, 1, "", NULL, 0);
+        struct spawn_msg m = receive(NULL, NULL);
+        assert_int_equal(m.op, SPAWN_EXITED);
+        assert_int_equal(m.id, 1);
+        assert_int_equal(m.exit.signal, SIGKILL);
+        end_stuck(&stuck);
+}
+
+static void what_is_asked_of_a_start_is_done_when_it_is_made(void **state) {
+        struct stuck stuck;
+        size_t n = 1;
+        int pidfd;
+
+        start_stuck(&stuck, 1);
+        ask(SPAWN_STATS, 1, "", NULL, 0);
+        let_get_on(&stuck);
+        assert_int_equal(receive(&pidfd, &n).op, SPAWN_READY);
+        struct spawn_msg m = receive(NULL, NULL);
+        assert_int_equal(m.op, SPAWN_STATS_REPLY);
+        assert_int_equal(m.stats.processes, 1);
+        close(pidfd);
+        end_stuck(&stuck);
+}
+
+/* Looks for the plan in the memory of the next one's jail. */
+static void a_start_is_not_in_the_memory_of_the_next(void **state) {
+        char path[64], line[512];
+        struct stuck stuck;
+        int link, pidfd, plans = 0;
+
+        start_stuck(&stuck, 1);
+        struct spawn_msg m = start(2, &link, &pidfd);
+        snprintf(path, sizeof(path), "/proc/%d/maps", m.att.pid);
+        FILE *f = fopen(path, "re");
+        if (!f) { /* not dumpable any more, and we are not root */
+                print_message("skipped: %s cannot be read\n", path);
+        } else {
+                while (fgets(line, sizeof(line), f))
+                        plans += strstr(line, "/memfd:plan") != NULL;
+                fclose(f);
+                assert_int_equal(plans, 1); /* its own */
+        }
+        ask(SPAWN_KILL, 1, "", NULL, 0);
+        assert_int_equal(receive(NULL, NULL).op, SPAWN_EXITED);
+        close(link);
+        close(pidfd);
+        end_stuck(&stuck);
+}
+
+static void starts_die_with_crewd(void **state) {
+        struct stuck stuck;
+
+        start_stuck(&stuck, 1);
+        crew_close(&sock);
+        end_stuck(&stuck); /* teardown() waits for the spawner, which ends when nothing of it lives */
+}
+
 static void everything_dies_with_crewd(void **state) {
         int link[3], pidfd[3];
         pid_t pid[3];
@@ -243,6 +357,11 @@ int main(int argc, char **argv) {
                 TEST(a_kill_is_answered_when_all_are_gone),
                 TEST(others_live_on_when_one_is_killed),
                 TEST(a_bad_plan_is_answered_not_believed),
+                TEST(a_start_that_hangs_keeps_no_other_waiting),
+                TEST(a_start_can_be_killed),
+                TEST(what_is_asked_of_a_start_is_done_when_it_is_made),
+                TEST(a_start_is_not_in_the_memory_of_the_next),
+                TEST(starts_die_with_crewd),
                 TEST(everything_dies_with_crewd),
                 TEST(everything_dies_with_the_spawner),
         };
