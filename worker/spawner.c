@@ -363,7 +363,8 @@ static void end_late(struct spawner *s) {
 static int wait_ms(const struct spawner *s) {
         if (s->press_at_ns || netpool_wants(&s->pool))
                 return POOL_IDLE_MS;
-        return s->late_at_ns ? LATE_LOOK_MS : spawner_held_wait_ms(s);
+        int held = spawner_held_wait_ms(s);
+        return s->late_at_ns && (held < 0 || held > LATE_LOOK_MS) ? LATE_LOOK_MS : held;
 }
 
 static void on_event(struct spawner *s, void *who) {
