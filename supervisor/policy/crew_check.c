@@ -7,6 +7,7 @@
 
 #include "check.h"
 #include "common/util.h"
+#include "endpoint.h"
 #include "netpolicy_make.h"
 #include "path.h"
 
@@ -404,6 +405,19 @@ static int check_network(struct crew_check *k, const struct crew_agent *a) {
         return 0;
 }
 
+/* The crew's CA is in the gateway's memory alone, and ends with it: agents that outlive it would trust it for nothing. */
+static void check_held(struct crew_check *k, const struct crew_agent *a) {
+        char text[ENDPOINT_HOST_MAX + 16];
+
+        for (size_t i = 0; k->c->on_loss == CREW_LOSS_HOLD && i < policy_n_endpoints(a->policy); i++) {
+                struct policy_endpoint e = policy_endpoint_at(a->policy, i);
+                if (e.inspect)
+                        at_path(k, false, a->policy, e.listed, "use 'tls: inspect' or on_supervisor_loss: hold, not both",
+                                "agents with 'tls: inspect' (%s) cannot be held",
+                                policy_endpoint_text(&e, text, sizeof(text)));
+        }
+}
+
 /* --- the manager --- */
 
 /* Whoever takes it over gets what it may do: so that is to hand out work, and nothing else. */
@@ -552,7 +566,9 @@ int crew_check(struct crew_draft *d, struct crew_err *err) {
                 check_endpoints(&k);
                 check_credentials(&k);
         }
-        for (size_t i = 0; r == 0 && i < k.c->n_agents; i++)
+        for (size_t i = 0; r == 0 && i < k.c->n_agents; i++) {
+                check_held(&k, &k.c->agents[i]);
                 r = check_network(&k, &k.c->agents[i]);
+        }
         return r < 0 ? crew_fail(err, -r, "%s: out of memory", d->c->path) : 0;
 }

@@ -210,6 +210,22 @@ static void cycles_are_named(void **state) {
                       0, "a cycle in context: self -> self", "");
 }
 
+#define HOLD HEAD "on_supervisor_loss: hold\n"
+
+static void what_cannot_be_held_is_refused(void **state) {
+        scratch_file(&s, "roles/web.yaml",
+                     ROLE("web", "  network:\n    allowed_endpoints:\n      - \"api.example.com:443\"\n"
+                                 "      - {host: www.example.com, port: 443, tls: inspect}\n"));
+        expect_in(HOLD "agents: {web: {policy: web.yaml, command: [cat]}}\n", false, "web.yaml", 7, 0,
+                  "agents with 'tls: inspect' (www.example.com:443) cannot be held", "not both");
+        error_in_crew(HOLD "process: hierarchical\nmanager: lead\nagents: {lead: {policy: lead.yaml, command: [cat]}}\n", 3,
+                      1, "agents of process: hierarchical cannot be held", "use process: sequential");
+        error_in_crew(HOLD "process: consensual\nagents: {a: {policy: a.yaml, command: [cat]}}\n", 3, 1,
+                      "agents of process: consensual cannot be held", "");
+        error_in_crew(HEAD "hold_for: 5s\nagents: {a: {policy: a.yaml, command: [cat]}}\n", 3, 1,
+                      "'hold_for' means nothing without on_supervisor_loss: hold", "");
+}
+
 #define MANAGED HEAD "process: hierarchical\nmanager: "
 #define TEAM                                                                                                               \
         "agents:\n"                                                                                                        \
@@ -736,6 +752,7 @@ int main(void) {
                 cmocka_unit_test(a_missing_read_path_is_an_error_in_a_crew),
                 cmocka_unit_test(what_judges_an_agent_it_cannot_write),
                 cmocka_unit_test(a_tool_must_be_out_of_an_agents_sight),
+                cmocka_unit_test(what_cannot_be_held_is_refused),
                 cmocka_unit_test(credentials_are_for_the_gateway_alone),
                 cmocka_unit_test(overlaps_between_agents_name_both_places),
                 cmocka_unit_test(a_reader_in_the_pipeline_is_fine),
