@@ -258,6 +258,10 @@ static int step_limits(struct child *c, struct crew_err *err) {
         return privs_limit(c->plan, c->b->group.limits_by, err);
 }
 
+static int step_bounding_set(struct child *c, struct crew_err *err) {
+        return privs_empty_bounding_set(err);
+}
+
 static int step_capabilities(struct child *c, struct crew_err *err) {
         return privs_drop_caps(err);
 }
@@ -333,9 +337,10 @@ static const struct step {
         int (*run)(struct child *c, struct crew_err *err);
 } steps[] = {
         {"priority", step_priority},
-        {"link", step_link},       /* needs the old root */
-        {"netns", step_netns},     /* while the spawner maps our ids */
-        {"network", step_network}, /* needs capabilities over the network namespace */
+        {"link", step_link},                 /* needs the old root */
+        {"netns", step_netns},               /* while the spawner maps our ids */
+        {"network", step_network},           /* needs capabilities over the network namespace */
+        {"bounding-set", step_bounding_set}, /* 41 calls, while we would wait */
         {"plan-taken", step_plan},
         {"identity", step_identity},         /* needs the maps; before any file is made */
         {"parent-death", step_parent_death}, /* as early as it sticks */

@@ -78,6 +78,16 @@ int privs_close_others(const int *keep, size_t n, struct crew_err *err) {
         return close_range(from, ~0u, 0) < 0 ? crew_fail_errno(err, "cannot close descriptors") : 0;
 }
 
+int privs_empty_bounding_set(struct crew_err *err) {
+        for (unsigned long cap = 0;; cap++) {
+                if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0)
+                        continue;
+                if (errno == EINVAL && cap > CAP_AUDIT_READ)
+                        return 0; /* past the last one of this kernel */
+                return crew_fail_errno(err, "cannot drop capability %lu from the bounding set", cap);
+        }
+}
+
 int privs_drop_caps(struct crew_err *err) {
         struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
         struct __user_cap_data_struct none[2] = {0};
@@ -85,13 +95,6 @@ int privs_drop_caps(struct crew_err *err) {
                                    SECBIT_NO_SETUID_FIXUP_LOCKED | SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
                                    SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
 
-        for (unsigned long cap = 0;; cap++) {
-                if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0)
-                        continue;
-                if (errno == EINVAL && cap > CAP_AUDIT_READ)
-                        break; /* past the last one of this kernel */
-                return crew_fail_errno(err, "cannot drop capability %lu from the bounding set", cap);
-        }
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
                 return crew_fail_errno(err, "cannot clear ambient capabilities");
         if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) < 0)

@@ -45,7 +45,8 @@ static _Noreturn void pretend(const struct lie *lie, int mapped, int sealed) {
         if (geteuid() == 0 || lie->groups)
                 (void)!setgroups(lie->groups ? 1 : 0, &group);
         ok = ok && setresgid(1000, 1000, 1000) == 0 && setresuid(1000, 1000, 1000) == 0;
-        ok = ok && (lie->caps || privs_drop_caps(&err) == 0) && (lie->privs || privs_no_new(&err) == 0);
+        ok = ok && (lie->caps || (privs_empty_bounding_set(&err) == 0 && privs_drop_caps(&err) == 0)) &&
+             (lie->privs || privs_no_new(&err) == 0);
         for (unsigned i = 0; ok && i < lie->filters; i++)
                 ok = add_filter() == 0;
         (void)!write(sealed, ok ? "s" : "f", 1);
