@@ -178,6 +178,7 @@ struct agent {
         uint64_t restart_at_ns; /* 0: none due */
         bool forgetting;        /* evidence of the last instance is still coming in */
         uint64_t forget_by_ns;
+        bool ran_out; /* the last task to leave it had all the time that limits.wall_time gives */
         char *decoys; /* owned; tripwires of the last view, each NUL-terminated: evidence may come late */
         size_t decoys_len;
         struct start start;

@@ -239,9 +239,18 @@ static void store_result(struct crewd *c, const struct job *j) {
                 crewd_log(c, "result of task %s: %s", j->name, err.msg);
 }
 
+/* Did nobody stop it earlier than limits.wall_time would have?  Its agent's end may be heard of when the task has gone. */
+static bool ran_out(struct agent *a, const struct job *j, Crew__Outcome outcome) {
+        uint64_t max = usage_max(a, USAGE_WALL_TIME);
+
+        a->ran_out = outcome == CREW__OUTCOME__OUTCOME_TIMEOUT && max && j->timeout_ns / 1000000u >= max;
+        return a->ran_out;
+}
+
 static void job_retried(struct job *j, Crew__Outcome outcome, const char *error, void *user) {
         struct crewd *c = user;
 
+        ran_out(&c->agents[j->agent], j, outcome);
         journal_task_retried(&c->agents[j->agent], j, outcome, error);
 }
 
@@ -263,18 +272,11 @@ static void job_changed(struct job *j, void *user) {
                 voting_ballot_done(c, j);
 }
 
-/* Nobody stopped it earlier than limits.wall_time would have. */
-static void note_timeout(struct agent *a, const struct job *j) {
-        uint64_t ms = j->timeout_ns / 1000000u, max = usage_max(a, USAGE_WALL_TIME);
-
-        if (j->outcome == CREW__OUTCOME__OUTCOME_TIMEOUT && max && ms >= max)
-                usage_hit(a, USAGE_WALL_TIME, 1, ms, "a task was stopped");
-}
-
 static void job_finished(struct job *j, void *user) {
         struct crewd *c = user;
 
-        note_timeout(&c->agents[j->agent], j);
+        if (ran_out(&c->agents[j->agent], j, j->outcome))
+                usage_hit(&c->agents[j->agent], USAGE_WALL_TIME, 1, j->timeout_ns / 1000000u, "a task was stopped");
         requests_job_done(user, j);
 }
 

@@ -189,7 +189,8 @@ static void fill(struct agent *a, struct termination *t) {
         t->id = new_id(a->crewd);
         t->incarnation = a->incarnation;
         t->death = a->in.death;
-        if (t->death.cause == CREW__CAUSE__CAUSE_DEADLINE && j && j->timeout_ns / 1000000u >= usage_max(a, USAGE_WALL_TIME))
+        if (t->death.cause == CREW__CAUSE__CAUSE_DEADLINE &&
+            (j ? j->timeout_ns / 1000000u >= usage_max(a, USAGE_WALL_TIME) : a->ran_out))
                 t->death.limit = usage_limit_names[USAGE_WALL_TIME];
         t->effects = a->in.effects;
         t->attempt = j ? j->attempt : 0;

@@ -415,7 +415,10 @@ while True:
             begin(client, "bomb")
             eventually(lambda: len(outside(agent_status(client, "bomb").pid)) > 20, timeout=20)
             time.sleep(2)
-            assert client.kill("bomb").terminated.processes_killed > 20
+            # The jail's memory may be full meanwhile, and then some of them are dead already.
+            alive = outside(agent_status(client, "bomb").pid)
+            assert client.kill("bomb").terminated.processes_killed > 1
+            assert not [p for p in alive if os.path.exists(f"/proc/{p}")]
         others.check(status_s=5, task_s=15)
         assert running.proc.poll() is None
 
