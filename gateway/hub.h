@@ -72,7 +72,7 @@ void hub_stop_unheard(struct hub *h, int error);
 int hub_watch(struct hub *h, int fd, struct hub_source *s);
 /* A listener, or a channel of messages: told again, turn by turn, for as long as there is something. */
 int hub_watch_level(struct hub *h, int fd, struct hub_source *s, uint32_t epoll_events);
-/* The same for one that is watched already; 0 events: not for now. */
+/* Other events of one that is watched already; 0: none, until they are changed again. */
 int hub_rewatch_level(struct hub *h, int fd, struct hub_source *s, uint32_t epoll_events);
 /* Runs once, after the events at hand; calling it again before that changes nothing. */
 void hub_later(struct hub *h, struct hub_task *t);

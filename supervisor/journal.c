@@ -681,23 +681,13 @@ int journal_migrate(struct agent *a, uint32_t from, uint32_t to, uint64_t took_n
         return journal_write(a, &r, true);
 }
 
-int journal_migrate_undone(struct agent *a, uint32_t from, uint32_t to) {
+int journal_migrate_told(struct agent *a, uint32_t from, uint32_t to, const char *how) {
         struct record r;
 
         record_init(&r, RECORD_MIGRATED, "crewd");
         record_int(&r, "version", from);
         record_int(&r, "to_version", to);
-        record_str(&r, "reason", "the crew file that asked for it was taken back: it is as it was before");
-        return journal_write(a, &r, true);
-}
-
-int journal_migrate_found(struct agent *a, uint32_t from, uint32_t to) {
-        struct record r;
-
-        record_init(&r, RECORD_MIGRATED, "crewd");
-        record_int(&r, "version", from);
-        record_int(&r, "to_version", to);
-        record_str(&r, "reason", "a crewd before had done so when it was lost");
+        record_str(&r, "reason", how);
         return journal_write(a, &r, true);
 }
 

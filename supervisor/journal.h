@@ -108,10 +108,8 @@ struct journal_limit {
 int journal_limit(struct agent *a, const struct journal_limit *l);
 /* Of its state directory; failed: why, NULL: it was done.  Durable. */
 int journal_migrate(struct agent *a, uint32_t from, uint32_t to, uint64_t took_ns, const char *failed);
-/* The same directory is again what it was before. */
-int journal_migrate_undone(struct agent *a, uint32_t from, uint32_t to);
-/* It was done, and whoever did it may not have come to say so. */
-int journal_migrate_found(struct agent *a, uint32_t from, uint32_t to);
+/* The same of what was done or taken back otherwise than by a migration that just ended; how says which. */
+int journal_migrate_told(struct agent *a, uint32_t from, uint32_t to, const char *how);
 int journal_observed(struct agent *a, const char *what, const char *detail);
 /* The gateway has taken a new network policy, or (refused: why) not. */
 int journal_network_policy(struct agent *a, uint32_t generation, const uint8_t *was_sha256, const uint8_t *sha256,

@@ -206,7 +206,7 @@ static int say_what_was_done(struct agent *a, struct crew_err *err) {
 
         if (r <= 0 || a->migrate_unsettled)
                 return MIN_OF(r, 0);
-        if (journal_migrate_found(a, from, to) < 0)
+        if (journal_migrate_told(a, from, to, "a crewd before had done so when it was lost") < 0)
                 return crew_fail(err, EIO, "its audit stream cannot be written");
         said(a);
         return 0;
@@ -485,7 +485,8 @@ int migrate_take_back(struct agent *a, struct crew_err *err) {
         if (r < 0)
                 return r;
         if (is_ours(a) && (r = state_version_swap(c->states_fd, agent_name(a), f.name, f.to, f.from, err)) == 0)
-                (void)journal_migrate_undone(a, f.to, f.from);
+                (void)journal_migrate_told(a, f.to, f.from,
+                                           "the crew file that asked for it was taken back: it is as it was before");
         if (!locked)
                 state_dir_release(a);
         if (r == 0)

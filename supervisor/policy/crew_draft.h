@@ -57,6 +57,8 @@ int crew_bind_supervision(struct bind *b, const struct node *v, const struct bin
 int crew_bind_restart(struct bind *b, const struct node *v, struct crew_agent *a, struct agent_draft *d);
 int crew_bind_on_terminated(struct bind *b, const struct node *v, const struct bind_field *f, struct crew_agent *a,
                             struct agent_draft *d);
+/* The key `hooks`. */
+int crew_bind_hooks(struct bind *b, const struct node *v, const struct bind_field *f, void *out);
 /* An agent's `state`. */
 int crew_bind_state(struct bind *b, const struct node *v, const struct bind_field *f, struct crew_agent *a,
                     struct agent_draft *d);
@@ -78,6 +80,9 @@ int crew_arrange(struct crew_file *c, const struct crew_places *places);
 
 /* A file named in the crew file: relative to its directory, ${CREW_DIR} expanded.  Absolute.  0, 1 reported, -errno. */
 int crew_path(struct bind *b, const struct node *at, const char *text, const char **out);
+/* The same for one with a secret: looked at (a regular file, no one else's to read), never read here; what is in it is for
+ * the helper alone that needs it, which looks again. */
+int crew_secret_file(struct bind *b, const struct node *v, const struct bind_field *f, const char **out);
 /* "did you mean 'x'? declared: a, b, c" */
 const char *crew_suggest(char *buf, size_t size, const char *word, const char *const *names, size_t n);
 /* argv words that are regular files below the crew's directory: true, and the normalised path in out (PATH_MAX). */
