@@ -259,7 +259,8 @@ def test_killed_around_it_a_migration_is_done_once_and_said(runner):
         crew = make(runner, number, UP)
         crew.extra = "on_supervisor_loss: hold\n"
         running = crew.start(wait=False)
-        eventually(lambda: any(n.startswith(".old-") for n in os.listdir(top(crew).parent)))
+        # On a busy machine it may be over before anybody looks.
+        eventually(lambda: any(n.startswith(".old-") for n in os.listdir(top(crew).parent)) or version(crew) == f"{number}\n")
         time.sleep(0.05 + 0.02 * number)
         running.proc.kill()
         running.proc.wait()
