@@ -267,6 +267,7 @@ def test_a_refusal_is_shown_with_its_hint(ctl, fake):
     assert (r.returncode, r.stderr) == (3, "crewctl: agent x is not running\n  it was killed\n")
 
 
+@pytest.mark.waits
 def test_a_silent_crewd_does_not_hang_the_greeting(ctl, crew_home):
     import socket
     d = crew_home / "run" / "mute"

@@ -156,6 +156,7 @@ def test_the_first_failure_of_a_changed_agent_is_the_last(runner):
         assert agent_status(client, "b").incarnation == 3
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("mode", modes()[:1])  # a start gets twenty seconds for its first check
 def test_one_that_is_not_well_did_not_start(runner):
     crew = make(runner, "a")

@@ -207,6 +207,7 @@ def test_a_start_that_fails(runner):
     assert "data" in ends["view"][1]["reason"]
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("mode", modes()[:1])  # takes 20 s, and crewd's part is the same in both
 def test_no_sign_of_life(runner):
     if os.geteuid() != 0:

@@ -125,6 +125,7 @@ def test_random_bytes_and_mutations_never_stop_crewd(running):
     assert running.client().status().agents[0].name == "a"
 
 
+@pytest.mark.waits
 def test_a_client_that_says_nothing_is_dropped(running):
     with raw(running.crew) as s:
         start = time.monotonic()

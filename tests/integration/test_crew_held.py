@@ -9,6 +9,7 @@ import threading
 import time
 
 import crewd
+import pytest
 from crewlib import Running, agent_status, alive, eventually, state_of
 from hostilelib import HostileCrew, begin, grown_kib, rss_kib
 from holdlib import ends, held_crew, jails, lose, spawner_of
@@ -122,6 +123,7 @@ def suppressed(fn, *args):
         fn(*args)
 
 
+@pytest.mark.waits
 def test_a_check_under_way_has_its_time_from_the_next_crewd(runner):
     crew = held_crew(runner).agent("a", health={"command": ["sh", "-c", "sleep 0.9"], "every": "100ms", "timeout": "1500ms",
                                                 "failures": 1})

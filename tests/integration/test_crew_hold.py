@@ -63,6 +63,7 @@ def test_a_frozen_agent_stands_still_and_goes_on(runner):
     assert frozen["initiator"] == thawed["initiator"] and "crewd-python" in frozen["initiator"]
 
 
+@pytest.mark.waits
 def test_frozen_time_counts_neither_against_the_task_nor_the_heartbeat(runner):
     crew = Crew(runner).agent("a")
     crew.task("slow", "a", "time.sleep(1); out('done')", timeout="3s")
@@ -96,6 +97,7 @@ def test_messages_for_a_frozen_agent_wait(runner):
         assert sender.result(10)[0] == 0
 
 
+@pytest.mark.waits
 def test_what_a_frozen_agent_had_asked_for_waits_and_is_answered(runner):
     crew = Crew(runner).agent("a", tools=["slow"])
     crew.tool("slow", "#!/bin/sh\nsleep 1\necho '{\"ok\": true}'\n", timeout="2s")

@@ -133,6 +133,7 @@ def test_a_worker_killed_from_outside_is_a_crash_and_restarts(runner):
     assert end["cause"] == "crash" and end["signal"] == 9
 
 
+@pytest.mark.waits
 def test_a_stopped_worker_loses_its_heartbeat(runner):
     if os.geteuid() != 0:
         pytest.skip("a signal into the jail from outside needs CAP_KILL")
@@ -178,6 +179,7 @@ def test_the_hook_gets_the_record_and_no_descriptors(runner):
     assert len(hook_files(runner)) == 1
 
 
+@pytest.mark.waits
 def test_a_hook_that_hangs_is_killed_and_others_still_run(runner):
     crew = hooked(runner, "sleep 600")
     with crew.start() as running:

@@ -552,6 +552,7 @@ def kill_gateway(running, crew, times):
     return pid
 
 
+@pytest.mark.waits
 def test_while_there_is_no_gateway_dials_are_refused_at_once(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
@@ -570,6 +571,7 @@ def test_while_there_is_no_gateway_dials_are_refused_at_once(runner):
         assert "gateway" not in agent_status(client, "a").walls
 
 
+@pytest.mark.waits
 def test_an_agent_started_while_there_is_no_gateway_gets_its_network_with_the_next(runner):
     crew = Crew(runner).agent("a", restart={"max": 3, "within": "60s"})
     with crew.start() as running:

@@ -2,6 +2,7 @@
 """Agents that died with their crewd: their ends are told by the next one, exactly once."""
 
 import json
+import signal
 import time
 
 import crewd
@@ -27,6 +28,7 @@ def told(runner):
 
 
 def kill(running):
+    running.proc.send_signal(signal.SIGSTOP)  # what is just being started is among those that are waited for
     tree = outside(running.proc.pid)
     for c in running.clients:
         c.close()

@@ -188,6 +188,7 @@ DEAF = {
 }
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("mode", modes()[:1])  # crewd's part is the same code in both, and it takes 20 s
 def test_the_deaf_and_the_mute_end_and_hold_up_nobody(runner):
     crew = HostileCrew(runner).agent(HONEST, targets=list(DEAF))
