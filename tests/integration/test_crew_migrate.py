@@ -431,7 +431,7 @@ def test_a_kill_at_any_moment_leaves_the_one_or_the_other(runner, after):
         to_version(crew, 2, UP + "\nfor i in range(1000): os.rename(s + '/%d' % i, s + '/m%d' % i)\n")
         before = snapshot(top(crew))
         seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=1000))
-        eventually(lambda: agent_status(client, "a").incarnation == 2, every=0.005)
+        eventually(lambda: agent_status(client, "a").incarnation >= 2, every=0.005)  # on a busy machine it may be over
         time.sleep(after)
         client.kill("a", "now")
         outcome = other._answer(seq, ("crew_applied",), 60)[1].outcome
