@@ -83,6 +83,10 @@ static int take_one(struct channel *c) {
         size_t n_fds = CHANNEL_FDS_MAX;
         ssize_t n = crew_recv_fds(c->fd, c->in, c->msg_bytes + 1, fds, &n_fds, MSG_DONTWAIT);
 
+        if (n == -ECONNRESET) { /* said once; behind it is what the helper had sent */
+                n_fds = CHANNEL_FDS_MAX;
+                n = crew_recv_fds(c->fd, c->in, c->msg_bytes + 1, fds, &n_fds, MSG_DONTWAIT);
+        }
         if (n == -EAGAIN)
                 return 0;
         if (n < 0)
@@ -152,13 +156,18 @@ static void on_gather(uv_timer_t *t) {
         gather(c, take_some(c));
 }
 
+/* The helper is gone, perhaps with words of ours unread: what it had said itself is still there. */
+static void hear_out(struct channel *c) {
+        while (take_some(c) > 0)
+                ;
+        hang_up(c);
+}
+
 static void on_poll(uv_poll_t *h, int status, int events) {
         struct channel *c = h->data;
 
-        if (status < 0)
-                return hang_up(c);
-        if ((events & UV_WRITABLE) && flush(c) < 0)
-                return hang_up(c);
+        if (status < 0 || ((events & UV_WRITABLE) && flush(c) < 0))
+                return hear_out(c);
         if (events & (UV_READABLE | UV_DISCONNECT))
                 gather(c, take_some(c));
 }

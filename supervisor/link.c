@@ -332,9 +332,11 @@ static void receive(struct link *l) {
 static void on_poll(uv_poll_t *handle, int status, int events) {
         struct link *l = handle->data;
 
-        (void)status, (void)events; /* an error, too, is found by reading */
+        (void)events; /* an error, too, is found by reading: behind all that was said before it */
         if (!l->closing && !l->down && !l->paused && !l->more)
                 receive(l);
+        if (status < 0)
+                watch(l); /* libuv lets go of what has an error: here a peer that went and had not read everything */
 }
 
 void link_pause(struct link *l, bool paused) {

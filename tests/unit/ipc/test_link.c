@@ -468,6 +468,22 @@ static void last_frames_come_before_the_end(void **state) {
         close_here();
 }
 
+/* The kernel calls that an error of the connection; what the peer had said is to be heard all the same. */
+static void last_frames_of_one_that_did_not_read_come_before_the_end(void **state) {
+        uint8_t frame[1000] = {0};
+
+        listen_here();
+        int fd = connect_and_greet();
+        assert_int_equal(link_send(seen.link, frame, sizeof(frame)), 0);
+        for (unsigned i = 0; i < 2 * LINK_BUDGET; i++)
+                write_frame(fd, frame, sizeof(frame));
+        close(fd);
+        wait_for(&seen.downs, 1);
+        assert_int_equal(seen.frames, 2 * LINK_BUDGET);
+        assert_int_equal(seen.why, 0);
+        close_here();
+}
+
 static void nothing_is_delivered_after_close(void **state) {
         listen_here();
         int fd = connect_and_greet();
@@ -775,6 +791,7 @@ int main(void) {
                 cmocka_unit_test(queue_for_a_dead_peer_reaches_nobody),
                 cmocka_unit_test(empty_queue_takes_a_frame_of_any_size),
                 cmocka_unit_test(last_frames_come_before_the_end),
+                cmocka_unit_test(last_frames_of_one_that_did_not_read_come_before_the_end),
                 cmocka_unit_test(nothing_is_delivered_after_close),
                 cmocka_unit_test(flooding_peer_cannot_hold_up_a_close),
                 cmocka_unit_test(send_that_ends_while_the_link_does_is_the_last),
