@@ -44,9 +44,13 @@ static void drop(struct spawner *s, struct instance *gone) {
         }
 }
 
-/* crewd that does not take a message is crewd that is gone. */
+/* crewd that does not take a message is crewd that is gone; its last orders are in the socket still. */
 void spawner_reply(struct spawner *s, const struct spawn_msg *m, const int *fds, size_t n_fds) {
-        if (s->sock >= 0 && crew_send_fds(s->sock, m, sizeof(*m), fds, n_fds) < 0)
+        ssize_t n = s->sock >= 0 ? crew_send_fds(s->sock, m, sizeof(*m), fds, n_fds) : 0;
+
+        if (n == -EPIPE || n == -ECONNRESET)
+                s->hearing_out = true;
+        else if (n < 0)
                 spawner_lost(s);
 }
 
@@ -265,12 +269,20 @@ static void (*const handlers[])(struct spawner *s, const struct spawn_msg *m, in
         [SPAWN_FORGET] = spawner_on_forget,
 };
 
+/* What counts of a crewd that is gone: nothing is begun for it any more, and it waits for no answer. */
+static const bool last_orders[ELEMENTSOF(handlers)] = {[SPAWN_KILL] = true, [SPAWN_HOLD] = true, [SPAWN_FORGET] = true};
+
 static void on_message(struct spawner *s) {
         struct spawn_msg m;
         int fds[1 + SPAWN_LOCKS_MAX + 1];
         size_t n_fds = ELEMENTSOF(fds);
         ssize_t n = crew_recv_fds(s->sock, &m, sizeof(m), fds, &n_fds, MSG_DONTWAIT);
 
+        if (n == -ECONNRESET) { /* said once, by a crewd that has not read all: its last orders are behind that */
+                s->hearing_out = true;
+                n_fds = ELEMENTSOF(fds);
+                n = crew_recv_fds(s->sock, &m, sizeof(m), fds, &n_fds, MSG_DONTWAIT);
+        }
         if (n == -EAGAIN || n == -EINTR)
                 return;
         if (n != (ssize_t)sizeof(m) || m.op >= ELEMENTSOF(handlers) || !handlers[m.op]) {
@@ -278,7 +290,8 @@ static void on_message(struct spawner *s) {
                 n_fds = n < 0 ? 0 : n_fds;
         } else {
                 spawner_has_crewd(s);
-                handlers[m.op](s, &m, fds, n_fds);
+                if (!s->hearing_out || last_orders[m.op])
+                        handlers[m.op](s, &m, fds, n_fds);
         }
         for (size_t i = 0; i < n_fds; i++)
                 crew_close(&fds[i]);

@@ -76,6 +76,7 @@ static void turn_away(const struct held *h) {
 void spawner_lost(struct spawner *s) {
         struct held *h = &s->held;
 
+        s->hearing_out = false;
         if (s->sock >= 0) {
                 epoll_ctl(s->epoll, EPOLL_CTL_DEL, s->sock, NULL);
                 crew_close(&s->sock);

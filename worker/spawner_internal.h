@@ -46,6 +46,7 @@ struct spawner {
         uint64_t late_at_ns;  /* when to look whether one of them is late; 0: there is none */
         uint64_t press_at_ns; /* when to look whether what was killed has died; 0: nothing was */
         struct held held;
+        bool hearing_out; /* crewd is gone; what it has said before is read to the end */
         bool done;
 };
 

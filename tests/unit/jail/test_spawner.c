@@ -74,9 +74,11 @@ static void ask(uint32_t op, uint32_t id, const char *text, const int *fds, size
         assert_int_equal(crew_send_fds(sock, &m, sizeof(m), fds, n), sizeof(m));
 }
 
+static uint32_t plan_flags;
+
 /* A fresh sealed memfd of the standard plan. */
 static int plan_fd(void) {
-        const struct plan *plan = fixture_standard(0);
+        const struct plan *plan = fixture_standard(plan_flags);
         int fd = crew_sealed_memfd("plan", plan, plan->total_bytes, NULL);
 
         plan_close(plan);
@@ -335,6 +337,71 @@ static void everything_dies_with_crewd(void **state) {
         }
 }
 
+static void hold_for(uint64_t ms, const int fds[2]) {
+        const struct spawn_msg m = {.op = SPAWN_HOLD, .hold.ms = ms};
+
+        assert_int_equal(crew_send_fds(sock, &m, sizeof(m), fds, ms ? 2 : 0), sizeof(m));
+}
+
+static int listen_for_visitors(void) {
+        struct sockaddr_un a = {.sun_family = AF_UNIX};
+        int s = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+        snprintf(a.sun_path, sizeof(a.sun_path), "/tmp/crew-held-%d", getpid());
+        unlink(a.sun_path);
+        assert_int_equal(bind(s, (struct sockaddr *)&a, sizeof(a)), 0);
+        assert_int_equal(listen(s, 4), 0);
+        unlink(a.sun_path);
+        return s;
+}
+
+static bool spawner_has_ended(int ms) {
+        siginfo_t info = {0};
+
+        for (int i = 0; i < ms && info.si_pid == 0; i++) {
+                usleep(1000);
+                assert_int_equal(waitid(P_PID, (id_t)spawner, &info, WEXITED | WNOHANG | WNOWAIT), 0);
+        }
+        return info.si_pid == spawner;
+}
+
+/* crewd dies right after it has said that nothing is to be held any more, and has not read all that it was told. */
+static void the_last_word_of_a_crewd_counts(bool unread, bool asks_before) {
+        int fds[2] = {listen_for_visitors(), crew_sealed_memfd("state", "state", 5, NULL)}, link, pidfd;
+
+        plan_flags = PLAN_HOLD;
+        start(1, &link, &pidfd);
+        plan_flags = 0;
+        hold_for(30000, fds);
+        ask(SPAWN_STATS, 1, "", NULL, 0);
+        assert_int_equal(poll(&(struct pollfd){.fd = sock, .events = POLLIN}, 1, 10000), 1);
+        if (!unread)
+                receive(NULL, NULL);
+        kill(spawner, SIGSTOP);
+        if (asks_before)
+                ask(SPAWN_STATS, 1, "", NULL, 0);
+        hold_for(0, NULL);
+        crew_close(&sock);
+        kill(spawner, SIGCONT);
+        assert_true(spawner_has_ended(5000));
+        for (size_t i = 0; i < 2; i++)
+                close(fds[i]);
+        close(link);
+        close(pidfd);
+}
+
+static void the_last_word_counts(void **state) {
+        the_last_word_of_a_crewd_counts(false, false);
+}
+
+static void the_last_word_counts_of_one_that_has_not_read_all(void **state) {
+        the_last_word_of_a_crewd_counts(true, false);
+}
+
+static void the_last_word_counts_behind_one_that_nobody_can_be_told_about(void **state) {
+        the_last_word_of_a_crewd_counts(false, true);
+}
+
 static void everything_dies_with_the_spawner(void **state) {
         int link, pidfd, status;
         pid_t pid = start(1, &link, &pidfd).att.pid;
@@ -363,6 +430,9 @@ int main(int argc, char **argv) {
                 TEST(a_start_is_not_in_the_memory_of_the_next),
                 TEST(starts_die_with_crewd),
                 TEST(everything_dies_with_crewd),
+                TEST(the_last_word_counts),
+                TEST(the_last_word_counts_of_one_that_has_not_read_all),
+                TEST(the_last_word_counts_behind_one_that_nobody_can_be_told_about),
                 TEST(everything_dies_with_the_spawner),
         };
         return fixture_main("spawner", tests, ELEMENTSOF(tests), argc, argv);
