@@ -12,6 +12,8 @@
 #include <sys/syscall.h>
 
 #define EVIDENCE_PATH_MAX 4096
+/* Those that live and those that are being forgotten: two for each agent that a crew may have. */
+#define EVIDENCE_INSTANCES_MAX 8192u
 
 enum evidence_op {
         /* crewd -> crew-evidence */

@@ -115,7 +115,7 @@ static void instance_free(struct server *sv, struct instance *in) {
 }
 
 static struct instance *instance_new(struct server *sv, const struct evidence_msg *m, struct crew_err *err) {
-        struct instance *in = sv->n_instances < SERVER_INSTANCES_MAX ? calloc(1, sizeof(*in)) : NULL;
+        struct instance *in = sv->n_instances < EVIDENCE_INSTANCES_MAX ? calloc(1, sizeof(*in)) : NULL;
 
         if (!in || !(in->outbox = outbox_new())) {
                 free(in);
@@ -132,6 +132,16 @@ static struct instance *instance_new(struct server *sv, const struct evidence_ms
         return in;
 }
 
+/* There is no outbox for it. */
+static void say_unwatched(struct server *sv, uint32_t id, const struct crew_err *err) {
+        const uint32_t source = sv->root ? EVIDENCE_LANDLOCK : EVIDENCE_NOTIFY;
+        const struct evidence_msg m = {.op = EVIDENCE_LOST, .id = id, .source = source, .time_ns = crew_realtime_ns()};
+
+        fprintf(stderr, "crew-evidence: instance %u: %s\n", id, err->msg);
+        if (server_send(sv, &m) < 0)
+                sv->lost_sources |= source;
+}
+
 /* What cannot be watched is lost evidence, and said as such; crewd decides what that means. */
 static void on_watch(struct server *sv, const struct evidence_msg *m, int fd) {
         struct crew_err err = CREW_ERR_NULL;
@@ -145,7 +155,7 @@ static void on_watch(struct server *sv, const struct evidence_msg *m, int fd) {
         }
         if (!in) {
                 crew_close(&fd);
-                return;
+                return say_unwatched(sv, m->id, &err);
         }
         if (fd >= 0 && !in->listener)
                 r = (in->listener = listener_open(sv, in, crew_steal_fd(&fd), &err)) ? 0 : -EIO;

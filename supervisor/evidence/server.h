@@ -12,8 +12,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SERVER_INSTANCES_MAX 1024u
-
 struct source { /* embedded in what owns the descriptor */
         int fd;
         void (*on_ready)(struct source *s, uint32_t epoll_events);

@@ -844,6 +844,22 @@ static void an_unknown_instance_is_forgotten_at_once(void **state) {
         stop_helper(&h);
 }
 
+static void an_instance_too_many_is_said_to_be_lost(void **state) {
+        struct evidence_msg m = {0};
+        struct helper h;
+
+        start_helper(&h, geteuid() == 0 ? 65534 : 0);
+        for (uint32_t id = 1; id <= EVIDENCE_INSTANCES_MAX; id++)
+                watch(&h, id, getpid(), AGENT_UID, NULL, -1);
+        assert_false(receive(&h, &m, 200));
+        watch(&h, EVIDENCE_INSTANCES_MAX + 1, getpid(), AGENT_UID, NULL, -1);
+        assert_true(receive(&h, &m, 10000));
+        assert_int_equal(m.op, EVIDENCE_LOST);
+        assert_int_equal(m.id, EVIDENCE_INSTANCES_MAX + 1);
+        assert_int_equal(m.source, EVIDENCE_NOTIFY);
+        stop_helper(&h);
+}
+
 static int setup(void **state) {
         char path[80];
 
@@ -878,6 +894,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(attempts_are_seen_rootless),
                 cmocka_unit_test(processes_that_die_in_a_call_do_not_hang_the_helper),
                 cmocka_unit_test(an_unknown_instance_is_forgotten_at_once),
+                cmocka_unit_test(an_instance_too_many_is_said_to_be_lost),
         };
         if (argc != 2)
                 return 2;
