@@ -16,6 +16,7 @@
 #define GATE_TCP_PORT 1
 #define GATE_UDP_PORT 53
 #define GATE_LISTENERS 4
+#define GATE_INSTANCES_MAX 4096 /* at a time */
 
 enum gate_op {
         /* crewd -> gateway */

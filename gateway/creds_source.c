@@ -7,6 +7,7 @@
 
 #include "creds.h"
 
+#include "common/nofile.h"
 #include "common/util.h"
 
 #include <errno.h>
@@ -120,6 +121,7 @@ static _Noreturn void exec_command(const struct cred_spec *s, int out) {
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         signal(SIGPIPE, SIG_DFL);
+        nofile_lower();
         strcpy(words, s->from);
         for (char *w; n < CRED_WORDS_MAX && (w = strsep(&rest, " "));) {
                 if (*w)

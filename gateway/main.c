@@ -22,6 +22,7 @@
 
 #include "common/confine.h"
 #include "common/gate.h"
+#include "common/nofile.h"
 #include "common/util.h"
 
 #include <errno.h>
@@ -30,11 +31,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
-#define AGENTS_MAX 4096
 #define CONTROL_BUDGET 64
 
 struct gateway {
@@ -43,7 +42,7 @@ struct gateway {
         struct hub_deadline window; /* set only while something is pending: an idle gateway never wakes */
         int fd;
         uint32_t control_events;
-        struct agent *agents[AGENTS_MAX];
+        struct agent *agents[GATE_INSTANCES_MAX];
         size_t n_agents;
 };
 
@@ -134,7 +133,7 @@ static void on_add(struct gateway *g, const struct gate_msg *m, int *fds, size_t
         struct crew_err err = CREW_ERR_NULL;
 
         /* Without its listeners the jail's dials are refused by the kernel: closed, and said. */
-        if (g->n_agents == AGENTS_MAX || find(g, m->id)) {
+        if (g->n_agents == GATE_INSTANCES_MAX || find(g, m->id)) {
                 fprintf(stderr, "crew-gateway: instance %u: %s\n", m->id, find(g, m->id) ? "is there already" : "too many");
                 return;
         }
@@ -271,15 +270,6 @@ static int parse_args(int argc, char **argv, struct options *o) {
         return o->fd < 0 || fcntl(o->fd, F_SETFD, FD_CLOEXEC) < 0 ? -EINVAL : 0;
 }
 
-static void raise_limits(void) {
-        struct rlimit files;
-
-        if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-                files.rlim_cur = files.rlim_max;
-                setrlimit(RLIMIT_NOFILE, &files);
-        }
-}
-
 /* The resolver first: it gets nothing that is read or opened later. */
 static int prepare(struct gateway *g, const struct options *o, int *ca, struct crew_err *err) {
         int resolver_fd, r;
@@ -315,7 +305,7 @@ int main(int argc, char **argv) {
         }
         signal(SIGPIPE, SIG_IGN);
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        raise_limits();
+        nofile_raise();
         if (prepare(&g, &o, &ca, &err) < 0) {
                 fprintf(stderr, "crew-gateway: %s\n", err.msg);
                 hello(o.fd, -1, err.msg);

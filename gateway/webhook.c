@@ -9,6 +9,7 @@
 #include "common/webhook.h"
 #include "common/confine.h"
 #include "common/digest.h"
+#include "common/nofile.h"
 #include "common/util.h"
 
 #include <curl/curl.h>
@@ -285,6 +286,7 @@ int main(int argc, char **argv) {
         s.fd = (int)fd;
         signal(SIGPIPE, SIG_IGN);
         prctl(PR_SET_DUMPABLE, 0);
+        nofile_raise();
         if (take_config(&s, &err) < 0 ||
             (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK &&
              crew_fail(&err, ENOMEM, "webhook: libcurl cannot be started") < 0) ||

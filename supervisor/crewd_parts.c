@@ -10,6 +10,8 @@
 #include "approvals.h"
 #include "attest.h"
 #include "checkpoint.h"
+#include "common/evidence.h"
+#include "common/gate.h"
 #include "common/util.h"
 #include "control.h"
 #include "death.h"
@@ -395,8 +397,9 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
 static int make_agents(struct crewd *c, struct crew_err *err) {
         size_t n = c->file->n_agents;
 
-        if (n >= 1u << INSTANCE_INDEX_BITS)
-                return crew_fail(err, E2BIG, "%zu agents are more than crewd can run", n);
+        static_assert(CREW_AGENTS_MAX < 1u << INSTANCE_INDEX_BITS, "a number for each agent");
+        static_assert(1u << INSTANCE_INDEX_BITS <= GATE_INSTANCES_MAX, "room for each in the gateway");
+        static_assert(2u << INSTANCE_INDEX_BITS <= EVIDENCE_INSTANCES_MAX, "room for each and the one before it");
         c->room = MIN_OF((uint32_t)n + CREWD_SPARE_AGENTS, 1u << INSTANCE_INDEX_BITS);
         c->agents = calloc(c->room, sizeof(*c->agents));
         if (!c->agents)

@@ -6,6 +6,7 @@
 #include "common/util.h"
 #include "crewd.h"
 #include "crewplan_internal.h"
+#include "descriptors.h"
 #include "reload_internal.h"
 #include "supervisor/policy/lock.h"
 
@@ -44,6 +45,8 @@ static int load(struct crewplan *p, struct crew_err *err) {
                                   "this is crew '%s', another one than '%s', which runs", p->to->name, c->file->name);
                 r = -EINVAL;
         }
+        if (r == 0 && p->to->n_agents <= c->room && (r = descriptors_check(c->file, p->to, err)) < 0)
+                policy_report_add(&p->report, false, p->file, 0, 0, "", "%s", err->msg);
         return r < 0 ? -EINVAL : 0;
 }
 
@@ -255,7 +258,8 @@ static void add_own(struct crewplan *p) {
         if (ca_bundle_wanted_by_any(p->to) && !reload_has_ca(p->crewd->reload))
                 add_line(p, "tls: inspect", "it is new in this crew: its CA is made when the crew starts", CREW_WHOLE);
         if (p->to->n_agents > p->crewd->room) {
-                snprintf(text, sizeof(text), "a crew that runs has room for %u agents with new names", CREWD_SPARE_AGENTS);
+                snprintf(text, sizeof(text), "%zu names, with those that are gone: a crew that runs has room for %u",
+                         p->to->n_agents, p->crewd->room);
                 add_line(p, "agents", text, CREW_WHOLE);
         }
         if (p->crewd->checkpoint && p->n_lines > 0)

@@ -5,6 +5,7 @@
  */
 #include "hooks_wire.h"
 
+#include "common/nofile.h"
 #include "common/util.h"
 
 #include <errno.h>
@@ -12,7 +13,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -25,6 +25,7 @@ static _Noreturn void run_command(const char *const *command, int in) {
                 _exit(126);
         if (syscall(SYS_close_range, 3, ~0u, 0) < 0)
                 _exit(126);
+        nofile_lower();
         execvp(command[0], (char *const *)command);
         _exit(127);
 }

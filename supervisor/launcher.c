@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launcher.h"
 
+#include "common/nofile.h"
 #include "common/paths.h"
 #include "common/util.h"
 
@@ -37,6 +38,7 @@ static _Noreturn void exec_program(const struct launcher *l, int fd) {
                 _exit(126);
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
+        nofile_lower(); /* it raises its own, and knows then what its commands are to have */
         snprintf(number, sizeof(number), "%d", fd);
         for (size_t i = 0; i < LAUNCHER_WORDS_MAX && l->args->words[i]; i++)
                 argv[n++] = l->args->words[i];

@@ -11,9 +11,11 @@
 #include "ca_bundle.h"
 #include "channel.h"
 #include "common/confine.h"
+#include "common/nofile.h"
 #include "common/paths.h"
 #include "common/util.h"
 #include "crewd.h"
+#include "descriptors.h"
 #include "environment.h"
 #include "hooks.h"
 #include "launcher.h"
@@ -28,7 +30,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -111,16 +112,6 @@ static void tell(const struct options *o, const char *text) {
                 (void)!crew_write_full(o->ready_fd, "error: ", 7);
                 (void)!crew_write_full(o->ready_fd, text, strlen(text));
                 (void)!crew_write_full(o->ready_fd, "\n", 1);
-        }
-}
-
-/* Every agent costs descriptors here, in the spawner and in the gateway. */
-static void raise_limits(void) {
-        struct rlimit files;
-
-        if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
-                files.rlim_cur = files.rlim_max;
-                setrlimit(RLIMIT_NOFILE, &files);
         }
 }
 
@@ -324,7 +315,9 @@ static int prepare(const struct options *o, struct crewd_setup *s) {
         }
         if ((r = load(o, s)) < 0)
                 return r == -EKEYREJECTED ? EXIT_REFUSED : EXIT_USAGE;
-        r = rundir_open(s->paths.run, s->file->name, &s->rundir, &err);
+        r = descriptors_check(NULL, s->file, &err);
+        if (r == 0)
+                r = rundir_open(s->paths.run, s->file->name, &s->rundir, &err);
         if (r == 0)
                 r = make_dirs(s, &err);
         if (r == 0)
@@ -360,7 +353,7 @@ int main(int argc, char **argv) {
                 tell(&o, "this kernel has no close_range(2)");
                 return 69;
         }
-        raise_limits();
+        nofile_raise(); /* every agent costs descriptors here, in the spawner and in crew-evidence */
         status = prepare(&o, &s);
         if (status == 0) {
                 s.ready_fd = o.ready_fd;

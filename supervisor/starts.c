@@ -5,8 +5,12 @@
 #include "common/util.h"
 #include "crewd.h"
 
+uint32_t starts_places(void) {
+        return MIN_OF(MAX_OF(STARTS_MIN, 2 * uv_available_parallelism()), STARTS_MAX);
+}
+
 void starts_init(struct starts *s) {
-        *s = (struct starts){.max = MIN_OF(MAX_OF(STARTS_MIN, 2 * uv_available_parallelism()), STARTS_MAX)};
+        *s = (struct starts){.max = starts_places()};
 }
 
 void starts_want(struct agent *a) {

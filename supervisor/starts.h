@@ -31,6 +31,8 @@ struct start {
         uint64_t until_ns; /* until when it keeps its place; 0: until something happens */
 };
 
+/* How many go at a time on this host. */
+uint32_t starts_places(void);
 void starts_init(struct starts *s);
 /* Its start is due. */
 void starts_want(struct agent *a);

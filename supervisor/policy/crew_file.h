@@ -55,7 +55,8 @@ struct crew_supervision {
         uint64_t period_ms; /* ... in this time */
 };
 
-#define CREW_RESTART_MAX 64u /* the most that can be remembered; RATE_MAX in supervisor/rate.h */
+#define CREW_AGENTS_MAX 4095u /* of a crew, further instances too; each has a number of INSTANCE_INDEX_BITS */
+#define CREW_RESTART_MAX 64u  /* the most that can be remembered; RATE_MAX in supervisor/rate.h */
 #define CREW_RESTART_DEFAULT 3u
 #define CREW_RESTART_WITHIN_MS 60000u
 

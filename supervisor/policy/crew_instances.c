@@ -41,11 +41,24 @@ static void check_one(struct crew_draft *d, size_t i) {
                              a->name);
 }
 
+/* Said once, where it begins to be too many. */
+static void check_number(struct crew_draft *d) {
+        size_t n = 0, i = 0;
+
+        while (i < d->c->n_agents && (n += d->c->agents[i].max_instances) <= CREW_AGENTS_MAX)
+                i++;
+        if (i < d->c->n_agents)
+                bind_error(&d->b, d->agents[i].instances ? d->agents[i].instances->key : d->agents[i].node->key, "",
+                           "with agent '%s' there are more than %u agents, every further instance counted",
+                           d->c->agents[i].name, CREW_AGENTS_MAX);
+}
+
 void crew_check_instances(struct crew_draft *d) {
         for (size_t i = 0; i < d->c->n_agents; i++) {
                 if (d->c->agents[i].max_instances > 1)
                         check_one(d, i);
         }
+        check_number(d);
 }
 
 /* Nothing of a life before is its own: any of them may have been told to go, and another comes. */
