@@ -27,6 +27,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <linux/capability.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -38,6 +39,7 @@
 #define EXIT_REFUSED 4
 #define HELPERS_MAX 5
 #define REAP_MS 5000
+#define HEAP_KEEPS (128 << 10)
 
 struct options {
         int ready_fd, owner_fd;
@@ -113,6 +115,13 @@ static void tell(const struct options *o, const char *text) {
                 (void)!crew_write_full(o->ready_fd, text, strlen(text));
                 (void)!crew_write_full(o->ready_fd, "\n", 1);
         }
+}
+
+/* Left to itself malloc raises both to the largest block it has seen freed, and then keeps what such blocks leave behind: a
+ * crew whose agents come and go took half a MiB more in 6,000 starts, none of it in use. */
+static void keep_heap_small(void) {
+        mallopt(M_MMAP_THRESHOLD, HEAP_KEEPS);
+        mallopt(M_TRIM_THRESHOLD, HEAP_KEEPS);
 }
 
 static void remember(pid_t pid) {
@@ -353,6 +362,7 @@ int main(int argc, char **argv) {
                 tell(&o, "this kernel has no close_range(2)");
                 return 69;
         }
+        keep_heap_small();
         nofile_raise(); /* every agent costs descriptors here, in the spawner and in crew-evidence */
         status = prepare(&o, &s);
         if (status == 0) {
