@@ -42,7 +42,9 @@ static const struct prefix table4[] = {
 };
 
 static const struct prefix table6[] = {
-        {{0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54}, 128, ADDR_METADATA}, /* fd00:ec2::254 */
+        {{0xfd, 0x00, 0x0e, 0xc2}, 32, ADDR_METADATA}, /* fd00:ec2::254, and ::23, which hands out a pod's credentials */
+        {{0xfd, 0x20, 0x00, 0xce, [14] = 0x02, [15] = 0x54}, 128, ADDR_METADATA}, /* fd20:ce::254 */
+        {{0xfd, 0x00, 0x00, 0x42, [15] = 0x42}, 128, ADDR_METADATA},              /* fd00:42::42 */
         {{[15] = 1}, 128, ADDR_LOOPBACK},
         {{0}, 128, ADDR_RESERVED},                           /* :: */
         {{[10] = 0xff, 0xff}, 96, ADDR_EMBEDDED},            /* v4-mapped */

@@ -252,9 +252,10 @@ static enum http_parse take_known(struct http_head *h, bool request, const char 
         for (size_t i = 0; i < h->n_fields; i++) {
                 for (size_t k = 0; k < sizeof(known_fields) / sizeof(known_fields[0]); k++) {
                         const struct known_field *row = &known_fields[k];
-                        if ((row->request_only && !request) || !http_span_like(h, h->fields[i].name, row->name))
+                        const bool is = http_span_is(h, h->fields[i].name, row->name);
+                        if (request ? !http_span_like(h, h->fields[i].name, row->name) : row->request_only || !is)
                                 continue;
-                        if (request && !http_span_is(h, h->fields[i].name, row->name))
+                        if (!is)
                                 return bad(why,
                                            "a header that some servers take for one that frames or routes the request");
                         enum http_parse r = row->take(h, &h->fields[i], why);

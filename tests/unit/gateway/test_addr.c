@@ -76,6 +76,22 @@ static const struct {
         {"fc00::1", ADDR_PRIVATE},
         {"fd12:3456::1", ADDR_PRIVATE},
         {"fd00:ec2::254", ADDR_METADATA},
+        {"fd00:ec2::23", ADDR_METADATA},
+        {"fd00:ec3::254", ADDR_PRIVATE},
+        {"fd20:ce::254", ADDR_METADATA},
+        {"fd20:ce::253", ADDR_PRIVATE},
+        {"fd00:42::42", ADDR_METADATA},
+        {"fd00:42::43", ADDR_PRIVATE},
+        {"fdff:ffff::1", ADDR_PRIVATE},
+        {"fe00::1", ADDR_RESERVED},
+        {"2001:1ff:ffff::1", ADDR_RESERVED},
+        {"2001:200::1", ADDR_PUBLIC},
+        {"2001:db7::1", ADDR_PUBLIC},
+        {"2001:db9::1", ADDR_PUBLIC},
+        {"2003::1", ADDR_PUBLIC},
+        {"3fff:fff::1", ADDR_RESERVED},
+        {"3fff:1000::1", ADDR_PUBLIC},
+        {"1fff::1", ADDR_RESERVED},
         {"ff02::1", ADDR_MULTICAST},
         {"100::1", ADDR_RESERVED},
         {"4000::1", ADDR_RESERVED},
@@ -120,6 +136,7 @@ static void a_literal_is_what_it_is(void **state) {
 
         assert_true(addr_may_dial((void *)&a, ADDR_WORD_LITERAL));
         assert_false(addr_may_dial((void *)&local, ADDR_WORD_LITERAL));
+        assert_int_equal(addr_classify((void *)&local), ADDR_RESERVED);
 }
 
 static void mapped_addresses_are_unmapped(void **state) {
@@ -138,11 +155,48 @@ static void mapped_addresses_are_unmapped(void **state) {
         assert_string_equal(with_port, "[2606:4700::1]:0");
 }
 
+/* What is unmapped is compared and dialled as a whole: nothing of the former address may be left in it. */
+static void an_unmapped_address_is_like_one_that_never_was_mapped(void **state) {
+        struct sockaddr_storage mapped, plain, other = {.ss_family = AF_UNIX}, same = other;
+        char text[ADDR_TEXT_MAX];
+
+        memset(&mapped, 0, sizeof(mapped));
+        memset(&plain, 0, sizeof(plain));
+        *(struct sockaddr_in6 *)&mapped = (struct sockaddr_in6){
+                .sin6_family = AF_INET6, .sin6_port = htons(80), .sin6_scope_id = 7, .sin6_flowinfo = 9};
+        inet_pton(AF_INET6, "::ffff:192.0.2.1", &((struct sockaddr_in6 *)&mapped)->sin6_addr);
+        *(struct sockaddr_in *)&plain = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons(80)};
+        inet_pton(AF_INET, "192.0.2.1", &((struct sockaddr_in *)&plain)->sin_addr);
+        addr_unmap(&mapped);
+        assert_memory_equal(&mapped, &plain, sizeof(plain));
+        assert_int_equal(addr_port((void *)&mapped), 80);
+        assert_int_equal(addr_len((void *)&mapped), sizeof(struct sockaddr_in));
+        memset((char *)&other + 2, 0xff, sizeof(other) - 2);
+        memset((char *)&same + 2, 0xff, sizeof(same) - 2);
+        for (int i = 0; i < 10; i++) /* as a mapped one has it there */
+                ((uint8_t *)&other)[8 + i] = ((uint8_t *)&same)[8 + i] = 0;
+        addr_unmap(&other);
+        assert_memory_equal(&other, &same, sizeof(other));
+        addr_text((void *)&other, text);
+        assert_string_equal(text, "unknown");
+        assert_int_equal(addr_port((void *)&other), 0);
+}
+
+static void an_ipv6_address_has_its_own_length_and_port(void **state) {
+        struct sockaddr_storage a = read_addr("2606:4700::1");
+
+        ((struct sockaddr_in6 *)&a)->sin6_port = htons(8443);
+        assert_int_equal(addr_port((void *)&a), 8443);
+        assert_int_equal(addr_len((void *)&a), sizeof(struct sockaddr_in6));
+}
+
 static void names_of_this_host_and_of_metadata_are_known(void **state) {
         assert_true(addr_name_never("localhost"));
         assert_true(addr_name_never("x.localhost"));
         assert_true(addr_name_never("metadata.google.internal"));
         assert_false(addr_name_never("notlocalhost"));
+        assert_false(addr_name_never("xlocalhost"));
+        assert_false(addr_name_never("x"));
         assert_false(addr_name_never("localhost.example.com"));
 }
 
@@ -154,6 +208,8 @@ int main(void) {
                 cmocka_unit_test(the_operators_own_name_may_lead_inside_but_not_to_metadata),
                 cmocka_unit_test(a_literal_is_what_it_is),
                 cmocka_unit_test(mapped_addresses_are_unmapped),
+                cmocka_unit_test(an_unmapped_address_is_like_one_that_never_was_mapped),
+                cmocka_unit_test(an_ipv6_address_has_its_own_length_and_port),
                 cmocka_unit_test(names_of_this_host_and_of_metadata_are_known),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -22,6 +22,12 @@ static void paths_are_decoded_once_and_sent_in_one_form(void **state) {
                 {"/a;x=1/b", "/a;x=1/b", "/a;x=1/b"},
                 {"/100%25", "/100%", "/100%25"},
                 {"/%C3%A4", "/\xc3\xa4", "/%C3%A4"},
+                {"/.a/a./...b/.git;x", "/.a/a./...b/.git;x", "/.a/a./...b/.git;x"},
+                {"/a%25zz/%25/%25a/%25ag/%25ga", "/a%zz/%/%a/%ag/%ga", "/a%25zz/%25/%25a/%25ag/%25ga"},
+                {"/%30%39%41%5A%61%7a%2D%2E%5F%7E%2d%5f%7e", "/09AZaz-._~-_~", "/09AZaz-._~-_~"},
+                {"/%2b%3A%40%5b%60%7B%21", "/+:@[`{!", "/%2b%3A%40%5b%60%7B%21"},
+                {"https://api.test/x", "/x", "/x"},
+                {"/a?http://b/", "/a", "/a?http://b/"},
                 {"http://api.test", "/", "/"},
                 {"HTTP://api.test/a?b", "/a", "/a?b"},
         };
@@ -73,6 +79,27 @@ static void paths_that_servers_read_differently_are_refused(void **state) {
                 "/%ff",
                 "/%25%32%65%25%32%65/a",
                 "http://api.test?x",
+                "/v1/;x",
+                "/;",
+                "/v1/..%3bx/a",
+                "/v1/%4g",
+                "/%g0%9f%98%80",
+                "/v1/%3:",
+                "/v1/%:1",
+                "/v1/%@1",
+                "/v1/%`1",
+                "/v1/%1",
+                "http:",
+                "http:/",
+                "https:/api.test/x",
+                "httpx//api.test/x",
+                "/v1/%1f",
+                "/v1/..\\a",
+                "/v1/%2e./a",
+                "/v1/.%2e;/a",
+                "/v1/a/..",
+                "/v1/%E0%80%AF",
+                "/v1/%ed%a0%80",
         };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 const char *why = NULL;
@@ -83,7 +110,24 @@ static void paths_that_servers_read_differently_are_refused(void **state) {
                         fail_msg("%s is accepted as %s", rows[i], target.path);
         }
         const char *why;
+        static char longest[HTTP_HEAD_MAX];
         assert_true(http_target_parse("*", 1, "OPTIONS", &target, &why));
+        assert_string_equal(target.path, "*");
+        assert_string_equal(target.wire, "*");
+        assert_true(http_target_parse("/v1/x", 5, "OPTIONS", &target, &why));
+        assert_string_equal(target.path, "/v1/x");
+        assert_false(http_target_parse("*x", 2, "OPTIONS", &target, &why));
+        assert_false(http_target_parse("x", 1, "OPTIONS", &target, &why));
+        assert_false(http_target_parse("/v1/%41", 6, "GET", &target, &why)); /* what is behind the target is not of it */
+        assert_false(http_target_parse("http://a", 6, "GET", &target, &why));
+        memset(longest, '/', 1);
+        memset(longest + 1, 'a', sizeof(longest) - 1);
+        assert_true(http_target_parse(longest, HTTP_HEAD_MAX - 2, "GET", &target, &why));
+        assert_false(http_target_parse(longest, HTTP_HEAD_MAX - 1, "GET", &target, &why));
+        /* Of the one before nothing is left. */
+        assert_true(http_target_parse("https://api.test/x", 18, "GET", &target, &why));
+        assert_true(http_target_parse("/x", 2, "GET", &target, &why));
+        assert_false(target.absolute || target.tls || target.authority.n);
 }
 
 static void host_is_the_dialled_name_and_port(void **state) {
@@ -114,7 +158,44 @@ static void host_is_the_dialled_name_and_port(void **state) {
                 {"[::1]x", "::1", 80, 80, false},
                 {"[api.test]", "api.test", 80, 80, false},
                 {"api.test:443", "api.test", 443, 443, true},
+                {"evil.test:80", "api.test", 80, 80, false},
+                {"evil.test:8080", "api.test", 8080, 80, false},
+                {"127.0.0.2", "127.0.0.1", 80, 80, false},
+                {"127.0.0.2:80", "127.0.0.1", 80, 80, false},
+                {"api.test", "127.0.0.1", 80, 80, false},
+                {"127.0.0.1", "api.test", 80, 80, false},
+                {"[2001:db8::2]", "2001:db8::1", 80, 80, false},
+                {"[2001:db8::2]:80", "2001:db8::1", 80, 80, false},
+                {"[2001:db8::1]:81", "2001:db8::1", 80, 80, false},
+                {"[2001:DB8::0001]", "2001:db8::1", 80, 80, true},
+                {"[fe80::1%lo]", "fe80::1", 80, 80, false},
+                {"[fe80::1%25lo]", "fe80::1", 80, 80, false},
+                {"[::ffff:127.0.0.1]", "127.0.0.1", 80, 80, false},
+                {"[::1]]", "::1", 80, 80, false},
+                {"api.test:7:", "api.test", 80, 80, false},
+                {"api.test:8/", "api.test", 79, 80, false},
+                {"api.test:80 ", "api.test", 80, 80, false},
+                {"api.test:80:80", "api.test", 80, 80, false},
+                {"api.test:65616", "api.test", 80, 80, false}, /* 80 once more */
+                {"api.test:00080", "api.test", 80, 80, true},
+                {"api.test..", "api.test", 80, 80, false},
+                {".api.test", "api.test", 80, 80, false},
+                {"api.test%00", "api.test", 80, 80, false},
+                {"xn--pi-xka.test", "api.test", 80, 80, false},
+                {"\xd0\xb0pi.test", "api.test", 80, 80, false},     /* a Cyrillic a */
+                {"api\xe3\x80\x82test", "api.test", 80, 80, false}, /* a full stop that is mapped to one */
+                {"2130706433", "127.0.0.1", 80, 80, false},
+                {"0x7f.1", "127.0.0.1", 80, 80, false},
+                {"127.0.0.01", "127.0.0.1", 80, 80, false},
         };
+        char longest[NETPOLICY_NAME_MAX + 64];
+
+        memset(longest, 'a', sizeof(longest));
+        for (size_t n = 200; n < sizeof(longest); n++)
+                assert_false(http_authority_is(longest, n, "api.test", 80, 80));
+        assert_false(http_authority_is("api.test", 0, "api.test", 80, 80));
+        assert_false(http_authority_is("api.test\0.evil", 14, "api.test", 80, 80));
+        assert_true(http_authority_is("api.test.evil", 8, "api.test", 80, 80));
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 if (http_authority_is(rows[i].text, strlen(rows[i].text), rows[i].name, rows[i].port,
                                       rows[i].default_port) != rows[i].ok)
@@ -167,6 +248,24 @@ static void methods_and_paths_decide(void **state) {
                 {"GET /v1/x" HOST "X-HTTP-Method-Override: DELETE\r\n\r\n", false, "x-http-method-override"},
                 {"GET /v1/x" HOST "X_HTTP_Method_Override: DELETE\r\n\r\n", false, "x-http-method-override"},
                 {"GET /v1/x" HOST "x-original-url: /admin\r\n\r\n", false, "x-original-url"},
+                {"GET /v1/x" HOST "X-HTTP-METHOD: DELETE\r\n\r\n", false, "x-http-method"},
+                {"GET /v1/x" HOST "X-Method-Override: DELETE\r\n\r\n", false, "x-method-override"},
+                {"GET /v1/x" HOST "X-Rewrite-Url: /admin\r\n\r\n", false, "x-rewrite-url"},
+                {"GET /v1/x" HOST "X-Original-URI: /admin\r\n\r\n", false, "x-original-uri"},
+                {"GET http://api.test:81/v1/x" HOST "\r\n", false, "another host"},
+                {"GET http://api.test:80/v1/x" HOST "\r\n", true, ""},
+                {"GET http:///v1/x" HOST "\r\n", false, "another host"},
+                {"OPTIONS *" HOST "\r\n", false, "not in paths"},
+                {"GET /V1/x" HOST "\r\n", false, "not in paths"},
+                {"GET /v1" HOST "\r\n", false, "not in paths"},
+                {"GET /v1x" HOST "\r\n", false, "not in paths"},
+                {"GET /admin/v1/x" HOST "\r\n", false, "not in paths"},
+                {"GET /admin?/v1/x" HOST "\r\n", false, "not in paths"},
+                {"GET /admin%3f/v1/x" HOST "\r\n", false, "not in paths"},
+                {"GET /v1;/x" HOST "\r\n", false, "not in paths"},
+                {"GET /v1/;/../admin" HOST "\r\n", false, "segment"},
+                {"GET //v1/x" HOST "\r\n", false, "segment"},
+                {"connect /v1/x" HOST "\r\n", false, "connect is not in methods"},
         };
         for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
                 struct http_verdict v = judge(&quotes, rows[i].text);
@@ -174,7 +273,51 @@ static void methods_and_paths_decide(void **state) {
                         fail_msg("row %zu: %d \"%s\"", i, v.verdict, v.why);
                 assert_int_equal(v.credential, rows[i].let);
         }
-        assert_non_null(strstr(judge(&quotes, "POST /v1/quotes" HOST "\r\n").step, "GET, HEAD"));
+        assert_string_equal(judge(&quotes, "POST /v1/quotes" HOST "\r\n").step, "methods of this rule: GET, HEAD");
+        assert_string_equal(judge(&quotes, "GET /admin" HOST "\r\n").step, "paths of this rule: /v1/**");
+        assert_string_equal(judge(&quotes, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").step, "send \"Host: api.test\"");
+}
+
+static void the_default_port_is_that_of_the_protocol(void **state) {
+        const struct one_rule tls = {.port = 443, .flags = NETPOLICY_INSPECT, .paths = {"/**"}},
+                              odd = {.port = 8443, .flags = NETPOLICY_INSPECT, .paths = {"/**"}},
+                              plain = {.port = 443, .paths = {"/**"}};
+        const char *bare = "GET /" HOST "\r\n";
+
+        assert_int_equal(judge(&tls, bare).verdict, GATE_LET);
+        assert_int_equal(judge(&tls, "GET https://api.test/" HOST "\r\n").verdict, GATE_LET);
+        assert_int_equal(judge(&tls, "GET http://api.test/" HOST "\r\n").verdict, GATE_REFUSE);
+        assert_int_equal(judge(&plain, bare).verdict, GATE_REFUSE);
+        assert_int_equal(judge(&odd, bare).verdict, GATE_REFUSE);
+        assert_string_equal(judge(&odd, bare).step, "send \"Host: api.test:8443\"");
+        assert_int_equal(judge(&odd, "GET / HTTP/1.1\r\nHost: api.test:8443\r\n\r\n").verdict, GATE_LET);
+}
+
+static void a_rule_without_a_list_says_any(void **state) {
+        const struct one_rule paths = {.paths = {"/v1/**"}}, methods = {.methods = {"GET"}};
+        const struct one_rule many = {
+                .methods = {"ABCDEFGHIJKLMNOPQRSTUVW"},
+                .paths = {"/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                          "/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb",
+                          "/cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc",
+                          "/dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"}};
+
+        assert_int_equal(judge(&paths, "PURGE /v1/x" HOST "\r\n").verdict, GATE_LET);
+        assert_int_equal(judge(&methods, "GET /anything" HOST "\r\n").verdict, GATE_LET);
+        struct http_verdict v = judge(&many, "ABCDEFGHIJKLMNOPQRSTUVW /x" HOST "\r\n");
+        assert_int_equal(strlen(v.step), sizeof(v.step) - 1); /* cut, and no further */
+}
+
+static void the_text_of_a_request_has_no_query(void **state) {
+        struct http_head h;
+        const char *why, *texts[] = {"GET /v1/x?key=secret" HOST "\r\n", "GET /v1/x" HOST "\r\n"};
+        char out[64];
+
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+                assert_int_equal(http_parse_request(texts[i], strlen(texts[i]), &h, &why), HTTP_OK);
+                http_request_text(&h, out, sizeof(out));
+                assert_string_equal(out, "GET /v1/x");
+        }
 }
 
 static void audit_overlooks_rules_and_nothing_else(void **state) {
@@ -188,6 +331,10 @@ static void audit_overlooks_rules_and_nothing_else(void **state) {
                 {"POST /admin?x" HOST "\r\n", GATE_WOULD_REFUSE, "/admin?x"},
                 {"GET /v1//../x" HOST "\r\n", GATE_WOULD_REFUSE, "/v1//../x"},
                 {"GET /v1/x" HOST "X-Original-URL: /admin\r\n\r\n", GATE_WOULD_REFUSE, "/v1/x"},
+                {"POST /%61dmin" HOST "\r\n", GATE_WOULD_REFUSE, "/admin"},
+                {"GET /v1/%zz/%61" HOST "\r\n", GATE_WOULD_REFUSE, "/v1/%zz/%61"},
+                {"GET /a%2fb" HOST "\r\n", GATE_WOULD_REFUSE, "/a%2fb"},
+                {"GET http://api.test/v1/../x" HOST "\r\n", GATE_REFUSE, NULL},
                 {"GET a" HOST "\r\n", GATE_REFUSE, NULL},
                 {"GET http://evil.test/v1/x" HOST "\r\n", GATE_REFUSE, NULL},
                 {"GET /v1/x HTTP/1.1\r\nHost: evil.test\r\n\r\n", GATE_REFUSE, NULL},
@@ -258,6 +405,73 @@ static void the_head_that_goes_on_has_nothing_about_the_connection(void **state)
         assert_int_equal(http_forward_request(&h, &o, out, 60), 0);
 }
 
+static size_t forwarded(const char *text, const struct http_request_out *o, char *out, size_t room) {
+        struct http_head h;
+        const char *why;
+
+        assert_int_equal(http_parse_request(text, strlen(text), &h, &why), HTTP_OK);
+        size_t n = http_forward_request(&h, o, out, room - 1);
+        out[n] = '\0';
+        return n;
+}
+
+static void what_connection_names_ends_here_and_nothing_else(void **state) {
+        const struct http_request_out o = {.wire = "/"};
+        char out[1024];
+
+        forwarded("GET /" HOST
+                  "Connection: x-a, X-B\r\nX-A-Longer: 1\r\nX-A: 2\r\nx-b: 3\r\nX-Note: x-keep\r\nX-Keep: 4\r\n"
+                  "Accept-Encoding: gzip\r\nProxy-Connection: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+                  &o, out, sizeof(out));
+        assert_string_equal(out, "GET / HTTP/1.1\r\nHost: api.test\r\nX-A-Longer: 1\r\nX-Note: x-keep\r\nX-Keep: 4\r\n"
+                                 "Accept-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n");
+        forwarded("GET / HTTP/1.0\r\nHost: api.test\r\n\r\n", &o, out, sizeof(out));
+        assert_string_equal(out, "GET / HTTP/1.0\r\nHost: api.test\r\nConnection: close\r\n\r\n");
+        /* Names of any length. */
+        char text[512], name[101];
+        for (size_t n = 60; n <= 100; n++) {
+                memset(name, 'n', n);
+                name[n] = '\0';
+                snprintf(text, sizeof(text), "GET /" HOST "Connection: %s\r\n%s: 1\r\n\r\n", name, name);
+                forwarded(text, &o, out, sizeof(out));
+                assert_int_equal(strstr(out, name) != NULL, n >= 64);
+        }
+}
+
+/* The agent's own header of that name does not reach the server beside ours, however it is written or named away. */
+static void an_injected_header_is_the_only_one_of_its_name(void **state) {
+        static const char *const own[] = {
+                "X-Key: mine\r\nX-Key: mine\r\n",
+                "x-KEY: mine\r\n",
+                "X_Key: mine\r\n",
+                "x_kEY:\tmine\r\nX-key:mine\r\n",
+                "Connection: X-Key\r\nX-Key: mine\r\n",
+        };
+        const struct http_request_out o = {.wire = "/",
+                                           .inject = {.header = "X-Key", .prefix = "", .secret = "s3cr3t", .secret_n = 6},
+                                           .drop = "X-Key"};
+        char text[256], out[512];
+
+        for (size_t i = 0; i < ELEMENTSOF(own); i++) {
+                snprintf(text, sizeof(text), "GET /" HOST "%s\r\n", own[i]);
+                forwarded(text, &o, out, sizeof(out));
+                assert_string_equal(out, "GET / HTTP/1.1\r\nHost: api.test\r\nX-Key: s3cr3t\r\n\r\n");
+        }
+}
+
+static void an_answer_that_does_not_fit_is_none(void **state) {
+        static const char text[] = "HTTP/1.1 200 OK\r\nX: y\r\nContent-Length: 3\r\n\r\n";
+        struct http_head h;
+        char out[256];
+        const char *why;
+
+        assert_int_equal(http_parse_response(text, sizeof(text) - 1, false, &h, &why), HTTP_OK);
+        const size_t n = http_forward_response(&h, false, out, sizeof(out));
+        assert_int_equal(n, sizeof(text) - 1);
+        for (size_t room = 0; room <= n; room++)
+                assert_int_equal(http_forward_response(&h, false, out, room), room == n ? n : 0);
+}
+
 static void connection_cannot_name_the_host_line_away(void **state) {
         static const char text[] = "GET /" HOST "Connection: close, host\r\n\r\n";
         const struct http_request_out o = {.wire = "/"};
@@ -307,6 +521,12 @@ int main(void) {
                 cmocka_unit_test(every_refusal_is_json_an_agent_can_read),
                 cmocka_unit_test(the_head_that_goes_on_has_nothing_about_the_connection),
                 cmocka_unit_test(connection_cannot_name_the_host_line_away),
+                cmocka_unit_test(the_default_port_is_that_of_the_protocol),
+                cmocka_unit_test(a_rule_without_a_list_says_any),
+                cmocka_unit_test(the_text_of_a_request_has_no_query),
+                cmocka_unit_test(what_connection_names_ends_here_and_nothing_else),
+                cmocka_unit_test(an_injected_header_is_the_only_one_of_its_name),
+                cmocka_unit_test(an_answer_that_does_not_fit_is_none),
                 cmocka_unit_test(the_largest_head_has_room),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
