@@ -23,7 +23,7 @@ struct conn {
         const struct netpolicy_head *policy;
         struct stream in[CONN_SIDE_N], out[CONN_SIDE_N];
         size_t step, spliced;
-        bool blocked[CONN_SIDE_N], shut[CONN_SIDE_N], ended, again, crewd_slow;
+        bool blocked[CONN_SIDE_N], shut[CONN_SIDE_N], ended, again, crewd_slow, crewd_gone;
         char why[256];
         char reports[4096];
         void *state;
@@ -94,8 +94,8 @@ void conn_deadline(struct conn *x, uint32_t ms) {
 int conn_report_http(struct conn *x, enum gate_verdict verdict, const char *text, const char *why, unsigned status) {
         static const char *const names[] = {"refuse", "let", "would-refuse"};
         size_t n = strlen(x->reports);
-        if (x->crewd_slow)
-                return -EAGAIN;
+        if (x->crewd_slow || x->crewd_gone)
+                return x->crewd_gone ? -EPIPE : -EAGAIN;
         snprintf(x->reports + n, sizeof(x->reports) - n, "%s %s %u%s%s\n", names[verdict], text, status, why ? " " : "",
                  why ? why : "");
         assert_null(strstr(x->reports, SECRET));
@@ -331,9 +331,54 @@ static void a_long_plain_body_is_spliced_to_its_end_and_no_further(void **state)
                 run();
                 assert_true(c.spliced > body / 2 && c.spliced <= body);
                 assert_string_equal(c.out[CONN_JAIL].bytes, answer);
+                assert_non_null(strstr(c.out[CONN_PEER].bytes, "/v1/2")); /* it has ended */
                 say(CONN_PEER, "HTTP/1.1 204 No\r\n\r\n");
                 run();
                 assert_string_equal(c.out[CONN_JAIL].bytes + n + body, "HTTP/1.1 204 No\r\n\r\n");
+                assert_non_null(strstr(c.reports, "let GET /v1/2 204\n"));
+                stop();
+        }
+}
+
+/* The same for a chunk: what frames it is read, whatever has come of it. */
+static void a_long_chunk_is_spliced_and_its_framing_is_not(void **state) {
+        static char chunk[1 << 17];
+        const size_t size = 0x15f90;
+
+        memset(chunk, 'b', size);
+        strcpy(chunk + size, "\r\n0\r\n\r\n");
+        start(&any, "GET /v1/1" HOST "\r\nGET /v1/2" HOST "\r\n", 1 << 16);
+        say(CONN_PEER, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n15f90");
+        run();
+        say(CONN_PEER, "\r\n");
+        run();
+        say(CONN_PEER, chunk);
+        run();
+        assert_true(c.spliced > size / 2 && c.spliced <= size);
+        assert_non_null(strstr(c.out[CONN_PEER].bytes, "/v1/2"));
+        say(CONN_PEER, "HTTP/1.1 204 No\r\n\r\n");
+        run();
+        const char *end = c.out[CONN_JAIL].bytes + c.out[CONN_JAIL].n;
+        assert_string_equal(end - 19 - 7, "\r\n0\r\n\r\nHTTP/1.1 204 No\r\n\r\n");
+        stop();
+}
+
+/* From the agent, too; the request behind it is judged. */
+static void a_long_request_body_is_spliced_to_its_end_and_no_further(void **state) {
+        static char body[90001];
+
+        memset(body, 'b', sizeof(body) - 1);
+        for (size_t step = 100; step < 1u << 17; step *= 3) {
+                start(&any, "POST /v1/1" HOST "Content-Length: 90000\r\n\r\n", step);
+                say(CONN_JAIL, body);
+                say(CONN_JAIL, "GET /admin" HOST "\r\n");
+                run();
+                assert_true(c.spliced > sizeof(body) / 2 && c.spliced < sizeof(body));
+                assert_null(strstr(c.out[CONN_PEER].bytes, "admin"));
+                say(CONN_PEER, "HTTP/1.1 204 No\r\n\r\n");
+                run();
+                assert_null(strstr(c.out[CONN_PEER].bytes, "admin"));
+                assert_non_null(strstr(c.reports, "refuse GET /admin 403"));
                 stop();
         }
 }
@@ -352,6 +397,187 @@ static void nothing_goes_out_before_crewd_was_told(void **state) {
         c.crewd_slow = false;
         run();
         assert_true(c.out[CONN_PEER].n > 0);
+        stop();
+}
+
+static void nothing_comes_back_before_crewd_was_told_and_nothing_when_it_is_gone(void **state) {
+        start(&any, "GET /v1/x" HOST "\r\n", 1000);
+        c.crewd_slow = true;
+        say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+        run();
+        assert_int_equal(c.out[CONN_JAIL].n, 0);
+        c.crewd_slow = false;
+        run();
+        assert_true(c.out[CONN_JAIL].n > 0);
+        c.crewd_gone = true;
+        say(CONN_JAIL, "GET /v1/second" HOST "\r\n");
+        run();
+        assert_true(c.ended);
+        assert_string_equal(c.why, "crewd cannot be told");
+        assert_null(strstr(c.out[CONN_PEER].bytes, "second"));
+        stop();
+        for (int refused = 0; refused < 2; refused++) {
+                start(&any, "GET /v1/x" HOST "\r\n", 1000);
+                c.crewd_gone = true;
+                say(CONN_PEER, refused ? "nonsense\r\n\r\n" : "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+                run();
+                assert_true(c.ended);
+                assert_string_equal(c.why, "crewd cannot be told");
+                assert_int_equal(c.out[CONN_JAIL].n, 0);
+                stop();
+        }
+        start(&any, "G", 1000);
+        c.crewd_slow = true;
+        say(CONN_JAIL, "ET /admin" HOST "\r\n");
+        run();
+        assert_int_equal(c.out[CONN_JAIL].n, 0);
+        assert_false(c.ended);
+        c.crewd_slow = false;
+        run();
+        assert_non_null(strstr(c.out[CONN_JAIL].bytes, "HTTP/1.1 403 Forbidden"));
+        stop();
+}
+
+/* The body that an answer to HEAD speaks of does not come: what follows it is the next answer. */
+static void an_answer_to_head_has_no_body(void **state) {
+        ANY_STEP(step) {
+                start(&any, "HEAD /v1/1" HOST "\r\nGET /v1/2" HOST "\r\n", step);
+                say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n");
+                run();
+                assert_non_null(strstr(c.out[CONN_PEER].bytes, "/v1/2"));
+                say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2");
+                run();
+                assert_string_equal(c.out[CONN_JAIL].bytes, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n"
+                                                            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n2");
+                assert_false(c.shut[CONN_JAIL]);
+                stop();
+        }
+        start(&any, "HEAD /admin" HOST "\r\n", 1000);
+        const char *end = strstr(c.out[CONN_JAIL].bytes, "\r\n\r\n");
+        assert_non_null(end);
+        assert_string_equal(end, "\r\n\r\n");
+        stop();
+}
+
+static void interim_answers_have_an_end_and_an_old_client_sees_none(void **state) {
+        static const char early[] = "HTTP/1.1 103 Early\r\n\r\n";
+
+        start(&any, "GET /v1/x" HOST "\r\n", 1000);
+        for (int i = 0; i < 64; i++) {
+                say(CONN_PEER, early);
+                run();
+        }
+        assert_int_equal(c.out[CONN_JAIL].n, 64 * strlen(early));
+        say(CONN_PEER, early);
+        run();
+        assert_non_null(strstr(c.out[CONN_JAIL].bytes, "HTTP/1.1 502 "));
+        assert_true(c.shut[CONN_JAIL]);
+        stop();
+        start(&any, "GET /v1/1" HOST "\r\nGET /v1/2" HOST "\r\n", 1000); /* counted anew for each */
+        for (int i = 0; i < 64; i++)
+                say(CONN_PEER, early);
+        say(CONN_PEER, "HTTP/1.1 204 No\r\n\r\n");
+        run();
+        say(CONN_PEER, early);
+        say(CONN_PEER, "HTTP/1.1 204 No\r\n\r\n");
+        run();
+        assert_null(strstr(c.out[CONN_JAIL].bytes, "HTTP/1.1 502 "));
+        stop();
+        start(&any, "GET /v1/x HTTP/1.0\r\nHost: api.test\r\n\r\n", 1000);
+        say(CONN_PEER, early);
+        say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx");
+        run();
+        assert_string_equal(c.out[CONN_JAIL].bytes, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx");
+        assert_true(c.shut[CONN_JAIL]);
+        stop();
+        start(&any, "GET /v1/x HTTP/1.0\r\nHost: api.test\r\n\r\n", 1000);
+        say(CONN_PEER, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n");
+        run();
+        assert_int_equal(strncmp(c.out[CONN_JAIL].bytes, "HTTP/1.1 502 ", 13), 0);
+        stop();
+}
+
+static void whoever_says_close_is_believed(void **state) {
+        ANY_STEP(step) {
+                start(&any, "GET /v1/1" HOST "Connection: close\r\n\r\nGET /v1/2" HOST "\r\n", step);
+                assert_string_equal(c.out[CONN_PEER].bytes, "GET /v1/1" HOST "Connection: close\r\n\r\n");
+                say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1");
+                run();
+                assert_string_equal(c.out[CONN_JAIL].bytes,
+                                    "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1");
+                assert_true(c.shut[CONN_JAIL]);
+                assert_null(strstr(c.out[CONN_PEER].bytes, "/v1/2"));
+                stop();
+                start(&any, "GET /v1/1" HOST "\r\nGET /v1/2" HOST "\r\n", step);
+                say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1");
+                run();
+                assert_non_null(strstr(c.out[CONN_JAIL].bytes, "Connection: close\r\n\r\n1"));
+                assert_true(c.shut[CONN_JAIL]);
+                assert_null(strstr(c.out[CONN_PEER].bytes, "/v1/2"));
+                stop();
+        }
+}
+
+/* As any server may between two requests: the client makes another connection. */
+static void a_server_that_has_had_enough_ends_the_connection_in_order(void **state) {
+        start(&any, "GET /v1/1" HOST "\r\n", 1000);
+        say(CONN_PEER, "HTTP/1.1 204 No\r\n\r\n");
+        run();
+        c.in[CONN_PEER].end = true;
+        run();
+        assert_true(c.shut[CONN_JAIL]);
+        assert_string_equal(c.out[CONN_JAIL].bytes, "HTTP/1.1 204 No\r\n\r\n");
+        stop();
+        start(&any, "GET /v1/1" HOST "\r\n", 1000);
+        say(CONN_PEER, "HTTP/1.1 204 No\r\n\r\n");
+        run();
+        say(CONN_JAIL, "GET /v1/2" HOST "\r\n"); /* it had not seen that yet */
+        run();
+        c.in[CONN_PEER].end = true;
+        run();
+        assert_true(c.shut[CONN_JAIL]);
+        assert_string_equal(c.out[CONN_JAIL].bytes, "HTTP/1.1 204 No\r\n\r\n");
+        stop();
+}
+
+static void what_stops_short_is_never_made_to_look_whole(void **state) {
+        start(&any, "POST /v1/x" HOST "Content-Length: 10\r\n\r\n12345", 1000);
+        c.in[CONN_JAIL].end = true;
+        run();
+        assert_true(c.ended);
+        assert_string_equal(c.why, "the agent ended in the middle of a request");
+        stop();
+        start(&any, "GET /v1/x" HOST "\r\n", 1000);
+        say(CONN_PEER, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n");
+        run();
+        assert_true(c.ended);
+        assert_non_null(strstr(c.why, "a chunk that does not end where its size says"));
+        assert_null(strchr(c.out[CONN_JAIL].bytes, 'X'));
+        stop();
+        start(&any, "GET /v1/x" HOST "\r\n", 1000);
+        say(CONN_PEER, "HTTP/1.1 200 O");
+        c.in[CONN_PEER].end = true;
+        run();
+        assert_int_equal(strncmp(c.out[CONN_JAIL].bytes, "HTTP/1.1 502 ", 13), 0);
+        stop();
+}
+
+/* Heads wait until what was written before is out: no buffer grows, nothing is cut. */
+static void a_head_waits_for_room(void **state) {
+        static char big[16000];
+
+        memset(big, 'y', sizeof(big) - 1);
+        start(&any, "GET /v1/1" HOST "\r\n", 1 << 16);
+        c.blocked[CONN_JAIL] = true;
+        say(CONN_PEER, "HTTP/1.1 103 Early\r\nX: ");
+        say(CONN_PEER, big);
+        say(CONN_PEER, "\r\n\r\nHTTP/1.1 103 Early\r\nX: ");
+        say(CONN_PEER, big);
+        say(CONN_PEER, "\r\n\r\nHTTP/1.1 204 No\r\n\r\n");
+        run();
+        c.blocked[CONN_JAIL] = false;
+        run();
+        assert_int_equal(c.out[CONN_JAIL].n, 2 * (strlen("HTTP/1.1 103 Early\r\nX: \r\n\r\n") + sizeof(big) - 1) + 19);
         stop();
 }
 
@@ -411,6 +637,40 @@ static void a_credential_stays_where_it_is_bound(void **state) {
         stop();
 }
 
+/* Audit mode lets it through; what the rules would have refused is not for a secret. */
+static void what_is_only_overlooked_carries_no_credential(void **state) {
+        const struct one_rule audit = {
+                .port = 8080, .methods = {"GET"}, .paths = {"/**"}, .credential = "key", .flags = NETPOLICY_AUDIT};
+
+        start(&audit, "DELETE /v1/x" HOST_8080 "Authorization: Bearer mine\r\n\r\n", 1000);
+        assert_string_equal(c.out[CONN_PEER].bytes, "DELETE /v1/x" HOST_8080 "Accept-Encoding: identity\r\n\r\n");
+        say(CONN_PEER, "HTTP/1.1 204 No\r\n\r\n");
+        run();
+        assert_string_equal(c.reports, "would-refuse DELETE /v1/x 0 DELETE is not in methods\n"
+                                       "would-refuse DELETE /v1/x 204 DELETE is not in methods\n");
+        say(CONN_JAIL, "GET /v1/x" HOST_8080 "\r\n");
+        run();
+        assert_non_null(strstr(c.out[CONN_PEER].bytes, "Authorization: Bearer " SECRET "\r\n"));
+        stop();
+}
+
+/* An answer that may hold a secret is looked at to its last byte. */
+static void an_answer_from_where_a_secret_goes_is_not_spliced(void **state) {
+        static char body[1 << 17];
+
+        start(&with_key, "GET /v1/x" HOST_8080 "\r\n", 1 << 16);
+        memset(body, 'b', 100000);
+        memcpy(body + 99000, SECRET, strlen(SECRET));
+        say(CONN_PEER, "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+        run();
+        say(CONN_PEER, body);
+        run();
+        assert_int_equal(c.spliced, 0);
+        assert_null(strstr(c.out[CONN_JAIL].bytes, SECRET));
+        assert_non_null(strstr(c.out[CONN_JAIL].bytes, "b******************b"));
+        stop();
+}
+
 static void a_credential_that_is_not_there_is_a_502(void **state) {
         const struct one_rule unknown = {.port = 8080, .paths = {"/**"}, .credential = "nobody"};
 
@@ -462,6 +722,17 @@ int main(void) {
                 cmocka_unit_test(a_slow_reader_holds_the_other_side_back),
                 cmocka_unit_test(a_long_plain_body_is_spliced_to_its_end_and_no_further),
                 cmocka_unit_test(nothing_goes_out_before_crewd_was_told),
+                cmocka_unit_test(nothing_comes_back_before_crewd_was_told_and_nothing_when_it_is_gone),
+                cmocka_unit_test(a_long_chunk_is_spliced_and_its_framing_is_not),
+                cmocka_unit_test(a_long_request_body_is_spliced_to_its_end_and_no_further),
+                cmocka_unit_test(an_answer_to_head_has_no_body),
+                cmocka_unit_test(interim_answers_have_an_end_and_an_old_client_sees_none),
+                cmocka_unit_test(whoever_says_close_is_believed),
+                cmocka_unit_test(a_server_that_has_had_enough_ends_the_connection_in_order),
+                cmocka_unit_test(what_stops_short_is_never_made_to_look_whole),
+                cmocka_unit_test(a_head_waits_for_room),
+                cmocka_unit_test(what_is_only_overlooked_carries_no_credential),
+                cmocka_unit_test(an_answer_from_where_a_secret_goes_is_not_spliced),
                 cmocka_unit_test(tls_where_it_is_not_inspected_is_not_taken),
                 cmocka_unit_test(a_half_request_is_not_waited_for_for_ever),
                 cmocka_unit_test(a_credential_is_put_in_and_masked_on_the_way_back),
