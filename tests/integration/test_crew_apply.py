@@ -134,6 +134,24 @@ def test_every_effect_at_once_and_nobody_else_notices(runner):
     assert "CREW: APPLIED -> restart" in text.stdout, text.stdout
 
 
+def test_what_a_jail_was_made_with_is_known_after_the_file_has_changed(runner):
+    """By the tools: those that were taken away are still in the jail, and come back without a restart; others do not."""
+    crew = make(runner, "a")
+    crew.tool("late", TOOL)
+    crew.write()
+    use = "out([call('tool', t, stdin={})[0] for t in ('echo', 'late')])"
+    with crew.start() as running:
+        client = running.client()
+        before = pids(client)
+        edit(crew, "a.yaml", "allowed: [echo]", "allowed: []")
+        assert up(crew)[1] == {"a": "reload"} and client.submit(agent="a", description=use).result(20) == [3, 3]
+        edit(crew, "a.yaml", "allowed: []", "allowed: [echo]")
+        assert up(crew)[1] == {"a": "reload"} and client.submit(agent="a", description=use).result(20) == [0, 3]
+        assert pids(client) == before
+        edit(crew, "a.yaml", "allowed: [echo]", "allowed: [echo, late]")
+        assert up(crew)[1] == {"a": "restart"} and client.submit(agent="a", description=use).result(20) == [0, 0]
+
+
 def test_the_next_task_is_as_the_file_says_now(runner):
     crew = make(runner, "a")
     with crew.start() as running:
@@ -488,6 +506,10 @@ def test_the_crew_can_be_stopped_while_a_file_is_applied(runner):
             other._answer(seq, ("crew_applied",), 30)
         assert refused.value.code == "stopping"
         assert running.proc.wait(15) == 0
+    # The end of its task was what the change waited for; it goes no further all the same.
+    assert len(crew.records("a", "agent.spawned")) == 1
+    assert not crew.records("a", "crew.applied") and not crew.records("new", "crew.applied")
+    assert "applied" not in running.log()
 
 
 def test_the_asker_may_go_away(runner):

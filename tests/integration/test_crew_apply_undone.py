@@ -3,12 +3,13 @@
 
 import json
 import os
+import signal
 import threading
 
 import crewd
 import pytest
 from conftest import modes
-from crewlib import agent_status, eventually, state_of
+from crewlib import agent_status, eventually, outside, state_of
 from egresslib import Tcp, echo
 from test_crew_apply import APPLY, BROKEN, add_agent, edit, hold, let_go, let_run, make, pids, task_of, up
 from test_crew_instances import waiting
@@ -209,12 +210,13 @@ def test_who_is_frozen_meanwhile_is_waited_for(runner):
         before = pids(client)
         restart_of(crew, "a")
         restart_of(crew, "b")
-        seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=1500))
+        seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=500))
         other.status()
         client.freeze("a", "look at it")
         cpu = lambda: sum(map(int, open(f"/proc/{running.proc.pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
         with pytest.raises(crewd.CrewdError):
-            other._answer(seq, ("crew_applied",), 2.5)  # its grace is over by then
+            other._answer(seq, ("crew_applied",), 1)  # its grace is over by then
+        assert client.submit(agent="b", description="out(1)").result(20) == 1  # crewd looks at everything again
         spent = cpu()
         with pytest.raises(crewd.CrewdError):
             other._answer(seq, ("crew_applied",), 1)
@@ -292,6 +294,51 @@ def test_nothing_is_applied_while_the_crew_comes_up(runner):
         assert eventually(applied).outcome == APPLY["DONE"]
     finally:
         running.stop()
+
+
+def stopped_gateway(running):
+    """It has to take new rules, and does not until it is let go on."""
+    gateway = next(p for p, comm in outside(running.proc.pid).items() if comm == "crew-gateway")
+    os.kill(gateway, signal.SIGSTOP)
+    return gateway
+
+
+def test_a_crew_that_is_stopped_while_policies_are_on_their_way_takes_nothing_back(runner):
+    crew = make(runner, "a")
+    with crew.start() as running:
+        client, other = running.client(), running.client()
+        gateway = stopped_gateway(running)
+        try:
+            edit(crew, "a.yaml", "{deny_all: true}", '{allowed_endpoints: ["one.apply.test:80"]}')
+            seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew"))
+            other.status()
+            client._send("stop_crew", crewd.codec.Message("StopCrew", reason="enough"))
+            with pytest.raises(crewd.Refused) as refused:
+                other._answer(seq, ("crew_applied",), 10)
+            assert refused.value.code == "stopping"
+        finally:
+            os.kill(gateway, signal.SIGCONT)
+        assert running.proc.wait(15) == 0
+    assert "applied" not in running.log() and not crew.records("a", "crew.applied")
+
+
+def test_nothing_is_applied_while_policies_reload(runner):
+    crew = make(runner, "a")
+    with crew.start() as running:
+        client, other = running.client(), running.client()
+        gateway = stopped_gateway(running)
+        edit(crew, "a.yaml", "{deny_all: true}", '{allowed_endpoints: ["one.apply.test:80"]}')
+        try:
+            seq = other._send("reload_policy", crewd.codec.Message("ReloadPolicy"))
+            other.status()
+            edit(crew, "crew.yaml", '  a: {', '  a: {"goal": "x", ')
+            with pytest.raises(crewd.Refused) as early:
+                client.apply(timeout=10)
+            assert early.value.code == "busy" and early.value.message == "policies are being reloaded"
+        finally:
+            os.kill(gateway, signal.SIGCONT)
+        assert other._answer(seq, ("policy_reloaded",), 20)[1].ok
+        assert not crew.records("a", "crew.applied") and client.apply().outcome == APPLY["DONE"]
 
 
 def test_more_names_than_there_is_room_for_need_the_whole_crew(runner):

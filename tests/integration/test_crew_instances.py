@@ -8,6 +8,7 @@ import pytest
 
 from crewd import AgentState, Message, UnknownAgent
 from crewlib import agent_status, eventually
+from hostilelib import HostileCrew, begin
 from test_crew_manager import boss, managed, running_tasks
 
 # In the manager: an instance that is ready.
@@ -168,6 +169,34 @@ def test_restarts_count_for_each(runner):
         assert states(client)["a#3"] == AgentState.READY and agent_status(client, "a").incarnation == 1
 
 
+def test_each_that_is_started_has_all_its_restarts(runner):
+    """The place is the former one's; what that one had used up is not the next one's matter."""
+    crew = crew_of(runner, """
+def letter():
+    while order("receive")["payload"] != 1: pass
+names = [spawn("a")]
+letter()
+names.append(spawn("a"))
+letter()
+out(names)""", n=2)
+    crew.agent("b", targets=["boss"])
+    crew.agents["a"]["restart"] = {"max": 1, "within": "60s"}
+
+    def comes_back(client, incarnation):
+        client.kill("a#2", reason="test")
+        eventually(lambda: states(client).get("a#2") == AgentState.READY)
+        assert agent_status(client, "a#2").incarnation == incarnation
+
+    with waiting_crew(crew, "a#2") as client:
+        comes_back(client, 2)
+        client.kill("a#2", reason="test")
+        eventually(lambda: "a#2" not in states(client))
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+        eventually(lambda: states(client).get("a#2") == AgentState.READY)
+        comes_back(client, 4)
+    assert result(crew) == ["a#2", "a#2"]
+
+
 def test_an_edge_to_the_agent_is_one_to_its_instances(runner):
     crew = waiting(runner, "names = [spawn('a')]")
     with waiting_crew(crew, "a#2") as client:
@@ -281,6 +310,21 @@ while True:
         running.proc.wait(15)
     spawned, ended = (len(crew.records("a#2", k)) for k in ("agent.spawned", "agent.terminated"))
     assert spawned == ended == 1, "none is started while the crew stops"
+
+
+def test_nor_does_one_whose_worker_goes_on_asking(runner):
+    crew = HostileCrew(runner).agent("a", max_instances=3).task("lead", "boss")
+    crew.process = "hierarchical\nmanager: {agent: boss}"
+    crew.hostile("boss", "begin()\nsay('spawn_instance', agent='a')\nhear_of('shutdown')\n"
+                         "for _ in range(20):\n    say('spawn_instance', agent='a')\n    time.sleep(0.02)\nstay()", targets=["a"])
+    with crew.start() as running:
+        client = running.client()
+        begin(client, "boss")
+        eventually(lambda: states(client).get("a#2") == AgentState.READY)
+        client.stop(1000, "enough")
+        running.proc.wait(15)
+    assert [len(crew.records(n, "agent.spawned")) for n in ("boss", "a", "a#2", "a#3")] == [1, 1, 1, 0]
+    assert crew.records("boss", "agent.terminated")[0]["cause"] == "supervisor shutdown"
 
 
 @pytest.mark.parametrize("name", ["a#2", "a#1", "a#", "#2", "a#02", "a#100"])
