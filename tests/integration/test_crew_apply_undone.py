@@ -349,7 +349,7 @@ def test_more_names_than_there_is_room_for_need_the_whole_crew(runner):
         for i in range(513):
             add_agent(crew, f"n{i}")
         plan = client.plan()
-        assert plan.ok and [c.key for c in plan.crew] == ["agents"] and "room for 512 agents" in plan.crew[0].detail
+        assert plan.ok and [c.key for c in plan.crew] == ["agents"] and "has room for 513" in plan.crew[0].detail
         with pytest.raises(crewd.Refused) as whole:
             client.apply()
         assert whole.value.code == "whole-crew" and pids(client) == before
