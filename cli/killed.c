@@ -56,7 +56,7 @@ int agents_of_role(struct client *c, const char *role, struct agent_names *out, 
         return out->n > 0 ? 0 : nobody(s, role, asleep, p);
 }
 
-static void print_others(const struct term *t, Crew__AgentStatus *const *others, size_t n) {
+void killed_print_crew(const struct term *t, Crew__AgentStatus *const *others, size_t n) {
         if (n == 0)
                 return;
         fputs("Crew status: ", t->out);
@@ -86,7 +86,7 @@ void killed_print(const struct term *t, const Crew__Killed *k, const char *verb,
         if (end->side_effects_possible)
                 fputs("  it was in the middle of something: side effects are possible\n", t->out);
         if (others)
-                print_others(t, k->others, k->n_others);
+                killed_print_crew(t, k->others, k->n_others);
 }
 
 json_t *killed_json(const Crew__Killed *k) {

@@ -22,5 +22,7 @@ bool agent_has_role(const Crew__AgentStatus *a, const char *role);
 /* The agents of a role that have a process.  -1 with a problem when nobody has that role or none of them runs. */
 int agents_of_role(struct client *c, const char *role, struct agent_names *out, struct cli_problem *problem);
 
+/* How those agents are. */
+void killed_print_crew(const struct term *t, Crew__AgentStatus *const *others, size_t n);
 void killed_print(const struct term *t, const Crew__Killed *k, const char *verb, bool others);
 json_t *killed_json(const Crew__Killed *k);

@@ -180,7 +180,19 @@ static int take_answer(struct doing *d, const Crew__Envelope *answer, bool last,
         if (d->o->json)
                 json_array_append_new(d->killed, killed_json(answer->killed));
         else
-                killed_print(&d->t, answer->killed, "terminated", last);
+                killed_print(&d->t, answer->killed, "terminated", last && !d->o->role);
+        return 0;
+}
+
+/* Of several each answer leaves out one that is killed: so everybody is asked for when all are dead. */
+static int show_crew(struct doing *d, struct cli_problem *p) {
+        const Crew__Status *status = NULL;
+
+        if (d->o->json || !d->o->role)
+                return 0;
+        if (client_status(d->c, &status, p) < 0)
+                return -1;
+        killed_print_crew(&d->t, status->agents, status->n_agents);
         return 0;
 }
 
@@ -226,7 +238,9 @@ static int carry_out(struct doing *d, struct cli_problem *p) {
                 return -1;
         if (d->o->snapshot && take_snapshot(d, p) < 0)
                 return -1;
-        return d->o->freeze ? 0 : kill_all(d, p);
+        if (d->o->freeze)
+                return 0;
+        return kill_all(d, p) < 0 ? -1 : show_crew(d, p);
 }
 
 /* One agent killed is one object, as it always was; everything else is lists. */
