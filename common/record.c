@@ -43,6 +43,7 @@ const char *const record_kind_names[RECORD_KIND_N] = {
         [RECORD_LIMIT] = "limit.hit",
         [RECORD_KILL] = "agent.kill",
         [RECORD_STOP] = "agent.stop",
+        [RECORD_START] = "agent.start",
         [RECORD_FROZEN] = "agent.frozen",
         [RECORD_THAWED] = "agent.thawed",
         [RECORD_SUPERVISOR_LOST] = "supervisor.lost",

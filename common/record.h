@@ -72,6 +72,7 @@ enum record_kind {
         RECORD_NETWORK_POLICY,   /* the gateway has taken a new one, or not: both digests */
         RECORD_GATEWAY_RESTARTED,
         RECORD_STOP,   /* asked to end, before it is told: grace */
+        RECORD_START,  /* asked for, before it is made */
         RECORD_FROZEN, /* by an operator, before it takes effect; verdict failed: it did not */
         RECORD_THAWED,
         RECORD_SUPERVISOR_LOST,    /* by the next crewd: when the one before was gone */

@@ -112,6 +112,7 @@ static const struct text_row {
         [RECORD_KILL] = {"AGENT", NULL, "KILL", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"initiator", "by ", ""}}},
         [RECORD_STOP] = {"AGENT", NULL, "STOP", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {
                 {"initiator", "by ", ""}, {"grace_ms", "grace ", " ms"}}},
+        [RECORD_START] = {"AGENT", NULL, "START", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"initiator", "by ", ""}}},
         [RECORD_FROZEN] = {"AGENT", "verdict", "FROZEN", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {{"initiator", "by ", ""}}},
         [RECORD_THAWED] = {"AGENT", "verdict", "THAWED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {
                 {"initiator", "by ", ""}, {"ms", "after ", " ms"}}},

@@ -15,13 +15,14 @@
 #include "manager.h"
 #include "router.h"
 #include "scheduler.h"
+#include "starters.h"
 #include "status.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <string.h>
 
-static void begin_restarts(struct agent *a) {
+void agent_renew_restarts(struct agent *a) {
         uint32_t total = a->restart.total;
 
         restart_init(&a->restart, a->decl->restart_max, a->decl->restart_within_ms * 1000000u,
@@ -44,7 +45,7 @@ int agent_init(struct agent *a, struct crewd *c, const struct crew_file *file, u
         snprintf(a->name, sizeof(a->name), "%s", decl->name);
         meter_init(&a->alerts, AGENT_ALERTS_BURST, AGENT_ALERTS_RATE, crew_now_ns());
         a->state = decl->orchestrator ? AGENT_POLICY_ONLY : AGENT_DECLARED;
-        begin_restarts(a);
+        agent_renew_restarts(a);
         int r = audit_open(c->audit_dir, file->name, decl->name, &a->audit, err);
         if (r < 0)
                 return r;
@@ -80,7 +81,7 @@ void agent_take_file(struct agent *a, const struct crew_file *file) {
         a->decl = is;
         instance_forget_ahead(a); /* a plan after the old one */
         if (was->restart_max != is->restart_max || was->restart_within_ms != is->restart_within_ms)
-                begin_restarts(a);
+                agent_renew_restarts(a);
 }
 
 const char *agent_name(const struct agent *a) {
@@ -164,8 +165,22 @@ bool agent_event(struct agent *a, enum agent_event event) {
         if (step.next != before && step.action != AGENT_DO_BURY)
                 status_announce_agent(a);
         actions[step.action](a);
+        starters_look(a);
         crewd_progress(a->crewd);
         return true;
+}
+
+void agent_start(struct agent *a, uint64_t now_ns) {
+        if (a->state == AGENT_DECLARED) {
+                agent_event(a, AGENT_EV_START);
+                return;
+        }
+        if (a->state == AGENT_TERMINATED || a->state == AGENT_FAILED) {
+                a->restart_at_ns = now_ns;
+                agent_event(a, AGENT_EV_RESTART);
+        }
+        if (a->state == AGENT_RESTARTING)
+                a->restart_at_ns = MIN_OF(a->restart_at_ns, now_ns);
 }
 
 /* --- frames out --- */

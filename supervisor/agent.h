@@ -45,6 +45,7 @@ struct link;
 #define AGENT_ALERTS_BURST 64
 #define AGENT_ALERTS_RATE 16u
 #define AGENT_KILLERS_MAX 16u
+#define AGENT_STARTERS_MAX 16u
 #define AGENT_CALLS_NAMED_MAX 16u
 
 /* Why the instance is ending; decided once, by whoever is first. */
@@ -199,10 +200,10 @@ struct agent {
         struct policy_image *jail_policy; /* owned; what the live instance was made with, once decl->policy is newer */
         char start_error[640];            /* why the last start failed */
         int start_errno;                  /* the same as an errno, 0: none is known */
-        struct agent_killer {
+        struct agent_waiter {
                 uint64_t client, corr;
-        } killers[AGENT_KILLERS_MAX]; /* clients that wait for Killed */
-        uint32_t n_killers;
+        } killers[AGENT_KILLERS_MAX], starters[AGENT_STARTERS_MAX]; /* clients that wait for Killed, for AgentStarted */
+        uint32_t n_killers, n_starters;
         struct agent_lost {
                 bool reloaded; /* its jail is of a policy that is no more */
         } lost;                /* what the crewd before knew of it */
@@ -222,6 +223,10 @@ void agent_fini(struct agent *a);
 /* From now on it is as that file says, where it has the same index. */
 void agent_take_file(struct agent *a, const struct crew_file *file);
 
+/* Somebody wants it up who need not wait for a back-off: one that has ended, or is to be started again. */
+void agent_start(struct agent *a, uint64_t now_ns);
+/* It has all the restarts again that the crew file gives it. */
+void agent_renew_restarts(struct agent *a);
 /* Feeds the state machine and carries the action out.  False: the event has no meaning in this state. */
 bool agent_event(struct agent *a, enum agent_event event);
 const char *agent_name(const struct agent *a);

@@ -262,7 +262,7 @@ static int add_agent(struct apply *x, uint32_t place, uint64_t now_ns, struct cr
         a->on_trial = true;
         x->agents[place].turn = TURN_COMES;
         if (a->state != AGENT_POLICY_ONLY)
-                turn_start(a, now_ns);
+                agent_start(a, now_ns);
         return 0;
 }
 

@@ -58,7 +58,6 @@ struct apply {
 /* --- apply_turn.c --- */
 
 /* Starts one that has no process now. */
-void turn_start(struct agent *a, uint64_t now_ns);
 /* True when a start is over: it is up, or nothing of it is left and nothing comes by itself (why is filled). */
 bool turn_come(struct apply *x, struct agent *a, uint64_t now_ns, char why[400]);
 /* Another instance, by the file `to`; true as for turn_come().  trial: the first failure is the last. */

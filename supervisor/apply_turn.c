@@ -22,19 +22,6 @@ static bool is_down(const struct agent *a) {
         return a->state == AGENT_TERMINATED || a->state == AGENT_FAILED;
 }
 
-void turn_start(struct agent *a, uint64_t now_ns) {
-        if (a->state == AGENT_DECLARED) {
-                agent_event(a, AGENT_EV_START);
-                return;
-        }
-        if (is_down(a)) {
-                a->restart_at_ns = now_ns;
-                agent_event(a, AGENT_EV_RESTART);
-        }
-        if (a->state == AGENT_RESTARTING) /* no back-off: somebody asks for it */
-                a->restart_at_ns = MIN_OF(a->restart_at_ns, now_ns);
-}
-
 /* --- ending --- */
 
 static void drain(struct apply *x, struct agent *a, uint64_t now_ns) {
@@ -81,7 +68,7 @@ static void begin_end(struct apply *x, struct agent *a, bool trial, uint64_t now
                 death_renew(a, grace_of(x, a), x->by, reason_of(x));
         } else {
                 a->on_trial = trial;
-                turn_start(a, now_ns);
+                agent_start(a, now_ns);
         }
 }
 
@@ -91,7 +78,7 @@ static void go_on(struct apply *x, struct agent *a, bool trial, uint64_t now_ns)
                 await(x, a);
         } else if (!agent_state_live(a->state)) {
                 a->on_trial = trial;
-                turn_start(a, now_ns);
+                agent_start(a, now_ns);
         }
 }
 

@@ -9,6 +9,7 @@
 #include "crewd.h"
 #include "death.h"
 #include "journal.h"
+#include "starters.h"
 #include "status.h"
 #include "text.h"
 
@@ -78,8 +79,10 @@ static void pass(struct agent *a) {
                 return;
         journal_health(a, NULL, 0);
         status_announce_agent(a);
-        if (first)
-                crewd_progress(a->crewd); /* it takes work from now on */
+        if (!first)
+                return;
+        starters_look(a);
+        crewd_progress(a->crewd); /* it takes work from now on */
 }
 
 static void not_started(struct agent *a) {

@@ -259,6 +259,15 @@ int journal_stop(struct agent *a, uint64_t grace_ms) {
         return journal_write(a, &r, true);
 }
 
+int journal_start(struct agent *a, const char *initiator, const char *reason) {
+        struct record r;
+
+        record_init(&r, RECORD_START, "crewd");
+        record_str(&r, "initiator", initiator);
+        record_str(&r, "reason", reason);
+        return journal_write(a, &r, true);
+}
+
 void journal_applied(struct agent *a, const struct journal_applied *x) {
         struct record r;
 

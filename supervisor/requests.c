@@ -17,6 +17,7 @@
 #include "rundir.h"
 #include "scheduler.h"
 #include "spawner.h"
+#include "starters.h"
 #include "status.h"
 
 #include <errno.h>
@@ -86,8 +87,7 @@ static void name_agents(const struct crewd *c, const char *wrong, char *out, siz
                 snprintf(out + n, out_size - n, "   (did you mean %s?)", near);
 }
 
-/* The agent of a request, or a refusal. */
-static struct agent *wanted_agent(struct crewd *c, uint64_t client, uint64_t corr, const char *name) {
+struct agent *requests_agent(struct crewd *c, uint64_t client, uint64_t corr, const char *name) {
         struct agent *a = crewd_agent_by_name(c, name);
         char hint[1024];
 
@@ -294,7 +294,7 @@ static void on_submit_task(struct crewd *c, uint64_t client, const Crew__Envelop
         if (keyed)
                 return submit_again(c, client, e->seq, keyed, request);
         if (*b->agent) {
-                struct agent *a = wanted_agent(c, client, e->seq, b->agent);
+                struct agent *a = requests_agent(c, client, e->seq, b->agent);
                 if (!a)
                         return;
                 what.timeout_max_ns = policy_limits_of(a->decl->policy).wall_ms * 1000000u;
@@ -312,14 +312,14 @@ static struct agent *named_or_working(struct crewd *c, uint64_t client, uint64_t
                 return NULL;
         }
         if (*name)
-                return wanted_agent(c, client, corr, name);
+                return requests_agent(c, client, corr, name);
         uint32_t index = scheduler_who(c->scheduler, task);
         if (index == UINT32_MAX)
                 control_refuse(c->control, client, corr, "unknown-task", "", "no agent works on a task '%s' now", task);
         return index == UINT32_MAX ? NULL : &c->agents[index];
 }
 
-static const char *or_none_given(const char *reason) {
+const char *requests_reason(const char *reason) {
         return *reason ? reason : "no reason given";
 }
 
@@ -334,7 +334,7 @@ static bool await_death(struct crewd *c, struct agent *a, uint64_t client, uint6
         if (!agent_state_live(a->state)) {
                 enum agent_state was = a->state;
                 death_kill(a, control_client_cause(c->control, client), control_client_name(c->control, client),
-                           or_none_given(reason));
+                           requests_reason(reason));
                 control_refuse(c->control, client, corr, "not-running", "", "agent %s %s", agent_name(a),
                                why_not_running(was));
                 return false;
@@ -343,7 +343,7 @@ static bool await_death(struct crewd *c, struct agent *a, uint64_t client, uint6
                 control_refuse(c->control, client, corr, "too-many", "", "agent %s is being killed already", agent_name(a));
                 return false;
         }
-        a->killers[a->n_killers++] = (struct agent_killer){.client = client, .corr = corr};
+        a->killers[a->n_killers++] = (struct agent_waiter){.client = client, .corr = corr};
         return true;
 }
 
@@ -353,19 +353,19 @@ static void on_kill_agent(struct crewd *c, uint64_t client, const Crew__Envelope
 
         if (a && await_death(c, a, client, e->seq, b->reason))
                 death_kill(a, control_client_cause(c->control, client), control_client_name(c->control, client),
-                           or_none_given(b->reason));
+                           requests_reason(b->reason));
 }
 
 static void on_stop_agent(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
         const Crew__StopAgent *b = e->stop_agent;
-        struct agent *a = wanted_agent(c, client, e->seq, b->agent);
+        struct agent *a = requests_agent(c, client, e->seq, b->agent);
 
         if (a && hold_is_on(a))
                 return control_refuse(c->control, client, e->seq, "busy", "crewctl thaw, or kill it", "agent %s is frozen",
                                       agent_name(a));
         if (a && await_death(c, a, client, e->seq, b->reason))
                 death_stop(a, MIN_OF(b->grace_ms, 3600000u), control_client_name(c->control, client),
-                           or_none_given(b->reason));
+                           requests_reason(b->reason));
 }
 
 static void on_freeze_agent(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
@@ -375,7 +375,7 @@ static void on_freeze_agent(struct crewd *c, uint64_t client, const Crew__Envelo
                                        .corr = e->seq,
                                        .thaw = b->thaw,
                                        .initiator = control_client_name(c->control, client),
-                                       .reason = or_none_given(b->reason)};
+                                       .reason = requests_reason(b->reason)};
         static const struct {
                 const char *code, *text;
         } refusals[] = {
@@ -405,7 +405,7 @@ static void on_stop_crew(struct crewd *c, uint64_t client, const Crew__Envelope 
 }
 
 static void on_client_exec(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
-        struct agent *a = wanted_agent(c, client, e->seq, e->client_exec->agent);
+        struct agent *a = requests_agent(c, client, e->seq, e->client_exec->agent);
         struct crew_err err = CREW_ERR_NULL;
 
         if (!a)
@@ -432,7 +432,7 @@ static void on_answer_approval(struct crewd *c, uint64_t client, const Crew__Env
 
 static void on_reload_policy(struct crewd *c, uint64_t client, const Crew__Envelope *e) {
         const Crew__ReloadPolicy *b = e->reload_policy;
-        const struct agent *only = *b->agent ? wanted_agent(c, client, e->seq, b->agent) : NULL;
+        const struct agent *only = *b->agent ? requests_agent(c, client, e->seq, b->agent) : NULL;
 
         if (only || !*b->agent)
                 reload_begin(c->reload, client, e->seq, only, b->restart);
@@ -447,6 +447,7 @@ static void (*const handlers[])(struct crewd *c, uint64_t client, const Crew__En
         ROW(SUBMIT_TASK, on_submit_task),
         ROW(KILL_AGENT, on_kill_agent),
         ROW(STOP_AGENT, on_stop_agent),
+        ROW(START_AGENT, starters_ask),
         ROW(FREEZE_AGENT, on_freeze_agent),
         ROW(STOP_CREW, on_stop_crew),
         ROW(CLIENT_EXEC, on_client_exec),
@@ -634,7 +635,7 @@ void requests_crew_stopped(struct crewd *c) {
 }
 
 static void send_killed(struct crewd *c, const struct agent *a, const struct termination *t,
-                        const struct agent_killer *to) {
+                        const struct agent_waiter *to) {
         struct status_lists lists;
         struct termination_message m;
         Crew__Killed body = CREW__KILLED__INIT;
@@ -659,4 +660,5 @@ void requests_agent_dead(struct crewd *c, struct agent *a, const struct terminat
         for (uint32_t i = 0; i < a->n_killers; i++)
                 send_killed(c, a, t, &a->killers[i]);
         a->n_killers = 0;
+        starters_failed(a);
 }

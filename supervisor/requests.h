@@ -19,6 +19,9 @@ struct bytes_in;
 /* What was asked for with a key; nobody waits for it any more. */
 void requests_save(const struct requests *r, struct bytes_out *b);
 int requests_load(struct requests *r, struct bytes_in *b);
+/* The agent that a request names, or NULL: it was refused. */
+struct agent *requests_agent(struct crewd *c, uint64_t client, uint64_t corr, const char *name);
+const char *requests_reason(const char *reason); /* as it goes on record */
 void request_handle(struct crewd *c, uint64_t client, const Crew__Envelope *e);
 /* Statistics that a Status waits for have come in, or its deadline has. */
 void requests_flush_status(struct crewd *c, uint64_t now_ns);

@@ -12,7 +12,7 @@ import pytest
 from cli_help import VERBS, in_terminal
 from conftest import Runner
 
-NEEDS_A_CREW = [["status"], ["down"], ["kill", "--agent", "x"], ["stop", "--agent", "x"], ["thaw", "--agent", "x"], ["submit", "x"], ["exec", "--agent", "x", "--", "true"],
+NEEDS_A_CREW = [["status"], ["down"], ["kill", "--agent", "x"], ["start", "--agent", "x"], ["start", "--all"], ["stop", "--agent", "x"], ["thaw", "--agent", "x"], ["submit", "x"], ["exec", "--agent", "x", "--", "true"],
                 ["policy", "explain", "--agent", "x", "read", "/x"], ["approvals"], ["approve", "x"], ["deny", "x"],
                 ["policy", "reload"]]
 

@@ -66,6 +66,7 @@ MESSAGES = {
         (80, "reload_policy", "msg:ReloadPolicy", False, 0),
         (84, "freeze_agent", "msg:FreezeAgent", False, 0),
         (85, "stop_agent", "msg:StopAgent", False, 0),
+        (86, "start_agent", "msg:StartAgent", False, 0),
         (88, "plan_crew", "msg:PlanCrew", False, 0),
         (89, "apply_crew", "msg:ApplyCrew", False, 0),
         (90, "server_hello", "msg:ServerHello", False, 0),
@@ -82,6 +83,7 @@ MESSAGES = {
         (101, "approval_changed", "msg:ApprovalChanged", False, 0),
         (102, "policy_reloaded", "msg:PolicyReloaded", False, 0),
         (106, "agent_held", "msg:AgentHeld", False, 0),
+        (107, "agent_started", "msg:AgentStarted", False, 0),
         (108, "crew_plan", "msg:CrewPlan", False, 0),
         (109, "crew_applied", "msg:CrewApplied", False, 0),
     ],
@@ -320,6 +322,10 @@ MESSAGES = {
         (2, "reason", "str", False, 512),
         (3, "grace_ms", "u64", False, 0),
     ],
+    "StartAgent": [
+        (1, "agent", "str", False, 63),
+        (2, "reason", "str", False, 512),
+    ],
     "StopCrew": [
         (1, "grace_ms", "u64", False, 0),
         (2, "reason", "str", False, 512),
@@ -480,6 +486,9 @@ MESSAGES = {
         (1, "agent", "msg:AgentStatus", False, 0),
         (2, "task", "str", False, 63),
     ],
+    "AgentStarted": [
+        (1, "agent", "msg:AgentStatus", False, 0),
+    ],
     "Refused": [
         (1, "code", "str", False, 32),
         (2, "message", "str", False, 1024),
@@ -635,6 +644,7 @@ BODIES = {
     "reload_policy": ("ReloadPolicy", 256),
     "freeze_agent": ("FreezeAgent", 2048),
     "stop_agent": ("StopAgent", 2048),
+    "start_agent": ("StartAgent", 2048),
     "plan_crew": ("PlanCrew", 8192),
     "apply_crew": ("ApplyCrew", 8192),
     "server_hello": ("ServerHello", 8192),
@@ -653,6 +663,7 @@ BODIES = {
     "crew_plan": ("CrewPlan", 4194304),
     "crew_applied": ("CrewApplied", 4194304),
     "agent_held": ("AgentHeld", 16384),
+    "agent_started": ("AgentStarted", 16384),
 }
 
 ENUMS = {

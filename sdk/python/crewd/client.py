@@ -274,6 +274,11 @@ class Client:
         timeout = None if self.timeout is None else self.timeout + grace_ms / 1000
         return self._call("stop_agent", Message("StopAgent", agent=agent, grace_ms=grace_ms, reason=reason), "killed", timeout)
 
+    def start_agent(self, agent, reason="", timeout=None):
+        """Starts the next instance of an agent that has ended or waits for its restart; returns the AgentStarted message
+        once it is up."""
+        return self._call("start_agent", Message("StartAgent", agent=agent, reason=reason), "agent_started", timeout)
+
     def freeze(self, agent="", reason="", task=""):
         """Nothing of the agent runs until thaw() or kill(); returns the AgentHeld message."""
         return self._call("freeze_agent", Message("FreezeAgent", agent=agent, reason=reason, task=task), "agent_held")
