@@ -493,7 +493,7 @@ static int stop(void **state) {
 
 #define LOOP(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
-int main(int argc, char **argv) {
+int main(void) {
         const struct http_options inspect = {.inspect = true};
         struct crew_err err = CREW_ERR_NULL;
         const struct CMUnitTest tests[] = {
@@ -516,8 +516,6 @@ int main(int argc, char **argv) {
         };
 
         signal(SIGPIPE, SIG_IGN);
-        if (argc > 1)
-                cmocka_set_test_filter(argv[1]);
         if (http_open(&inspect, &err) < 0)
                 return 1;
         cmocka_set_message_output(CM_OUTPUT_TAP);

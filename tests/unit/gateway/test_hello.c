@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "edge.h"
+
 struct bytes {
         uint8_t at[HELLO_MAX * 2];
         size_t n;
@@ -72,7 +74,7 @@ static void record(const struct bytes *part, struct bytes *out) {
 }
 
 static enum hello parse(const struct bytes *b, char *name) {
-        return hello_parse(b->at, b->n, name, &end);
+        return hello_parse(at_the_edge(b->at, b->n), b->n, name, &end);
 }
 
 static struct bytes exts, msg, rec;
@@ -187,6 +189,84 @@ static void lengths_that_do_not_add_up_are_refused(void **state) {
         assert_int_equal(parse(&rec, name), HELLO_BAD);
 }
 
+/* A hello with vectors of these lengths, then its name, then so many bytes more within the message. */
+static enum hello with_vectors(size_t session, size_t suites, size_t compressions, size_t more) {
+        static struct bytes body;
+
+        clear(NULL);
+        put_name(&exts, 0, "api.example.com");
+        body = (struct bytes){.at = {3, 3}, .n = 34};
+        put_number(&body, session, 1);
+        body.n += session;
+        put_number(&body, suites, 2);
+        body.n += suites;
+        put_number(&body, compressions, 1);
+        body.n += compressions;
+        put_vector(&body, &exts, 2);
+        body.n += more;
+        put_number(&msg, 1, 1);
+        put_vector(&msg, &body, 3);
+        record(&msg, &rec);
+        return parse(&rec, name);
+}
+
+static void vectors_have_the_lengths_that_the_standard_gives_them(void **state) {
+        assert_int_equal(with_vectors(0, 2, 1, 0), HELLO_NAMED);
+        assert_int_equal(with_vectors(32, 2, 1, 0), HELLO_NAMED);
+        assert_int_equal(with_vectors(33, 2, 1, 0), HELLO_BAD);
+        assert_int_equal(with_vectors(0, 0, 1, 0), HELLO_BAD);
+        assert_int_equal(with_vectors(0, 3, 1, 0), HELLO_BAD);
+        assert_int_equal(with_vectors(0, 4, 255, 0), HELLO_NAMED);
+        assert_int_equal(with_vectors(0, 2, 0, 0), HELLO_BAD);
+        assert_int_equal(with_vectors(0, 2, 1, 1), HELLO_BAD);
+        assert_string_equal(name, "");
+        assert_int_equal(end, 0);
+}
+
+/* Each length of an otherwise good hello made wrong by one: there is no such hello. */
+static void no_length_is_forgiven(void **state) {
+        assert_int_equal(with_vectors(1, 2, 1, 0), HELLO_NAMED);
+        const size_t name_ext = rec.n - 15 - 9; /* its type; then the lengths of it, of its list, and of the name */
+        const size_t at[] = {4, 8, 43, 46, 49, name_ext - 1, name_ext + 3, name_ext + 5, name_ext + 8};
+
+        for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+                for (int by = -1; by <= 1; by += 2) {
+                        struct bytes odd = rec;
+                        odd.at[at[i]] = (uint8_t)(odd.at[at[i]] + by);
+                        const enum hello is = parse(&odd, name);
+                        if (is == HELLO_NAMED || is == HELLO_UNNAMED || is == HELLO_PLAIN)
+                                fail_msg("length at %zu, %d", at[i], by);
+                        assert_string_equal(name, "");
+                        assert_int_equal(end, 0);
+                }
+        }
+}
+
+static void the_end_is_that_of_the_hellos_records(void **state) {
+        put_name(&exts, 0, "api.example.com");
+        with();
+        const size_t n = rec.n;
+        assert_int_equal(end, n);
+        put(&rec, "\x17\3\3\0\5early", 10);
+        assert_int_equal(parse(&rec, name), HELLO_NAMED);
+        assert_int_equal(end, n);
+        clear(state);
+        put_filler(&exts, 3);
+        assert_int_equal(with(), HELLO_UNNAMED);
+        assert_int_equal(end, rec.n);
+        assert_int_equal(hello_parse((const uint8_t *)"\x80\x2e\1\3\3", 5, name, &end), HELLO_UNNAMED);
+        assert_int_equal(end, 5);
+}
+
+static void characters_that_names_do_not_have_are_refused(void **state) {
+        for (unsigned c = 1; c < 256; c++) {
+                const char text[] = {'a', (char)c, 'b', '\0'};
+                clear(state);
+                put_name(&exts, 0, text);
+                assert_int_equal(with(), c > ' ' && c < 0x7f ? HELLO_NAMED : HELLO_BAD);
+        }
+}
+
 static void other_handshake_messages_and_empty_records_are_refused(void **state) {
         assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\4\2\0\0\0", 9, name, &end), HELLO_BAD);
         assert_int_equal(hello_parse((const uint8_t *)"\x16\3\1\0\0", 5, name, &end), HELLO_BAD);
@@ -202,6 +282,12 @@ static void anything_else_is_plain(void **state) {
         assert_int_equal(hello_parse((const uint8_t *)"\x16\1\0\0\7\0\0\0", 8, name, &end), HELLO_PLAIN);
         assert_int_equal(hello_parse((const uint8_t *)"\x15\1\0\0\7\0\0\0", 8, name, &end), HELLO_PLAIN);
         assert_int_equal(hello_parse((const uint8_t *)"\x18\1", 2, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x13\3\3\0\1\1", 6, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x19\3\3\0\1\1", 6, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x15\1\0\0\2\2", 6, name, &end), HELLO_BAD);
+        assert_int_equal(hello_parse((const uint8_t *)"\x15\1\0\0\2\3", 6, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x15\1\0\0\1\2", 6, name, &end), HELLO_PLAIN);
+        assert_int_equal(hello_parse((const uint8_t *)"\x15\1\0\1\2\2", 6, name, &end), HELLO_PLAIN);
         assert_int_equal(hello_parse((const uint8_t *)"\x16", 1, name, &end), HELLO_MORE);
         assert_int_equal(hello_parse((const uint8_t *)"", 0, name, &end), HELLO_MORE);
 }
@@ -321,6 +407,10 @@ int main(void) {
                 cmocka_unit_test_setup(two_names_are_refused, clear),
                 cmocka_unit_test_setup(odd_names_are_refused, clear),
                 cmocka_unit_test_setup(lengths_that_do_not_add_up_are_refused, clear),
+                cmocka_unit_test_setup(vectors_have_the_lengths_that_the_standard_gives_them, clear),
+                cmocka_unit_test_setup(no_length_is_forgiven, clear),
+                cmocka_unit_test_setup(the_end_is_that_of_the_hellos_records, clear),
+                cmocka_unit_test_setup(characters_that_names_do_not_have_are_refused, clear),
                 cmocka_unit_test_setup(other_handshake_messages_and_empty_records_are_refused, clear),
                 cmocka_unit_test_setup(anything_else_is_plain, clear),
                 cmocka_unit_test_setup(what_only_some_servers_take_for_a_hello_is_refused, clear),

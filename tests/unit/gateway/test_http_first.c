@@ -84,6 +84,12 @@ static void other_protocols_are_left_alone(void **state) {
                 ROW("ping\n", HTTP_FIRST_NO),
                 ROW("HTTP/1.1 200 OK\n", HTTP_FIRST_NO),
                 ROW("x HTTP/1.1\n", HTTP_FIRST_NO),
+                ROW("GET key /x\n", HTTP_FIRST_NO),
+                ROW("GET a/b\n", HTTP_FIRST_NO),
+                ROW("GETX /x\n", HTTP_FIRST_NO),
+                ROW("GE /x\n", HTTP_FIRST_NO),
+                ROW("GE T/x\n", HTTP_FIRST_NO),
+                ROW("get /x\n", HTTP_FIRST_NO),
         };
         check(rows, ELEMENTSOF(rows));
 }
@@ -99,6 +105,10 @@ static void what_may_still_become_a_request_is_open(void **state) {
                 ROW("POST / HTTP", HTTP_FIRST_OPEN),
                 ROW("G", HTTP_FIRST_OPEN),
                 ROW("GET ", HTTP_FIRST_OPEN),
+                ROW("GE /x", HTTP_FIRST_OPEN),
+                ROW("GETX /x", HTTP_FIRST_OPEN),
+                ROW("GET htt", HTTP_FIRST_OPEN),
+                ROW("GET xhttp", HTTP_FIRST_OPEN),
                 ROW("POST / x HTTP/1.1", HTTP_FIRST_OPEN),
                 ROW("0\x0c\x02\x01\x01", HTTP_FIRST_OPEN), /* LDAP, in fact */
         };

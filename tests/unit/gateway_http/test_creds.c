@@ -89,6 +89,88 @@ static void a_mistake_is_named_with_its_line(void **state) {
         }
 }
 
+static void limits_of_the_file_are_exact(void **state) {
+        static char text[CREDS_FILE_MAX];
+        struct crew_err err;
+        char word[CRED_TEXT_MAX + 1];
+
+        memset(word, 'w', sizeof(word));
+        word[sizeof(word) - 1] = '\0';
+        snprintf(text, sizeof(text), "[a]\npath = /%s\n", word + 2);
+        assert_int_equal(parse(text, &err), -EINVAL); /* no host: this line was taken */
+        assert_non_null(strstr(err.msg, "no host"));
+        snprintf(text, sizeof(text), "[a]\npath = /%s\n", word + 1);
+        assert_int_equal(parse(text, &err), -EINVAL);
+        assert_non_null(strstr(err.msg, "2: path: at most 511 characters"));
+        strcpy(text, "[a]\n" HOSTED "env = A\n");
+        for (int i = 0; i < CRED_PATHS_MAX; i++)
+                strcat(text, "path = /x\n");
+        assert_int_equal(parse(text, &err), 0);
+        assert_int_equal(file.specs[0].n_paths, CRED_PATHS_MAX);
+        strcat(text, "path = /x\n");
+        assert_int_equal(parse(text, &err), -EINVAL);
+        assert_non_null(strstr(err.msg, "12: path: at most 8"));
+        text[0] = '\0';
+        for (int i = 0; i <= CREDS_MAX; i++) {
+                assert_int_equal(parse(text, &err), 0);
+                assert_int_equal(file.n, i);
+                sprintf(text + strlen(text), "[k%d]\n" HOSTED "env = A\n", i);
+        }
+        assert_int_equal(parse(text, &err), -EINVAL);
+        assert_non_null(strstr(err.msg, "at most 64 credentials"));
+        memset(text, '#', 1026);
+        text[1024] = '\0';
+        assert_int_equal(parse(text, &err), 0);
+        text[1024] = '#';
+        text[1025] = '\0';
+        assert_int_equal(parse(text, &err), -EINVAL);
+        assert_non_null(strstr(err.msg, "more than 1024"));
+}
+
+static void what_a_value_may_be_is_exact(void **state) {
+        static const struct {
+                const char *line;
+                bool ok;
+        } rows[] = {
+                {"port = 65535", true},
+                {"port = 1", true},
+                {"port = 443x", false},
+                {"path = /a?b", false},
+                {"path = /a#b", false},
+                {"path = /a\\b", false},
+                {"path = /a%b", true},
+                {"plain_http = no", true},
+                {"plain_http = yes", true},
+                {"plain_http = \"\"", false},
+                {"prefix = \"a\"b\"", false},
+                {"prefix = \"", false},
+                {"prefix = a\"", false},
+                {"prefix = \"\"", true},
+                {"header = Trailer", false},
+                {"header = TE", false},
+                {"header = connection", false},
+                {"header = Content-Length", false},
+                {"header = Transfer-Encoding", false},
+                {"header = X-Key", true},
+                {"header = \"\"", false},
+                {"host  =  b.test", true},
+        };
+        struct crew_err err;
+        char text[256];
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                const bool host = rows[i].line[0] == 'h' && rows[i].line[1] == 'o';
+                snprintf(text, sizeof(text), "[a]\n%s\n%sfile = CREWD_IS_NO_VARIABLE_HERE\n", rows[i].line,
+                         host ? "" : HOSTED);
+                if ((parse(text, &err) == 0) != rows[i].ok)
+                        fail_msg("%s: %s", rows[i].line, err.msg);
+        }
+        assert_int_equal(parse("[a]\n" HOSTED "env = A\nprefix = \"\"\n", &err), 0);
+        assert_string_equal(file.specs[0].prefix, ""); /* not the one that Authorization has without a word */
+        assert_int_equal(parse("[a]\n" HOSTED "env = A\nheader = X-Key\n", &err), 0);
+        assert_string_equal(file.specs[0].prefix, "");
+}
+
 static const char *put(const char *name, const char *text, mode_t mode) {
         static char path[4][128];
         static unsigned turn;
@@ -215,6 +297,107 @@ static void a_command_that_fails_is_said_without_its_words(void **state) {
         assert_true(load("[a]\n" HOSTED "env = KEYS_TEST_NOT_SET\n", &c, &err) < 0);
 }
 
+/* Nothing but its words and its output: no descriptor, no input, no terminal to write to. */
+static void a_command_has_nothing_of_the_gateways(void **state) {
+        struct creds *c;
+        struct crew_err err;
+        char text[512];
+        int leak = fcntl(open("/dev/null", O_RDONLY), F_DUPFD, 77);
+
+        assert_int_equal(leak, 77); /* without close-on-exec */
+        put("echo.sh",
+            "#!/bin/sh\n[ -e /proc/self/fd/77 ] && exit 1\nread line && exit 2\n"
+            "[ \"$(readlink /proc/$$/fd/2)\" = /dev/null ] || exit 3\n[ \"$(cut -d' ' -f6 /proc/$$/stat)\" -eq $$ ] || "
+            "exit 4\n"
+            "[ $# -le 14 ] || exit 5\necho words-$#-$2\n",
+            0700);
+        snprintf(text, sizeof(text), "[c]\n" HOSTED "command = %s/echo.sh  1  two 3 4 5 6 7 8 9 10 11 12 13 14\n", dir);
+        int r = load(text, &c, &err);
+        if (r < 0)
+                fail_msg("%s", err.msg);
+        size_t n;
+        assert_memory_equal(cred_secret(creds_find(c, "c"), &n), "words-14-two", 12);
+        creds_free(c);
+        snprintf(text, sizeof(text), "[c]\n" HOSTED "command = %s/echo.sh 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17\n",
+                 dir);
+        assert_true(load(text, &c, &err) < 0);
+        assert_non_null(strstr(err.msg, "its command failed (status 126)"));
+        close(leak);
+        close(leak - 1);
+}
+
+/* VmFlags of proc(5): dd is left out of dumps, dc is not copied on fork. */
+static void secrets_are_in_memory_that_stays_here(void **state) {
+        struct creds *c;
+        struct crew_err err;
+        char line[512];
+        size_t n;
+        bool here = false, checked = false;
+
+        put("token", SECRET, 0600);
+        assert_int_equal(load("[a]\n" HOSTED "file = token\n", &c, &err), 0);
+        const uintptr_t at = (uintptr_t)cred_secret(creds_find(c, "a"), &n);
+        FILE *maps = fopen("/proc/self/smaps", "re");
+        assert_non_null(maps);
+        while (fgets(line, sizeof(line), maps)) {
+                unsigned long from, to;
+                if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+                        here = from <= at && at < to;
+                if (!here || strncmp(line, "VmFlags:", 8) != 0)
+                        continue;
+                assert_non_null(strstr(line, " dd"));
+                assert_non_null(strstr(line, " dc"));
+                checked = true;
+        }
+        fclose(maps);
+        assert_true(checked);
+        creds_free(c);
+}
+
+static void as_many_credentials_for_one_place_as_answers_are_searched_for(void **state) {
+        char text[2048] = "";
+        struct creds *c;
+        struct crew_err err;
+        const struct cred *of[CREDS_PER_HOST_MAX];
+
+        put("token", SECRET, 0600);
+        for (int i = 0; i < CREDS_PER_HOST_MAX; i++)
+                sprintf(text + strlen(text), "[a%d]\n" HOSTED "file = token\n", i);
+        strcat(text, "[b]\n" HOSTED "port = 444\nfile = token\n[c]\nhost = b.test\nfile = token\n"); /* of other places */
+        assert_int_equal(load(text, &c, &err), 0);
+        assert_int_equal(creds_of(c, "api.test", 443, of), CREDS_PER_HOST_MAX);
+        assert_int_equal(creds_of(c, "api.test", 444, of), 1);
+        assert_int_equal(creds_of(NULL, "api.test", 443, of), 0);
+        assert_null(creds_find(NULL, "b"));
+        creds_free(c);
+        strcat(text, "[last]\n" HOSTED "file = token\n");
+        assert_int_equal(load(text, &c, &err), -EINVAL);
+        assert_non_null(strstr(err.msg, "more than 8 credentials for one host and port"));
+}
+
+static void a_secret_of_any_printable_byte_is_taken(void **state) {
+        struct creds *c;
+        struct crew_err err;
+        char secret[] = "01234567";
+
+        for (unsigned byte = 1; byte < 256; byte++) {
+                secret[3] = (char)byte;
+                put("token", secret, 0600);
+                const bool ok = byte >= 0x20 && byte < 0x7f;
+                assert_int_equal(load("[a]\n" HOSTED "file = token\n", &c, &err), ok ? 0 : -EINVAL);
+                if (ok)
+                        creds_free(c);
+        }
+        put("token", "1234567", 0600);
+        assert_int_equal(load("[a]\n" HOSTED "file = token\n", &c, &err), -EINVAL);
+        static char large[CREDS_FILE_MAX + 2];
+        memset(large, '\n', CREDS_FILE_MAX);
+        assert_int_equal(load(large, &c, &err), 0);
+        creds_free(c);
+        large[CREDS_FILE_MAX] = '\n';
+        assert_int_equal(load(large, &c, &err), -EFBIG);
+}
+
 static void a_credential_goes_to_its_host_port_and_path_only(void **state) {
         struct creds *c;
         struct crew_err err;
@@ -294,6 +477,12 @@ int main(void) {
                 cmocka_unit_test(what_others_may_read_is_refused),
                 cmocka_unit_test(a_bad_secret_is_refused_and_not_shown),
                 cmocka_unit_test(a_command_that_fails_is_said_without_its_words),
+                cmocka_unit_test(limits_of_the_file_are_exact),
+                cmocka_unit_test(what_a_value_may_be_is_exact),
+                cmocka_unit_test(a_command_has_nothing_of_the_gateways),
+                cmocka_unit_test(secrets_are_in_memory_that_stays_here),
+                cmocka_unit_test(as_many_credentials_for_one_place_as_answers_are_searched_for),
+                cmocka_unit_test(a_secret_of_any_printable_byte_is_taken),
                 cmocka_unit_test(a_credential_goes_to_its_host_port_and_path_only),
                 cmocka_unit_test(a_secret_in_an_answer_is_masked_in_any_pieces),
         };
