@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -264,17 +265,42 @@ static void addresses_that_no_rule_lists_are_refused_in_any_form(void **state) {
         expect_reset(loop_dial("api.test", 444), "api.test", "not in allowed_endpoints");
 }
 
+/* Its name is in no SNI and no Host: neither is looked at, and neither is missed. */
+static void a_rule_by_address_has_no_name_to_compare(void **state) {
+        static const char request[] = "GET / HTTP/1.1\r\nHost: whoever.test\r\n\r\n";
+        uint8_t first[3][1024], got[1024];
+        const size_t n[] = {client_hello(NULL, first[0]), client_hello("whoever.test", first[1]), strlen(request)};
+
+        memcpy(first[2], request, n[2]);
+        for (size_t i = 0; i < ELEMENTSOF(n); i++) {
+                int in = loop_dial("192.0.2.1", 443), out;
+                loop_until((out = accept4(server, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0);
+                say(in, first[i], n[i]);
+                assert_string_equal(loop_expect(GATE_ALLOWED).name, "192.0.2.1");
+                loop_until(loop_readable(out));
+                assert_int_equal(read_n(out, got, n[i]), n[i]);
+                assert_memory_equal(got, first[i], n[i]);
+                close(in);
+                close(out);
+                assert_int_equal(loop_expect(GATE_CLOSED).up, n[i]);
+        }
+}
+
 static int policy(void) {
         struct netpolicy_spec_rule rules[] = {rule_to("api.test", 443, server_port),
-                                              rule_to("*.wild.test", 443, server_port)};
+                                              rule_to("*.wild.test", 443, server_port),
+                                              rule_to("192.0.2.1", 443, server_port)};
         struct netpolicy_spec s = spec_of(rules, ELEMENTSOF(rules));
 
+        rules[2].fixed.kind = NETPOLICY_ADDR4;
+        memcpy(rules[2].fixed.addr, (uint8_t[]){192, 0, 2, 1}, 4);
         s.fixed.max_dns_per_s = 300;
         return policy_with(&s);
 }
 
 static int start(void **state) {
         server = host_listen(&server_port);
+        fcntl(server, F_SETFL, O_NONBLOCK);
         loop_start(policy());
         return 0;
 }
@@ -298,6 +324,7 @@ int main(void) {
                 LOOP(what_is_no_plain_question_gets_its_head_back),
                 LOOP(questions_beyond_the_limit_are_refused_until_a_second_has_passed),
                 LOOP(addresses_that_no_rule_lists_are_refused_in_any_form),
+                LOOP(a_rule_by_address_has_no_name_to_compare),
         };
 
         cmocka_set_message_output(CM_OUTPUT_TAP);
