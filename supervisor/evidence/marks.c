@@ -32,7 +32,6 @@ struct queue {
         struct source source;
         struct server *server;
         struct marks *owner; /* NULL: shared */
-        unsigned users;
 };
 
 struct marks { /* of one instance */
@@ -43,7 +42,8 @@ struct marks { /* of one instance */
         struct mark marks[MARKS_MAX];
 };
 
-static struct queue *shared; /* one at most */
+static struct queue *shared; /* made first, and kept: later the kernel may have none left */
+static unsigned n_own;
 
 static int new_group(void) {
         return fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK,
@@ -190,24 +190,34 @@ static struct queue *queue_new(struct server *sv, int fd, struct crew_err *err) 
 }
 
 static void queue_unuse(struct queue *q, struct server *sv) {
-        if (!q || --q->users > 0)
+        if (!q || q == shared)
                 return;
-        if (q == shared)
-                shared = NULL;
+        n_own--;
         server_remove(sv, &q->source);
         free(q);
 }
 
-static struct queue *queue_for(struct server *sv, struct marks *m, struct crew_err *err) {
+static int make_shared(struct server *sv, struct crew_err *err) {
         int fd = shared ? -1 : new_group();
-        struct queue *q = fd >= 0 ? queue_new(sv, fd, err) : NULL;
 
-        if (q)
-                q->owner = m;
-        else if (!(q = shared))
-                (void)crew_fail_errno(err, "cannot make a fanotify queue");
-        if (q)
-                q->users++;
+        if (shared)
+                return 0;
+        if (fd < 0)
+                return crew_fail_errno(err, "cannot make a fanotify queue");
+        shared = queue_new(sv, fd, err);
+        return shared ? 0 : -ENOMEM;
+}
+
+/* One of its own, as long as that leaves some for other crews of this host. */
+static struct queue *queue_for(struct server *sv, struct marks *m, struct crew_err *err) {
+        if (make_shared(sv, err) < 0)
+                return NULL;
+        int fd = n_own < MARKS_OWN_QUEUES ? new_group() : -1;
+        struct queue *q = fd >= 0 ? queue_new(sv, fd, NULL) : NULL;
+        if (!q)
+                return shared;
+        q->owner = m;
+        n_own++;
         return q;
 }
 

@@ -2,13 +2,15 @@
 /*
  * Allowed opens and writes, from fanotify marks on the policy mounts of each instance (root mode).
  *
- * A mark is on the jail's own mount: what anybody else does to the same files through other mounts is no event.  One
- * queue an instance, so that a storm of one agent overflows its own; where the kernel's limit of queues a user is
- * reached, the rest share one.
+ * A mark is on the jail's own mount: what anybody else does to the same files through other mounts is no event.  The
+ * first MARKS_OWN_QUEUES instances have a queue each, so that a storm of one agent overflows its own; the rest share one.
+ * More would leave none for the next crew: the kernel lets a user have 128 (fs.fanotify.max_user_groups).
  */
 #pragma once
 
 #include "server.h"
+
+#define MARKS_OWN_QUEUES 30u
 
 struct marks *marks_free(struct marks *m, struct server *sv);
 /* Adds watch paths (NUL-terminated, n bytes together) of the instance's view.  *m is made when NULL. */

@@ -8,6 +8,7 @@
 #include "common/landlock.h"
 #include "common/sanitized.h"
 #include "common/util.h"
+#include "supervisor/evidence/marks.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -559,6 +560,35 @@ static void allowed_opens_and_writes_are_seen_on_policy_mounts(void **state) {
         stop_helper(&h);
 }
 
+/* More instances than there are queues: the last ones share one, with each other. */
+static void those_without_a_queue_of_their_own_are_watched_too(void **state) {
+        const uint32_t n = MARKS_OWN_QUEUES + 2;
+        struct helper h;
+        char path[128];
+
+        if (!root_mode_possible())
+                skip();
+        snprintf(path, sizeof(path), "%s/data/in", base);
+        close(open(path, O_CREAT | O_WRONLY, 0644));
+        start_helper(&h, 0);
+        struct jail j = start_jail(5, NULL, read_and_write), k = start_jail(6, NULL, read_and_write);
+        for (uint32_t id = 100; id < 100 + n; id++)
+                watch(&h, id, j.pid, AGENT_UID + 5, id < 100 + MARKS_OWN_QUEUES ? "/data" : NULL, -1);
+        watch(&h, 5, j.pid, AGENT_UID + 5, "/data", -1);
+        watch(&h, 6, k.pid, AGENT_UID + 6, "/data", -1);
+        usleep(50000);
+        let_go(&j);
+        end_jail(&j);
+        let_go(&k);
+        end_jail(&k);
+        forget(&h, 5);
+        forget(&h, 6);
+        expect(5, EVIDENCE_FILE_OPEN_READ, NULL, "/data/in", 1);
+        expect(5, EVIDENCE_FILE_MODIFIED, NULL, "/data/out", 1); /* which then is no other agent's to write */
+        expect(6, EVIDENCE_FILE_OPEN_READ, NULL, "/data/in", 1);
+        stop_helper(&h);
+}
+
 struct audit_view {
         uint32_t enabled, backlog_limit;
 };
@@ -889,6 +919,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(what_the_kernel_drops_is_reported_exactly),
                 cmocka_unit_test(a_slow_crewd_gets_counts_not_a_queue),
                 cmocka_unit_test(allowed_opens_and_writes_are_seen_on_policy_mounts),
+                cmocka_unit_test(those_without_a_queue_of_their_own_are_watched_too),
                 cmocka_unit_test(kernel_auditing_is_put_back_by_the_last_user),
                 cmocka_unit_test(the_helper_keeps_four_capabilities_and_no_more),
                 cmocka_unit_test(attempts_are_seen_rootless),
