@@ -167,8 +167,10 @@ static int knock(const struct rundir *rundir, struct legacy **out, struct crew_e
                 if (i > 0)
                         usleep(KNOCK_US);
                 int fd = rundir_connect(rundir);
+                if (fd == -ENOENT || fd == -ECONNREFUSED)
+                        return 0; /* nobody listens there */
                 if (fd < 0)
-                        return 0;
+                        return crew_fail(err, -fd, "cannot see whether agents of this crew are held: %s", strerror(-fd));
                 struct legacy *l = calloc(1, sizeof(*l));
                 if (!l) {
                         close(fd);

@@ -36,6 +36,7 @@
 #include <unistd.h>
 
 #define NNG_TRIAL_S 2
+#define DESCRIPTORS_MAX (1 << 20) /* what a limit of "infinity" would have us look through */
 
 /* An operation that completes on one of nng's threads. */
 struct op {
@@ -367,7 +368,9 @@ static bool is_connection(int fd, const char *path) {
  */
 static int find_connection(const char *path) {
         static int before;
-        int now = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0), max = (int)sysconf(_SC_OPEN_MAX);
+        int now = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+        long limit = sysconf(_SC_OPEN_MAX);
+        int max = limit < 0 || limit > DESCRIPTORS_MAX ? DESCRIPTORS_MAX : (int)limit;
 
         if (now < 0)
                 return -errno;

@@ -12,12 +12,14 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
 #define VISIT_S 1
+#define DEATHS_NS 1000000000ull /* whoever has them killed waits for that so long */
 
 void spawner_on_hold(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct held *h = &s->held;
@@ -226,6 +228,20 @@ static void hand_over(struct spawner *s, int *fd) {
         s->sock = crew_steal_fd(fd);
 }
 
+/* Whoever is told that they are dead relies on it.  Nobody else is kept waiting: there is no crewd. */
+static void await_deaths(struct spawner *s) {
+        uint64_t until = crew_now_ns() + DEATHS_NS;
+
+        for (struct instance *i = s->instances; i; i = i->next) {
+                struct pollfd p = {.fd = i->jail.pidfd, .events = POLLIN};
+                if (!i->jail.kill_sent_ns || poll(&p, 1, JAIL_KILL_PATIENCE_MS) != 0)
+                        continue;
+                jail_kill_press(&i->jail);
+                uint64_t now = crew_now_ns();
+                (void)poll(&p, 1, now < until ? (int)((until - now) / 1000000u) + 1 : 0);
+        }
+}
+
 /* How many that were not being killed already. */
 static uint32_t kill_held(struct spawner *s, const char *agent) {
         uint32_t n = 0;
@@ -238,6 +254,7 @@ static uint32_t kill_held(struct spawner *s, const char *agent) {
                 n++;
         }
         spawner_press_later(s);
+        await_deaths(s);
         return n;
 }
 

@@ -10,7 +10,7 @@ import time
 
 import crewd
 import pytest
-from crewlib import Running, agent_status, alive, eventually, state_of
+from crewlib import Running, agent_status, alive, eventually, outside, state_of
 from hostilelib import HostileCrew, begin, grown_kib, rss_kib
 from holdlib import ends, held_crew, jails, lose, spawner_of
 
@@ -177,3 +177,34 @@ def test_a_state_that_cannot_be_kept_ends_the_holding(runner):
         assert "took over" not in again.log()
         assert ends(crew, "a") == [("supervisor lost", 1)]
     assert runner.crewctl("audit", "verify").returncode == 0
+
+
+def test_a_held_agent_is_dead_when_it_is_said_to_be(runner):
+    crew = held_crew(runner).agent("a").agent("b")
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description="[os.fork() for _ in range(6)]; time.sleep(600)")
+        pid = agent_status(client, "a").pid
+        eventually(lambda: len(outside(pid)) >= 64)
+        tree = outside(pid)
+        lose(running)
+        r = runner.crewctl("kill", "--agent", "a")
+        left = alive(tree)
+        assert r.returncode == 0 and r.stdout.startswith("Agent a terminated."), r.stderr
+        assert not left, {p: tree[p] for p in left}
+        assert runner.crewctl("down").returncode == 0
+
+
+def test_agents_are_not_started_beside_some_that_cannot_be_asked_for(runner):
+    if runner.mode == "root":
+        pytest.skip("root may connect to whatever there is")
+    crew = held_crew(runner).agent("a")
+    with crew.start() as running:
+        pid = agent_status(running.client(), "a").pid
+        lose(running)
+        sock = crew.run_dir / "held.sock"
+        sock.chmod(0)
+        assert "cannot see whether agents of this crew are held: Permission denied" in fails(crew)
+        sock.chmod(0o600)
+        with crew.start() as again:
+            assert agent_status(again.client(), "a").pid == pid
