@@ -108,6 +108,7 @@ FLOODS = {
     "stderr": "    say('stderr_text', source='agent', text=b'x' * 4096)",
     "observed": "    say('observed', what='exec', detail=f'/bin/{n}' + 'x' * 900)",
     "pong": "    say('pong', processes=n)",
+    "drip": "    f = frame('pong', processes=n)\n    for b in struct.pack('>BQI', 1, len(f) + 4, 1) + f: raw(bytes([b]))",
     "list": "    say('list_tools')",
     "denied-tool": "    say('tool_call', tool=f't{n}', arguments='{}')",
     "denied-send": "    say('send_message', target=f't{n}', payload='{}')",
