@@ -283,6 +283,8 @@ static int v2_is_ours_alone(const char *dir) {
                 return -EACCES;
         for (char *w = strtok_r(procs, "\n", &save); w; w = strtok_r(NULL, "\n", &save)) {
                 _cleanup_free_ char *comm = NULL;
+                if (strcmp(w, "0") == 0) /* of a pid namespace that we cannot see into */
+                        return -EBUSY;
                 snprintf(path, sizeof(path), "/proc/%.16s/comm", w);
                 if (crew_read_file(path, 64, &comm, NULL, NULL) == 0 && strcmp(comm, mine) != 0)
                         return -EBUSY;

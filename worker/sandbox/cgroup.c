@@ -34,6 +34,7 @@ static struct host {
         char base[TREE_N][PATH_MAX]; /* ".../crewd" of each tree that we may use, "" otherwise */
         char v2_mount[512];
         uint32_t v2_limits; /* controllers the version 2 tree gives us, CGROUP_* */
+        pid_t family;       /* it and what it started are ours to move */
 } host;
 
 /* --- small files --- */
@@ -131,6 +132,17 @@ static bool parse_mount(const char *line, struct mount_line *m) {
                sscanf(dash + 3, "%31s %*s %511s", m->type, m->super) == 2;
 }
 
+/* What follows the mount's root in our path, which is given from the top.  "" also where the mount shows another part of
+ * the tree, or we are outside of what it shows ("/.."): then there is nothing but its top. */
+static const char *below_mount(const char *own, const char *root) {
+        size_t n = strcmp(root, "/") == 0 ? 0 : strlen(root);
+
+        if (strncmp(own, root, n) != 0 || (own[n] != '/' && own[n] != '\0'))
+                return "";
+        own += n;
+        return strcmp(own, "/") == 0 || strncmp(own, "/..", 3) == 0 ? "" : own;
+}
+
 static void use_mount(const struct mount_line *m, const char *cgroups) {
         for (int t = 0; t < TREE_N; t++) {
                 char own[PATH_MAX];
@@ -143,12 +155,7 @@ static void use_mount(const struct mount_line *m, const char *cgroups) {
                         continue;
                 if (v2)
                         memcpy(host.v2_mount, m->point, sizeof(host.v2_mount));
-                /* The mount may show a sub-tree only; our path is given from the top. */
-                size_t root = strcmp(m->root, "/") == 0 ? 0 : strlen(m->root);
-                if (strncmp(own, m->root, root) != 0)
-                        root = 0;
-                const char *below = own + root;
-                int n = snprintf(host.base[t], PATH_MAX, "%s%s", m->point, strcmp(below, "/") == 0 ? "" : below);
+                int n = snprintf(host.base[t], PATH_MAX, "%s%s", m->point, below_mount(own, m->root));
                 if (n < 0 || n >= PATH_MAX)
                         host.base[t][0] = '\0';
         }
@@ -193,14 +200,15 @@ static bool below_process(pid_t pid, pid_t ancestor) {
         return false;
 }
 
-/* Of one family with us: the process that started us, all that it started, and the crewctl that waits for it. */
+/* Of one family with us.  The spawner's is crewd, all that it started, and the crewctl that waits for it; crewctl sandbox's
+ * is itself, for what started that is a shell with jobs of its own. */
 static bool is_ours(pid_t pid) {
         char dir[32], comm[32] = "";
 
-        if (below_process(pid, getppid()))
+        if (below_process(pid, host.family))
                 return true;
         snprintf(dir, sizeof(dir), "/proc/%d", pid);
-        return pid == parent_of(getppid()) && get_file(dir, "comm", comm, sizeof(comm)) > 0 &&
+        return host.family == getppid() && pid == parent_of(host.family) && get_file(dir, "comm", comm, sizeof(comm)) > 0 &&
                strcmp(comm, "crewctl\n") == 0;
 }
 
@@ -240,14 +248,35 @@ static int empty_own_group(const char *own) {
                 if ((r = move_ours(own, leaf)) <= 0)
                         break;
         }
+        if (r != 0)
+                (void)rmdir(leaf); /* unless some of us are in it */
         return r > 0 ? -EBUSY : r;
 }
 
+/* Whoever owns a group kills and freezes all that is below, so it is root or we.  And it is a group: what is mounted may
+ * lie under something else by now. */
+static int check_group(const char *dir) {
+        struct statfs fs;
+        struct stat st;
+
+        if (statfs(dir, &fs) < 0 || stat(dir, &st) < 0)
+                return -errno;
+        if (fs.f_type != CGROUP2_SUPER_MAGIC && fs.f_type != CGROUP_SUPER_MAGIC)
+                return -ENOTDIR;
+        return st.st_uid == 0 || st.st_uid == geteuid() ? 0 : -EPERM;
+}
+
 static int make_top(const char *own, char top[PATH_MAX]) {
+        int r = check_group(own);
+
+        if (r < 0)
+                return r;
         if ((size_t)snprintf(top, PATH_MAX, "%s/" TOP, own) >= PATH_MAX)
                 return -ENAMETOOLONG;
         if (mkdir(top, 0755) < 0 && errno != EEXIST)
                 return -errno;
+        if ((r = check_group(top)) < 0)
+                return r;
         return access(top, W_OK) < 0 ? -errno : 0;
 }
 
@@ -283,6 +312,18 @@ static uint32_t enable_controllers(const char *dir) {
         return on;
 }
 
+/* Is it one that processes with memory limits can be born into?  Below a group that has both processes and controllers it
+ * is not, whoever turned those on. */
+static bool use_top(const char *top) {
+        char type[32] = "";
+
+        if (get_file(top, "cgroup.type", type, sizeof(type)) < 0 || strcmp(type, "domain\n") != 0)
+                return false;
+        host.v2_limits = enable_controllers(top);
+        snprintf(host.base[V2], PATH_MAX, "%s", top);
+        return true;
+}
+
 /* Uses own group when its processes are all ours, else (root only) the top of the tree, where no such rule holds. */
 static void open_v2(void) {
         char own[PATH_MAX], top[PATH_MAX];
@@ -295,17 +336,14 @@ static void open_v2(void) {
                  * memory. */
                 if (can && listed_controllers(own, "cgroup.subtree_control") != can && empty_own_group(own) == 0)
                         enable_controllers(own);
-                host.v2_limits = enable_controllers(top);
-                if (!can || host.v2_limits) { /* a tree without controllers still kills and freezes */
-                        snprintf(host.base[V2], PATH_MAX, "%s", top);
+                if (use_top(top) && (!can || host.v2_limits)) /* a tree without controllers still kills and freezes */
                         return;
-                }
+                host.base[V2][0] = '\0';
                 (void)rmdir(top); /* unless another crew of this group is at work there */
         }
         if (geteuid() == 0 && make_top(host.v2_mount, top) == 0) {
                 enable_controllers(host.v2_mount);
-                host.v2_limits = enable_controllers(top);
-                snprintf(host.base[V2], PATH_MAX, "%s", top);
+                (void)use_top(top);
         }
 }
 
@@ -327,6 +365,7 @@ static const struct host *find_host_for(const struct plan_limits *only) {
         if (host.known)
                 return &host;
         host.known = true;
+        host.family = only ? getpid() : getppid();
         find_mounts();
         if (only)
                 drop_trees(only);
