@@ -24,9 +24,10 @@
 #define PAGE 4096u
 #define FLAG_ARG_OPEN 1 /* of open; one more for openat */
 
+/* One running program: the file and the mount it was executed through. */
 struct program {
-        dev_t dev;
-        ino_t ino; /* 0: not known */
+        uint32_t dev_major, dev_minor;
+        uint64_t ino, mount; /* 0: not known */
 };
 
 struct listener {
@@ -57,18 +58,22 @@ static const struct call *call_of(int number) {
 
 static struct program program_of(int32_t pid) {
         char path[32];
-        struct stat st;
+        struct statx sx;
 
         snprintf(path, sizeof(path), "/proc/%d/exe", pid);
-        return stat(path, &st) == 0 ? (struct program){st.st_dev, st.st_ino} : (struct program){0};
+        if (statx(AT_FDCWD, path, 0, STATX_INO | STATX_MNT_ID, &sx) < 0 || !(sx.stx_mask & STATX_MNT_ID))
+                return (struct program){0};
+        return (struct program){sx.stx_dev_major, sx.stx_dev_minor, sx.stx_ino, sx.stx_mnt_id};
 }
 
-/* The worker, and what it forked and has not yet become another program, walk to the places of Landlock rules.  Nobody else
- * can run that program.  Rootless all of this is hidden from us, and so is what they open. */
+/* The worker, and what it forked and has not yet become another program, walk to the places of Landlock rules.  An agent
+ * may find that program in its view too and run it, but only through a mount of the view: the worker was executed on the
+ * host's, before there was a view.  Rootless all of this is hidden from us, and so is what they open. */
 static bool is_worker(const struct listener *l, int32_t pid) {
         struct program p = l->worker.ino ? program_of(pid) : (struct program){0};
 
-        return p.ino && p.ino == l->worker.ino && p.dev == l->worker.dev;
+        return p.ino && p.ino == l->worker.ino && p.dev_major == l->worker.dev_major &&
+               p.dev_minor == l->worker.dev_minor && p.mount == l->worker.mount;
 }
 
 /* What every view has and every program opens: of no interest, whether allowed or not. */

@@ -827,6 +827,51 @@ static void attempts_are_seen_rootless(void **state) {
         stop_helper(&h);
 }
 
+/* One program, three ways: as the worker, as what it forked, and executed again through a mount of the agent's view. */
+static void be_the_worker_and_the_agent(void) {
+        char again[128], self[256] = "";
+        int status = -1;
+        pid_t pid;
+
+        close(open("/etc/as-the-worker", O_RDONLY));
+        if ((pid = fork()) == 0) {
+                close(open("/etc/as-its-fork", O_RDONLY));
+                _exit(0);
+        }
+        waitpid(pid, NULL, 0);
+        snprintf(again, sizeof(again), "%s/again", base);
+        close(open(again, O_CREAT | O_WRONLY, 0755));
+        if (readlink("/proc/self/exe", self, sizeof(self) - 1) < 0 || unshare(CLONE_NEWNS) < 0 ||
+            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || mount(self, again, NULL, MS_BIND, NULL) < 0)
+                _exit(93);
+        if ((pid = fork()) == 0) {
+                execl(again, again, "--open", "/etc/as-the-agent", NULL);
+                _exit(94);
+        }
+        waitpid(pid, &status, 0);
+        _exit(status != 0);
+}
+
+static void the_worker_is_told_by_where_it_was_executed(void **state) {
+        struct helper h;
+
+        if (geteuid() != 0) {
+                print_message("# root mode needs root\n");
+                skip();
+        }
+        start_helper(&h, 0);
+        struct jail j = start_listened(0, be_the_worker_and_the_agent);
+        watch(&h, 12, j.pid, 0, NULL, j.notify);
+        close(j.notify);
+        let_go(&j);
+        end_listened(&j);
+        forget(&h, 12);
+        expect(12, EVIDENCE_ATTEMPT, NULL, "/etc/as-the-worker", 0);
+        expect(12, EVIDENCE_ATTEMPT, NULL, "/etc/as-its-fork", 0);
+        expect(12, EVIDENCE_ATTEMPT, "read", "/etc/as-the-agent", 1);
+        stop_helper(&h);
+}
+
 /* Threads of several processes that die in the middle of notified calls must not hang the helper for the others. */
 static void die_often(void) {
         for (int i = 0; i < 300; i++) {
@@ -923,10 +968,13 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(kernel_auditing_is_put_back_by_the_last_user),
                 cmocka_unit_test(the_helper_keeps_four_capabilities_and_no_more),
                 cmocka_unit_test(attempts_are_seen_rootless),
+                cmocka_unit_test(the_worker_is_told_by_where_it_was_executed),
                 cmocka_unit_test(processes_that_die_in_a_call_do_not_hang_the_helper),
                 cmocka_unit_test(an_unknown_instance_is_forgotten_at_once),
                 cmocka_unit_test(an_instance_too_many_is_said_to_be_lost),
         };
+        if (argc == 3 && strcmp(argv[1], "--open") == 0)
+                return close(open(argv[2], O_RDONLY)) == 0;
         if (argc != 2)
                 return 2;
         program = argv[1];
