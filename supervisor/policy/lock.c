@@ -111,7 +111,16 @@ static bool same_stamp(const struct lock_stamp *a, const struct lock_stamp *b) {
                same_time(&a->ctime, &b->ctime);
 }
 
-/* The stamp is taken before the bytes: what changes in between is seen by the next look. */
+#define SETTLED_NS 100000000ull
+
+/* Before Linux 6.13 times of change count in ticks of up to 10 ms: a file may change once more and keep its stamp.  Times
+ * in the future, of a clock that was put back, say nothing either. */
+static bool is_settled(const struct timespec *changed, uint64_t now_ns) {
+        return (uint64_t)changed->tv_sec * 1000000000ull + (uint64_t)changed->tv_nsec + SETTLED_NS < now_ns;
+}
+
+/* The stamp is taken before the bytes: what changes in between is seen by the next look.  That of a file that has changed
+ * just now is none. */
 static int read_program(const char *path, uint8_t sha256[CREW_SHA256_BYTES], struct lock_stamp *stamp,
                         struct crew_err *err) {
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -122,6 +131,8 @@ static int read_program(const char *path, uint8_t sha256[CREW_SHA256_BYTES], str
         if (!S_ISREG(st.st_mode))
                 return crew_fail(err, EINVAL, "%s: not a regular file", path);
         *stamp = stamp_of(&st);
+        if (!is_settled(&st.st_ctim, crew_realtime_ns()))
+                stamp->ctime = (struct timespec){0};
         return crew_sha256_fd(fd, sha256, err);
 }
 
