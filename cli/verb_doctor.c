@@ -89,6 +89,15 @@ static void judge_landlock(struct findings *f, const struct crew_kernel *k) {
                         "run a kernel of 5.19 or newer built with CONFIG_SECURITY_LANDLOCK=y");
 }
 
+/* What lies between an agent and its tools, which run beside it under the same uid. */
+static void judge_tools(struct findings *f, const struct crew_kernel *k) {
+        if (k->landlock_abi >= 6)
+                add(f, LEVEL_OK, "tool walls", "files, memory and signals, by landlock domains");
+        else if (k->landlock_abi > 0)
+                add(f, LEVEL_WEAKER, "tool walls",
+                    "files and memory; an agent can signal the tools it calls: landlock scopes need Linux 6.12");
+}
+
 static void judge_filter(struct findings *f, const struct crew_kernel *k) {
         if (k->result[CREW_PROBE_SECCOMP] == 0)
                 add(f, LEVEL_OK, "system calls", "seccomp allow-list");
@@ -228,6 +237,7 @@ static void judge_identity(struct findings *f, const struct crew_kernel *k) {
 
 static void judge(struct findings *f, const struct crew_kernel *k, bool root) {
         judge_landlock(f, k);
+        judge_tools(f, k);
         judge_filter(f, k);
         judge_userns(f, k);
         judge_network(f, k);

@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tools lie beyond the agent: each way to run one without asking fails, and asking (its own layer) works."""
 
+import errno
+import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from escapelib import outcome
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "integration"))
+from crewlib import Crew  # noqa: E402
 
 LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 POLICY = """
@@ -131,3 +137,44 @@ def test_program_is_not_run_by_the_loader(world):
     r = world.sandbox(loader, world.path("read/program"))
     assert r.returncode == 127 and "failed to map segment" in r.stderr, r
     assert subprocess.run([loader, world.path("read/program")], check=False).returncode == 0
+
+
+def test_an_agent_signals_no_tool_unless_doctor_says_that_it_can(runner):
+    """Before Landlock's scopes (Linux 6.12) a tool is as far from its agent's signals as any child is, and no kernel is said
+    to be better than it is."""
+    shared = runner.home / "shared"
+    shared.mkdir()
+    runner.own(shared)
+    crew = Crew(runner).agent("a", tools=["slow"])
+    crew.files["a.yaml"] = crew.files["a.yaml"].replace("write: []", f'write: ["{shared}/"]')
+    crew.tool("slow", f"""#!/bin/sh
+echo $$ >{shared}/new && mv {shared}/new {shared}/pid
+while [ ! -e {shared}/go ]; do sleep 0.1; done
+echo '{{"n": 1}}'
+""")
+    code = f"""
+import threading
+got = []
+caller = threading.Thread(target=lambda: got.append(call('tool', 'slow', stdin={{}})))
+caller.start()
+while not os.path.exists('{shared}/pid'):
+    time.sleep(0.05)
+try:
+    os.kill(int(open('{shared}/pid').read()), signal.SIGKILL)
+    said = 0
+except OSError as e:
+    said = e.errno
+open('{shared}/go', 'w').close()
+caller.join()
+out([said, *got[0]])
+"""
+    with crew.start() as running:
+        said, status, answer = running.client().submit(agent="a", description=code).result(60)
+    kernel = json.loads(runner.crewctl("doctor", "--json").stdout)
+    found = next(f for f in kernel[runner.mode]["findings"] if f["wall"] == "tool walls")
+    if kernel["landlock_abi"] >= 6:
+        assert (said, status, answer) == (errno.EPERM, 0, {"n": 1})
+        assert found["level"] == "ok"
+    else:
+        assert said == 0 and status == 5 and "SIGKILL" in answer["error"]["message"]
+        assert found["level"] == "weaker" and "signal" in found["text"]

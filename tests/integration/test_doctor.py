@@ -25,7 +25,7 @@ def test_text_names_the_walls_and_sums_up(runner):
     r = runner.crewctl("doctor")
     assert r.returncode in (0, 69), r.stderr
     assert r.stdout.startswith("kernel " + os.uname().release)
-    for wall in ("file walls", "system calls", "process walls", "network walls", "kill", "limits", "denial evidence"):
+    for wall in ("file walls", "tool walls", "system calls", "process walls", "network walls", "kill", "limits", "denial evidence"):
         assert wall in r.stdout
     assert ("as root" in r.stdout) == (runner.mode == "root")
 
