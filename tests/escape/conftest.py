@@ -145,10 +145,10 @@ def ipc_objects():
 @pytest.fixture
 def sockets(world):
     """Listeners of the host: by path, abstract, TCP and UDP."""
-    path = world.path("private/sock")
+    path, abstract = world.path("private/sock"), f"crewd-escape-{os.getpid()}"
     listeners = []
     for family, kind, addr in ((socket.AF_UNIX, socket.SOCK_STREAM, path),
-                               (socket.AF_UNIX, socket.SOCK_STREAM, "\0crewd-escape"),
+                               (socket.AF_UNIX, socket.SOCK_STREAM, "\0" + abstract),
                                (socket.AF_INET, socket.SOCK_STREAM, ("0.0.0.0", 0)),
                                (socket.AF_INET, socket.SOCK_DGRAM, ("0.0.0.0", 0))):
         s = socket.socket(family, kind)
@@ -158,7 +158,7 @@ def sockets(world):
             s.listen(8)
         listeners.append(s)
     os.chmod(path, 0o666)
-    yield {"sock": path, "abstract": "@crewd-escape", "tcp": listeners[2].getsockname()[1], "udp": listeners[3].getsockname()[1],
-           "listeners": listeners}
+    yield {"sock": path, "abstract": "@" + abstract, "tcp": listeners[2].getsockname()[1],
+           "udp": listeners[3].getsockname()[1], "listeners": listeners}
     for s in listeners:
         s.close()

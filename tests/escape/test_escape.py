@@ -195,7 +195,7 @@ FILES = [
     Row("run_copy", ("/usr/bin/true", "/tmp"), "EACCES", control=("/usr/bin/true", "{private}")),
     Row("run_copy", ("/usr/bin/true", "/home/agent"), "EACCES", control=("/usr/bin/true", "{private}")),
     Row("memfd_exec", ("/usr/bin/true",), "EACCES"),
-    Row("memfd_noexec_exec", ("/usr/bin/true",), "EACCES", control=("-",)),
+    Row("memfd_noexec_exec", ("/usr/bin/true",), "EACCES", control=("",), may_lack="MFD_NOEXEC_SEAL (since 6.3)"),
     Row("map_code", ("{read}/program",), "EPERM"),
     Row("map_code", ("{write}/preload.so",), "EPERM"),
     Row("protect_code", ("{read}/program",), "EACCES"),

@@ -13,7 +13,8 @@ import crewd
 from crewlib import alive, outside
 
 PR_SET_CHILD_SUBREAPER = 36
-STARTS_S, STEP_S, ENDS_S = 22, 8, 14  # longer than crewd's own time-outs, so that what is hit is a hang
+SLOW = int(os.environ.get("CREWD_TEST_SLOW", "1"))  # as many times slower than most is this machine
+STARTS_S, STEP_S, ENDS_S = 22 * SLOW, 8 * SLOW, 14 * SLOW  # longer than crewd's own time-outs, so that what is hit is a hang
 
 ROLE = """agent: {name}
 sandbox:
@@ -35,7 +36,7 @@ hooks:
   on_agent_terminated: {command: ["${CREW_DIR}/hook.sh"]}
 """
 FILES = {
-    "crew.yaml": CREW,
+    "crew.yaml": CREW.replace("2s", f"{2 * SLOW}s"),
     "a.yaml": ROLE.format(name="a"),
     "b.yaml": ROLE.format(name="b"),
     "any.json": '{"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}',
