@@ -2,7 +2,7 @@
 """What is said at the end of script/test and script/vm, also of a run that was cut short."""
 
 import importlib.util
-import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -65,3 +65,15 @@ def test_a_program_that_broke_off_is_failed(tmp_path):
     assert program("1..2\nok 1 - a\n", "TIMEOUT", -15)[-1] == ("failed", "x", "")
     assert program("", "FAIL", 1) == [("failed", "x", "")]
     assert program("", "OK", 0) == [("passed", "x", "")]
+
+
+def test_a_failure_is_shown_and_told_when_it_happens(tmp_path):
+    (tmp_path / "test_x.py").write_text("def test_a(): assert 'seen' == 1\ndef test_b(): pass\n")
+    with open(tmp_path / "vm.lines", "w") as out:
+        r = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-c", TOP / "tests/pytest.ini", "-p", "results", "--step", "s",
+                            "--slice", "1/2", "--no-summary", tmp_path / "test_x.py"], stdout=subprocess.PIPE, text=True,
+                           pass_fds=[out.fileno()], check=False,
+                           env={**os.environ, "PYTHONPATH": str(TOP / "tests/vm"), "CREWD_VM_RESULTS": str(out.fileno())})
+    assert r.returncode == 1 and "assert 'seen' == 1" in r.stdout
+    status, said = summed(tmp_path)
+    assert status == 1 and said[-1] == "0 passed, 1 failed"  # the second half was not asked for

@@ -46,8 +46,7 @@ def pytest_configure(config):
 
 class Teller:
     def __init__(self, config):
-        self.step = config.getoption("--step")
-        self.terminal = config.pluginmanager.get_plugin("terminalreporter")
+        self.step, self.plugins = config.getoption("--step"), config.pluginmanager
 
     def pytest_runtest_logstart(self, nodeid):
         tell("begun", self.step, nodeid)
@@ -67,9 +66,10 @@ class Teller:
             self.show(report)
 
     def show(self, report):
-        self.terminal.ensure_newline()
-        self.terminal.section(f"{report.when} of {report.nodeid} failed")
-        self.terminal.write_line(report.longreprtext)
+        terminal = self.plugins.get_plugin("terminalreporter")
+        terminal.ensure_newline()
+        terminal.section(f"{report.when} of {report.nodeid} failed")
+        terminal.write_line(report.longreprtext)
 
 
 def outcomes(test):
