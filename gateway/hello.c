@@ -176,7 +176,6 @@ static enum hello is_tls(const uint8_t *b, size_t n) {
 
 enum hello hello_parse(const uint8_t *bytes, size_t n, char name[HELLO_NAME_MAX], size_t *end) {
         struct reader records = {.p = bytes, .n = n};
-        uint8_t message[HELLO_MAX];
         size_t used;
 
         name[0] = '\0';
@@ -186,6 +185,7 @@ enum hello hello_parse(const uint8_t *bytes, size_t n, char name[HELLO_NAME_MAX]
                 *end = n;
         if (what != HELLO_NAMED)
                 return what;
+        uint8_t message[HELLO_MAX]; /* zeroed where it stands: not for what is no TLS */
         what = n > HELLO_MAX ? HELLO_BAD : gather(&records, message, &used);
         if (what == HELLO_MORE)
                 return n == HELLO_MAX ? HELLO_BAD : HELLO_MORE;

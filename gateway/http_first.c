@@ -8,6 +8,8 @@
 #include <ctype.h>
 #include <string.h>
 
+#define LENGTH_MAX 6 /* no word that is looked for is longer */
+
 /* Also what a program that splits Latin-1 text at blanks takes for one. */
 static bool is_blank(unsigned char c) {
         return c == ' ' || (c >= '\t' && c <= '\r' && c != '\n') || (c >= 0x1c && c <= 0x1f) || c == 0x85 || c == 0xa0;
@@ -46,7 +48,7 @@ static enum http_first read_in_word(struct http_first_line *l, unsigned char c) 
 
         l->http = matched("http/", l->http, at, c);
         l->name = matched("http", l->name, at, c);
-        l->length += l->length < 6;
+        l->length += l->length < LENGTH_MAX;
         if (l->words == 1) {
                 l->get = l->get && at < 3 && c == (unsigned char)"GET"[at];
                 return is_token(c) ? HTTP_FIRST_OPEN : HTTP_FIRST_NO;
@@ -70,10 +72,24 @@ static enum http_first read_byte(struct http_first_line *l, unsigned char c) {
         return read_in_word(l, c);
 }
 
+/* A word that has not decided the matter by its sixth character never will: of the rest only the end counts. */
+static size_t rest_of_word(const struct http_first_line *l, const unsigned char *p, size_t n) {
+        size_t i = 0;
+
+        if (!l->in_word || l->words < 2 || l->length < LENGTH_MAX)
+                return 0;
+        while (i < n && p[i] != '\n' && !is_blank(p[i]))
+                i++;
+        return i;
+}
+
 enum http_first http_first_read(struct http_first_line *l, const void *bytes, size_t n) {
         const unsigned char *p = bytes;
 
-        for (size_t i = 0; i < n && l->is == HTTP_FIRST_OPEN; i++)
-                l->is = read_byte(l, p[i]);
+        for (size_t i = 0; i < n && l->is == HTTP_FIRST_OPEN;) {
+                i += rest_of_word(l, p + i, n - i);
+                if (i < n)
+                        l->is = read_byte(l, p[i++]);
+        }
         return l->is;
 }

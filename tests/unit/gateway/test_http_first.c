@@ -52,6 +52,8 @@ static void requests_are_seen_however_they_are_spaced(void **state) {
                 ROW("!#$%&'*+-.^_`|~0aZ / HTTP/1.1\r\n", HTTP_FIRST_YES),
                 ROW("CONNECT evil.test:443 HTTP/1.1\r\n", HTTP_FIRST_YES),
                 ROW("POST http://evil.test/ HTTP/1.1\r\n", HTTP_FIRST_YES),
+                ROW("POST /a-long-path-as?they=are&often HTTP/1.1\r\n", HTTP_FIRST_YES),
+                ROW("POST /long-words behind-long-words http/1.0\n", HTTP_FIRST_YES),
                 ROW("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", HTTP_FIRST_YES),
                 ROW("GET /", HTTP_FIRST_YES), /* HTTP/0.9 would end there */
                 ROW("GET http", HTTP_FIRST_YES),
