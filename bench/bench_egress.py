@@ -15,8 +15,8 @@ first WARM_UP of bench_net.c counts.  Client and server are the same program in 
 Two things in latency are against us, and stay: the client of ours is in its jail, so connecting crosses the jail's
 redirection (8 us here) and each connection is on record twice, which HAProxy does not do; and connections follow each other
 at once, so the end of one is still being worked on when the next arrives, which HAProxy's threads share (it has one for each
-CPU, as installed) and the gateway's one thread does not.  With 1 ms between two connections both added the same here, the one
-time that was tried (107 us).
+CPU, as installed) and the gateway's one thread does not: it serves who begins or talks first, but has both to do.  With 1 ms
+between two connections both added the same here, the one time that was tried (107 us).
 """
 
 import os

@@ -161,6 +161,7 @@ void conn_finish(struct conn *c, const char *why) {
         }
         if (let)
                 conn_announce(c);
+        conn_dial_provide(c->agent->hub);
         if (c->announced)
                 report_end(c, why);
         else
@@ -439,6 +440,14 @@ void conn_step(struct conn *c) {
         }
 }
 
+/* Whose stream has ended comes after those of this turn who begin or still talk: they are waited for. */
+static void step_or_end(struct conn *c, enum conn_side side) {
+        if (c->end[side].ended)
+                hub_later(c->agent->hub, &c->again);
+        else
+                conn_step(c);
+}
+
 static void on_jail(struct hub_source *s, uint32_t events) {
         struct conn *c = (struct conn *)((char *)s - offsetof(struct conn, source[CONN_JAIL]));
 
@@ -448,14 +457,14 @@ static void on_jail(struct hub_source *s, uint32_t events) {
         if (events & (EPOLLERR | EPOLLHUP) && c->state < CONN_CLASSIFYING)
                 return conn_finish(c, "given up");
         if (c->state != CONN_DIALLING)
-                conn_step(c);
+                step_or_end(c, CONN_JAIL);
 }
 
 static void on_peer(struct hub_source *s, uint32_t events) {
         struct conn *c = (struct conn *)((char *)s - offsetof(struct conn, source[CONN_PEER]));
 
         relay_note(&c->end[CONN_PEER], events);
-        conn_step(c);
+        step_or_end(c, CONN_PEER);
 }
 
 static void on_again(struct hub_task *t) {

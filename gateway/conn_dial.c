@@ -52,19 +52,34 @@ static void close_peer(struct conn *c) {
         c->end[CONN_PEER] = (struct relay_end){.fd = -1};
 }
 
-/* 0: connecting; -errno: not with this address. */
-static int dial_one(struct conn *c, const struct sockaddr *to) {
+static int make_socket(int family) {
         static const int one = 1;
-        _cleanup_close_ int fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
         if (fd < 0)
                 return -errno;
         relay_set_options(fd);
         setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+        return fd;
+}
+
+void conn_dial_provide(struct hub *h) {
+        if (h->spare < 0)
+                h->spare = make_socket(AF_INET); /* without it the next dial makes its own */
+}
+
+/* 0: connecting; -errno: not with this address. */
+static int dial_one(struct conn *c, const struct sockaddr *to) {
+        struct hub *h = c->agent->hub;
+        const bool made = to->sa_family == AF_INET && h->spare >= 0;
+        _cleanup_close_ int fd = made ? crew_steal_fd(&h->spare) : make_socket(to->sa_family);
+
+        if (fd < 0)
+                return fd;
         if (connect(fd, to, addr_len(to)) < 0 && errno != EINPROGRESS)
                 return -errno;
         c->source[CONN_PEER].dead = false;
-        int r = hub_watch(c->agent->hub, fd, &c->source[CONN_PEER]);
+        int r = hub_watch(h, fd, &c->source[CONN_PEER]);
         if (r == 0)
                 c->end[CONN_PEER].fd = crew_steal_fd(&fd);
         return r;

@@ -99,6 +99,8 @@ void conn_dial(struct conn *c);
 void conn_dial_ready(struct conn *c); /* the socket being dialled has news */
 void conn_dial_late(struct conn *c);
 void conn_dial_fini(struct conn *c);
+/* Makes ready what the next dial needs, now that nobody waits for it. */
+void conn_dial_provide(struct hub *h);
 /* conn.c: it is connected */
 void conn_connected(struct conn *c);
 

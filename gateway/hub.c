@@ -195,7 +195,7 @@ static int reserve_pipes(struct hub *h, struct crew_err *err) {
 }
 
 int hub_open(struct hub *h, int control_fd, struct crew_err *err) {
-        *h = (struct hub){.last_task = &h->first_task};
+        *h = (struct hub){.last_task = &h->first_task, .spare = -1};
         look_at_clock(h);
         report_init(&h->report, control_fd);
         h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -212,6 +212,7 @@ void hub_fini(struct hub *h) {
                 close(h->pipes[h->n_pipes][0]);
                 close(h->pipes[h->n_pipes][1]);
         }
+        crew_close(&h->spare);
         crew_close(&h->epoll_fd);
 }
 

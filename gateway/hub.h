@@ -56,6 +56,7 @@ struct hub {
         bool stopped;
         int pipes[HUB_PIPES_KEPT][2];
         unsigned n_pipes;
+        int spare; /* conn_dial.c: the socket of the next dial, or -1 */
 };
 
 int hub_open(struct hub *h, int control_fd, struct crew_err *err);
@@ -74,7 +75,7 @@ int hub_watch(struct hub *h, int fd, struct hub_source *s);
 int hub_watch_level(struct hub *h, int fd, struct hub_source *s, uint32_t epoll_events);
 /* Other events of one that is watched already; 0: none, until they are changed again. */
 int hub_rewatch_level(struct hub *h, int fd, struct hub_source *s, uint32_t epoll_events);
-/* Runs once, after the events at hand; calling it again before that changes nothing. */
+/* Runs once, after all events at hand; calling it again before that changes nothing. */
 void hub_later(struct hub *h, struct hub_task *t);
 void hub_not_later(struct hub *h, struct hub_task *t);
 /* In ms from now, to about 100 ms; replaces the one before. */

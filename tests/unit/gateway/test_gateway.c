@@ -413,6 +413,32 @@ static void half_closes_and_resets_are_passed_on(void **state) {
         close(in);
 }
 
+/* A gateway that finds both at once: stopped while they come. */
+static void who_speaks_comes_before_who_ends(void **state) {
+        int in[2], out[2], status;
+
+        add(0);
+        for (int i = 0; i < 2; i++)
+                pair_up(&in[i], &out[i]);
+        say(in[0], "first", 5);
+        world_expect(&world, GATE_ALLOWED);
+        expect_bytes(out[0], "first");
+        assert_true(world_quiet(&world, 50));
+        kill(world.gateway, SIGSTOP);
+        assert_int_equal(waitpid(world.gateway, &status, WUNTRACED), world.gateway);
+        assert_true(WIFSTOPPED(status));
+        close(in[0]);
+        close(out[0]);
+        say(in[1], "second", 6);
+        kill(world.gateway, SIGCONT);
+        world_expect(&world, GATE_ALLOWED);
+        assert_int_equal(world_expect(&world, GATE_CLOSED).up, 5);
+        expect_bytes(out[1], "second");
+        close(in[1]);
+        close(out[1]);
+        assert_int_equal(world_expect(&world, GATE_CLOSED).up, 6);
+}
+
 static void megabytes_arrive_whole_both_ways_at_once(void **state) {
         enum { BYTES = 24 << 20, CHUNK = 1 << 16 };
         static uint8_t buf[CHUNK];
@@ -520,6 +546,37 @@ static void addresses_in_the_policy_are_dialled_as_such(void **state) {
         expect_denied("93.184.216.35", 80, "not in allowed_endpoints");
 }
 
+/* What an ended connection left ready for the next one is not taken for another family. */
+static void either_family_is_dialled_after_the_other(void **state) {
+        static const char *const names[] = {"four.test", "six.test", "six.test", "four.test", "four.test", "six.test"};
+        struct sockaddr_in6 any = {.sin6_family = AF_INET6};
+        socklen_t n = sizeof(any);
+        int both = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+        if (both < 0 || bind(both, (void *)&any, n) < 0 || listen(both, 8) < 0)
+                skip(); /* no IPv6 here */
+        assert_int_equal(getsockname(both, (void *)&any, &n), 0);
+        struct netpolicy_spec_rule rules[] = {rule_to("four.test", 443, ntohs(any.sin6_port)),
+                                              rule_to("six.test", 443, ntohs(any.sin6_port))};
+        rules[1].fixed.to_kind = NETPOLICY_ADDR6;
+        rules[1].to_host = "::1";
+        inet_pton(AF_INET6, "::1", rules[1].fixed.to_addr);
+        world_add(&world, &jail, 7, policy_of(rules, 2, 0, 1));
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                int in = jail_dial_name(&jail, names[i], 443), out = host_accept(both);
+                assert_true(in >= 0 && out >= 0);
+                say(in, "hello", 5);
+                expect_bytes(out, "hello");
+                const struct gate_msg m = world_expect(&world, GATE_ALLOWED);
+                assert_string_equal(m.name, names[i]);
+                assert_int_equal(m.peer[0], names[i][0] == 'f' ? '1' : '[');
+                close(in);
+                close(out);
+                world_expect(&world, GATE_CLOSED);
+        }
+        close(both);
+}
+
 static void a_wildcard_is_one_label_and_its_name_is_the_one_asked_for(void **state) {
         uint8_t hello[1024];
         int out;
@@ -555,9 +612,11 @@ int main(int argc, char **argv) {
                 SCENE(any_other_answer_to_a_hello_lets_the_rest_go),
                 SCENE(a_server_may_speak_first_and_is_recorded_before),
                 SCENE(half_closes_and_resets_are_passed_on),
+                SCENE(who_speaks_comes_before_who_ends),
                 SCENE(megabytes_arrive_whole_both_ways_at_once),
                 SCENE(a_dial_that_fails_outside_is_recorded_as_such),
                 SCENE(addresses_in_the_policy_are_dialled_as_such),
+                SCENE(either_family_is_dialled_after_the_other),
                 SCENE(a_wildcard_is_one_label_and_its_name_is_the_one_asked_for),
                 SCENE(a_name_that_resolves_to_this_host_is_refused),
         };
