@@ -662,10 +662,15 @@ static unsigned kill_listed(const char *dir, const char *file) {
         return n;
 }
 
-void cgroup_kill(const char *name, bool by_all_means) {
+int cgroup_kill_open(const struct cgroup *g) {
+        return g->into < 0 ? -1 : openat(g->into, "cgroup.kill", O_WRONLY | O_CLOEXEC);
+}
+
+void cgroup_kill(const char *name, int fd, bool by_all_means) {
         char dir[PATH_MAX];
 
-        if (tree_dir(V2, name, dir) && put_file(dir, "cgroup.kill", "1") < 0 && by_all_means)
+        bool told = fd >= 0 && write(fd, "1", 1) == 1;
+        if (!told && tree_dir(V2, name, dir) && put_file(dir, "cgroup.kill", "1") < 0 && by_all_means)
                 kill_listed(dir, "cgroup.procs"); /* before 5.14 */
         if (by_all_means && tree_dir(V1_FREEZER, name, dir))
                 put_file(dir, "freezer.state", "THAWED"); /* a version 1 frozen task does not die of SIGKILL */
@@ -758,7 +763,7 @@ static void sweep_group(enum tree t, const char *name, struct cgroup_leftovers *
 
         if (!tree_dir(t, name, dir))
                 return;
-        cgroup_kill(name, true);
+        cgroup_kill(name, -1, true);
         out->processes += kill_listed(dir, "cgroup.procs");
         if (remove_dir(dir) < 0 || strstr(out->names, name))
                 return;

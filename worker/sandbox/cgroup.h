@@ -46,9 +46,12 @@ void cgroup_close(struct cgroup *g); /* the descriptors; the group stays */
 int cgroup_freeze(const char *name, bool on);
 /* Other limits for a group that runs: those of limits_by.  The first that cannot be set ends it: -EBUSY, more is in use. */
 int cgroup_limit(const char *name, uint32_t limits_by, const struct spawn_limits *l);
-/* SIGKILL to all in it, as far as one write can.  By all means: also where the kernel has no such write, and what a version
- * 1 freezer keeps from dying is thawed. */
-void cgroup_kill(const char *name, bool by_all_means);
+/* What cgroup_kill() writes to, of a group whose descriptors are open still: a kill need not look for it.  -1: none here.
+ */
+int cgroup_kill_open(const struct cgroup *g);
+/* SIGKILL to all in it, as far as one write can.  fd: cgroup_kill_open()'s, or -1.  By all means: also where the kernel has
+ * no such write, and what a version 1 freezer keeps from dying is thawed. */
+void cgroup_kill(const char *name, int fd, bool by_all_means);
 int cgroup_count(const char *name); /* tasks, or -1 when no cgroup counts them */
 void cgroup_stats(const char *name, struct spawn_stats *out);
 int cgroup_remove(const char *name); /* waits for the last task to go, at most a second */

@@ -341,9 +341,13 @@ static int complete_group(struct spawn *s, struct crew_err *err) {
 
 /* While the child works: what it has now is not ours any more.  And a look at what attest() compares it with. */
 static int close_handed_over(struct spawn *s, struct crew_err *err) {
+        const bool sandbox = s->birth.plan->flags & PLAN_SANDBOX;
+
         view_fini(&s->birth.view);
+        if (!sandbox)
+                s->out->kill_fd = cgroup_kill_open(&s->birth.group);
         cgroup_close(&s->birth.group);
-        return s->birth.plan->flags & PLAN_SANDBOX ? 0 : attest_own_filters(&s->own_filters, err);
+        return sandbox ? 0 : attest_own_filters(&s->own_filters, err);
 }
 
 /* Next message of the child; meanwhile its reported calls are let through. */
@@ -644,17 +648,17 @@ void jail_kill_begin(struct jail *j) {
         int n = cgroup_count(j->cgroup);
         j->kill_processes = n >= 0 ? (uint32_t)n : proctree_count(j->pid);
         j->kill_sent_ns = crew_now_ns();
-        /* Where a group can be killed, all of it begins to die at once, on every CPU; the signal alone reaches the others
-         * only when pid 1 has taken itself down.  It is enough, though: pid_namespaces(7). */
-        cgroup_kill(j->cgroup, j->frozen);
+        /* The signal is enough: pid_namespaces(7).  But it reaches the others only when pid 1 has taken itself down, and
+         * where a group can be killed all of it begins to die at once, on every CPU; pid 1 first, for it ends last. */
         syscall(SYS_pidfd_send_signal, j->pidfd, SIGKILL, NULL, 0);
+        cgroup_kill(j->cgroup, j->kill_fd, j->frozen);
 }
 
 void jail_kill_press(struct jail *j) {
         if (j->kill_pressed)
                 return;
         j->kill_pressed = true;
-        cgroup_kill(j->cgroup, true);
+        cgroup_kill(j->cgroup, j->kill_fd, true);
 }
 
 static void await_death(struct jail *j) {
@@ -715,6 +719,7 @@ void jail_fini(struct jail *j) {
         crew_close(&j->notify_fd);
         crew_close(&j->tmp_dir);
         crew_close(&j->mnt_ns);
+        crew_close(&j->kill_fd);
         crew_close(&j->status_fd);
         crew_close(&j->lifeline);
         for (size_t i = 0; i < ELEMENTSOF(j->listeners); i++)

@@ -63,6 +63,7 @@ struct jail { /* owned by the caller; JAIL_NULL */
         int notify_fd;    /* -1 when the plan has no notify */
         int tmp_dir;      /* its /tmp, to see how full that is; -1 */
         int mnt_ns;       /* keeps the mounts until jail_fini(): taking them down is not part of dying */
+        int kill_fd;      /* cgroup_kill_open()'s; -1 */
         struct spawn_attestation att;
         char step[32];           /* the last step; after a failure the one that failed */
         char cgroup[128];        /* name below our cgroup root, "" when none */
@@ -81,6 +82,7 @@ struct jail { /* owned by the caller; JAIL_NULL */
                        .notify_fd = -1,                                                                                    \
                        .tmp_dir = -1,                                                                                      \
                        .mnt_ns = -1,                                                                                       \
+                       .kill_fd = -1,                                                                                      \
                        .status_fd = -1,                                                                                    \
                        .lifeline = -1})
 
