@@ -9,6 +9,7 @@ agents    1,000 agents of one crew: starts per second from the first to the last
           crewd's use of one CPU while they idle                                                 at most 1 %
 messages  64 agents that send 200 messages a second each: p99 from when a message was due until
           its receiver has it, against one such pair in the same crew while the others idle      at most 5x
+          sent as notifications; the same with an answer for each is printed beside it
 tasks     tasks that do nothing, a process each, per second, one agent, against fork and exec
           of the same program                                                                    at least 0.3x
 hold      the same tasks in a crew with on_supervisor_loss: hold, one at a time and with 64 that
@@ -118,7 +119,7 @@ def bench_agents(b, n=AGENTS, idle=10):
             row(f"crewd while {n} agents idle (% CPU)", used, "limit", 1.0, 1.0)]
 
 
-def talk(client, senders, n):
+def talk(client, senders, n, how="untold"):
     """Runs one round; every latency of every message.  A message that is lost or refused ends the bench."""
     begin = time.monotonic_ns() + 1_000_000_000  # by then every task has started
     tasks = []
@@ -126,7 +127,7 @@ def talk(client, senders, n):
         rate = RATE if i < senders else 0
         expect = RATE * SECONDS if (i - 1) % n < senders else 0
         if rate or expect:
-            tasks.append(client.submit(agent=f"a{i}", description=f"a{(i + 1) % n} {rate} {SECONDS} {expect} {begin + i * 1_000_000_000 // RATE // n}"))
+            tasks.append(client.submit(agent=f"a{i}", description=f"a{(i + 1) % n} {rate} {SECONDS} {expect} {begin + i * 1_000_000_000 // RATE // n} {how}"))
     results = [t.result(timeout=60) for t in tasks]
     sent, got = sum(r["sent"] for r in results), sum(r["received"] for r in results)
     if sent != senders * RATE * SECONDS or got != sent or any(r["refused"] for r in results):
@@ -139,16 +140,17 @@ def at(values, part):
 
 
 def bench_messages(b, rounds=3, n=TALKERS):
-    idle, busy = [], []
+    latencies = {(senders, how): [] for how in ("untold", "told") for senders in (1, n)}
     with Crew(b, "talkers", n, "bench-talk", lambda i: f"a{(i + 1) % n}", "stdio-rpc") as crew, crew.client() as client:
         for _ in range(rounds):
-            idle.append(talk(client, 1, n))
-            busy.append(talk(client, n, n))
-    for name, values in (("one pair", idle), (f"{n} agents", busy)):
-        say(f"{name}: us p50 {statistics.median(at(v, 0.5) for v in values):.0f}, p99 {statistics.median(at(v, 0.99) for v in values):.0f}, "
-            f"p99.9 {statistics.median(at(v, 0.999) for v in values):.0f}, worst {max(v[-1] for v in values)}")
-    return [row(f"{n} agents x {RATE} messages/s, p99 (us)", statistics.median(at(v, 0.99) for v in busy), "one pair",
-                statistics.median(at(v, 0.99) for v in idle), 5.0)]
+            for (senders, how), rounds_of in latencies.items():
+                rounds_of.append(talk(client, senders, n, how))
+    for (senders, how), values in latencies.items():
+        p50, p99, p999 = (statistics.median(at(v, part) for v in values) for part in (0.5, 0.99, 0.999))
+        say(f"{'one pair' if senders == 1 else f'{n} agents'}{', each answered' if how == 'told' else ''}: "
+            f"us p50 {p50:.0f}, p99 {p99:.0f}, p99.9 {p999:.0f}, worst {max(v[-1] for v in values)}")
+    busy, idle = (statistics.median(at(v, 0.99) for v in latencies[senders, "untold"]) for senders in (n, 1))
+    return [row(f"{n} agents x {RATE} messages/s, p99 (us)", busy, "one pair", idle, 5.0)]
 
 
 def run_tasks(client, n, waiting=64):

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An agent that sends messages at a steady rate and times those that come in (driver stdio-rpc).  A task's description is
- * "TARGET RATE SECONDS EXPECT BEGIN": RATE messages a second to agent TARGET for SECONDS, the first one at BEGIN (ns), and
- * EXPECT messages to wait for.  Each carries the time it was due, so a sender that is held up counts as late
+ * "TARGET RATE SECONDS EXPECT BEGIN HOW": RATE messages a second to agent TARGET for SECONDS, the first one at BEGIN (ns), and
+ * EXPECT messages to wait for.  HOW is "told" when the sender is to hear of each that it was taken (a request), "untold" when
+ * not (a notification).  Each carries the time it was due, so a sender that is held up counts as late
  * (CLOCK_MONOTONIC is one for all jails). Result: {"sent", "accepted", "refused", "received", "us": [latency of each]}.
  *
  * It is to cost little beside what is measured: it sleeps until a message is due or one comes in, and reads what became of
@@ -38,6 +39,7 @@ struct talk {
         bool busy; /* with a task */
         unsigned id, rate;
         char target[64];
+        bool told;
         size_t all, expect, sent, accepted, refused, received;
         uint64_t started_ns, end_ns;
         uint32_t us[MESSAGES_MAX]; /* what comes before the task counts for it */
@@ -73,10 +75,13 @@ static int dial(void) {
 
 static void send_one(struct talk *t, uint64_t due_ns) {
         char line[512];
-        int n = snprintf(line, sizeof(line),
-                         "{\"jsonrpc\":\"2.0\",\"id\":%zu,\"method\":\"crew/send\",\"params\":{\"target\":\"%s\","
-                         "\"payload\":{\"due\":%" PRIu64 "}}}\n",
-                         t->sent, t->target, due_ns);
+        int n = snprintf(line, sizeof(line), "{\"jsonrpc\":\"2.0\",");
+
+        if (t->told)
+                n += snprintf(line + n, sizeof(line) - (size_t)n, "\"id\":%zu,", t->sent);
+        n += snprintf(line + n, sizeof(line) - (size_t)n,
+                      "\"method\":\"crew/send\",\"params\":{\"target\":\"%s\",\"payload\":{\"due\":%" PRIu64 "}}}\n",
+                      t->target, due_ns);
 
         if (write(t->crew.fd, line, (size_t)n) != n)
                 give_up("write");
@@ -90,11 +95,13 @@ static uint64_t due_ns(const struct talk *t) {
 static void begin(struct talk *t, const char *line) {
         const char *id = strstr(line, "\"id\":"), *what = strstr(line, "\"description\":\"");
         unsigned seconds;
+        char how[8];
 
         if (!id || !what || sscanf(id + 5, "%u", &t->id) != 1 ||
-            sscanf(what + 15, "%63s %u %u %zu %" SCNu64, t->target, &t->rate, &seconds, &t->expect, &t->started_ns) != 5 ||
+            sscanf(what + 15, "%63s %u %u %zu %" SCNu64 " %7[a-z]", t->target, &t->rate, &seconds, &t->expect, &t->started_ns,
+                   how) != 6 ||
             t->expect > MESSAGES_MAX) {
-                fputs("bench-talk: the task is not 'TARGET RATE SECONDS EXPECT BEGIN'\n", stderr);
+                fputs("bench-talk: the task is not 'TARGET RATE SECONDS EXPECT BEGIN HOW'\n", stderr);
                 exit(2);
         }
         long period = t->rate ? 1000000000l / t->rate : 50000000l;
@@ -102,6 +109,7 @@ static void begin(struct talk *t, const char *line) {
                                    {(time_t)(t->started_ns / 1000000000u), (long)(t->started_ns % 1000000000u)}};
         if (period >= 1000000000l || timerfd_settime(t->timer, TFD_TIMER_ABSTIME, &every, NULL) < 0)
                 give_up("timer");
+        t->told = strcmp(how, "told") == 0;
         t->all = (size_t)t->rate * seconds;
         t->end_ns = t->started_ns + seconds * 1000000000ull;
         t->busy = true;
@@ -164,14 +172,14 @@ static void on_tick(struct talk *t) {
                 give_up("timer");
         while (t->busy && t->sent < t->all && due_ns(t) <= now_ns()) {
                 send_one(t, due_ns(t));
-                if (t->sent % ANSWERS_AT_ONCE == 0)
+                if (t->told && t->sent % ANSWERS_AT_ONCE == 0)
                         take_lines(t, &t->crew, on_answer);
         }
 }
 
 static bool done(const struct talk *t) {
         return now_ns() >= t->end_ns + PATIENCE_NS ||
-               (t->sent == t->all && t->accepted + t->refused == t->all && t->received == t->expect);
+               (t->sent == t->all && (!t->told || t->accepted + t->refused == t->all) && t->received == t->expect);
 }
 
 int main(void) {

@@ -9,6 +9,7 @@
 #include "common/err.h"
 #include "common/paths.h"
 #include "ipc-schema/ipc.h"
+#include "rounds.h"
 #include "starts.h"
 #include "supervision.h"
 #include "supervisor/policy/crew_file.h"
@@ -104,13 +105,12 @@ struct crewd {
         uv_signal_t sigterm, sigint;
         uv_poll_t owner; /* --owner-fd */
         uint64_t wake_at_ns;
-        uint64_t next_ping_ns, flush_by_ns, drain_by_ns;
+        uint64_t flush_by_ns, drain_by_ns;
         int ready_fd, owner_fd;
         char states_dir[PATH_MAX];              /* of the agents' state directories; no link on its way */
         int states_fd;                          /* owned */
         unsigned removals;                      /* of directories put aside, and measurements; under way */
-        uint64_t usage_at_ns, usage_idle_at_ns; /* the next look at what agents use; usage.c */
-        uint32_t usage_turn, usage_idle_turn;   /* whose turn it is */
+        struct rounds pings, looks, idle_looks; /* at what agents use: usage.c */
         uint32_t holds;                         /* cookies given out; hold.c */
         bool agents_started, sync_ready;        /* the timer exists */
         uint32_t sync_part, sync_left;          /* of the agents, whose streams go to disk next; turns until all had one */

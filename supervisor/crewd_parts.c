@@ -192,6 +192,12 @@ static void reply(uint32_t to, uint64_t corr, const struct call_reply *what, voi
         toolgate_reply(&c->agents[to], corr, what);
 }
 
+static void lost(uint32_t from, const char *target, const struct call_reply *why, void *user) {
+        struct crewd *c = user;
+
+        journal_message_lost(&c->agents[from], target, why->message);
+}
+
 /* --- scheduler --- */
 
 static enum sched_slot slot(uint32_t agent, char *why, void *user) {
@@ -364,7 +370,7 @@ static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err 
 
 static int make_pure_parts(struct crewd *c, struct crew_err *err) {
         static const struct router_callbacks router_cb = {
-                .permit = permit_send, .find = find_peer, .name = name_of, .deliver = deliver, .reply = reply};
+                .permit = permit_send, .find = find_peer, .name = name_of, .deliver = deliver, .reply = reply, .lost = lost};
         static const struct sched_callbacks sched_cb = {.slot = slot,
                                                         .start = start_job,
                                                         .cancel = cancel_job,

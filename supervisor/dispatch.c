@@ -111,15 +111,18 @@ static void on_send_message(struct agent *a, const Crew__Envelope *e) {
                                 .seq = e->seq,
                                 .target = b->target,
                                 .ask = b->ask,
+                                .unanswered = b->unanswered,
                                 .payload = b->payload,
                                 .payload_len = strlen(b->payload),
                                 .timeout_ns = timeout_of(e)};
 
         uint64_t now = crew_now_ns();
 
+        if (b->ask && b->unanswered)
+                return dispatch_violation(a, "send_message", "unanswered", "is of a send, not of an ask", false);
         if (usage_message(a, now))
                 return router_send(a->crewd->router, &s, now);
-        if (!a->in.cut)
+        if (!a->in.cut && !b->unanswered)
                 refuse_message(a, e->seq);
 }
 

@@ -631,6 +631,16 @@ int journal_message_denied(struct agent *a, const char *target, const struct pol
         return journal_observe(a, &r, 1, true);
 }
 
+int journal_message_lost(struct agent *a, const char *target, const char *why) {
+        struct record r;
+
+        record_init(&r, RECORD_MESSAGE_SENT, "crewd");
+        record_str(&r, "to", target);
+        record_str(&r, "verdict", "lost");
+        record_str(&r, "reason", why);
+        return journal_observe(a, &r, 1, false);
+}
+
 int journal_rejected(struct agent *a, const char *body, const char *field, const char *rule) {
         struct record r;
 

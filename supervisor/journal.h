@@ -95,6 +95,8 @@ int journal_tool_request(struct agent *a, const char *tool, const char *why, boo
 
 int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq);
 int journal_message_denied(struct agent *a, const char *target, const struct policy_verdict *v);
+/* One whose sender hears nothing was not delivered, and why. */
+int journal_message_lost(struct agent *a, const char *target, const char *why);
 /* A frame, or part of one, that was not accepted. */
 int journal_rejected(struct agent *a, const char *body, const char *field, const char *rule);
 int journal_stderr(struct agent *a, const char *source, const void *text, size_t n, uint64_t dropped);

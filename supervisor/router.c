@@ -65,18 +65,18 @@ struct router *router_free(struct router *r) {
         return NULL;
 }
 
-static void reply(struct router *r, uint32_t to, uint64_t corr, const struct call_reply *what) {
-        r->cb.reply(to, corr, what, r->user);
-}
-
-static void reply_error(struct router *r, const struct inflight_end *to, enum call_code code, const char *message) {
-        reply(r, to->agent, to->seq, &(struct call_reply){.code = code, .message = message});
+/* The terminal message; caller.seq is 0 when nobody waits for one. */
+static void tell(struct router *r, const struct inflight_end *caller, const char *target, const struct call_reply *what) {
+        if (caller->seq)
+                r->cb.reply(caller->agent, caller->seq, what, r->user);
+        else if (!what->ok && what->code != CALL_DENIED)
+                r->cb.lost(caller->agent, target, what, r->user);
 }
 
 /* The caller's terminal message, if it has not had one. */
 static void settle(struct router *r, struct inflight_call *c, const struct call_reply *what) {
         if (inflight_settle(r->calls, c))
-                reply(r, c->caller.agent, c->caller.seq, what);
+                tell(r, &c->caller, r->cb.name(c->callee.agent, r->user), what);
 }
 
 static void settle_error(struct router *r, struct inflight_call *c, enum call_code code, const char *message) {
@@ -138,6 +138,18 @@ static void hand_over(struct router *r, struct inflight_call *c, bool ask, const
         inflight_drop(r->calls, c);
 }
 
+static struct inflight_end sender_of(const struct router_send *s) {
+        return (struct inflight_end){
+                .agent = s->from, .incarnation = s->incarnation, .seq = s->unanswered ? 0 : s->seq};
+}
+
+/* What is refused before it is a call. */
+static void refuse(struct router *r, const struct router_send *s, const struct call_reply *what) {
+        const struct inflight_end caller = sender_of(s);
+
+        tell(r, &caller, s->target, what);
+}
+
 static bool permitted(struct router *r, const struct router_send *s) {
         struct policy_verdict v = r->cb.permit(s->from, s->target, r->user);
         char text[512];
@@ -145,8 +157,7 @@ static bool permitted(struct router *r, const struct router_send *s) {
         if (v.allowed)
                 return true;
         snprintf(text, sizeof(text), "agent '%s' is %s", s->target, v.text[0] ? v.text : "not in ipc.allowed_targets");
-        reply(r, s->from, s->seq,
-              &(struct call_reply){.code = CALL_DENIED, .message = text, .rule = v.rule, .next_step = v.next_step});
+        refuse(r, s, &(struct call_reply){.code = CALL_DENIED, .message = text, .rule = v.rule, .next_step = v.next_step});
         return false;
 }
 
@@ -157,7 +168,7 @@ static bool payload_ok(struct router *r, const struct router_send *s) {
         if (schema_check(NULL, s->payload, s->payload_len, &err) == 0)
                 return true;
         snprintf(text, sizeof(text), "payload is not valid JSON: %s", err.msg);
-        reply(r, s->from, s->seq, &(struct call_reply){.code = CALL_REJECTED, .message = text});
+        refuse(r, s, &(struct call_reply){.code = CALL_REJECTED, .message = text});
         return false;
 }
 
@@ -169,28 +180,31 @@ static bool reachable(struct router *r, const struct router_send *s, struct rout
                 return true;
         snprintf(text, sizeof(text),
                  peer->presence == ROUTER_UNKNOWN ? "no agent '%s' in this crew" : "agent '%s' is not running", s->target);
-        reply(r, s->from, s->seq, &(struct call_reply){.code = CALL_NOT_RUNNING, .message = text});
+        refuse(r, s, &(struct call_reply){.code = CALL_NOT_RUNNING, .message = text});
         return false;
 }
 
+static void refuse_full(struct router *r, const struct router_send *s, const char *what) {
+        refuse(r, s, &(struct call_reply){.code = CALL_QUEUE_FULL, .message = what});
+}
+
 void router_send(struct router *r, const struct router_send *s, uint64_t now_ns) {
-        struct inflight_end caller = {.agent = s->from, .incarnation = s->incarnation, .seq = s->seq};
         struct router_peer peer;
         struct inflight_call *c;
 
         if (!permitted(r, s) || !payload_ok(r, s) || !reachable(r, s, &peer))
                 return;
         uint64_t timeout = s->timeout_ns ? MIN_OF(s->timeout_ns, ROUTER_TIMEOUT_MAX_NS) : ROUTER_TIMEOUT_NS;
-        struct inflight_call want = {.caller = caller,
+        struct inflight_call want = {.caller = sender_of(s),
                                      .callee = {.agent = peer.index, .incarnation = peer.incarnation},
                                      .started_ns = now_ns,
                                      .deadline_ns = now_ns + timeout,
                                      .bytes = s->payload_len};
         int out = inflight_add(r->calls, &want, &c);
         if (out == INFLIGHT_CALLER_FULL)
-                return reply_error(r, &caller, CALL_QUEUE_FULL, "too many of your messages are unanswered");
+                return refuse_full(r, s, "too many of your messages wait");
         if (out != INFLIGHT_ADDED)
-                return reply_error(r, &caller, CALL_QUEUE_FULL, "the receiver's queue is full");
+                return refuse_full(r, s, "the receiver's queue is full");
         if (peer.presence == ROUTER_UP)
                 return hand_over(r, c, s->ask, s->payload);
         if (queue_put(&r->queues[peer.index], c, s->ask, s->payload, s->payload_len) < 0) {

@@ -5,6 +5,7 @@
  *
  * Invariants (tests/unit/supervisor/test_router.c runs random traces against them):
  *  - every router_send() is answered by exactly one reply, unless its sender dies first; then by none;
+ *  - one that is to be unanswered gets none; that it is lost, for another reason than that one, is told by lost();
  *  - nothing of a sender is delivered after router_agent_gone(sender);
  *  - a receiver is never handed more than its quota of unanswered asks.
  * Pure: the world is behind callbacks, the clock is injected.
@@ -66,6 +67,8 @@ struct router_callbacks {
          * any other fault: it is going away. */
         int (*deliver)(const struct router_message *m, uint64_t *work_seq, void *user);
         void (*reply)(uint32_t to, uint64_t corr, const struct call_reply *reply, void *user);
+        /* What became of an unanswered one that was not delivered; a verdict of permit() is not told again. */
+        void (*lost)(uint32_t from, const char *target, const struct call_reply *why, void *user);
 };
 
 #define ROUTER_OPEN_MAX 64u  /* unanswered sends of one agent */
@@ -83,6 +86,7 @@ struct router_send {
         uint64_t seq; /* of the SendMessage frame */
         const char *target;
         bool ask;
+        bool unanswered; /* of a send */
         const char *payload;
         size_t payload_len;
         uint64_t timeout_ns; /* 0: ROUTER_TIMEOUT_NS */

@@ -18,8 +18,7 @@
 #define SECOND_NS 1000000000ull
 #define TELL_NS (60 * SECOND_NS)
 #define IDLE_NS (5 * SECOND_NS)
-#define BUSY_AT_ONCE 64u
-#define IDLE_AT_ONCE 16u
+#define BUSY_A_STEP 4u /* the spawner has other things to do */
 #define REFUSED_SECONDS 4 /* of messages at the full rate, all of them refused, before the rate of refusals counts */
 #define REFUSED_MIN 64
 
@@ -304,34 +303,38 @@ static bool look(struct agent *a) {
         return true;
 }
 
+void usage_init(struct crewd *c) {
+        c->looks.period_ns = SECOND_NS;
+        c->idle_looks.period_ns = IDLE_NS;
+}
+
+/* True when the spawner was asked. */
+static bool look_at(struct agent *a) {
+        bool asked = look(a);
+
+        state_dir_measure(a);
+        return asked;
+}
+
 void usage_expire(struct crewd *c, uint64_t now_ns) {
         uint32_t asked = 0;
 
-        if (now_ns < c->usage_at_ns || c->n_agents == 0)
-                return;
-        c->usage_at_ns = now_ns + SECOND_NS;
-        for (uint32_t i = 0; i < c->n_agents && asked < BUSY_AT_ONCE; i++) {
-                struct agent *a = &c->agents[c->usage_turn++ % c->n_agents];
-                if (a->state != AGENT_WORKING && !migrate_is_on(a))
-                        continue;
-                asked += look(a);
-                state_dir_measure(a);
+        for (uint32_t k = rounds_due(&c->looks, c->n_agents, now_ns); k > 0 && asked < BUSY_A_STEP; k--) {
+                struct agent *a = &c->agents[rounds_take(&c->looks, c->n_agents)];
+                if (a->state == AGENT_WORKING || migrate_is_on(a))
+                        asked += look_at(a);
         }
-        if (now_ns < c->usage_idle_at_ns)
-                return;
-        c->usage_idle_at_ns = now_ns + IDLE_NS;
-        for (uint32_t i = 0; i < MIN_OF(c->n_agents, IDLE_AT_ONCE); i++) {
-                struct agent *a = &c->agents[c->usage_idle_turn++ % c->n_agents];
-                look(a);
-                state_dir_measure(a);
-        }
+        rounds_paused(&c->looks, now_ns);
+        if (rounds_due(&c->idle_looks, c->n_agents, now_ns) > 0)
+                look_at(&c->agents[rounds_take(&c->idle_looks, c->n_agents)]);
+        rounds_paused(&c->idle_looks, now_ns);
 }
 
 /* Of those without a task whenever something else is due; crewd's pings are. */
 uint64_t usage_next_deadline(const struct crewd *c) {
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 if (c->agents[i].state == AGENT_WORKING || migrate_is_on(&c->agents[i]))
-                        return c->usage_at_ns;
+                        return c->looks.at_ns;
         }
         return UINT64_MAX;
 }

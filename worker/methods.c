@@ -17,8 +17,16 @@ static const char instructions[] =
 
 /* ---- parameters ---- */
 
-static void invalid(struct client *c, struct json_span id, const char *what) {
-        rpc_error(&c->out, id, RPC_INVALID_PARAMS, what, NULL, 0);
+/* A notification is never answered (JSON-RPC 2.0, 4.1): what is wrong with one is for the audit. */
+static void refuse(struct client *c, const struct rpc_message *m, int code, const char *what) {
+        if (m->kind == RPC_NOTIFICATION)
+                worker_observe(c->w, "limit-protocol", "%s: %s", m->method, what);
+        else
+                rpc_error(&c->out, m->id, code, what, NULL, 0);
+}
+
+static void invalid(struct client *c, const struct rpc_message *m, const char *what) {
+        refuse(c, m, RPC_INVALID_PARAMS, what);
 }
 
 /* A required name of another agent or a tool.  Which ones exist is crewd's to say. */
@@ -28,7 +36,7 @@ static bool read_name(struct client *c, const struct rpc_message *m, const char 
         if (json_decode(json_member(m->params, key), out, MAX_NAME + 1) > 0)
                 return true;
         snprintf(what, sizeof(what), "params.%s must be a string of 1 to %u bytes", key, MAX_NAME);
-        invalid(c, m->id, what);
+        invalid(c, m, what);
         return false;
 }
 
@@ -40,16 +48,16 @@ static bool read_timeout(struct client *c, const struct rpc_message *m, uint64_t
         *present = v.p != NULL;
         if (!v.p || (json_u64(v, ms) && *ms <= MAX_TIMEOUT_MS))
                 return true;
-        invalid(c, m->id, "params.timeout_ms must be a whole number of milliseconds, at most 86400000");
+        invalid(c, m, "params.timeout_ms must be a whole number of milliseconds, at most 86400000");
         return false;
 }
 
 /* A copy with a NUL, for a frame; NULL when memory is out (answered). */
-static char *copy_text(struct client *c, struct json_span id, struct json_span v, const char *absent) {
+static char *copy_text(struct client *c, const struct rpc_message *m, struct json_span v, const char *absent) {
         char *text = v.p ? strndup(v.p, v.n) : strdup(absent);
 
         if (!text)
-                rpc_error(&c->out, id, RPC_INTERNAL, "out of memory", NULL, 0);
+                refuse(c, m, RPC_INTERNAL, "out of memory");
         return text;
 }
 
@@ -85,7 +93,7 @@ static void on_initialize(struct client *c, const struct rpc_message *m) {
         char asked[32];
 
         if (json_decode(json_member(m->params, "protocolVersion"), asked, sizeof(asked)) < 0) {
-                invalid(c, m->id, "params.protocolVersion must be a string");
+                invalid(c, m, "params.protocolVersion must be a string");
                 return;
         }
         rpc_result_begin(&c->out, m->id);
@@ -136,7 +144,7 @@ static void on_tools_call(struct client *c, const struct rpc_message *m) {
         if (!read_name(c, m, "name", name))
                 return;
         if (args.p && !json_is(args, JSON_T_OBJECT)) {
-                invalid(c, m->id, "params.arguments must be an object");
+                invalid(c, m, "params.arguments must be an object");
                 return;
         }
         enum crew_verb verb = crew_verb_by_tool(name);
@@ -144,7 +152,7 @@ static void on_tools_call(struct client *c, const struct rpc_message *m) {
                 verb_call(c, m->id, verb, args, CALL_TOOL);
                 return;
         }
-        char *text = copy_text(c, m->id, args, "{}");
+        char *text = copy_text(c, m, args, "{}");
         if (text)
                 send_tool_call(c, m->id, name, text);
         free(text);
@@ -187,6 +195,17 @@ static void send_letter(struct client *c, struct json_span id, bool ask, uint64_
                                .deadline_ms = timeout_ms ? crew_realtime_ns() / 1000000u + timeout_ms : 0));
 }
 
+/* Nobody waits for what becomes of it. */
+static void send_note(struct client *c, const struct rpc_message *m, char *target, char *payload) {
+        Crew__SendMessage body = CREW__SEND_MESSAGE__INIT;
+
+        body.target = target;
+        body.payload = payload;
+        body.unanswered = true;
+        if (!uplink_send(&c->w->up, &ENVELOPE(SEND_MESSAGE, .send_message = &body)))
+                refuse(c, m, RPC_INTERNAL, "it could not be sent");
+}
+
 static void read_letter(struct client *c, const struct rpc_message *m, bool ask, uint64_t timeout_ms) {
         struct json_span payload = json_member(m->params, "payload");
         char target[MAX_NAME + 1];
@@ -194,11 +213,13 @@ static void read_letter(struct client *c, const struct rpc_message *m, bool ask,
         if (!read_name(c, m, "target", target))
                 return;
         if (!payload.p) {
-                invalid(c, m->id, "params.payload is missing");
+                invalid(c, m, "params.payload is missing");
                 return;
         }
-        char *text = copy_text(c, m->id, payload, "");
-        if (text)
+        char *text = copy_text(c, m, payload, "");
+        if (text && m->kind == RPC_NOTIFICATION)
+                send_note(c, m, target, text);
+        else if (text)
                 send_letter(c, m->id, ask, timeout_ms, target, text);
         free(text);
 }
@@ -250,19 +271,19 @@ static void on_answer(struct client *c, const struct rpc_message *m) {
         uint64_t seq;
 
         if (!payload.p == !error.p || (error.p && json_decode(error, why, sizeof(why)) < 0)) {
-                invalid(c, m->id, "give params.payload, or params.error as a string of at most 767 bytes");
+                invalid(c, m, "give params.payload, or params.error as a string of at most 767 bytes");
                 return;
         }
         if (payload.n > 1u << 20) {
-                invalid(c, m->id, "params.payload is larger than 1 MiB");
+                invalid(c, m, "params.payload is larger than 1 MiB");
                 return;
         }
-        char *text = copy_text(c, m->id, payload, "");
+        char *text = copy_text(c, m, payload, "");
         if (!text)
                 return;
         if (!read_ask_id(json_member(m->params, "id"), &seq) ||
             !inbox_answer_taken(c->w, seq, payload.p ? text : NULL, why))
-                invalid(c, m->id, "params.id is not an ask that crew/receive gave and that still waits");
+                invalid(c, m, "params.id is not an ask that crew/receive gave and that still waits");
         else
                 put_literal(c, m->id, "{\"answered\":true}");
         free(text);
@@ -284,6 +305,7 @@ static const struct method {
         {"tools/list", false, on_tools_list},
         {"tools/call", false, on_tools_call},
         {"crew/send", false, on_send},
+        {"crew/send", true, on_send},
         {"crew/ask", false, on_ask},
         {"crew/receive", false, on_receive},
         {"crew/answer", false, on_answer},

@@ -124,7 +124,7 @@ static int look(struct search *f, const char *line, size_t n) {
         else if (wanted[k] == RECORD_TOOL_CALL)
                 f->life->effects |= record_line_is(&l, "verdict", "allowed");
         else if (wanted[k] == RECORD_MESSAGE_SENT)
-                f->life->effects |= !record_line_is(&l, "verdict", "denied");
+                f->life->effects |= !record_line_is(&l, "verdict", "denied") && !record_line_is(&l, "verdict", "lost");
         return 0;
 }
 

@@ -77,6 +77,53 @@ out(full)""")
     assert runner.crewctl("audit", "verify").returncode == 0
 
 
+NOTES = """
+import socket
+s = socket.socket(socket.AF_UNIX); s.connect(os.environ["CREW_SOCKET"])
+f = s.makefile("rw")
+def note(params, **more):
+    f.write(json.dumps({"jsonrpc": "2.0", "method": "crew/send", "params": params, **more}) + "\\n")
+"""
+
+
+def test_a_message_without_an_id_is_delivered_and_never_answered(runner):
+    crew = Crew(runner).agent("a", targets=["b", "c"]).agent("b").agent("c").agent("d")
+    with crew.start() as running:
+        client = running.client()
+        receive = submit(client, "b", "out([call('receive')[1]['payload'] for i in range(200)])")
+        runner.crewctl("kill", "--agent", "c")
+        answers = submit(client, "a", NOTES + """
+for n in range(200):
+    note({"target": "b", "payload": n})
+    if n == 100:
+        note({"target": "c", "payload": 1})   # not running
+        note({"target": "d", "payload": 1})   # not listed
+        note({"target": "b"})                 # no payload
+        note({"payload": 1})                  # no target
+        note({"target": "b", "payload": 1, "x": 1}["target"])  # params are no object
+        f.flush()
+f.write(json.dumps({"jsonrpc": "2.0", "id": "last", "method": "ping"}) + "\\n")
+f.flush()
+lines = [json.loads(f.readline())]
+while lines[-1].get("id") != "last":
+    lines.append(json.loads(f.readline()))
+out(lines)""").result(30)
+        assert receive.result(30) == list(range(200))
+        # A line that is no JSON-RPC at all is answered with the id null, as JSON-RPC asks for.
+        assert [a for a in answers if a.get("id") != "last"] == [a for a in answers if a.get("id", 0) is None]
+        assert len(answers) <= 2, answers
+    sent = crew.records("a", "message.sent")
+    assert sum("verdict" not in r for r in sent) == 200
+    lost, = [r for r in sent if r.get("verdict") == "lost"]
+    assert (lost["to"], lost["reason"]) == ("c", "agent 'c' is not running")
+    denied, = [r for r in sent if r.get("verdict") == "denied"]
+    assert denied["to"] == "d"
+    seen = [r for r in crew.records("a", "limit.hit") if "crew/send" in str(r)]
+    assert any("params.payload is missing" in str(r) for r in seen) and any("params.target must be" in str(r) for r in seen), seen
+    assert "MESSAGE: LOST -> c (agent 'c' is not running)" in runner.crewctl("logs", "--agent", "a", "--filter", "message").stdout
+    assert len(crew.records("b", "message.received")) == 200 and not crew.records("c", "message.received")
+
+
 def test_the_file_a_jail_never_sees(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:

@@ -125,6 +125,7 @@ MESSAGES = {
         (1, "target", "str", False, 63),
         (2, "ask", "bool", False, 0),
         (3, "payload", "str", False, 1048576),
+        (4, "unanswered", "bool", False, 0),
     ],
     "AskAnswer": [
         (1, "ok", "bool", False, 0),

@@ -31,7 +31,8 @@ struct world {
         size_t n_sends;
         struct call_reply last;
         char last_message[512];
-        uint32_t n_replies, n_delivered;
+        uint32_t n_replies, n_delivered, n_lost;
+        char lost_to[16], lost_why[512];
         uint32_t last_from;
 };
 static struct world w;
@@ -95,9 +96,18 @@ static void reply(uint32_t to, uint64_t corr, const struct call_reply *r, void *
         fail_msg("a reply to something nobody asked: agent %u corr %llu", to, (unsigned long long)corr);
 }
 
+static void lost(uint32_t from, const char *target, const struct call_reply *why, void *user) {
+        (void)user;
+        assert_false(why->ok);
+        assert_true(from < N);
+        w.n_lost++;
+        snprintf(w.lost_to, sizeof(w.lost_to), "%s", target);
+        snprintf(w.lost_why, sizeof(w.lost_why), "%s", why->message);
+}
+
 static int setup(void **state) {
         static const struct router_callbacks cb = {
-                .permit = permit, .find = find, .name = name, .deliver = deliver, .reply = reply};
+                .permit = permit, .find = find, .name = name, .deliver = deliver, .reply = reply, .lost = lost};
         (void)state;
         memset(&w, 0, sizeof(w));
         for (uint32_t i = 0; i < N; i++) {
@@ -126,6 +136,18 @@ static void send_text(uint32_t from, const char *to, bool ask, const char *paylo
                                 .payload_len = strlen(payload)};
         assert_true(w.n_sends < SENDS_MAX);
         w.sends[w.n_sends++] = (struct send){.from = from, .incarnation = s.incarnation, .seq = s.seq};
+        router_send(w.router, &s, now);
+}
+
+/* Counted nowhere: whatever answers it fails the test. */
+static void send_unanswered(uint32_t from, const char *to, const char *payload, uint64_t now) {
+        struct router_send s = {.from = from,
+                                .incarnation = w.incarnation[from],
+                                .seq = ++w.seq_in[from],
+                                .target = to,
+                                .unanswered = true,
+                                .payload = payload,
+                                .payload_len = strlen(payload)};
         router_send(w.router, &s, now);
 }
 
@@ -268,6 +290,60 @@ static void a_full_link_is_an_answer(void **state) {
         assert_int_equal(router_owes(w.router, 1), 0);
 }
 
+static void an_unanswered_one_is_delivered_and_nobody_is_told(void **state) {
+        (void)state;
+        send_unanswered(0, "b", "{}", 1);
+        assert_int_equal(w.n_delivered, 1);
+        w.presence[2] = ROUTER_STARTING;
+        send_unanswered(0, "c", "1", 1);
+        assert_int_equal(w.n_delivered, 1);
+        w.presence[2] = ROUTER_UP;
+        router_agent_up(w.router, 2, 2);
+        assert_int_equal(w.n_delivered, 2);
+        assert_int_equal(w.n_replies + w.n_lost, 0);
+        assert_int_equal(router_open(w.router, 0), 0);
+}
+
+static void an_unanswered_one_that_is_lost_is_told_to_the_audit(void **state) {
+        (void)state;
+        send_unanswered(0, "zzz", "{}", 1);
+        assert_int_equal(w.n_lost, 1);
+        assert_string_equal(w.lost_to, "zzz");
+        assert_string_equal(w.lost_why, "no agent 'zzz' in this crew");
+        send_unanswered(0, "b", "{", 1);
+        assert_int_equal(w.n_lost, 2);
+        w.deliver_result = -11; /* -EAGAIN */
+        send_unanswered(0, "b", "{}", 1);
+        assert_string_equal(w.lost_why, "the receiver's queue is full");
+        w.deliver_result = 0;
+        w.presence[1] = ROUTER_STARTING;
+        send_unanswered(0, "b", "{}", 1);
+        router_expire(w.router, 1 + ROUTER_TIMEOUT_NS);
+        assert_int_equal(w.n_lost, 4);
+        assert_string_equal(w.lost_to, "b");
+        send_unanswered(0, "b", "{}", 1);
+        w.presence[1] = ROUTER_GONE;
+        router_agent_gone(w.router, 1, "terminated: operator");
+        assert_string_equal(w.lost_why, "agent 'b' terminated: operator");
+        assert_int_equal(w.n_lost, 5);
+        /* The policy's no is on record by the one who decides. */
+        w.permit[0][2] = false;
+        send_unanswered(0, "c", "{}", 1);
+        assert_int_equal(w.n_lost, 5);
+        assert_int_equal(w.n_replies, 0);
+}
+
+static void unanswered_ones_that_wait_are_bounded(void **state) {
+        (void)state;
+        w.presence[1] = ROUTER_STARTING;
+        for (uint32_t i = 0; i < ROUTER_OPEN_MAX; i++)
+                send_unanswered(0, "b", "{}", 1);
+        assert_int_equal(w.n_lost, 0);
+        send_unanswered(0, "b", "{}", 1);
+        assert_int_equal(w.n_lost, 1);
+        assert_string_equal(w.lost_why, "too many of your messages wait");
+}
+
 /* --- random traces --- */
 
 static void mark_dead(uint32_t agent) {
@@ -287,7 +363,9 @@ static void step(uint64_t *seed, uint64_t *now) {
         case 0:
         case 1:
         case 2:
-                if (w.presence[agent] == ROUTER_UP)
+                if (w.presence[agent] == ROUTER_UP && test_random(seed, 4) == 0)
+                        send_unanswered(agent, targets[test_random(seed, 5)], "[1]", *now);
+                else if (w.presence[agent] == ROUTER_UP)
                         send_text(agent, targets[test_random(seed, 5)], test_random(seed, 2), "{\"x\":[1,2]}", *now);
                 break;
         case 3:
@@ -355,6 +433,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(a_dead_senders_queued_message_is_never_delivered, setup, teardown),
                 cmocka_unit_test_setup_teardown(those_who_wait_for_the_dead_are_told, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_full_link_is_an_answer, setup, teardown),
+                cmocka_unit_test_setup_teardown(an_unanswered_one_is_delivered_and_nobody_is_told, setup, teardown),
+                cmocka_unit_test_setup_teardown(an_unanswered_one_that_is_lost_is_told_to_the_audit, setup, teardown),
+                cmocka_unit_test_setup_teardown(unanswered_ones_that_wait_are_bounded, setup, teardown),
                 cmocka_unit_test_setup_teardown(every_send_gets_exactly_one_terminal_reply, setup, teardown),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
