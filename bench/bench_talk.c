@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An agent that sends messages at a steady rate and times those that come in (driver stdio-rpc).  A task's description is
- * "TARGET RATE SECONDS EXPECT BEGIN HOW": RATE messages a second to agent TARGET for SECONDS, the first one at BEGIN (ns), and
- * EXPECT messages to wait for.  HOW is "told" when the sender is to hear of each that it was taken (a request), "untold" when
- * not (a notification).  Each carries the time it was due, so a sender that is held up counts as late
+ * "TARGET RATE SECONDS EXPECT BEGIN HOW": RATE messages a second to agent TARGET for SECONDS, the first one at BEGIN (ns),
+ * and EXPECT messages to wait for.  HOW is "told" when the sender is to hear of each that it was taken (a request),
+ * "untold" when not (a notification).  Each carries the time it was due, so a sender that is held up counts as late
  * (CLOCK_MONOTONIC is one for all jails). Result: {"sent", "accepted", "refused", "received", "us": [latency of each]}.
  *
  * It is to cost little beside what is measured: it sleeps until a message is due or one comes in, and reads what became of
@@ -98,8 +98,8 @@ static void begin(struct talk *t, const char *line) {
         char how[8];
 
         if (!id || !what || sscanf(id + 5, "%u", &t->id) != 1 ||
-            sscanf(what + 15, "%63s %u %u %zu %" SCNu64 " %7[a-z]", t->target, &t->rate, &seconds, &t->expect, &t->started_ns,
-                   how) != 6 ||
+            sscanf(what + 15, "%63s %u %u %zu %" SCNu64 " %7[a-z]", t->target, &t->rate, &seconds, &t->expect,
+                   &t->started_ns, how) != 6 ||
             t->expect > MESSAGES_MAX) {
                 fputs("bench-talk: the task is not 'TARGET RATE SECONDS EXPECT BEGIN HOW'\n", stderr);
                 exit(2);

@@ -369,8 +369,12 @@ static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err 
 }
 
 static int make_pure_parts(struct crewd *c, struct crew_err *err) {
-        static const struct router_callbacks router_cb = {
-                .permit = permit_send, .find = find_peer, .name = name_of, .deliver = deliver, .reply = reply, .lost = lost};
+        static const struct router_callbacks router_cb = {.permit = permit_send,
+                                                          .find = find_peer,
+                                                          .name = name_of,
+                                                          .deliver = deliver,
+                                                          .reply = reply,
+                                                          .lost = lost};
         static const struct sched_callbacks sched_cb = {.slot = slot,
                                                         .start = start_job,
                                                         .cancel = cancel_job,

@@ -139,8 +139,7 @@ static void hand_over(struct router *r, struct inflight_call *c, bool ask, const
 }
 
 static struct inflight_end sender_of(const struct router_send *s) {
-        return (struct inflight_end){
-                .agent = s->from, .incarnation = s->incarnation, .seq = s->unanswered ? 0 : s->seq};
+        return (struct inflight_end){.agent = s->from, .incarnation = s->incarnation, .seq = s->unanswered ? 0 : s->seq};
 }
 
 /* What is refused before it is a call. */

@@ -142,9 +142,18 @@ static void on_reply(uint32_t to, uint64_t corr, const struct call_reply *reply,
         crew_assert(to < crew.n_agents);
 }
 
+static void on_lost(uint32_t from, const char *target, const struct call_reply *why, void *user) {
+        (void)user;
+        crew_assert(from < crew.n_agents && *target && !why->ok);
+}
+
 static void *messages_new(void) {
-        static const struct router_callbacks cb = {
-                .permit = on_permit, .find = on_find, .name = on_name, .deliver = on_deliver, .reply = on_reply};
+        static const struct router_callbacks cb = {.permit = on_permit,
+                                                   .find = on_find,
+                                                   .name = on_name,
+                                                   .deliver = on_deliver,
+                                                   .reply = on_reply,
+                                                   .lost = on_lost};
 
         return router_new(2, &cb, NULL);
 }
@@ -156,6 +165,9 @@ static void messages_fill(void *p) {
         router_send(p, &s, 1);
         s.ask = false;
         s.seq = 8;
+        router_send(p, &s, 1);
+        s.unanswered = true;
+        s.seq = 9;
         router_send(p, &s, 1);
 }
 
