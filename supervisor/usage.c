@@ -18,7 +18,7 @@
 #define SECOND_NS 1000000000ull
 #define TELL_NS (60 * SECOND_NS)
 #define IDLE_NS (5 * SECOND_NS)
-#define BUSY_A_STEP 4u /* the spawner has other things to do */
+#define BUSY_A_STEP 4u    /* the spawner has other things to do */
 #define REFUSED_SECONDS 4 /* of messages at the full rate, all of them refused, before the rate of refusals counts */
 #define REFUSED_MIN 64
 

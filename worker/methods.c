@@ -302,7 +302,7 @@ static const struct method {
 } methods[] = {
         {"initialize", false, on_initialize}, {"ping", false, on_ping},
         {"tools/list", false, on_tools_list}, {"tools/call", false, on_tools_call},
-        {"crew/send", false, on_send},        {"crew/send", true, on_send},
+        {"crew/send", false, on_send},        {"crew/send", true, on_send}, /* never answered */
         {"crew/ask", false, on_ask},          {"crew/receive", false, on_receive},
         {"crew/answer", false, on_answer},    {"memory/put", false, on_verb},
         {"memory/get", false, on_verb},       {"memory/list", false, on_verb},
