@@ -23,7 +23,9 @@
 struct before {
         uint32_t enabled, backlog_limit;
         uint32_t rule_added;
+        uint32_t wait_noted, backlog_wait_time; /* not noted by a crewd that did not change it */
 };
+#define BEFORE_MIN offsetof(struct before, wait_noted)
 
 struct request {
         struct nlmsghdr head;
@@ -99,8 +101,8 @@ static int get_status(struct auditctl *a, struct audit_status *out) {
         return r < 0 ? r : read_reply(a, out);
 }
 
-static int set_status(struct auditctl *a, uint32_t mask, uint32_t enabled, uint32_t backlog_limit) {
-        struct request rq = {.status = {.mask = mask, .enabled = enabled, .backlog_limit = backlog_limit}};
+static int set_status(struct auditctl *a, struct audit_status want) {
+        struct request rq = {.status = want};
 
         int r = send_request(a, &rq, AUDIT_SET, sizeof(rq.status));
         return r < 0 ? r : read_reply(a, NULL);
@@ -153,8 +155,17 @@ static int save_before(struct auditctl *a, const struct before *b) {
         return pwrite(a->state, b, sizeof(*b), 0) == sizeof(*b) ? 0 : -EIO;
 }
 
-static bool load_before(const struct auditctl *a, struct before *b) {
-        return pread(a->state, b, sizeof(*b), 0) == sizeof(*b);
+/* 1; 0: nobody has noted anything; -EBADMSG: somebody else has. */
+static int load_before(const struct auditctl *a, struct before *b) {
+        *b = (struct before){0};
+        ssize_t n = pread(a->state, b, sizeof(*b), 0);
+        return n >= (ssize_t)BEFORE_MIN ? 1 : n == 0 ? 0 : -EBADMSG;
+}
+
+static struct audit_status backlog(uint32_t limit, uint32_t wait_time) {
+        return (struct audit_status){.mask = AUDIT_STATUS_BACKLOG_LIMIT | AUDIT_STATUS_BACKLOG_WAIT_TIME,
+                                     .backlog_limit = limit,
+                                     .backlog_wait_time = wait_time};
 }
 
 /* We are the only user (lock held exclusively): note how it is, then switch on what is missing. */
@@ -165,16 +176,23 @@ static int switch_on(struct auditctl *a, struct crew_err *err) {
         int r = get_status(a, &now);
         if (r < 0)
                 return crew_fail(err, -r, "cannot read the audit status: %s", strerror(-r));
-        if (!load_before(a, &b)) /* else a predecessor was killed: what it found counts */
+        if (load_before(a, &b) <= 0) /* else a predecessor was killed: what it found counts */
                 b = (struct before){.enabled = now.enabled, .backlog_limit = now.backlog_limit};
+        if (!b.wait_noted) {
+                b.wait_noted = true;
+                b.backlog_wait_time = now.backlog_wait_time;
+        }
         if ((r = save_before(a, &b)) < 0)
                 return crew_fail(err, -r, "cannot note the audit status");
-        if (now.enabled == 0 && (r = set_status(a, AUDIT_STATUS_ENABLED, 1, 0)) < 0)
+        if (now.enabled == 0 && (r = set_status(a, (struct audit_status){.mask = AUDIT_STATUS_ENABLED, .enabled = 1})) < 0)
                 return crew_fail(err, -r, "cannot switch kernel auditing on: %s", strerror(-r));
-        /* The host's own auditing is left alone: with it, rules and the backlog are the host's. */
+        /* The host's own auditing is left alone: with it, rules and the backlog are the host's.
+         * Else nobody waits for room in a full backlog: the kernel drops and counts, and that is reported.  It would have
+         * everybody wait who makes a record, up to a minute: the spawner, for one, when it makes a network namespace, and
+         * behind it the kills, while one agent fills the backlog with its denials. */
         if (b.enabled != 0)
                 return 0;
-        if (now.backlog_limit < BACKLOG && (r = set_status(a, AUDIT_STATUS_BACKLOG_LIMIT, 0, BACKLOG)) < 0)
+        if ((r = set_status(a, backlog(MAX_OF(now.backlog_limit, BACKLOG), 0))) < 0)
                 return crew_fail(err, -r, "cannot widen the audit backlog: %s", strerror(-r));
         r = task_rule(a, AUDIT_ADD_RULE);
         if (r < 0 && r != -EEXIST)
@@ -186,13 +204,13 @@ static int switch_on(struct auditctl *a, struct crew_err *err) {
 static void switch_back(struct auditctl *a) {
         struct before b;
 
-        if (!load_before(a, &b))
+        if (load_before(a, &b) <= 0)
                 return;
         if (b.rule_added)
                 (void)task_rule(a, AUDIT_DEL_RULE);
         if (b.enabled == 0) {
-                (void)set_status(a, AUDIT_STATUS_BACKLOG_LIMIT, 0, b.backlog_limit);
-                (void)set_status(a, AUDIT_STATUS_ENABLED, 0, 0);
+                (void)set_status(a, backlog(b.backlog_limit, b.backlog_wait_time));
+                (void)set_status(a, (struct audit_status){.mask = AUDIT_STATUS_ENABLED, .enabled = 0});
         }
         (void)!ftruncate(a->state, 0);
 }
@@ -200,6 +218,7 @@ static void switch_back(struct auditctl *a) {
 /* The first user configures under the exclusive lock; the others wait for that with their shared one. */
 static int join_users(struct auditctl *a, struct crew_err *err) {
         struct before b;
+        int noted;
 
         do {
                 if (flock(a->state, LOCK_EX | LOCK_NB) == 0) {
@@ -213,8 +232,9 @@ static int join_users(struct auditctl *a, struct crew_err *err) {
                 }
                 if (flock(a->state, LOCK_SH) < 0)
                         return crew_fail_errno(err, "cannot lock the audit state");
-        } while (!load_before(a, &b)); /* the last user left while we waited: we are the first again */
-        return 0;
+                noted = load_before(a, &b);
+        } while (noted == 0); /* the last user left while we waited: we are the first again */
+        return noted > 0 ? 0 : crew_fail(err, -noted, "the audit state is none of crewd's: remove it when no crew runs");
 }
 
 int auditctl_open(struct auditctl *a, const char *state_path, struct crew_err *err) {

@@ -590,7 +590,7 @@ static void those_without_a_queue_of_their_own_are_watched_too(void **state) {
 }
 
 struct audit_view {
-        uint32_t enabled, backlog_limit;
+        uint32_t enabled, backlog_limit, backlog_wait_time;
 };
 
 static struct audit_view audit_status(void) {
@@ -604,7 +604,7 @@ static struct audit_view audit_status(void) {
         assert_int_equal(send(fd, &b, b.head.nlmsg_len, 0), b.head.nlmsg_len);
         assert_true(recv(fd, &b, sizeof(b), 0) > NLMSG_HDRLEN);
         memcpy(&s, NLMSG_DATA(&b.head), sizeof(s));
-        return (struct audit_view){s.enabled, s.backlog_limit};
+        return (struct audit_view){s.enabled, s.backlog_limit, s.backlog_wait_time};
 }
 
 /* The crews of this host that use auditing hold a lock on this file; looked at, not taken: that could keep one of them
@@ -650,6 +650,8 @@ static void kernel_auditing_is_put_back_by_the_last_user(void **state) {
         start_helper(&one, 0);
         start_helper(&two, 0);
         assert_int_equal(audit_status().enabled, MAX_OF(before.enabled, 1u));
+        /* No agent's denials make others wait. */
+        assert_true(before.enabled || audit_status().backlog_wait_time == 0);
         stop_helper(&one);
         assert_int_equal(audit_status().enabled, MAX_OF(before.enabled, 1u));
         /* The other still hears. */
@@ -665,6 +667,7 @@ static void kernel_auditing_is_put_back_by_the_last_user(void **state) {
                 return;
         assert_int_equal(after.enabled, before.enabled);
         assert_int_equal(after.backlog_limit, before.backlog_limit);
+        assert_int_equal(after.backlog_wait_time, before.backlog_wait_time);
 }
 
 static void the_helper_keeps_four_capabilities_and_no_more(void **state) {
