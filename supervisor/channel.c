@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define HEAR_OUT_TURNS 1024 /* more than a socket holds: one that should be gone and goes on talking is not waited for */
+
 struct packet {
         struct packet *next;
         size_t n_fds;
@@ -158,7 +160,7 @@ static void on_gather(uv_timer_t *t) {
 
 /* The helper is gone, perhaps with words of ours unread: what it had said itself is still there. */
 static void hear_out(struct channel *c) {
-        while (take_some(c) > 0)
+        for (int i = 0; i < HEAR_OUT_TURNS && take_some(c) > 0; i++)
                 ;
         hang_up(c);
 }

@@ -391,6 +391,11 @@ void migrate_too_late(struct agent *a) {
         fail_with_jail(a, a->in.migrate.phase == MIGRATE_RUNNING ? why : "its jail was not ready in time");
 }
 
+void migrate_too_large(struct agent *a, const char *text) {
+        if (a->in.migrate.phase == MIGRATE_RUNNING)
+                fail_with_jail(a, text);
+}
+
 /* --- after --- */
 
 bool migrate_on_exited(struct agent *a, const struct spawn_exit *x) {

@@ -57,6 +57,8 @@ bool migrate_frame(struct agent *a, const Crew__Envelope *e);
 bool migrate_on_exited(struct agent *a, const struct spawn_exit *x);
 /* ready_by_ns is over. */
 void migrate_too_late(struct agent *a);
+/* What it writes was found to be more than state_max while it runs; before and after that it is looked at here. */
+void migrate_too_large(struct agent *a, const char *text);
 /* MIGRATE_DONE, and it is time for what comes then. */
 bool migrate_next_due(const struct agent *a);
 void migrate_next(struct agent *a);

@@ -196,7 +196,10 @@ static void judge(struct agent *a, const struct measurement *m) {
                          (unsigned long long)(m->size.bytes >> 10), (unsigned long long)(a->decl->state_max >> 10));
         if (m->result <= 0 && m->size.bytes <= a->decl->state_max)
                 return;
-        usage_exceeded(a, USAGE_STATE, m->size.bytes, text);
+        if (migrate_is_on(a))
+                migrate_too_large(a, text);
+        else
+                usage_exceeded(a, USAGE_STATE, m->size.bytes, text);
 }
 
 static void on_measured(uv_work_t *w, int status) {

@@ -154,6 +154,7 @@ HOSTILE = {
                "        except OSError:\n            pass\nraise SystemExit(7)", "exit status 7"),
     "output": ("for i in range(20000): print('x' * 1000)\nraise SystemExit('enough')", "exit status 1: enough"),
     "too large": ("open(s + '/big', 'wb').write(b'x' * (8 << 20))", "state_max is 4096 KiB"),
+    "too large for long": ("open(s + '/big', 'wb').write(b'x' * (8 << 20))\nimport time; time.sleep(20)", "state_max is 4096 KiB"),
     "absent": (None, "exit status 2"),
 }
 
