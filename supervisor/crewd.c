@@ -301,10 +301,13 @@ static bool any_live(const struct crewd *c) {
         return false;
 }
 
-static void ping_some(struct crewd *c, uint64_t now) {
-        for (uint32_t k = rounds_due(&c->pings, c->n_agents, now); k > 0; k--)
-                instance_ping(&c->agents[rounds_take(&c->pings, c->n_agents)]);
-        rounds_paused(&c->pings, now);
+/* All at once: their answers then come a few turns of the loop after, and not each in a turn of its own. */
+static void ping_all(struct crewd *c, uint64_t now) {
+        if (now < c->next_ping_ns)
+                return;
+        c->next_ping_ns = now + AGENT_PING_NS;
+        for (uint32_t i = 0; i < c->n_agents; i++)
+                instance_ping(&c->agents[i]);
 }
 
 static void expire(struct crewd *c) {
@@ -324,7 +327,7 @@ static void expire(struct crewd *c) {
         requests_flush_status(c, now);
         for (uint32_t i = 0; i < c->n_agents; i++)
                 instance_expire(&c->agents[i], now);
-        ping_some(c, now);
+        ping_all(c, now);
         usage_expire(c, now);
         if (c->phase >= CREWD_FLUSHING)
                 crewd_progress(c);
@@ -352,7 +355,7 @@ static uint64_t next_deadline(const struct crewd *c) {
         }
         if (c->phase == CREWD_CLOSED)
                 next = MIN_OF(next, c->drain_by_ns);
-        return any_live(c) ? MIN_OF(next, c->pings.at_ns) : next;
+        return any_live(c) ? MIN_OF(next, c->next_ping_ns) : next;
 }
 
 static void on_wake(uv_timer_t *t) {
@@ -430,7 +433,7 @@ int crewd_run(struct crewd_setup *setup) {
                            .owner_fd = setup->owner_fd};
         starts_init(&c.starts);
         supervision_init(&c.supervision, &c.file->supervision);
-        c.pings = (struct rounds){.period_ns = AGENT_PING_NS, .at_ns = c.started_ns + AGENT_PING_NS};
+        c.next_ping_ns = c.started_ns + AGENT_PING_NS;
         usage_init(&c);
         memcpy(c.crew_path, setup->crew_path, sizeof(c.crew_path));
         snprintf(c.audit_dir, sizeof(c.audit_dir), "%.*s/%s/audit", PATH_MAX - 128, c.paths.state, c.file->name);

@@ -105,16 +105,18 @@ struct crewd {
         uv_signal_t sigterm, sigint;
         uv_poll_t owner; /* --owner-fd */
         uint64_t wake_at_ns;
-        uint64_t flush_by_ns, drain_by_ns;
+        uint64_t next_ping_ns, flush_by_ns, drain_by_ns;
         int ready_fd, owner_fd;
-        char states_dir[PATH_MAX];              /* of the agents' state directories; no link on its way */
-        int states_fd;                          /* owned */
-        unsigned removals;                      /* of directories put aside, and measurements; under way */
-        struct rounds pings, looks, idle_looks; /* at what agents use: usage.c */
-        uint32_t holds;                         /* cookies given out; hold.c */
-        bool agents_started, sync_ready;        /* the timer exists */
-        uint32_t sync_part, sync_left;          /* of the agents, whose streams go to disk next; turns until all had one */
-        bool poke;                              /* look for work and for the next phase before the loop sleeps */
+        char states_dir[PATH_MAX]; /* of the agents' state directories; no link on its way */
+        int states_fd;             /* owned */
+        unsigned removals;         /* of directories put aside, and measurements; under way */
+        struct rounds looks;       /* at what agents use: usage.c */
+        uint64_t idle_look_ns;     /* of those without a task: the next look, and whose turn it is */
+        uint32_t idle_turn;
+        uint32_t holds;                  /* cookies given out; hold.c */
+        bool agents_started, sync_ready; /* the timer exists */
+        uint32_t sync_part, sync_left;   /* of the agents, whose streams go to disk next; turns until all had one */
+        bool poke;                       /* look for work and for the next phase before the loop sleeps */
         bool failed;
         int exit_status; /* once it failed */
         char stop_reason[512];

@@ -18,6 +18,7 @@
 #define SECOND_NS 1000000000ull
 #define TELL_NS (60 * SECOND_NS)
 #define IDLE_NS (5 * SECOND_NS)
+#define IDLE_AT_ONCE 16u
 #define BUSY_A_STEP 4u    /* the spawner has other things to do */
 #define REFUSED_SECONDS 4 /* of messages at the full rate, all of them refused, before the rate of refusals counts */
 #define REFUSED_MIN 64
@@ -305,7 +306,6 @@ static bool look(struct agent *a) {
 
 void usage_init(struct crewd *c) {
         c->looks.period_ns = SECOND_NS;
-        c->idle_looks.period_ns = IDLE_NS;
 }
 
 /* True when the spawner was asked. */
@@ -325,9 +325,11 @@ void usage_expire(struct crewd *c, uint64_t now_ns) {
                         asked += look_at(a);
         }
         rounds_paused(&c->looks, now_ns);
-        if (rounds_due(&c->idle_looks, c->n_agents, now_ns) > 0)
-                look_at(&c->agents[rounds_take(&c->idle_looks, c->n_agents)]);
-        rounds_paused(&c->idle_looks, now_ns);
+        if (now_ns < c->idle_look_ns)
+                return;
+        c->idle_look_ns = now_ns + IDLE_NS;
+        for (uint32_t i = 0; i < MIN_OF(c->n_agents, IDLE_AT_ONCE); i++)
+                look_at(&c->agents[c->idle_turn++ % c->n_agents]);
 }
 
 /* Of those without a task whenever something else is due; crewd's pings are. */
