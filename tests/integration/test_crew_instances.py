@@ -174,9 +174,11 @@ def test_each_that_is_started_has_all_its_restarts(runner):
     crew = crew_of(runner, """
 def letter():
     while order("receive")["payload"] != 1: pass
-names = [spawn("a")]
+def begin():  # and does not wait for it: it is killed as soon as it is seen
+    return order("spawn", "a", stdin={})["name"]
+names = [begin()]
 letter()
-names.append(spawn("a"))
+names.append(begin())
 letter()
 out(names)""", n=2)
     crew.agent("b", targets=["boss"])
