@@ -434,7 +434,6 @@ int crewd_run(struct crewd_setup *setup) {
         starts_init(&c.starts);
         supervision_init(&c.supervision, &c.file->supervision);
         c.next_ping_ns = c.started_ns + AGENT_PING_NS;
-        usage_init(&c);
         memcpy(c.crew_path, setup->crew_path, sizeof(c.crew_path));
         snprintf(c.audit_dir, sizeof(c.audit_dir), "%.*s/%s/audit", PATH_MAX - 128, c.paths.state, c.file->name);
         snprintf(c.out_dir, sizeof(c.out_dir), "%.*s/%s/out", PATH_MAX - 128, c.paths.state, c.file->name);

@@ -9,7 +9,6 @@
 #include "common/err.h"
 #include "common/paths.h"
 #include "ipc-schema/ipc.h"
-#include "rounds.h"
 #include "starts.h"
 #include "supervision.h"
 #include "supervisor/policy/crew_file.h"
@@ -107,12 +106,11 @@ struct crewd {
         uint64_t wake_at_ns;
         uint64_t next_ping_ns, flush_by_ns, drain_by_ns;
         int ready_fd, owner_fd;
-        char states_dir[PATH_MAX]; /* of the agents' state directories; no link on its way */
-        int states_fd;             /* owned */
-        unsigned removals;         /* of directories put aside, and measurements; under way */
-        struct rounds looks;       /* at what agents use: usage.c */
-        uint64_t idle_look_ns;     /* of those without a task: the next look, and whose turn it is */
-        uint32_t idle_turn;
+        char states_dir[PATH_MAX];      /* of the agents' state directories; no link on its way */
+        int states_fd;                  /* owned */
+        unsigned removals;              /* of directories put aside, and measurements; under way */
+        uint64_t look_ns, idle_look_ns; /* at what agents use (usage.c), and at those without a task: the next */
+        uint32_t look_turn, idle_turn;
         uint32_t holds;                  /* cookies given out; hold.c */
         bool agents_started, sync_ready; /* the timer exists */
         uint32_t sync_part, sync_left;   /* of the agents, whose streams go to disk next; turns until all had one */

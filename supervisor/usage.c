@@ -19,6 +19,7 @@
 #define TELL_NS (60 * SECOND_NS)
 #define IDLE_NS (5 * SECOND_NS)
 #define IDLE_AT_ONCE 16u
+#define STEPS 20u         /* a second, at most */
 #define BUSY_A_STEP 4u    /* the spawner has other things to do */
 #define REFUSED_SECONDS 4 /* of messages at the full rate, all of them refused, before the rate of refusals counts */
 #define REFUSED_MIN 64
@@ -304,10 +305,6 @@ static bool look(struct agent *a) {
         return true;
 }
 
-void usage_init(struct crewd *c) {
-        c->looks.period_ns = SECOND_NS;
-}
-
 /* True when the spawner was asked. */
 static bool look_at(struct agent *a) {
         bool asked = look(a);
@@ -316,15 +313,22 @@ static bool look_at(struct agent *a) {
         return asked;
 }
 
-void usage_expire(struct crewd *c, uint64_t now_ns) {
-        uint32_t asked = 0;
+/* Each has its turn once a second, some at a time; the others wait when the spawner has enough to do. */
+static void look_at_busy(struct crewd *c, uint64_t now_ns) {
+        uint32_t step = (c->n_agents + STEPS - 1) / STEPS, asked = 0;
 
-        for (uint32_t k = rounds_due(&c->looks, c->n_agents, now_ns); k > 0 && asked < BUSY_A_STEP; k--) {
-                struct agent *a = &c->agents[rounds_take(&c->looks, c->n_agents)];
+        if (now_ns < c->look_ns || c->n_agents == 0)
+                return;
+        for (uint32_t k = 0; k < step && asked < BUSY_A_STEP; k++) {
+                struct agent *a = &c->agents[c->look_turn++ % c->n_agents];
                 if (a->state == AGENT_WORKING || migrate_is_on(a))
                         asked += look_at(a);
         }
-        rounds_paused(&c->looks, now_ns);
+        c->look_ns = now_ns + SECOND_NS * step / c->n_agents;
+}
+
+void usage_expire(struct crewd *c, uint64_t now_ns) {
+        look_at_busy(c, now_ns);
         if (now_ns < c->idle_look_ns)
                 return;
         c->idle_look_ns = now_ns + IDLE_NS;
@@ -336,7 +340,7 @@ void usage_expire(struct crewd *c, uint64_t now_ns) {
 uint64_t usage_next_deadline(const struct crewd *c) {
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 if (c->agents[i].state == AGENT_WORKING || migrate_is_on(&c->agents[i]))
-                        return c->looks.at_ns;
+                        return c->look_ns;
         }
         return UINT64_MAX;
 }

@@ -73,7 +73,6 @@ void usage_observed(struct agent *a, const char *what);
 /* Asks the spawner what it uses; usage_seen() follows. */
 int usage_ask(struct agent *a);
 /* The same of those that have a task each second, of the others in turn. */
-void usage_init(struct crewd *c);
 void usage_expire(struct crewd *c, uint64_t now_ns);
 uint64_t usage_next_deadline(const struct crewd *c);
 
