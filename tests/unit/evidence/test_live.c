@@ -646,12 +646,14 @@ static void kernel_auditing_is_put_back_by_the_last_user(void **state) {
         if (!root_mode_possible())
                 skip();
         if (!status_of_nobody(&before))
-                return;
+                skip();
         start_helper(&one, 0);
         start_helper(&two, 0);
-        assert_int_equal(audit_status().enabled, MAX_OF(before.enabled, 1u));
-        /* No agent's denials make others wait. */
-        assert_true(before.enabled || audit_status().backlog_wait_time == 0);
+        struct audit_view on = audit_status();
+        assert_int_equal(on.enabled, MAX_OF(before.enabled, 1u));
+        /* No agent's denials make others wait; but where the host has its own auditing, the backlog is the host's. */
+        assert_int_equal(on.backlog_wait_time, before.enabled ? before.backlog_wait_time : 0);
+        assert_int_equal(on.backlog_limit, before.enabled ? before.backlog_limit : MAX_OF(before.backlog_limit, 65536u));
         stop_helper(&one);
         assert_int_equal(audit_status().enabled, MAX_OF(before.enabled, 1u));
         /* The other still hears. */
@@ -664,7 +666,7 @@ static void kernel_auditing_is_put_back_by_the_last_user(void **state) {
         expect(6, EVIDENCE_FILE_DENIED, NULL, "/secret", 1);
         stop_helper(&two);
         if (!status_of_nobody(&after)) /* a crew that has come meanwhile is the last now */
-                return;
+                skip();
         assert_int_equal(after.enabled, before.enabled);
         assert_int_equal(after.backlog_limit, before.backlog_limit);
         assert_int_equal(after.backlog_wait_time, before.backlog_wait_time);
@@ -677,7 +679,7 @@ static void the_helper_keeps_four_capabilities_and_no_more(void **state) {
         int uid = -1, seccomp = -1, nnp = -1;
 
         if (CREW_SANITIZED)
-                return; /* such a build keeps what its leak checker needs */
+                skip(); /* such a build keeps what its leak checker needs */
         if (!root_mode_possible())
                 skip();
         start_helper(&h, 0);
