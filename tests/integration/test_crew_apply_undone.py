@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 import crewd
 import pytest
@@ -30,6 +31,10 @@ def break_it(crew, name, more=""):
     path.write_text("".join(lines))
     if "exec:" not in (crew.top / f"{name}.yaml").read_text():
         let_run(crew, name)
+
+
+def cpu_ticks(running):
+    return sum(map(int, open(f"/proc/{running.proc.pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
 
 
 def undone(crew, culprit):
@@ -213,14 +218,13 @@ def test_who_is_frozen_meanwhile_is_waited_for(runner):
         seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=500))
         other.status()
         client.freeze("a", "look at it")
-        cpu = lambda: sum(map(int, open(f"/proc/{running.proc.pid}/stat").read().rsplit(")", 1)[1].split()[11:13]))
         with pytest.raises(crewd.CrewdError):
             other._answer(seq, ("crew_applied",), 1)  # its grace is over by then
         assert client.submit(agent="b", description="out(1)").result(20) == 1  # crewd looks at everything again
-        spent = cpu()
+        spent = cpu_ticks(running)
         with pytest.raises(crewd.CrewdError):
             other._answer(seq, ("crew_applied",), 1)
-        assert cpu() - spent < 30, "crewd waits, and does not spin"
+        assert cpu_ticks(running) - spent < 30, "crewd waits, and does not spin"
         assert pids(client) == before and agent_status(client, "a").frozen
         client.thaw("a")
         assert other._answer(seq, ("crew_applied",), 60)[1].outcome == APPLY["DONE"]
@@ -320,6 +324,68 @@ def test_a_crew_that_is_stopped_while_policies_are_on_their_way_takes_nothing_ba
             os.kill(gateway, signal.SIGCONT)
         assert running.proc.wait(15) == 0
     assert "applied" not in running.log() and not crew.records("a", "crew.applied")
+
+
+def test_a_crew_that_stops_waits_no_longer_for_what_was_being_applied(runner):
+    crew = make(runner, "a")
+    with crew.start() as running:
+        client, other = running.client(), running.client()
+        client.submit(agent="a", description="signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(2, b'up'); time.sleep(50)")
+        eventually(lambda: crew.records("a", "agent.stderr"))
+        restart_of(crew, "a")
+        seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=2000))
+        other.status()
+        client._send("stop_crew", crewd.codec.Message("StopCrew", grace_ms=60000))
+        with pytest.raises(crewd.Refused):
+            other._answer(seq, ("crew_applied",), 10)
+        time.sleep(2)  # the time that the change gave to its task
+        spent = cpu_ticks(running)
+        time.sleep(1)
+        assert cpu_ticks(running) - spent < 30 and running.proc.poll() is None
+        client._send("stop_crew", crewd.codec.Message("StopCrew"))
+        assert running.proc.wait(15) == 0
+
+
+def test_who_was_answered_hears_no_more_of_it_when_the_crew_stops(runner):
+    crew = make(runner, "a")
+    with crew.start() as running:
+        client = running.client()
+        edit(crew, "a.yaml", "wall_time: 60s", "wall_time: 50s")
+        seq = client._send("apply_crew", crewd.codec.Message("ApplyCrew"))
+        assert client._answer(seq, ("crew_applied",), 20)[1].outcome == APPLY["DONE"]
+        client._send("stop_crew", crewd.codec.Message("StopCrew"))
+        with pytest.raises(crewd.ConnectionClosed):
+            client._answer(seq, ("crew_applied",), 15)
+
+
+@pytest.mark.parametrize("mode", modes()[:1])
+def test_what_does_not_work_out_while_the_crew_stops_is_not_taken_back(runner):
+    crew = make(runner, "a", "b")
+    crew.files["a.yaml"] = crew.files["a.yaml"].replace("memory: 256MiB", "memory: 512MiB")
+    crew.write()
+    with crew.start() as running:
+        client, other = running.client(), running.client()
+        if not grouped(crew, "a"):
+            pytest.skip("this kernel limits memory by no version 1 control group")
+        client.submit(agent="a", description=EAT)
+        eventually(lambda: agent_status(client, "a").memory_bytes > 280 << 20)
+        edit(crew, "a.yaml", "memory: 512MiB", "memory: 256MiB")
+        edit(crew, "b.yaml", "{deny_all: true}", '{allowed_endpoints: ["one.apply.test:80"]}')
+        add_agent(crew, "new", '["sh", "-c", "trap : TERM; while :; do sleep 1; done"], driver: stdio-rpc')
+        gateway = stopped_gateway(running)
+        try:
+            other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=60000))
+            eventually(lambda: [r for r in crew.records("a", "policy.reloaded") if r.get("verdict") == "failed"])
+            client._send("stop_crew", crewd.codec.Message("StopCrew", grace_ms=60000))
+            eventually(lambda: agent_status(client, "new").state == crewd.AgentState.STOPPING)
+        finally:
+            os.kill(gateway, signal.SIGCONT)
+        eventually(lambda: crew.records("b", "network.policy"))
+        time.sleep(0.3)  # what it would do then takes the gateway once more
+        assert len(crew.records("b", "network.policy")) == 1
+        assert agent_status(client, "new").state == crewd.AgentState.STOPPING  # and no name that never came
+        client._send("stop_crew", crewd.codec.Message("StopCrew"))
+        assert running.proc.wait(15) == 0
 
 
 def test_nothing_is_applied_while_policies_reload(runner):

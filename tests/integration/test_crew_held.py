@@ -195,9 +195,8 @@ def test_a_held_agent_is_dead_when_it_is_said_to_be(runner):
         assert runner.crewctl("down").returncode == 0
 
 
+@pytest.mark.parametrize("mode", ["rootless"])  # root may connect to whatever there is
 def test_agents_are_not_started_beside_some_that_cannot_be_asked_for(runner):
-    if runner.mode == "root":
-        pytest.skip("root may connect to whatever there is")
     crew = held_crew(runner).agent("a")
     with crew.start() as running:
         pid = agent_status(running.client(), "a").pid

@@ -52,6 +52,8 @@ VIOLATIONS = {
     "no-outcome": ("five(lambda: result('x', outcome=0))", "task_result", "outcome", "required"),
     "nul": ("five(lambda: say('observed', what='exec', detail='a\\0b'))", "observed", "detail", "NUL"),
     "not-utf8": ("five(lambda: say('tool_call', tool=b'\\xff\\xfe'))", "tool_call", "tool", "UTF-8"),
+    "ask-unanswered": ("five(lambda: say('send_message', target='honest', ask=True, unanswered=True, payload='1'))",
+                       "send_message", "unanswered", "not of an ask"),
     "surrogate": ("five(lambda: say('send_message', target='\\ud800', payload='1'))", "send_message", "target", "UTF-8"),
     "name": ("five(lambda: say('observed', what='a b', detail='x'))", "observed", "what", "name"),
     "token": ("five(lambda: result('a\\nb'))", "task_result", "task_id", "printable"),
