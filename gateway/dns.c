@@ -56,7 +56,6 @@ static_assert(DNS_NAME_TEXT_MAX > (WIRE_NAME_MAX - 2) * 4, "every wire name fits
 enum dns_parse dns_parse_query(const uint8_t *msg, size_t n, struct dns_question *q) {
         if (n < HEADER || (msg[2] & FLAG_QR))
                 return DNS_IGNORE;
-        q->id = get16(msg);
         q->question_end = HEADER;
         q->name[0] = '\0';
         if (n > DNS_MESSAGE_MAX || (msg[2] & OPCODE_MASK) || get16(msg + 4) != 1 || get16(msg + 6) || get16(msg + 8))

@@ -13,7 +13,7 @@
 #define DNS_NAME_TEXT_MAX 1024 /* 253 characters, each possibly escaped as \DDD */
 
 struct dns_question {
-        uint16_t id, type, class_;
+        uint16_t type, class_;
         char name[DNS_NAME_TEXT_MAX]; /* without a trailing dot; lower case; bytes outside [!-~] and '.' '\\' in a label as
                                          \DDD */
         size_t question_end;          /* offset behind the question section */

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "looplib.h"
 
+#include "gatelib.h"
+
 #include "gateway/addr.h"
 #include "gateway/http_conn.h"
 #include "gateway/http_plain.h"
@@ -195,4 +197,19 @@ void loop_stop(void) {
         close(loop.gate);
         close(loop.lookups);
         close(loop.dns);
+}
+
+/* --- the scene of a test --- */
+
+int loop_scene(void **state) {
+        server = host_listen(&server_port);
+        fcntl(server, F_SETFL, O_NONBLOCK);
+        loop_start(loop_policy());
+        return 0;
+}
+
+int loop_scene_end(void **state) {
+        loop_stop();
+        close(server);
+        return 0;
 }

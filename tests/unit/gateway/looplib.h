@@ -26,6 +26,13 @@ extern struct loop loop;
 void loop_start(int policy);
 void loop_stop(void);
 
+/* The scene of each test: gatelib.h's server, which does not block, and the loop with the program's policy.  That is
+ * defined by the program, and may name server_port. */
+#define LOOP(test) cmocka_unit_test_setup_teardown(test, loop_scene, loop_scene_end)
+int loop_scene(void **state);
+int loop_scene_end(void **state);
+int loop_policy(void);
+
 /* The next turns of the loop, none of which waits. */
 void loop_turns(unsigned n);
 /* Time passes; then what is due happens. */

@@ -9,7 +9,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
@@ -286,7 +285,7 @@ static void a_rule_by_address_has_no_name_to_compare(void **state) {
         }
 }
 
-static int policy(void) {
+int loop_policy(void) {
         struct netpolicy_spec_rule rules[] = {rule_to("api.test", 443, server_port),
                                               rule_to("*.wild.test", 443, server_port),
                                               rule_to("192.0.2.1", 443, server_port)};
@@ -297,21 +296,6 @@ static int policy(void) {
         s.fixed.max_dns_per_s = 300;
         return policy_with(&s);
 }
-
-static int start(void **state) {
-        server = host_listen(&server_port);
-        fcntl(server, F_SETFL, O_NONBLOCK);
-        loop_start(policy());
-        return 0;
-}
-
-static int stop(void **state) {
-        loop_stop();
-        close(server);
-        return 0;
-}
-
-#define LOOP(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int main(void) {
         const struct CMUnitTest tests[] = {

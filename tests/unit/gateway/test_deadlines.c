@@ -460,7 +460,7 @@ static void whoever_waits_for_the_operator_waits_as_long_as_the_policy_says(void
 
 /* --- the scene --- */
 
-static int policy(void) {
+int loop_policy(void) {
         static const char *const get[] = {"GET"};
         struct netpolicy_spec_rule rules[] = {rule_to("api.test", 443, server_port), rule_to("api.test", 80, server_port),
                                               rule_to("api.test", 8443, server_port),
@@ -477,21 +477,6 @@ static int policy(void) {
         s.fixed.flags = NETPOLICY_ASK;
         return policy_with(&s);
 }
-
-static int start(void **state) {
-        server = host_listen(&server_port);
-        fcntl(server, F_SETFL, O_NONBLOCK);
-        loop_start(policy());
-        return 0;
-}
-
-static int stop(void **state) {
-        loop_stop();
-        close(server);
-        return 0;
-}
-
-#define LOOP(test) cmocka_unit_test_setup_teardown(test, start, stop)
 
 int main(void) {
         const struct http_options inspect = {.inspect = true};
