@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When bytes go through: none before crewd was told of the connection, and none that nobody has judged. */
+#include "gatelib.h"
+#include "looplib.h"
+
+#include "common/util.h"
+
+#include <errno.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+
+enum { PLAIN = 443, RULES = 80 }; /* ports of api.test */
+
+struct ends {
+        int in, out;
+};
+
+static struct ends connection(uint16_t port) {
+        struct ends e = {.in = loop_dial("api.test", port)};
+
+        loop_until((e.out = accept4(server, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0);
+        loop_turns(5);
+        return e;
+}
+
+static void drop(struct ends *e) {
+        close(e->in);
+        close(e->out);
+        loop_until(loop.agent->n_conns == 0);
+}
+
+/* crewd reads nothing until its socket is full, and then everything. */
+static void crewd_is_behind(void) {
+        const struct gate_msg m = {.op = GATE_CLOSED, .id = 8};
+
+        while (!report_behind(&loop.hub.report))
+                assert_in_range(report_send(&loop.hub.report, &m, NULL, NULL), 0, 1);
+}
+
+static void crewd_reads(enum gate_op last) {
+        struct gate_msg m = {.op = GATE_CLOSED, .id = 8};
+
+        while (m.id == 8) {
+                assert_int_equal(recv(loop.gate, &m, sizeof(m), MSG_DONTWAIT), sizeof(m));
+                assert_int_equal(report_write(&loop.hub.report), 0);
+        }
+        assert_int_equal(m.op, last);
+}
+
+static void expect_text(int fd, const char *text) {
+        char got[256];
+
+        loop_until(loop_readable(fd));
+        assert_int_equal(read(fd, got, sizeof(got)), strlen(text));
+        assert_memory_equal(got, text, strlen(text));
+}
+
+static void nothing_goes_out_before_crewd_was_told(void **state) {
+        uint8_t hello[1024];
+        const size_t hello_n = client_hello("api.test", hello);
+        const struct {
+                const void *bytes;
+                size_t n;
+        } firsts[] = {{"\1 no line", 9},
+                      {hello, hello_n},
+                      {"HELO client", 11}, /* an open line */
+                      {"GET / HTTP/1.1\r\nHost: api.test\r\n\r\n", 34}};
+
+        for (size_t i = 0; i < ELEMENTSOF(firsts); i++) {
+                char got[1024];
+                struct ends e = connection(PLAIN);
+                crewd_is_behind();
+                say(e.in, firsts[i].bytes, firsts[i].n);
+                assert_false(loop_readable(e.out));
+                crewd_reads(GATE_ALLOWED);
+                loop_until(loop_readable(e.out));
+                assert_int_equal(read(e.out, got, sizeof(got)), firsts[i].n);
+                assert_memory_equal(got, firsts[i].bytes, firsts[i].n);
+                assert_memory_equal(got, firsts[i].bytes, firsts[i].n);
+                drop(&e);
+                loop_expect(GATE_CLOSED);
+        }
+}
+
+static void nothing_comes_in_before_crewd_was_told(void **state) {
+        struct ends e = connection(PLAIN);
+
+        crewd_is_behind();
+        say(e.out, "220 ready", 9);
+        assert_false(loop_readable(e.in));
+        crewd_reads(GATE_ALLOWED);
+        expect_text(e.in, "220 ready");
+        drop(&e);
+}
+
+/* It would be read before a rule had a say, and a secret in it unmasked. */
+static void under_rules_nothing_comes_in_before_a_request_went_out(void **state) {
+        struct ends e = connection(RULES);
+
+        say(e.out, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", 39);
+        assert_false(loop_readable(e.in));
+        assert_true(loop_quiet()); /* nothing has gone through: the connection has not begun */
+        drop(&e);
+}
+
+int loop_policy(void) {
+        static const char *const get[] = {"GET"};
+        struct netpolicy_spec_rule rules[] = {rule_to("api.test", PLAIN, server_port),
+                                              rule_to("api.test", RULES, server_port)};
+
+        rules[1].fixed.flags |= NETPOLICY_HTTP;
+        rules[1].methods = get;
+        rules[1].n_methods = 1;
+        return policy_of(rules, ELEMENTSOF(rules), 0, 1);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                LOOP(nothing_goes_out_before_crewd_was_told),
+                LOOP(nothing_comes_in_before_crewd_was_told),
+                LOOP(under_rules_nothing_comes_in_before_a_request_went_out),
+        };
+
+        signal(SIGPIPE, SIG_IGN);
+        cmocka_set_message_output(CM_OUTPUT_TAP);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
