@@ -108,6 +108,54 @@ static void under_rules_nothing_comes_in_before_a_request_went_out(void **state)
         drop(&e);
 }
 
+/* Half a hello is none that anybody has judged. */
+static void a_hello_that_is_cut_off_goes_nowhere(void **state) {
+        uint8_t hello[1024];
+        const size_t n = client_hello("api.test", hello);
+        struct ends e = connection(PLAIN);
+
+        say(e.in, hello, n - 1);
+        shutdown(e.in, SHUT_WR);
+        assert_string_equal(loop_expect(GATE_DENIED).text, "TLS ClientHello cut off");
+        assert_int_equal(loop_end_of(e.in), ECONNRESET);
+        assert_int_equal(loop_end_of(e.out), ECONNRESET); /* and not a byte before */
+        drop(&e);
+}
+
+static void under_rules_a_stream_without_a_request_ends_in_order(void **state) {
+        struct ends e = connection(RULES);
+
+        shutdown(e.in, SHUT_WR);
+        assert_int_equal(loop_end_of(e.in), 0);
+        assert_int_equal(loop_end_of(e.out), 0);
+        loop_expect(GATE_ALLOWED);
+        struct gate_msg m = loop_expect(GATE_CLOSED);
+        assert_string_equal(m.text, "");
+        assert_int_equal(m.up + m.down, 0);
+        drop(&e);
+}
+
+/* Work that goes on in the next turn, as a stream that never pauses is. */
+static unsigned runs;
+static void again(struct hub_task *t) {
+        runs++;
+        hub_later(&loop.hub, t);
+}
+
+static void whoever_goes_on_and_on_lets_others_in_between(void **state) {
+        static struct hub_task endless = {.run = again};
+        struct ends e = connection(PLAIN);
+
+        runs = 0;
+        hub_later(&loop.hub, &endless);
+        loop_turns(7);
+        assert_int_equal(runs, 7); /* once a turn, and the sockets in each */
+        say(e.in, "x", 1);
+        expect_text(e.out, "x");
+        hub_not_later(&loop.hub, &endless);
+        drop(&e);
+}
+
 int loop_policy(void) {
         static const char *const get[] = {"GET"};
         struct netpolicy_spec_rule rules[] = {rule_to("api.test", PLAIN, server_port),
@@ -124,9 +172,13 @@ int main(void) {
                 LOOP(nothing_goes_out_before_crewd_was_told),
                 LOOP(nothing_comes_in_before_crewd_was_told),
                 LOOP(under_rules_nothing_comes_in_before_a_request_went_out),
+                LOOP(a_hello_that_is_cut_off_goes_nowhere),
+                LOOP(under_rules_a_stream_without_a_request_ends_in_order),
+                LOOP(whoever_goes_on_and_on_lets_others_in_between),
         };
 
         signal(SIGPIPE, SIG_IGN);
+        alarm(60);
         cmocka_set_message_output(CM_OUTPUT_TAP);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,12 +4,16 @@
 #include "common/util.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -199,6 +203,76 @@ static void a_slow_reader_costs_one_pipe_and_loses_nothing(void **state) {
         assert_int_equal(way.bytes, sent);
 }
 
+/* Into the next stream's, were it kept. */
+static void what_a_stream_left_in_its_pipe_reaches_no_other(void **state) {
+        static char buf[65536];
+        ssize_t n;
+
+        way.bulk = true;
+        do {
+                while (write(client, buf, sizeof(buf)) > 0)
+                        ;
+                from.readable = true;
+        } while (move() == RELAY_MORE || to.writable);
+        assert_true(way.in_pipe > 0);
+        relay_way_fini(&hub, &way);
+        assert_int_equal(hub.n_pipes, 0);
+        while ((n = read(server, buf, sizeof(buf))) > 0 || (n = read(from.fd, buf, sizeof(buf))) > 0)
+                ;
+        way.bulk = true;
+        relay_note(&from, EPOLLIN);
+        relay_note(&to, EPOLLOUT);
+        assert_int_equal(write(client, "hello", 5), 5);
+        assert_int_equal(move(), RELAY_WAITS);
+        assert_int_equal(read(server, buf, sizeof(buf)), 5);
+        assert_memory_equal(buf, "hello", 5);
+        relay_way_fini(&hub, &way);
+        assert_int_equal(hub.n_pipes, 1); /* an empty one is */
+}
+
+/* Of a connection whose reader is slow the kernel holds little that it could not send yet. */
+static void what_is_unsent_is_bounded(void **state) {
+        enum { UNSENT = 256 << 10, PIPE = 64 << 10 };
+        struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+        int l = socket(AF_INET, SOCK_STREAM, 0), small = 4096, unsent = 0;
+        socklen_t n = sizeof(at);
+        static char buf[65536];
+
+        assert_int_equal(bind(l, (struct sockaddr *)&at, n), 0);
+        setsockopt(l, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+        assert_int_equal(listen(l, 1), 0);
+        assert_int_equal(getsockname(l, (struct sockaddr *)&at, &n), 0);
+        crew_close(&to.fd);
+        to.fd = socket(AF_INET, SOCK_STREAM, 0);
+        relay_set_options(to.fd);
+        assert_int_equal(connect(to.fd, (struct sockaddr *)&at, n), 0);
+        fcntl(to.fd, F_SETFL, O_NONBLOCK);
+        for (int i = 0; i < 200; i++) {
+                while (write(client, buf, sizeof(buf)) > 0)
+                        ;
+                relay_note(&from, EPOLLIN);
+                relay_note(&to, EPOLLOUT);
+                assert_true(move() >= 0);
+        }
+        assert_int_equal(ioctl(to.fd, SIOCOUTQNSD, &unsent), 0);
+        assert_in_range(unsent, 1, UNSENT + PIPE);
+        close(l);
+}
+
+/* From a file, which is there at once, into nothing, which takes everything. */
+static void a_stream_that_never_pauses_has_its_turn_and_no_more(void **state) {
+        int file = memfd_create("stream", MFD_CLOEXEC), nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+        assert_int_equal(ftruncate(file, 3 * RELAY_TURN), 0);
+        crew_close(&from.fd);
+        crew_close(&to.fd);
+        from.fd = file;
+        to.fd = nothing;
+        way.bulk = true; /* else it would be received, as from a socket */
+        assert_int_equal(move(), RELAY_MORE);
+        assert_in_range(way.bytes, RELAY_TURN, RELAY_TURN + 65536);
+}
+
 static void an_allowance_that_is_used_up_stops_reading(void **state) {
         char buf[64];
 
@@ -274,6 +348,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(bytes_behind_an_urgent_mark_arrive, open_all, close_all),
                 cmocka_unit_test_setup_teardown(more_than_a_small_message_arrives_whole_and_in_order, open_all, close_all),
                 cmocka_unit_test_setup_teardown(a_slow_reader_costs_one_pipe_and_loses_nothing, open_all, close_all),
+                cmocka_unit_test_setup_teardown(what_a_stream_left_in_its_pipe_reaches_no_other, open_all, close_all),
+                cmocka_unit_test_setup_teardown(what_is_unsent_is_bounded, open_all, close_all),
+                cmocka_unit_test_setup_teardown(a_stream_that_never_pauses_has_its_turn_and_no_more, open_all, close_all),
                 cmocka_unit_test_setup_teardown(an_allowance_that_is_used_up_stops_reading, open_all, close_all),
                 cmocka_unit_test_setup_teardown(a_reader_that_is_gone_is_an_error, open_all, close_all),
                 cmocka_unit_test_setup_teardown(without_a_descriptor_for_a_pipe_it_waits, open_all, close_all),
@@ -281,6 +358,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(some_moves_exactly_so_many_and_passes_no_end_on, open_all, close_all),
         };
         signal(SIGPIPE, SIG_IGN);
+        alarm(60);
         cmocka_set_message_output(CM_OUTPUT_TAP);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,6 +157,76 @@ static void denials_do_not_lengthen_the_queue_and_are_counted(void **state) {
         assert_int_equal(denials, 5000);
 }
 
+/* A connection's end would else overtake its beginning. */
+static void what_comes_later_waits_behind_what_waits(void **state) {
+        struct gate_msg m = {.op = GATE_CLOSED, .id = 1};
+        unsigned n;
+
+        for (n = 0; !report_behind(&report); n++) {
+                m.conn = n;
+                assert_in_range(report_send(&report, &m, NULL, NULL), 0, 1);
+        }
+        assert_int_equal(recv(crewd, &m, sizeof(m), MSG_DONTWAIT), sizeof(m)); /* there is room */
+        assert_int_equal(recv(crewd, &m, sizeof(m), MSG_DONTWAIT), sizeof(m));
+        m.conn = n++;
+        assert_int_equal(report_send(&report, &m, NULL, NULL), 1);
+        for (unsigned next = 2; next < n; next++) {
+                assert_int_equal(report_write(&report), 0);
+                assert_int_equal(recv(crewd, &m, sizeof(m), MSG_DONTWAIT), sizeof(m));
+                assert_int_equal(m.conn, next);
+        }
+}
+
+/* Folded are denials that say the same, and nothing else. */
+static void what_differs_in_anything_is_told_apart(void **state) {
+        const struct gate_msg rows[] = {
+                {.id = 1, .proto = GATE_TCP, .port = 443, .name = "x.test", .text = "not listed"},
+                {.id = 1, .proto = GATE_TCP, .port = 444, .name = "x.test", .text = "not listed"},
+                {.id = 1, .proto = GATE_DNS, .port = 443, .name = "x.test", .text = "not listed"},
+                {.id = 1, .proto = GATE_TCP, .port = 443, .name = "y.test", .text = "not listed"},
+                {.id = 1, .proto = GATE_TCP, .port = 443, .name = "x.test", .text = "limits.connections"},
+                {.id = 1,
+                 .proto = GATE_TCP,
+                 .port = 443,
+                 .name = "x.test",
+                 .text = "not listed",
+                 .verdict = GATE_WOULD_REFUSE},
+        };
+        enum { N = sizeof(rows) / sizeof(rows[0]) };
+        struct gate_msg m;
+
+        for (unsigned round = 0; round < 3; round++) {
+                for (size_t i = 0; i < N; i++)
+                        assert_int_equal(report_denied(&report, &of[1], &rows[i]), 0);
+        }
+        for (unsigned round = 0; round < 2; round++) { /* the first of each, and then how many more */
+                for (size_t i = 0; i < N; i++) {
+                        assert_int_equal(recv(crewd, &m, sizeof(m), MSG_DONTWAIT), sizeof(m));
+                        assert_int_equal(m.proto, rows[i].proto);
+                        assert_int_equal(m.port, rows[i].port);
+                        assert_int_equal(m.verdict, rows[i].verdict);
+                        assert_string_equal(m.name, rows[i].name);
+                        assert_string_equal(m.text, rows[i].text);
+                        assert_int_equal(m.count, round + 1);
+                }
+                assert_int_equal(recv(crewd, &m, sizeof(m), MSG_DONTWAIT), -1);
+                assert_int_equal(report_flush(&report), 0);
+        }
+}
+
+/* As many of the same as a number holds, and more. */
+static void a_count_stops_at_its_largest(void **state) {
+        struct gate_msg m = {.id = 1, .proto = GATE_DNS, .name = "x.test", .count = UINT32_MAX - 1};
+
+        assert_int_equal(denied(1, GATE_DNS, 0, "x.test"), 0);
+        for (int i = 0; i < 3; i++)
+                assert_int_equal(report_denied(&report, &of[1], &m), 0);
+        assert_int_equal(report_flush(&report), 0);
+        for (int i = 0; i < 2; i++)
+                assert_int_equal(recv(crewd, &m, sizeof(m), MSG_DONTWAIT), sizeof(m));
+        assert_int_equal(m.count, UINT32_MAX);
+}
+
 static void a_crewd_that_is_gone_is_an_error(void **state) {
         struct gate_msg m = {.op = GATE_CLOSED};
 
@@ -174,6 +244,9 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(one_that_floods_does_not_hide_another, open_pair, close_pair),
                 cmocka_unit_test_setup_teardown(a_crewd_that_does_not_read_gets_all_in_order_later, open_pair, close_pair),
                 cmocka_unit_test_setup_teardown(denials_do_not_lengthen_the_queue_and_are_counted, open_pair, close_pair),
+                cmocka_unit_test_setup_teardown(what_comes_later_waits_behind_what_waits, open_pair, close_pair),
+                cmocka_unit_test_setup_teardown(what_differs_in_anything_is_told_apart, open_pair, close_pair),
+                cmocka_unit_test_setup_teardown(a_count_stops_at_its_largest, open_pair, close_pair),
                 cmocka_unit_test_setup_teardown(a_crewd_that_is_gone_is_an_error, open_pair, close_pair),
         };
 
