@@ -6,8 +6,8 @@
  * "untold" when not (a notification).  Each carries the time it was due, so a sender that is held up counts as late
  * (CLOCK_MONOTONIC is one for all jails). Result: {"sent", "accepted", "refused", "received", "us": [latency of each]}.
  *
- * It is to cost little beside what is measured: it sleeps until a message is due or one comes in, and reads what became of
- * those it sent some at a time, as an agent does that has nothing to do but send.
+ * It is to cost little beside what is measured: it sleeps until a message is due or one comes in, reads what became of
+ * those it sent some at a time, as an agent does that has nothing to do but send, and formats no more than the numbers.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,8 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -44,7 +44,8 @@ struct talk {
         uint64_t started_ns, end_ns;
         uint32_t us[MESSAGES_MAX]; /* what comes before the task counts for it */
         struct wire crew, in;
-        int timer;
+        size_t n_middle;
+        char middle[160]; /* of a message: between its id and the time it was due */
 };
 
 static uint64_t now_ns(void) {
@@ -73,17 +74,32 @@ static int dial(void) {
         return fd;
 }
 
+static char *put(char *at, const char *text, size_t n) {
+        memcpy(at, text, n);
+        return at + n;
+}
+
+static char *put_number(char *at, uint64_t value) {
+        char digits[20];
+        size_t n = 0;
+
+        do
+                digits[sizeof(digits) - ++n] = (char)('0' + value % 10);
+        while ((value /= 10));
+        return put(at, digits + sizeof(digits) - n, n);
+}
+
 static void send_one(struct talk *t, uint64_t due_ns) {
-        char line[512];
-        int n = snprintf(line, sizeof(line), "{\"jsonrpc\":\"2.0\",");
+        static const char head[] = "{\"jsonrpc\":\"2.0\",", id[] = "\"id\":", tail[] = "}}}\n";
+        char line[sizeof(t->middle) + 128], *at = put(line, head, sizeof(head) - 1);
 
-        if (t->told)
-                n += snprintf(line + n, sizeof(line) - (size_t)n, "\"id\":%zu,", t->sent);
-        n += snprintf(line + n, sizeof(line) - (size_t)n,
-                      "\"method\":\"crew/send\",\"params\":{\"target\":\"%s\",\"payload\":{\"due\":%" PRIu64 "}}}\n",
-                      t->target, due_ns);
-
-        if (write(t->crew.fd, line, (size_t)n) != n)
+        if (t->told) {
+                at = put_number(put(at, id, sizeof(id) - 1), t->sent);
+                *at++ = ',';
+        }
+        at = put_number(put(at, t->middle, t->n_middle), due_ns);
+        at = put(at, tail, sizeof(tail) - 1);
+        if (write(t->crew.fd, line, (size_t)(at - line)) != at - line)
                 give_up("write");
         t->sent++;
 }
@@ -104,19 +120,16 @@ static void begin(struct talk *t, const char *line) {
                 fputs("bench-talk: the task is not 'TARGET RATE SECONDS EXPECT BEGIN HOW'\n", stderr);
                 exit(2);
         }
-        long period = t->rate ? 1000000000l / t->rate : 50000000l;
-        struct itimerspec every = {{0, period},
-                                   {(time_t)(t->started_ns / 1000000000u), (long)(t->started_ns % 1000000000u)}};
-        if (period >= 1000000000l || timerfd_settime(t->timer, TFD_TIMER_ABSTIME, &every, NULL) < 0)
-                give_up("timer");
         t->told = strcmp(how, "told") == 0;
+        t->n_middle =
+                (size_t)snprintf(t->middle, sizeof(t->middle),
+                                 "\"method\":\"crew/send\",\"params\":{\"target\":\"%s\",\"payload\":{\"due\":", t->target);
         t->all = (size_t)t->rate * seconds;
         t->end_ns = t->started_ns + seconds * 1000000000ull;
         t->busy = true;
 }
 
 static void report(struct talk *t) {
-        const struct itimerspec never = {{0, 0}, {0, 0}};
 
         printf("{\"jsonrpc\":\"2.0\",\"id\":%u,\"result\":{\"sent\":%zu,\"accepted\":%zu,\"refused\":%zu,\"received\":%zu,"
                "\"us\":[",
@@ -125,7 +138,6 @@ static void report(struct talk *t) {
                 printf("%s%u", i ? "," : "", t->us[i]);
         puts("]}}");
         fflush(stdout);
-        timerfd_settime(t->timer, 0, &never, NULL);
         t->sent = t->accepted = t->refused = t->received = 0;
         t->busy = false;
 }
@@ -133,10 +145,10 @@ static void report(struct talk *t) {
 static void on_input(struct talk *t, const char *line) {
         const char *due = strstr(line, "\"due\":");
 
-        if (strstr(line, "\"method\":\"task\""))
-                begin(t, line);
-        else if (due && t->received < MESSAGES_MAX)
+        if (due && t->received < MESSAGES_MAX)
                 t->us[t->received++] = (uint32_t)((now_ns() - strtoull(due + 6, NULL, 10)) / 1000u);
+        else if (strstr(line, "\"method\":\"task\""))
+                begin(t, line);
 }
 
 static void on_answer(struct talk *t, const char *line) {
@@ -165,11 +177,7 @@ static void take_lines(struct talk *t, struct wire *w, void (*on_line)(struct ta
         memmove(w->in, at, w->n);
 }
 
-static void on_tick(struct talk *t) {
-        uint64_t times;
-
-        if (read(t->timer, &times, sizeof(times)) < 0)
-                give_up("timer");
+static void send_due(struct talk *t) {
         while (t->busy && t->sent < t->all && due_ns(t) <= now_ns()) {
                 send_one(t, due_ns(t));
                 if (t->told && t->sent % ANSWERS_AT_ONCE == 0)
@@ -182,23 +190,30 @@ static bool done(const struct talk *t) {
                (t->sent == t->all && (!t->told || t->accepted + t->refused == t->all) && t->received == t->expect);
 }
 
+static void sleep_until(struct talk *t, struct pollfd p[2]) {
+        uint64_t now = now_ns(), due = t->sent < t->all ? due_ns(t) : t->end_ns + PATIENCE_NS,
+                 left = due > now ? due - now : 0;
+        struct timespec time = {(time_t)(left / 1000000000u), (long)(left % 1000000000u)};
+
+        p[0] = (struct pollfd){.fd = t->in.fd, .events = POLLIN};
+        p[1] = (struct pollfd){.fd = t->crew.fd, .events = POLLIN};
+        if (ppoll(p, t->sent < t->all ? 1 : 2, t->busy ? &time : NULL, NULL) < 0 && errno != EINTR)
+                give_up("poll");
+}
+
 int main(void) {
         static struct talk t;
+        struct pollfd p[2];
 
         t.crew.fd = dial();
-        t.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+        prctl(PR_SET_TIMERSLACK, 1ul); /* else every message is 50 us late */
         for (;;) {
-                struct pollfd p[3] = {{.fd = t.in.fd, .events = POLLIN},
-                                      {.fd = t.sent < t.all ? -1 : t.crew.fd, .events = POLLIN},
-                                      {.fd = t.timer, .events = POLLIN}};
-                if (poll(p, 3, -1) < 0 && errno != EINTR)
-                        give_up("poll");
+                sleep_until(&t, p);
                 if (p[0].revents)
                         take_lines(&t, &t.in, on_input);
                 if (p[1].revents)
                         take_lines(&t, &t.crew, on_answer);
-                if (p[2].revents)
-                        on_tick(&t);
+                send_due(&t);
                 if (t.busy && done(&t))
                         report(&t);
         }
