@@ -2,8 +2,8 @@
 /*
  * crewctl exec: runs a command inside a live agent's jail, its streams attached, its exit status ours.
  *
- * Standard input is read only while nothing waits to be sent.  Output waits here for a slow reader, up to a bound: crewd
- * does not wait for us.  With --json it is kept, up to the same bound, and printed at the end.
+ * Standard input is read only while nothing waits to be sent, and crewd's words only while little output waits here for a
+ * slow reader: the command is then held back, as by a pipe.  With --json it is kept, up to a bound, and printed at the end.
  */
 #include "cli.h"
 
@@ -19,6 +19,7 @@
 #include <sys/signalfd.h>
 
 #define INPUT_MAX 32768
+#define OUTPUT_WAITS ((size_t)1 << 20)
 
 struct options {
         const char *crew, *agent;
@@ -137,6 +138,10 @@ static int pump(struct exec *x, struct cli_problem *p) {
         return 0;
 }
 
+static bool reader_behind(const struct exec *x) {
+        return !x->json && (x->out[0].used > OUTPUT_WAITS || x->out[1].used > OUTPUT_WAITS);
+}
+
 static int converse(struct exec *x, struct cli_problem *p) {
         while (!x->ended) {
                 if (take_frames(x, p) < 0)
@@ -145,7 +150,8 @@ static int converse(struct exec *x, struct cli_problem *p) {
                         return 0;
                 bool busy = client_wants_write(x->client);
                 struct pollfd fds[] = {
-                        {.fd = client_fd(x->client), .events = (short)(POLLIN | (busy ? POLLOUT : 0))},
+                        {.fd = client_fd(x->client),
+                         .events = (short)((reader_behind(x) ? 0 : POLLIN) | (busy ? POLLOUT : 0))},
                         {.fd = x->signal_fd, .events = POLLIN},
                         {.fd = x->input_open && !busy ? STDIN_FILENO : -1, .events = POLLIN},
                         {.fd = x->out[0].used && !x->json ? STDOUT_FILENO : -1, .events = POLLOUT},

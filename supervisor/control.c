@@ -107,6 +107,8 @@ static void on_written(uv_write_t *req, int status) {
         free(p);
         if (status < 0 || (cl->draining && queued(cl) == 0))
                 drop(cl);
+        else if (!cl->closing && queued(cl) == 0)
+                execs_client_reads(cl->control->crewd->execs, cl->id);
 }
 
 static void too_slow(struct client *cl) {

@@ -16,7 +16,8 @@ struct exec {
         bool used;
         uint64_t client, corr; /* client 0: it has hung up */
         uint32_t agent;
-        uint64_t seq; /* of the ExecStart */
+        uint64_t seq;  /* of the ExecStart */
+        uint32_t owed; /* bytes of its output that its worker is not told yet that they are read */
 };
 
 struct execs {
@@ -78,6 +79,7 @@ int execs_start(struct execs *x, struct agent *a, uint64_t client, uint64_t corr
                 return crew_fail(err, EIO, "the agent's audit stream cannot be written");
         body.n_argv = what->n_argv;
         body.argv = what->argv;
+        body.window = EXEC_WINDOW;
         e.body_case = CREW__ENVELOPE__BODY_EXEC_START;
         e.exec_start = &body;
         int r = agent_send(a, &e, &it->seq);
@@ -87,6 +89,7 @@ int execs_start(struct execs *x, struct agent *a, uint64_t client, uint64_t corr
         it->client = client;
         it->corr = corr;
         it->agent = a->index;
+        it->owed = 0;
         return 0;
 }
 
@@ -131,15 +134,20 @@ static void finish(struct execs *x, struct exec *it, int code, int signal_number
         *it = (struct exec){0};
 }
 
+static void give_up(struct execs *x, struct exec *it) {
+        kill_command(x, it);
+        tell(x, it, -1, SIGKILL, "input came faster than the agent takes it");
+}
+
 bool execs_input(struct execs *x, uint64_t client, const Crew__Envelope *e) {
         for (size_t i = 0; i < EXECS_MAX; i++) {
                 struct exec *it = &x->items[i];
                 if (!it->used || it->client != client || it->corr != e->corr)
                         continue;
-                if (send_input(x, it, e->exec_input) == -EAGAIN) {
-                        kill_command(x, it);
-                        tell(x, it, -1, SIGKILL, "input came faster than the agent takes it");
-                }
+                Crew__ExecInput body = *e->exec_input;
+                body.taken = 0; /* not for a client to say */
+                if (send_input(x, it, &body) == -EAGAIN)
+                        give_up(x, it);
                 return true;
         }
         return false;
@@ -156,8 +164,29 @@ bool execs_output(struct execs *x, struct agent *a, const Crew__Envelope *e) {
         out.corr = it->corr;
         out.body_case = CREW__ENVELOPE__BODY_EXEC_OUTPUT;
         out.exec_output = e->exec_output;
+        it->owed += (uint32_t)e->exec_output->data.len;
         control_send(x->crewd->control, it->client, &out);
         return true;
+}
+
+/* In steps: a frame each for what is read would be as many as there are of output. */
+static void tell_taken(struct execs *x, struct exec *it) {
+        Crew__ExecInput body = CREW__EXEC_INPUT__INIT;
+
+        if (it->owed < EXEC_WINDOW / 4)
+                return;
+        body.taken = it->owed;
+        it->owed = 0;
+        if (send_input(x, it, &body) == -EAGAIN)
+                give_up(x, it);
+}
+
+void execs_client_reads(struct execs *x, uint64_t client) {
+        for (size_t i = 0; i < EXECS_MAX; i++) {
+                struct exec *it = &x->items[i];
+                if (it->used && it->client == client)
+                        tell_taken(x, it);
+        }
 }
 
 bool execs_exit(struct execs *x, struct agent *a, const Crew__Envelope *e) {

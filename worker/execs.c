@@ -15,6 +15,7 @@ struct exec_run {
         struct list link;
         struct program program;
         uint64_t corr;
+        uint64_t window, unread; /* bytes of output: what may be on its way (0: any number), what is */
 };
 
 void execs_init(struct worker *w) {
@@ -22,12 +23,14 @@ void execs_init(struct worker *w) {
 }
 
 static void send_output(struct program *p, uint32_t stream, const char *data, size_t n) {
+        struct exec_run *r = container_of(p, struct exec_run, program);
         Crew__ExecOutput body = CREW__EXEC_OUTPUT__INIT;
 
         body.stream = stream;
         body.data = (ProtobufCBinaryData){n, (uint8_t *)data};
-        worker_send(p->w,
-                    &ENVELOPE(EXEC_OUTPUT, .corr = container_of(p, struct exec_run, program)->corr, .exec_output = &body));
+        worker_send(p->w, &ENVELOPE(EXEC_OUTPUT, .corr = r->corr, .exec_output = &body));
+        r->unread += n;
+        p->held_back = r->window && r->unread >= r->window;
 }
 
 static bool on_exec_stdout(struct program *p, const char *data, size_t n) {
@@ -94,6 +97,7 @@ void exec_start(struct worker *w, uint64_t seq, const Crew__ExecStart *s) {
                 return;
         }
         r->corr = seq;
+        r->window = s->window;
         list_append(&w->execs, &r->link);
         w->n_execs++;
 }
@@ -118,4 +122,9 @@ void exec_input(struct worker *w, uint64_t corr, const Crew__ExecInput *i) {
                 program_stop(&r->program, PROGRAM_CANCELLED, 0); /* its input would be incomplete */
         if (i->eof)
                 program_end_stdin(&r->program);
+        if (i->taken) {
+                r->unread -= MIN_OF(r->unread, (uint64_t)i->taken);
+                r->program.held_back = r->window && r->unread >= r->window;
+                program_resume(&r->program);
+        }
 }

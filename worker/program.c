@@ -99,7 +99,7 @@ static bool read_stderr(struct program *p) {
 
 /* What makes frames of its output waits while the link is slow; the program then blocks on its pipe. */
 static void watch_output(struct program *p) {
-        bool wait = uplink_busy(&p->w->up), quiet = list_linked(&p->quiet.link);
+        bool wait = uplink_busy(&p->w->up) || p->held_back, quiet = list_linked(&p->quiet.link);
 
         (void)watch_set(&p->w->loop, &p->err, wait || quiet ? 0 : EPOLLIN);
         (void)watch_set(&p->w->loop, &p->out, wait && p->ops->on_stderr ? 0 : EPOLLIN);
@@ -438,8 +438,12 @@ void programs_stop_all(struct worker *w, uint64_t grace_ms) {
         list_for_each(it, &w->programs) program_stop(container_of(it, struct program, link), PROGRAM_STOPPED, grace_ms);
 }
 
+void program_resume(struct program *p) {
+        watch_output(p);
+}
+
 void programs_resume(struct worker *w) {
-        list_for_each(it, &w->programs) watch_output(container_of(it, struct program, link));
+        list_for_each(it, &w->programs) program_resume(container_of(it, struct program, link));
 }
 
 /* ---- what to say about it ---- */

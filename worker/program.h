@@ -59,6 +59,7 @@ struct program {
         struct strbuf input, output;
         size_t input_sent, max_output;
         bool keep_stdin;
+        bool held_back; /* the owner's: whoever reads its output is behind; it then blocks on its pipe */
         struct timer deadline, kill, quiet;
         size_t stderr_left;
         uint64_t stderr_dropped;
@@ -89,6 +90,8 @@ int programs_init(struct worker *w, struct crew_err *err);
 void programs_stop_all(struct worker *w, uint64_t grace_ms);
 /* The link takes frames again. */
 void programs_resume(struct worker *w);
+/* The same for one that was held back. */
+void program_resume(struct program *p);
 /* Reaps without telling anybody yet. */
 void programs_reap(struct worker *w);
 

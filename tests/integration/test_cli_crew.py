@@ -213,12 +213,18 @@ def test_exec_passes_the_status(up, command, status):
         assert r.stderr.startswith(f"crewctl: {command[0]}: cannot start: ")
 
 
-def test_exec_waits_for_a_slow_reader(up):
-    p = up.popen(up.program("crewctl"), "exec", "--agent", "alpha", "--", "head", "-c", "30000000", "/dev/zero",
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_exec_is_held_back_by_a_slow_reader(up, stream):
+    """More than crewd keeps for a client, so that it must wait; nothing of it is lost, and the agent does other things meanwhile."""
+    n = 40_000_000
+    p = up.popen(up.program("crewctl"), "exec", "--agent", "alpha", "--", "sh", "-c",
+                 "head -c $0 /dev/zero" + (" >&2" if stream == "stderr" else "") + "; touch /tmp/written", str(n),
                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(1)
-    assert len(p.stdout.read()) == 30_000_000
-    assert (p.wait(5), p.stderr.read()) == (0, b"")
+    assert up.crewctl("exec", "--agent", "alpha", "--", "ls", "/tmp").stdout == ""
+    assert len(getattr(p, stream).read()) == n
+    assert (p.wait(5), p.stdout.read(), p.stderr.read()) == (0, b"", b"")
+    assert up.crewctl("exec", "--agent", "alpha", "--", "ls", "/tmp").stdout == "written\n"
 
 
 def test_exec_ends_with_its_reader(up):

@@ -268,11 +268,13 @@ MESSAGES = {
     "ExecStart": [
         (1, "argv", "str", True, 4096),
         (2, "health", "bool", False, 0),
+        (3, "window", "u32", False, 0),
     ],
     "ExecInput": [
         (1, "data", "bytes", False, 65536),
         (2, "eof", "bool", False, 0),
         (3, "send_signal", "i32", False, 0),
+        (4, "taken", "u32", False, 0),
     ],
     "Shutdown": [
         (1, "grace_ms", "u64", False, 0),

@@ -122,6 +122,12 @@ static bool read_more(struct fake_crewd *f) {
         return true;
 }
 
+bool fake_is_quiet(struct fake_crewd *f, int ms) {
+        struct pollfd p = {.fd = f->fd, .events = POLLIN};
+
+        return f->in.taken == f->in.used && poll(&p, 1, ms) == 0;
+}
+
 const Crew__Envelope *fake_next(struct fake_crewd *f) {
         const Crew__Envelope *e;
         struct ipc_refusal ref;

@@ -53,6 +53,8 @@ int fake_wait(struct fake_crewd *f);
 uint64_t fake_send(struct fake_crewd *f, Crew__Envelope *e);
 /* The next frame of this kind; Stderr and Observed are counted and passed over, anything else fails the test. */
 const Crew__Envelope *fake_expect(struct fake_crewd *f, Crew__Envelope__BodyCase body);
+/* True when no frame waits and none comes for so long. */
+bool fake_is_quiet(struct fake_crewd *f, int ms);
 /* The next frame whatever it is. */
 const Crew__Envelope *fake_next(struct fake_crewd *f);
 

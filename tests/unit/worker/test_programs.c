@@ -209,13 +209,18 @@ static void nothing_survives_the_last_program(void **state) {
         fake_stop(&f);
 }
 
-static uint64_t exec_sh(struct fake_crewd *f, const char *script) {
+static uint64_t exec_window(struct fake_crewd *f, const char *script, uint32_t window) {
         char *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)script};
         Crew__ExecStart s = CREW__EXEC_START__INIT;
 
         s.argv = argv;
         s.n_argv = 3;
+        s.window = window;
         return fake_send(f, &FAKE_ENVELOPE(EXEC_START, .exec_start = &s));
+}
+
+static uint64_t exec_sh(struct fake_crewd *f, const char *script) {
+        return exec_window(f, script, 0);
 }
 
 static void a_stray_dies_while_other_programs_and_their_children_live(void **state) {
@@ -334,6 +339,43 @@ static void a_slow_link_stops_the_program_not_the_memory(void **state) {
         while (fake_next(&f)->body_case != CREW__ENVELOPE__BODY_EXEC_EXIT)
                 ;
         fake_processes_become(&f, 1);
+        fake_stop(&f);
+}
+
+static size_t read_output(struct fake_crewd *f, size_t at_least) {
+        size_t n = 0;
+
+        while (n < at_least)
+                n += fake_expect(f, CREW__ENVELOPE__BODY_EXEC_OUTPUT)->exec_output->data.len;
+        return n;
+}
+
+static void say_taken(struct fake_crewd *f, uint64_t corr, uint32_t n) {
+        Crew__ExecInput i = CREW__EXEC_INPUT__INIT;
+
+        i.taken = n;
+        fake_send(f, &FAKE_ENVELOPE(EXEC_INPUT, .corr = corr, .exec_input = &i));
+}
+
+static void a_command_is_held_back_until_its_output_is_taken(void **state) {
+        enum { WINDOW = 16384, ONE_READ = 4096 };
+        struct fake_crewd f;
+
+        start_exec(&f, "cat");
+        uint64_t seq = exec_window(&f, "yes & yes >&2", WINDOW);
+        size_t unread = read_output(&f, WINDOW);
+        for (int i = 0; i < 3; i++) {
+                assert_in_range(unread, WINDOW, WINDOW + 2 * ONE_READ);
+                assert_true(fake_is_quiet(&f, 100));
+                say_taken(&f, seq, 5000);
+                unread += read_output(&f, 5000 - (unread - WINDOW)) - 5000;
+        }
+        say_taken(&f, seq, UINT32_MAX); /* more than it said: no more room than there is */
+        assert_in_range(read_output(&f, WINDOW), WINDOW, WINDOW + 2 * ONE_READ);
+        assert_true(fake_is_quiet(&f, 100));
+        send_input(&f, seq, "", false, SIGKILL);
+        while (fake_next(&f)->body_case != CREW__ENVELOPE__BODY_EXEC_EXIT)
+                ;
         fake_stop(&f);
 }
 
@@ -644,6 +686,7 @@ int main(void) {
                 cmocka_unit_test(memory_of_a_large_task_is_given_back),
                 cmocka_unit_test(a_worker_runs_as_pid_1_only),
                 cmocka_unit_test(a_slow_link_stops_the_program_not_the_memory),
+                cmocka_unit_test(a_command_is_held_back_until_its_output_is_taken),
                 cmocka_unit_test(one_process_serves_many_tasks),
                 cmocka_unit_test(the_end_of_another_agent_is_a_notification),
                 cmocka_unit_test(an_error_answer_fails_the_task_with_its_text),
