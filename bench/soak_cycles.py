@@ -16,7 +16,7 @@ from benchlib import SOURCE
 sys.path.insert(0, str(SOURCE / "sdk/python"))
 import crewd  # noqa: E402
 
-WARM_UP = 3  # rounds: heaps and tables find their size
+WARM_UP = 20  # rounds: heaps find their size, which for crew-evidence depends on how many agents have news at once
 MEMORY_ROOM_KIB = 512  # of each program: what a heap is larger by chance; 50 bytes a cycle of the default number
 
 
