@@ -38,13 +38,15 @@ struct requests {
         uint64_t stats_by_ns;
         struct waiters stop; /* wait for the end */
         struct keyed *keyed; /* tasks that were submitted with a key */
+        uint64_t cpus;       /* asked once: the C library reads a file for it */
 };
 
 struct requests *requests_new(void) {
         struct requests *r = calloc(1, sizeof(*r));
 
-        if (r && !(r->keyed = keyed_new()))
+        if (!r || !(r->keyed = keyed_new()))
                 return requests_free(r);
+        r->cpus = (uint64_t)MAX_OF(sysconf(_SC_NPROCESSORS_CONF), 1l);
         return r;
 }
 
@@ -539,11 +541,10 @@ void requests_stats_came(struct crewd *c, struct agent *a, const struct spawn_st
         struct instance *in = &a->in;
         /* Its time is counted from the clone on, so the first look is an average since then. */
         uint64_t now = crew_now_ns(), since = in->stats_ns ? in->stats_ns : in->spawn_ns;
-        uint64_t most = (uint64_t)MAX_OF(sysconf(_SC_NPROCESSORS_ONLN), 1l) * 100u;
         uint64_t used = stats->cpu_ns - MIN_OF(in->stats.cpu_ns, stats->cpu_ns);
 
         if (now > since)
-                in->cpu_percent = (uint32_t)MIN_OF(used * 100 / (now - since), most);
+                in->cpu_percent = (uint32_t)MIN_OF(used * 100 / (now - since), c->requests->cpus * 100u);
         in->stats = *stats;
         in->stats_ns = now;
         if (in->stats_asked && !in->stats_for_usage && c->requests->stats_due > 0)
