@@ -66,11 +66,12 @@ static void judge(struct conn *c, enum hello what, const char *sni, size_t end) 
         }
 }
 
-/* The bytes so far and what is there now.  Returns as recv(2). */
-static ssize_t read_head(struct conn *c) {
+/* The bytes so far and what is there now, so many as the bandwidth lets be: they may be those of many connections.  Returns
+ * as recv(2). */
+static ssize_t read_head(struct conn *c, uint64_t allowance) {
         static uint8_t scratch[HELLO_MAX];
         struct relay_end *from = &c->end[CONN_JAIL];
-        size_t room = HELLO_MAX - c->head_n;
+        size_t room = MIN_OF((uint64_t)(HELLO_MAX - c->head_n), allowance);
         ssize_t n = recv(from->fd, scratch, room, MSG_DONTWAIT);
 
         if (n <= 0)
@@ -129,20 +130,12 @@ void conn_pump_line(struct conn *c) {
         }
 }
 
-/* Room for more of the first bytes, and bandwidth where they may be many. */
-static bool may_read(struct conn *c) {
-        if (c->head_n == HELLO_MAX)
-                return false;
-        if ((c->line_read || c->line_cut) && bucket_level(&c->agent->bytes, crew_now_ns()) == 0) {
-                conn_throttle(c);
-                return false;
-        }
-        return c->end[CONN_JAIL].readable;
-}
-
 void conn_classify(struct conn *c) {
-        while (c->state == CONN_CLASSIFYING && may_read(c)) {
-                ssize_t n = read_head(c);
+        while (c->state == CONN_CLASSIFYING && c->end[CONN_JAIL].readable && c->head_n < HELLO_MAX) {
+                const uint64_t allowance = bucket_level(&c->agent->bytes, crew_now_ns());
+                if (allowance == 0)
+                        return conn_throttle(c);
+                ssize_t n = read_head(c, allowance);
                 if (n < 0 && errno == EAGAIN) {
                         c->end[CONN_JAIL].readable = false;
                         return;
