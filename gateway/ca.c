@@ -135,6 +135,8 @@ int ca_new(struct ca **out, struct crew_err *err) {
 
         if (!ca)
                 return crew_fail(err, ENOMEM, "out of memory");
+        /* Whoever needs OpenSSL first settles that for the process: its configuration file is not read (tls.c). */
+        OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL);
         ca->key = EVP_EC_gen("P-256");
         ca->leaf_key = EVP_EC_gen("P-256");
         ca->cert = ca->key ? make_authority(ca->key) : NULL;
