@@ -108,6 +108,40 @@ static void under_rules_nothing_comes_in_before_a_request_went_out(void **state)
         drop(&e);
 }
 
+/* Of a connection that has begun, too; and no report of it makes the queue longer. */
+static void under_rules_each_request_waits_until_crewd_can_be_told(void **state) {
+        static const char request[] = "GET /v1/x HTTP/1.1\r\nHost: api.test\r\n\r\n";
+        struct ends e = connection(RULES);
+        char got[256];
+
+        for (int i = 0; i < 2; i++) {
+                if (i == 1)
+                        crewd_is_behind();
+                const size_t queued = loop.hub.report.n_queued;
+                say(e.in, request, strlen(request));
+                if (i == 1) {
+                        loop_pass(1000);
+                        assert_false(loop_readable(e.out));
+                        assert_int_equal(loop.hub.report.n_queued, queued);
+                        for (struct gate_msg m; recv(loop.gate, &m, sizeof(m), MSG_DONTWAIT) > 0;)
+                                assert_int_equal(report_write(&loop.hub.report), 0);
+                        loop_pass(1000);
+                } else {
+                        loop_expect(GATE_ALLOWED);
+                }
+                struct gate_msg m = loop_expect(GATE_HTTP);
+                assert_int_equal(m.verdict, GATE_LET);
+                assert_string_equal(m.text, "GET /v1/x");
+                loop_until(loop_readable(e.out));
+                assert_in_range(read(e.out, got, sizeof(got)), 20, sizeof(got));
+                say(e.out, "HTTP/1.1 204 No\r\n\r\n", 19);
+                loop_until(loop_readable(e.in));
+                assert_int_equal(read(e.in, got, sizeof(got)), 19);
+                loop_expect(GATE_HTTP);
+        }
+        drop(&e);
+}
+
 /* Half a hello is none that anybody has judged. */
 static void a_hello_that_is_cut_off_goes_nowhere(void **state) {
         uint8_t hello[1024];
@@ -172,6 +206,7 @@ int main(void) {
                 LOOP(nothing_goes_out_before_crewd_was_told),
                 LOOP(nothing_comes_in_before_crewd_was_told),
                 LOOP(under_rules_nothing_comes_in_before_a_request_went_out),
+                LOOP(under_rules_each_request_waits_until_crewd_can_be_told),
                 LOOP(a_hello_that_is_cut_off_goes_nowhere),
                 LOOP(under_rules_a_stream_without_a_request_ends_in_order),
                 LOOP(whoever_goes_on_and_on_lets_others_in_between),
