@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network of the test
 FORBIDDEN_NAMES = {f"{why}.test": address for why, address in FORBIDDEN.items()}
 ENDPOINTS = [
     "allowed.test:7000", "allowed.test:8080", f"{SECOND}:8080", "allowed.test:7443", "allowed.test:7444", "allowed.test:7445", "*.wild.test:7000", "six.test:7000", f"{SECOND}:7000", "10.20.30.40:7000",
-    "flip.test:7000", "flip6.test:7000", "mixed.test:7000", "stuck.test:7099", "pour.test:7002", f"{SECOND}:7443",
+    "flip.test:7000", "flip6.test:7000", "mixed.test:7000", "stuck.test:7099", "pour.test:7002", "nowhere.test:7000", f"{SECOND}:7443",
     *[f"{name}:7000" for name in FORBIDDEN_NAMES],
     {"host": "http.test", "port": 8080, "methods": ["GET"], "paths": ["/open/**"]},
 ]
@@ -32,6 +32,7 @@ NAMES = {
     "allowed.test": {"A": [PUBLIC]}, "evil.test": {"A": [PUBLIC]}, "http.test": {"A": [PUBLIC]}, "six.test": {"AAAA": [PUBLIC6]},
     "a.wild.test": {"A": [PUBLIC]}, "wild.test": {"A": [PUBLIC]}, "a.b.wild.test": {"A": [PUBLIC]},
     "exfil.test": {"A": [PUBLIC]}, "stuck.test": {"A": [PUBLIC]}, "pour.test": {"A": [PUBLIC]},
+    "nowhere.test.search.test": {"A": [PUBLIC]},
     "2130706433": {"A": [PUBLIC]}, "0x7f.1": {"A": [PUBLIC]}, "127.1": {"A": [PUBLIC]},
     **{name: {"AAAA" if ":" in a else "A": [a]} for name, a in FORBIDDEN_NAMES.items()},
 }
@@ -238,6 +239,14 @@ def test_a_bad_address_among_good_ones_is_never_dialled(jail):
         jail.internet.events(after=0)
         jail.inside("reach", "mixed.test", "7000")
         assert {e["host"] for e in jail.internet.events("tcp")} <= {PUBLIC}, order
+
+
+def test_a_name_is_never_looked_up_with_the_hosts_search_domain_behind_it(jail):
+    """A listed name that does not exist is not another that does, on a host with a search domain."""
+    assert f"reached {PUBLIC}" in jail.outside("reach", "nowhere.test", "7000").stdout
+    jail.internet.events(after=0)
+    assert outcome(jail.inside("reach", "nowhere.test", "7000")) == "ECONNRESET"
+    assert {(e["kind"], e.get("name")) for e in jail.internet.events()} == {("dns", "nowhere.test")}
 
 
 # --- TLS and HTTP: the name inside ---

@@ -118,6 +118,8 @@ KERNEL = [
     Row("make_socket", (str(AF_INET), str(DGRAM), "1"), "EAFNOSUPPORT", id="socket-ping",
         may_lack="ping sockets (net.ipv4.ping_group_range)"),
     Row("make_socket", (str(AF_INET6), str(RAW), "58"), "EAFNOSUPPORT", id="socket-raw-icmp6"),
+    Row("make_socket", (str(AF_INET6), str(DGRAM), "58"), "EAFNOSUPPORT", id="socket-ping6",
+        may_lack="ping sockets (net.ipv4.ping_group_range)"),
     Row("syslog_read", (), "EPERM"),
     Row("has_caps", (), "EPERM"),
     Row("exec_setuid", ("{suid}",), "EPERM", user=65534),
