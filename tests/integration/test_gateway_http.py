@@ -304,7 +304,8 @@ def test_methods_and_paths_are_enforced_and_the_refusal_is_json(gate, serve):
     assert len(refusals) == 4
     for text in refusals:
         j = json.loads(text)
-        assert j["rule"] == "policy.yaml:1" and j["next_steps"] and NAME in j["error"]
+        assert j["rule"] == "policy.yaml:1" and NAME in j["error"]
+        assert j["next_steps"][-1] == "ask the operator to allow this in the agent's policy" and len(j["next_steps"]) == 2
     assert [x[:2] for x in s.seen] == [("GET", "/v1/quotes?key=1")]
     assert [x[:3] for x in r.http()] == [
         ("GET /v1/quotes", "let", 200), ("DELETE /v1/quotes", "refuse", 403), ("GET /admin", "refuse", 403),
