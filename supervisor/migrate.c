@@ -347,13 +347,15 @@ bool migrate_has_worker(const struct agent *a) {
 /* What a program of a jail may ask of crewd, and gets an answer to. */
 static bool is_request(const Crew__Envelope *e) {
         static const Crew__Envelope__BodyCase bodies[] = {
-                CREW__ENVELOPE__BODY_TOOL_CALL,    CREW__ENVELOPE__BODY_SEND_MESSAGE,
-                CREW__ENVELOPE__BODY_LIST_TOOLS,   CREW__ENVELOPE__BODY_MEMORY_PUT,
-                CREW__ENVELOPE__BODY_MEMORY_GET,   CREW__ENVELOPE__BODY_MEMORY_LIST,
-                CREW__ENVELOPE__BODY_REQUEST_TOOL, CREW__ENVELOPE__BODY_LIST_AGENTS,
-                CREW__ENVELOPE__BODY_SUBMIT_WORK,  CREW__ENVELOPE__BODY_WAIT_WORK,
-                CREW__ENVELOPE__BODY_CANCEL_WORK,  CREW__ENVELOPE__BODY_REPRIORITISE_WORK,
-                CREW__ENVELOPE__BODY_READ_RESULT};
+                CREW__ENVELOPE__BODY_TOOL_CALL,       CREW__ENVELOPE__BODY_SEND_MESSAGE,
+                CREW__ENVELOPE__BODY_LIST_TOOLS,      CREW__ENVELOPE__BODY_MEMORY_PUT,
+                CREW__ENVELOPE__BODY_MEMORY_GET,      CREW__ENVELOPE__BODY_MEMORY_LIST,
+                CREW__ENVELOPE__BODY_REQUEST_TOOL,    CREW__ENVELOPE__BODY_LIST_AGENTS,
+                CREW__ENVELOPE__BODY_SUBMIT_WORK,     CREW__ENVELOPE__BODY_WAIT_WORK,
+                CREW__ENVELOPE__BODY_CANCEL_WORK,     CREW__ENVELOPE__BODY_REPRIORITISE_WORK,
+                CREW__ENVELOPE__BODY_READ_RESULT,     CREW__ENVELOPE__BODY_LIST_TERMINATIONS,
+                CREW__ENVELOPE__BODY_SPAWN_INSTANCE,  CREW__ENVELOPE__BODY_RETIRE_INSTANCE,
+                CREW__ENVELOPE__BODY_TERMINATION_SEEN};
 
         for (size_t i = 0; i < ELEMENTSOF(bodies); i++) {
                 if (bodies[i] == e->body_case)
@@ -370,7 +372,10 @@ bool migrate_frame(struct agent *a, const Crew__Envelope *e) {
         if (m->phase != MIGRATE_RUNNING)
                 return false;
         if (is_request(e)) {
-                toolgate_reply(a, e->seq, &no);
+                if (e->body_case == CREW__ENVELOPE__BODY_SEND_MESSAGE && e->send_message->unanswered)
+                        journal_message_lost(a, e->send_message->target, no.message);
+                else
+                        toolgate_reply(a, e->seq, &no);
                 return true;
         }
         if (m->seq == 0 || e->corr != m->seq)

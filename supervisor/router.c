@@ -134,7 +134,8 @@ static void hand_over(struct router *r, struct inflight_call *c, bool ask, const
         else if (err == -EAGAIN)
                 settle_error(r, c, CALL_QUEUE_FULL, "the receiver's queue is full");
         else
-                settle_error(r, c, CALL_NOT_RUNNING, "the receiver is not running");
+                settle_error(r, c, CALL_NOT_RUNNING,
+                             err == -EIO ? "the audit cannot be written" : "the receiver is not running");
         inflight_drop(r->calls, c);
 }
 

@@ -89,6 +89,14 @@ def test_each_vote_is_in_its_voters_stream_and_all_in_the_tally(runner):
     assert crew.runner.crewctl("audit", "verify").returncode == 0
 
 
+def test_who_proposes_is_for_it_and_not_asked(runner):
+    crew = board(runner, ["no-1", "yes-2"]).task("one", "no-1", "out({'n': 7})")
+    assert done_task(run(crew), "one").state == "done"
+    vote, = crew.records("no-1", "task.vote")
+    assert (vote["vote"], vote["reason"]) == ("approve", "it is its own proposal")
+    assert [r["task"] for r in crew.records("no-1", "task.started")] == ["one"]
+
+
 def test_who_does_not_vote_in_time_abstains(runner):
     crew = board(runner, ["yes-1", "yes-2", "slow-3"], {"deadline": "700ms"}).task("one", "yes-1", "out(1)")
     with crew.start() as running:

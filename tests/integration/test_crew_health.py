@@ -7,6 +7,7 @@ import time
 import pytest
 
 from crewlib import Crew, Running, agent_status, eventually, state_of
+from hostilelib import HostileCrew
 
 # Passes while the file in the agent's own directory is there.
 CHECK = """#!/bin/sh
@@ -139,6 +140,23 @@ def test_a_check_that_hangs_is_killed_and_counts(runner):
         eventually(lambda: crew.records("a", "agent.terminated"))
         [end] = crew.records("a", "agent.terminated")
         assert end["cause"] == "unhealthy" and "no answer within 200 ms" in end["reason"]
+
+
+def test_a_worker_that_never_says_how_a_check_ended_is_not_asked_again(runner):
+    crew = HostileCrew(runner).hostile("a", """come_up()
+n = 0
+while True:
+    envelope, body, message = hear()
+    if body == "exec_start":
+        n += 1
+        say("stderr_text", source="agent", text=b"check %d" % n)
+        if n == 1:
+            say("exec_exit", envelope.seq)
+""", health={"command": ["true"], "every": "100ms", "timeout": "200ms", "failures": 4})
+    with crew.start():
+        [end] = eventually(lambda: crew.records("a", "agent.terminated"), timeout=20)
+        assert end["cause"] == "unhealthy" and end["reason"].endswith("4 times in a row: the check before has not ended")
+        assert [r["text"] for r in crew.records("a", "agent.stderr")] == ["check 1", "check 2"]
 
 
 def test_the_check_is_inside_the_jail(runner):

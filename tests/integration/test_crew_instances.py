@@ -131,6 +131,16 @@ out([name, letter["agent"], letter["cause"], letter["reason"], letter["initiator
     assert [r["inc"] for r in crew.records("a#2", "agent.spawned")] == [1, 2]
 
 
+def test_one_that_is_frozen_is_ended_without_a_grace(runner):
+    crew = waiting(runner, "names = [spawn('a')]\norder('receive')\norder('retire', 'a#2')")
+    with waiting_crew(crew, "a#2") as client:
+        client.freeze("a#2")
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").result(20)
+        eventually(lambda: "a#2" not in states(client))
+    end, = crew.records("a#2", "agent.terminated")
+    assert end["cause"] == "orchestrator" and not crew.records("a#2", "agent.stop")
+
+
 def test_one_that_has_nothing_to_do_is_retired(runner):
     crew = crew_of(runner, """
 name = spawn("a", idle_ms=300)

@@ -86,6 +86,20 @@ def test_the_callback_comes_before_what_the_dead_agent_owed(runner):
         assert kinds == ["terminated b", "failed"]
 
 
+def test_its_record_says_what_was_under_way_and_what_may_have_been_done(runner):
+    crew = Crew(runner).agent("a", tools=["slow"]).agent("b").agent("c")
+    crew.tool("slow", "#!/bin/sh\nsleep 600\n", timeout="600s")
+    crew.extra = "memory: {notes: {write: [b]}}\n"
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description="os.write(2, b'last words\\n'); call('tool', 'slow', stdin={})")
+        eventually(lambda: crew.records("a", "tool.call") and crew.records("a", "agent.stderr"))
+        client.submit(agent="b", description="out(call('memory-put', 'notes/k', stdin=1)[0])").result(20)
+        ends = {name: client.kill(name).terminated for name in "abc"}
+        told = {name: (list(t.calls_in_flight), t.side_effects_possible, t.stderr_tail) for name, t in ends.items()}
+        assert told == {"a": (["tool slow"], True, "last words\n"), "b": ([], True, ""), "c": ([], False, "")}
+
+
 def test_a_killed_agents_task_is_finished_by_its_replacement(runner):
     crew = Crew(runner).agent("a", restart={"max": 2, "within": "60s"})
     crew.task("job", "a", "time.sleep(1.0); out({'done': True})")

@@ -200,6 +200,14 @@ out([order("wait", i) for i in (queued, running)] + [refused("cancel", queued)])
     assert not crew.records("a", "agent.kill")
 
 
+def test_a_task_has_no_more_time_than_its_agent(runner):
+    crew = boss(managed(runner), """
+out(order("wait", submit("a", "time.sleep(600)", timeout_ms=60000))["error"])""")
+    crew.files["a.yaml"] = crew.files["a.yaml"].replace("wall_time: 60s", "wall_time: 500ms")
+    _, result = run(crew)
+    assert result == "no result within 0.5 s"
+
+
 def test_a_wait_ends_in_time(runner):
     crew = boss(managed(runner), """
 t = submit("a", "time.sleep(2)\\nout(1)")

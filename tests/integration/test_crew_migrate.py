@@ -123,7 +123,12 @@ def dial(*at):
 def call(*args):
     r = subprocess.run(['crew-call', *args], input='{}', text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     return [r.returncode, r.stdout]
-seen = {'net': [dial('one.migrate.test', 80), dial('198.18.0.1', 80), dial('192.0.2.1', 80)], 'send': call('send', 'b'), 'tool': call('tool', 'echo'), 'uid': os.getuid(),
+def note():
+    with socket.socket(socket.AF_UNIX) as c:
+        c.connect(os.environ['CREW_SOCKET'])
+        c.sendall(b'{"jsonrpc":"2.0","method":"crew/send","params":{"target":"b","payload":1}}\\n{"jsonrpc":"2.0","id":1,"method":"ping"}\\n')
+        return json.loads(c.makefile().readline())
+seen = {'net': [dial('one.migrate.test', 80), dial('198.18.0.1', 80), dial('192.0.2.1', 80)], 'send': call('send', 'b'), 'note': note(), 'tool': call('tool', 'echo'), 'uid': os.getuid(),
         'host': os.path.exists('/etc/shadow') and os.access('/etc/shadow', os.W_OK), 'other': os.path.exists(%r)}
 open(s + '/seen', 'w').write(json.dumps(seen))
 """
@@ -141,7 +146,35 @@ open(s + '/seen', 'w').write(json.dumps(seen))
     for what in ("send", "tool"):
         status, said = seen[what]
         assert status == 3 and "is being migrated" in said, said
+    assert seen["note"]["id"] == 1 and "is being migrated" in crew.records("a", "message.sent")[0]["reason"]
     assert not crew.records("a", "tool.call") and not crew.records("b", "message.received")
+
+
+ORDERS = [["agents"], ["submit", "a"], ["release", "lead"], ["wait", "t-1"], ["result", "t-1"], ["cancel", "t-1"],
+          ["reprioritise", "t-1"], ["terminations"], ["seen", "1"], ["spawn", "a"], ["retire", "a#2"]]
+
+
+def test_that_of_a_manager_gives_no_orders(runner):
+    code = """
+import json, subprocess
+said = [subprocess.run(['crew-call', *words], input='{"priority": 1}' if words[0] == 'reprioritise' else '{}', text=True,
+                       stdout=subprocess.PIPE, stderr=subprocess.PIPE) for words in %r]
+open(s + '/seen', 'w').write(json.dumps([[r.returncode, r.stdout] for r in said]))
+"""
+    def crew_of(**state):
+        crew = Crew(runner).agent("boss", targets=["a"], **state).agent("a", max_instances=2).task("lead", "boss", PUT)
+        crew.process = "hierarchical\nmanager: {agent: boss}"
+        crew.files["migrate.py"] = UP + code % ORDERS
+        return crew
+    with crew_of().start() as running:
+        running.client().run()
+    crew = crew_of(state={"version": 2, "migrate": ["python3", "${CREW_DIR}/migrate.py"]})
+    with crew.start() as running:
+        shown = running.client().submit(agent="boss", description=SHOW).result(20)
+    answers = json.loads(shown["seen"])
+    assert len(answers) == len(ORDERS) and not crew.records("boss", "manager.order")
+    for words, (status, said) in zip(ORDERS, answers):
+        assert status == 3 and "is being migrated" in said, (words, said)
 
 
 HOSTILE = {

@@ -76,6 +76,19 @@ def test_an_agent_that_does_not_is_killed_after_its_grace(runner):
             task.result(5)
 
 
+def test_who_came_first_has_ended_it(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client, boss = running.client(), running.client(name="planner", orchestrator=True)
+        client.submit(agent="a", description="signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                                             "open(os.environ['CREW_STATE'] + '/up', 'w').close(); time.sleep(600)")
+        eventually(lambda: kept(crew, "a", "up").exists())
+        client._send("stop_agent", crewd.Message("StopAgent", agent="a", grace_ms=600000, reason="maintenance"))
+        eventually(lambda: state_of(client, "a") == crewd.AgentState.STOPPING)
+        end = boss.kill("a", "too slow").terminated
+        assert (end.cause, end.reason) == (crewd.Cause.OPERATOR, "maintenance")
+
+
 def test_a_long_lived_agent_is_told_before_anything_else(runner):
     crew = Crew(runner).agent("a", driver="stdio-rpc", command=["${CREW_DIR}/rpc.py"])
     crew.files["rpc.py"] = RPC

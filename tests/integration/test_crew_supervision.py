@@ -113,6 +113,9 @@ def test_who_is_started_again_together(runner, strategy):
         again = [r["t"] for n in "abc" for r in crew.records(n, "agent.policy") if r["inc"] == 2]
         assert len(gone) == len(again) == sum(STRATEGIES[strategy].values()) - 3
         assert max(gone) < min(again)
+        # Nor before the one that has to wait for it comes back.
+        [back] = crew.records("b", "agent.restart")
+        assert back["delay_ms"] > 0 and back["t"] + back["delay_ms"] * 1000000 <= min(again)
         # The death of one is held against that one alone.
         assert [r["attempt"] for r in crew.records("b", "agent.restart")] == [1]
 
