@@ -12,6 +12,7 @@ import pytest
 
 import crewd
 from crewlib import Crew, agent_status, alive, eventually, outside, state_of
+from egresslib import Tcp, echo
 
 TICKS = """
 def ticks():
@@ -243,6 +244,21 @@ def test_a_snapshot_is_whole_and_follows_nothing(runner):
             assert "closed" in left
         assert oct(os.stat(runner.home / "snap.tar").st_mode & 0o777) == "0o600"
         assert state_of(client, "b") == crewd.AgentState.READY
+
+
+def test_a_snapshot_names_the_connections_that_are_open(runner):
+    with Tcp(echo) as server:
+        crew = Crew(runner).agent("a")
+        crew.files["a.yaml"] = crew.files["a.yaml"].replace("{deny_all: true}", '{allowed_endpoints: ["one.hold.test:80"]}')
+        crew.extra = f'endpoints:\n  "one.hold.test:80": {{connect_to: "{server.address}"}}\n'
+        with crew.start() as running:
+            running.client().submit(agent="a", description="import socket\nboth = [socket.create_connection(('one.hold.test', 80)) "
+                                    "for _ in 'xy']\n[s.sendall(b'x') for s in both]; both[0].close(); time.sleep(600)")
+            [gone] = eventually(lambda: len(crew.records("a", "network.allowed")) == 2 and crew.records("a", "network.closed"))
+            _, tar = snapshot_of(runner, "--agent", "a")
+            [open_one] = member_json(tar, "a/connections.json")
+            assert open_one in crew.records("a", "network.allowed")
+            assert open_one["conn"] != gone["conn"] or open_one["seq"] > gone["seq"]
 
 
 def test_a_snapshot_that_cannot_be_written_kills_nobody(runner):

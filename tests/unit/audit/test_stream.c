@@ -24,6 +24,17 @@
 
 static char dir[64];
 static struct record rec;
+static unsigned syncs;
+static bool sync_fails;
+
+/* In the C library's place: what a disk loses is in no other way to be seen. */
+int fdatasync(int fd) {
+        (void)fd;
+        syncs++;
+        errno = EIO;
+        return sync_fails ? -1 : 0;
+}
+
 static uint64_t now_ns;
 
 static uint64_t test_clock(void) {
@@ -157,9 +168,25 @@ static void appended_lines_reach_the_file_with_the_next_sync(void **state) {
 static void a_durable_line_takes_those_before_it_along(void **state) {
         struct audit_stream *s = opened();
 
+        syncs = 0;
         assert_int_equal(audit_append(s, denied("/a"), NULL), 0);
+        assert_int_equal(syncs, 0);
         assert_int_equal(audit_append_durable(s, denied("/b"), NULL), 0);
+        assert_int_equal(syncs, 1);
         assert_int_equal(verified().records, 3);
+        audit_close(s);
+}
+
+/* Sound once more or not: what was accepted may be gone, and nobody would see it. */
+static void a_sync_that_fails_poisons_for_good(void **state) {
+        struct audit_stream *s = opened();
+
+        sync_fails = true;
+        assert_int_equal(audit_append_durable(s, denied("/a"), NULL), -EIO);
+        sync_fails = false;
+        assert_true(audit_poisoned(s));
+        assert_int_equal(audit_append(s, denied("/b"), NULL), -EIO);
+        assert_int_equal(audit_append_durable(s, denied("/b"), NULL), -EIO);
         audit_close(s);
 }
 
@@ -257,6 +284,7 @@ static void a_torn_tail_is_put_aside_and_said(void **state) {
         snprintf(path, sizeof(path), "%s.torn-2", log_path());
         assert_int_equal(stat(path, &st), 0);
         assert_int_equal(st.st_size, sizeof(zeros));
+        assert_int_equal(summed("torn_bytes"), 16 + sizeof(zeros));
 }
 
 static void a_file_that_is_only_a_torn_line_starts_anew(void **state) {
@@ -718,6 +746,7 @@ int main(void) {
                 STREAM_TEST(a_stream_verifies_and_continues),
                 STREAM_TEST(appended_lines_reach_the_file_with_the_next_sync),
                 STREAM_TEST(a_durable_line_takes_those_before_it_along),
+                STREAM_TEST(a_sync_that_fails_poisons_for_good),
                 STREAM_TEST(what_is_written_while_another_thread_syncs_is_synced_next_time),
                 STREAM_TEST(a_sync_of_another_thread_that_fails_poisons),
                 STREAM_TEST(many_large_lines_pass_through_the_buffer),
