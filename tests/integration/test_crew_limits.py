@@ -56,7 +56,7 @@ def test_processes(runner):
 def test_open_files(runner):
     code = ("files = []\ntry:\n    while True: files.append(open('/dev/null'))\nexcept OSError as e: pass\n"
             "time.sleep(2.5)\nout(len(files))")
-    crew = Crew(runner).agent("a", limits="open_files: 40").agent("b", limits="open_files: 40")
+    crew = Crew(runner).agent("b", limits="open_files: 40").agent("a", limits="open_files: 40")
     with crew.start() as running:
         client = running.client()
         task = client.submit(agent="a", description=code)

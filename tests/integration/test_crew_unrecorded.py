@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -14,6 +15,7 @@ import crewd
 from crewlib import Crew, agent_status, done_task, eventually, state_of
 from holdlib import spawner_of
 from test_crew_consensus import VOTER, board, result
+from test_crew_hold import TICKS, ticks
 from test_crew_manager import managed
 
 # Streams may grow no further than this, and one of them is there already.
@@ -119,6 +121,40 @@ def test_no_tool_is_granted(runner):
     crew.extra = "tool_delegation: within_allowed\n"
     with crew.start() as running:
         asked_in_vain(crew, running, "a", WAIT + "answer = ask('tools/request', tool='mark')")
+
+
+def test_it_stands_still_from_then_on(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description=MUCH + TICKS + "ticks()")
+        with unwritable(crew, running, "a"):
+            before = ticks(crew, "a")
+            eventually(lambda: ticks(crew, "a") > before)  # the spawner does not hear of it yet
+        eventually(lambda: ticks(crew, "a") == (time.sleep(0.5), ticks(crew, "a"))[1])
+        assert client.kill("a").terminated.cause == crewd.Cause.OPERATOR
+
+
+def test_no_task_is_begun(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description=MUCH + "out(1)").result(20)
+        with limited(crew, running):
+            done = client.submit(agent="a", description=ASKS + "open(os.environ['CREW_STATE'] + '/ran', 'w')").wait(20)
+        assert done.outcome == crewd.Outcome.FAILED and done.error == "the audit stream of a cannot be written"
+    assert not (crew.runner.home / "lib/t/state/a/ran").exists()
+
+
+def test_it_dies_when_it_is_killed_and_does_not_come_back(runner):
+    crew = Crew(runner).agent("a", restart={"max": 2, "within": "60s"})
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description=MUCH + "out(1)").result(20)
+        with limited(crew, running):
+            assert client.kill("a").terminated.restartable
+            eventually(lambda: state_of(client, "a") == crewd.AgentState.FAILED)
+        assert agent_status(client, "a").pid == 0
 
 
 def test_no_agent_is_started(runner):

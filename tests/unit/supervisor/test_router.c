@@ -259,6 +259,19 @@ static void a_starting_receiver_gets_its_messages_in_order(void **state) {
         assert_int_equal(w.n_replies, 2);
 }
 
+/* What waits for its receiver has no number yet, and 0 is none. */
+static void what_was_not_delivered_cannot_be_answered(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        (void)state;
+        w.presence[1] = ROUTER_STARTING;
+        send_text(0, "b", true, "1", 1);
+        assert_int_equal(router_answer(w.router, 1, 0, true, "2", 1, "", &err), ROUTER_NO_SUCH_ASK);
+        assert_int_equal(w.n_replies, 0);
+        w.presence[1] = ROUTER_UP;
+        router_agent_up(w.router, 1, 2);
+        assert_int_equal(w.n_delivered, 1);
+}
+
 static void a_dead_senders_queued_message_is_never_delivered(void **state) {
         (void)state;
         w.presence[1] = ROUTER_STARTING;
@@ -430,6 +443,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(an_agent_that_never_answers_fills_its_own_quota_only, setup, teardown),
                 cmocka_unit_test_setup_teardown(too_many_unanswered_sends_are_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_starting_receiver_gets_its_messages_in_order, setup, teardown),
+                cmocka_unit_test_setup_teardown(what_was_not_delivered_cannot_be_answered, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_dead_senders_queued_message_is_never_delivered, setup, teardown),
                 cmocka_unit_test_setup_teardown(those_who_wait_for_the_dead_are_told, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_full_link_is_an_answer, setup, teardown),
