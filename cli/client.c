@@ -285,6 +285,11 @@ static int greet(struct client *c, struct cli_problem *p) {
 }
 
 static int connect_problem(const char *crew, int r, struct cli_problem *p) {
+        if (r == -EAGAIN)
+                return cli_problem_set(
+                        p, CLI_FAILED, "connect",
+                        "crewd of crew %s lives and took in nobody for %d s: too many clients, or it is stopped", crew,
+                        CREW_CONNECT_MS / 1000);
         cli_problem_set(p, r == -EACCES || r == -EPERM ? CLI_REFUSED : CLI_ABSENT, "connect",
                         "cannot reach crewd of crew %s: %s", crew, strerror(-r));
         if (r == -EACCES || r == -EPERM)
@@ -319,7 +324,7 @@ int client_open(const char *crew, struct client **out, struct cli_problem *p) {
                 say_held(&paths, crew, p);
                 return -1;
         }
-        c->fd = crew_connect(&paths, c->crew);
+        c->fd = crew_connect(&paths, c->crew, CREW_CONNECT_MS);
         if (c->fd < 0)
                 return connect_problem(c->crew, c->fd, p);
         c->arena = ipc_arena_new(ARENA_MAX);

@@ -77,25 +77,35 @@ static int list(const char *dir, bool (*keep)(const char *name, const void *user
 }
 
 /* Through a descriptor of the directory: its path may be longer than a socket address. */
-int crew_connect(const struct crew_paths *paths, const char *crew) {
+int crew_connect(const struct crew_paths *paths, const char *crew, uint32_t wait_ms) {
         char dir[PATH_MAX + CREW_NAME_MAX];
         struct sockaddr_un sa = {.sun_family = AF_UNIX};
+        const struct timeval wait = {.tv_sec = wait_ms / 1000, .tv_usec = wait_ms % 1000 * 1000};
 
         snprintf(dir, sizeof(dir), "%s/%s", paths->run, crew);
         _cleanup_close_ int at = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
         if (at < 0)
                 return -errno;
-        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (wait_ms ? 0 : SOCK_NONBLOCK), 0);
         if (fd < 0)
                 return -errno;
         snprintf(sa.sun_path, sizeof(sa.sun_path), "/proc/self/fd/%d/control.sock", at);
-        if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+        /* Nothing announces room in a backlog: a connect() that blocks is what waits for it, and this is its limit. */
+        if (wait_ms && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) < 0)
+                return -errno;
+        int r;
+        do
+                r = connect(fd, (struct sockaddr *)&sa, sizeof(sa));
+        while (r < 0 && errno == EINTR);
+        if (r < 0)
+                return -errno;
+        if (wait_ms && fcntl(fd, F_SETFL, O_RDWR | O_NONBLOCK) < 0)
                 return -errno;
         return crew_steal_fd(&fd);
 }
 
 static bool answers(const char *name, const void *user) {
-        _cleanup_close_ int fd = crew_connect(user, name);
+        _cleanup_close_ int fd = crew_connect(user, name, 0);
 
         return fd >= 0 || fd == -EAGAIN; /* EAGAIN: its backlog is full, so it lives */
 }

@@ -33,8 +33,13 @@ int crews_recorded(const struct crew_paths *paths, struct crew_names *out);
 /* Agents with an audit stream in a crew. */
 int crew_recorded_agents(const struct crew_paths *paths, const char *crew, struct crew_names *out);
 
-/* A connected stream socket of a crew's control socket; -errno. */
-int crew_connect(const struct crew_paths *paths, const char *crew);
+/* How long a crewd is waited for that has more clients at its door than it gets round to, in ms. */
+#define CREW_CONNECT_MS 30000
+/*
+ * A connected stream socket of a crew's control socket, not blocking; -errno.  -EAGAIN: crewd lives and took nobody in for
+ * wait_ms (0: it is not waited for), unix(7).
+ */
+int crew_connect(const struct crew_paths *paths, const char *crew, uint32_t wait_ms);
 
 /* The one running crew, or the one asked for (wanted may be NULL).  0, or -1 with a problem that says what to do. */
 int crew_choose_running(const struct crew_paths *paths, const char *wanted, char out[CREW_NAME_MAX],

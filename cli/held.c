@@ -94,7 +94,7 @@ bool held_choose(const struct crew_paths *paths, const char *wanted, char out[CR
                 _cleanup_close_ int control = -1;
                 if (wanted && strcmp(wanted, names.items[i]) != 0)
                         continue;
-                control = crew_connect(paths, names.items[i]);
+                control = crew_connect(paths, names.items[i], 0);
                 if (control >= 0 || control == -EAGAIN || held_ask(paths, names.items[i], NULL, &s) < 0)
                         continue;
                 snprintf(out, CREW_NAME_MAX, "%s", names.items[i]);

@@ -60,9 +60,9 @@ static int check_lock(struct session *s, struct cli_problem *p) {
 }
 
 static int refuse_second(struct session *s, struct cli_problem *p) {
-        _cleanup_close_ int fd = crew_connect(&s->paths, s->crew->name);
+        _cleanup_close_ int fd = crew_connect(&s->paths, s->crew->name, 0);
 
-        if (fd < 0)
+        if (fd < 0 && fd != -EAGAIN)
                 return 0;
         cli_problem_set(p, CLI_FAILED, "already-running", "crew %s is running already", s->crew->name);
         cli_problem_hint(p, "look at it: crewctl status --crew %s   stop it: crewctl down --crew %s", s->crew->name,

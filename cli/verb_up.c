@@ -96,14 +96,15 @@ static int change_running(const struct options *o, const char *path, struct form
                 return cli_problem_set(p, CLI_USAGE, "bad-file", "%s: %s", path, strerror(errno));
         if (plan_name_crew(path, o->locked, name, sizeof(name), p) < 0)
                 return -1;
-        _cleanup_close_ int fd = crew_connect(&paths, name);
-        if (fd < 0 && (o->plan || o->dry_run)) {
+        _cleanup_close_ int fd = crew_connect(&paths, name, 0);
+        bool runs = fd >= 0 || fd == -EAGAIN;
+        if (!runs && (o->plan || o->dry_run)) {
                 cli_problem_set(p, CLI_ABSENT, "not-running", "crew %s does not run: there is nothing to compare with",
                                 name);
                 cli_problem_hint(p, "crewctl up %s starts it", path);
                 return -1;
         }
-        if (fd < 0)
+        if (!runs)
                 return UPGRADE_START;
         crew_close(&fd);
         const struct upgrade u = {.file = file,

@@ -74,6 +74,12 @@ class Internet:
         """What arrived since the last call."""
         return [e for e in self._say({"do": "events", "after": after}) if kind in (None, e["kind"])]
 
+    def settled(self, within=10):
+        """What arrived since the last call, once every server is done with who was there: none of it can be told later."""
+        found = self._say({"do": "settled", "within": within})
+        assert found is not None, f"somebody is still connected after {within} s"
+        return found
+
     def names(self, **names):
         """name_test={"A": [...]}: sets what the DNS server answers; '_' stands for '.'."""
         self._say({"do": "names", "names": {k.replace("_", "."): v for k, v in names.items()}})

@@ -26,7 +26,8 @@ LISTEN = 50
 
 events = []
 names = {}
-lock = threading.Lock()
+lock = threading.Condition()
+talking = 0  # connections that a server has not done with
 
 
 def note(kind, **what):
@@ -35,6 +36,13 @@ def note(kind, **what):
 
 
 # --- TCP and UDP ---
+
+def count(change):
+    global talking
+    with lock:
+        talking += change
+        lock.notify_all()
+
 
 def greet(s):
     host, port = s.getsockname()[:2]
@@ -72,7 +80,8 @@ def pass_to(server):
         with contextlib.suppress(OSError):
             while data := a.recv(65536):
                 b.sendall(data)
-            b.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            b.shutdown(socket.SHUT_WR)  # also behind a client that reset
 
     def handle(s):
         host, port = s.getsockname()[:2]
@@ -112,10 +121,17 @@ def serve_tcp(family, port, handle):
     s.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", port))
     s.listen(LISTEN)
 
+    def serve(c):
+        try:
+            handle(c)
+        finally:
+            count(-1)
+
     def accept():
         while True:
             c, _ = s.accept()
-            threading.Thread(target=handle, args=(c,), daemon=True).start()
+            count(1)
+            threading.Thread(target=serve, args=(c,), daemon=True).start()
     threading.Thread(target=accept, daemon=True).start()
 
 
@@ -235,13 +251,20 @@ def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
+def taken():
+    with lock:
+        found = events[:]
+        events.clear()
+    return found
+
+
 def command(c):
     if c["do"] == "events":
-        time.sleep(c.get("after", 0))
+        time.sleep(c["after"])
+        return taken()
+    if c["do"] == "settled":
         with lock:
-            found = events[:]
-            events.clear()
-        return found
+            return taken() if lock.wait_for(lambda: not talking, c["within"]) else None
     if c["do"] == "names":
         with lock:
             names.update(c["names"])

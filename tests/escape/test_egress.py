@@ -165,13 +165,13 @@ def control(jail, row):
         pytest.skip(f"this kernel has no {row.may_lack}")
     assert outcome(r) == "won", f"the control run failed: {r.stdout}"
     if not row.attack.startswith("bind"):
-        assert jail.internet.events(after=0), "the control run was not noticed"
+        assert jail.internet.settled(), "the control run was not noticed"
 
 
 @rows(DIALS)
 def test_dials(jail, row):
     control(jail, row)
-    jail.internet.events(after=0)
+    jail.internet.settled()
     mark = jail.mark()
     r = jail.inside(row.attack, *row.args)
     assert outcome(r) == row.expect, f"{r.stdout}{r.stderr}"
@@ -207,7 +207,7 @@ def test_what_is_listed_is_reached(jail, host, at):
 def test_a_literal_by_dev_tcp_of_a_shell(jail):
     script = f"exec 3<>/dev/tcp/{PUBLIC}/7000 && cat <&3"
     assert "reached" in jail.internet.run("timeout", "2", "bash", "-c", script).stdout
-    jail.internet.events(after=0)
+    jail.internet.settled()
     r = jail.crew.exec("client", "bash", "-c", script)
     assert r.returncode != 0 and "reached" not in r.stdout
     assert jail.internet.events() == []
@@ -222,7 +222,7 @@ def test_a_name_that_flips_leads_only_to_the_address_that_was_checked(jail, name
     jail.internet.names(**{name.replace(".", "_"): {family: [[bad], [good]]}})
     outside = {jail.outside("reach", name, "7000").stdout for _ in range(4)}
     assert any(bad in o for o in outside) and any(good in o for o in outside), outside
-    jail.internet.events(after=0)
+    jail.internet.settled()
     mark, won = jail.mark(), 0
     for _ in range(12):
         r = jail.inside("reach", name, "7000")
@@ -236,7 +236,7 @@ def test_a_name_that_flips_leads_only_to_the_address_that_was_checked(jail, name
 def test_a_bad_address_among_good_ones_is_never_dialled(jail):
     for order in ([PUBLIC, "127.0.0.1"], ["127.0.0.1", PUBLIC], [METADATA, "10.20.30.40", PUBLIC]):
         jail.internet.names(mixed_test={"A": order})
-        jail.internet.events(after=0)
+        jail.internet.settled()
         jail.inside("reach", "mixed.test", "7000")
         assert {e["host"] for e in jail.internet.events("tcp")} <= {PUBLIC}, order
 
@@ -244,7 +244,7 @@ def test_a_bad_address_among_good_ones_is_never_dialled(jail):
 def test_a_name_is_never_looked_up_with_the_hosts_search_domain_behind_it(jail):
     """A listed name that does not exist is not another that does, on a host with a search domain."""
     assert f"reached {PUBLIC}" in jail.outside("reach", "nowhere.test", "7000").stdout
-    jail.internet.events(after=0)
+    jail.internet.settled()
     assert outcome(jail.inside("reach", "nowhere.test", "7000")) == "ECONNRESET"
     assert {(e["kind"], e.get("name")) for e in jail.internet.events()} == {("dns", "nowhere.test")}
 
@@ -272,7 +272,7 @@ def test_a_tls_hello_must_name_what_was_dialled(jail, attack, args, expect, reas
     outside = jail.internet.run("/usr/bin/python3", *tls, "allowed.test", "7443", *args)
     if not attack.startswith("two_"):  # malformed for an honest server too
         assert outcome(outside) == "won", outside.stdout
-    jail.internet.events(after=0)
+    jail.internet.settled()
     mark = jail.mark()
     r = jail.script("tls_attacks.py", attack, "allowed.test", "7443", *args)
     assert outcome(r) == expect, r.stdout + r.stderr
@@ -290,7 +290,7 @@ def test_what_only_another_make_of_tls_takes_for_a_hello_is_judged_too(jail, att
     tls = (jail.attack.parent / "tls_attacks.py", attack, "allowed.test", "7444", *args)
     if wins:
         assert outcome(jail.internet.run("/usr/bin/python3", *tls)) == "won"
-    jail.internet.events(after=0)
+    jail.internet.settled()
     mark = jail.mark()
     r = jail.script("tls_attacks.py", *tls[1:])
     assert outcome(r) == "ECONNRESET", r.stdout + r.stderr
@@ -311,7 +311,7 @@ def test_a_tls_hello_that_names_what_was_dialled_passes(jail, attack, args):
 @pytest.mark.parametrize("at_once", ["", "at_once"])
 def test_the_hello_that_a_server_asks_for_again_must_name_what_was_dialled_too(jail, at_once):
     tls = ("allowed.test", "7445", "evil.test", at_once)
-    jail.internet.events(after=0)
+    jail.internet.settled()
     assert outcome(jail.internet.run("/usr/bin/python3", jail.attack.parent / "tls_attacks.py", "second_hello", *tls)) == "won"
     assert [e["name"] for e in jail.internet.events("sni")] == ["allowed.test", "evil.test"]
     mark = jail.mark()
@@ -330,7 +330,7 @@ def test_a_literal_rule_has_no_name_to_compare(jail):
 
 @pytest.mark.parametrize("attack, within", [("huge_hello", 5), ("unfinished_hello", 15)])
 def test_a_hello_without_end_is_cut(jail, attack, within):
-    jail.internet.events(after=0)
+    jail.internet.settled()
     started = time.monotonic()
     r = jail.script("tls_attacks.py", attack, "allowed.test", "7443")
     assert outcome(r) in ("ECONNRESET", "EPIPE"), r.stdout + r.stderr
@@ -357,7 +357,7 @@ HTTP_ATTACKS = {
 def test_a_request_must_be_for_what_was_dialled_and_listed(jail, request_lines):
     tls = (jail.attack.parent / "tls_attacks.py", "http", "http.test", "8080")
     assert outcome(jail.internet.run("/usr/bin/python3", *tls, *request_lines)) == "won"
-    jail.internet.events(after=0)
+    jail.internet.settled()
     r = jail.script("tls_attacks.py", *tls[1:], *request_lines)
     assert outcome(r) in ("EACCES", "EPROTO", "ECONNRESET", "ECONNABORTED"), r.stdout + r.stderr
     assert jail.internet.events("http") == []
@@ -413,7 +413,7 @@ def refused_since(jail, mark):
 def test_a_plain_request_must_be_for_what_was_dialled(jail, how, request_lines, reason):
     tls = (jail.attack.parent / "tls_attacks.py", how, "allowed.test", "8080", *request_lines)
     assert outcome(jail.internet.run("/usr/bin/python3", *tls)) == "won"
-    jail.internet.events(after=0)
+    jail.internet.settled()
     mark = jail.mark()
     r = jail.script("tls_attacks.py", *tls[1:])
     assert outcome(r) in ("EACCES", "EPROTO", "ECONNRESET", "EPIPE"), r.stdout + r.stderr

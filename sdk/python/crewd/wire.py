@@ -18,6 +18,10 @@ class WireError(Exception):
         self.closed = closed
 
 
+def _timeval(seconds):
+    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
+
+
 class Wire:
     """One connection.  send() and recv() may be used from two threads; neither from two at once."""
 
@@ -29,13 +33,20 @@ class Wire:
 
     @classmethod
     def connect(cls, path, timeout=None):
-        """path may be longer than a socket address: it is reached through its directory's descriptor."""
+        """path may be longer than a socket address: it is reached through its directory's descriptor.
+
+        timeout in seconds, None for none: how long a peer is waited for that has a full backlog; then TimeoutError."""
         directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(timeout)
-            sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
-            sock.settimeout(None)
+            if timeout:
+                # Not settimeout(): a full backlog then is EAGAIN at once, and nothing announces room in it (unix(7)).
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
+            try:
+                sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+            except BlockingIOError as e:
+                raise TimeoutError(f"nobody took the connection within {timeout} s") from e
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(0))
             return cls(sock)
         except BaseException:
             sock.close()
