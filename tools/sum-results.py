@@ -32,7 +32,7 @@ class Sums:
             if case.find("failure") is not None or case.find("error") is not None:
                 self.fail(f"{path.stem}:", case.get("classname", ""), case.get("name"))
             elif skip is not None:
-                self.skips[skip.get("message") or "no reason given"] += 1
+                self.skips[skip.get("message") or case.findtext("system-out") or "no reason given"] += 1
             else:
                 self.passed += 1
 

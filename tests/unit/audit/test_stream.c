@@ -6,6 +6,7 @@
 
 #include "common/record_line.h"
 #include "common/util.h"
+#include "tests/unit/skipped.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -419,10 +420,8 @@ static void a_full_disk_refuses_lines_and_loses_none(void **state) {
                 _exit(fill_tiny_disk());
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFEXITED(status));
-        if (WEXITSTATUS(status) == 1) {
-                print_message("# cannot mount a tmpfs here (no mount namespaces)\n");
-                skip();
-        }
+        if (WEXITSTATUS(status) == 1)
+                skip_because("cannot mount a tmpfs here (no mount namespaces)");
         assert_int_equal(WEXITSTATUS(status), 0);
 }
 

@@ -2,6 +2,7 @@
 /* Each property is tried in a child that confined itself; the same call is made before, as the control. */
 #include "common/confine.h"
 #include "common/util.h"
+#include "tests/unit/skipped.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -110,10 +111,8 @@ static int regain_root(void) {
 static void the_identity_is_given_up_for_good(void **state) {
         const struct confine c = {.uid = 65534, .gid = 65534};
 
-        if (geteuid() != 0) {
-                print_message("# not root: switching the user needs CAP_SETUID\n");
-                skip();
-        }
+        if (geteuid() != 0)
+                skip_because("not root: switching the user needs CAP_SETUID");
         assert_int_equal(confined(&c, regain_root), EPERM);
 }
 

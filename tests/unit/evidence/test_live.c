@@ -9,6 +9,7 @@
 #include "common/sanitized.h"
 #include "common/util.h"
 #include "supervisor/evidence/marks.h"
+#include "tests/unit/skipped.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -269,16 +270,13 @@ static void end_jail(struct jail *j) {
         close(j->from);
 }
 
-static bool root_mode_possible(void) {
-        if (geteuid() != 0) {
-                print_message("# root mode needs root\n");
-                return false;
-        }
-        if (crew_landlock_abi() < 7 || crew_probe(CREW_PROBE_AUDIT) < 0) {
-                print_message("# root mode needs kernel auditing and Landlock ABI 7 (ABI here: %d)\n", crew_landlock_abi());
-                return false;
-        }
-        return true;
+static void need_root_mode(void) {
+        if (geteuid() != 0)
+                skip_because("root mode needs root");
+        if (crew_landlock_abi() < 7)
+                skip_because("this kernel has no Landlock ABI 7");
+        if (crew_probe(CREW_PROBE_AUDIT) < 0)
+                skip_because("this kernel has no auditing");
 }
 
 /* --- root mode --- */
@@ -302,8 +300,7 @@ static void try_denials(void) {
 static void denials_carry_path_right_and_agent(void **state) {
         struct helper h;
 
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         start_helper(&h, 0);
         assert_true(h.sources & EVIDENCE_LANDLOCK);
         struct jail j = start_jail(0, NULL, try_denials);
@@ -325,8 +322,7 @@ static void denials_carry_path_right_and_agent(void **state) {
 static void denials_before_the_watch_are_not_lost(void **state) {
         struct helper h;
 
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         start_helper(&h, 0);
         struct jail j = start_jail(8, try_secret, try_secret);
         usleep(100000);
@@ -341,8 +337,7 @@ static void denials_before_the_watch_are_not_lost(void **state) {
 static void two_agents_are_told_apart(void **state) {
         struct helper h;
 
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         start_helper(&h, 0);
         struct jail a = start_jail(1, NULL, try_secret), b = start_jail(2, NULL, try_denials);
         watch(&h, 1, a.pid, AGENT_UID + 1, NULL, -1);
@@ -388,8 +383,7 @@ static void run_stranger(unsigned n) {
 static void a_stranger_with_the_same_uid_is_not_the_agent(void **state) {
         struct helper h;
 
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         start_helper(&h, 0);
         struct jail j = start_jail(9, NULL, try_denials);
         watch(&h, 9, j.pid, AGENT_UID + 9, NULL, -1);
@@ -427,8 +421,7 @@ static void a_storm_is_counted_exactly_in_bounded_memory(void **state) {
         struct helper h;
         uint64_t unknown;
 
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         start_helper(&h, 0);
         struct jail j = start_jail(3, NULL, storm);
         watch(&h, 3, j.pid, AGENT_UID + 3, NULL, -1);
@@ -458,8 +451,7 @@ static void what_the_kernel_drops_is_reported_exactly(void **state) {
         struct helper h;
         uint64_t unknown;
 
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         start_helper(&h, 0);
         struct jail j = start_jail(7, NULL, long_storm);
         watch(&h, 7, j.pid, AGENT_UID + 7, NULL, -1);
@@ -499,8 +491,7 @@ static void a_slow_crewd_gets_counts_not_a_queue(void **state) {
         struct helper h;
         uint64_t unknown;
 
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         start_helper(&h, 0);
         struct jail j = start_jail(4, NULL, different_paths);
         watch(&h, 4, j.pid, AGENT_UID + 4, NULL, -1);
@@ -534,8 +525,7 @@ static void allowed_opens_and_writes_are_seen_on_policy_mounts(void **state) {
         struct helper h;
         char path[128];
 
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         snprintf(path, sizeof(path), "%s/data/in", base);
         close(open(path, O_CREAT | O_WRONLY, 0644));
         snprintf(path, sizeof(path), "%s/data/s p\xff\n", base);
@@ -566,8 +556,7 @@ static void those_without_a_queue_of_their_own_are_watched_too(void **state) {
         struct helper h;
         char path[128];
 
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         snprintf(path, sizeof(path), "%s/data/in", base);
         close(open(path, O_CREAT | O_WRONLY, 0644));
         start_helper(&h, 0);
@@ -635,7 +624,6 @@ static bool status_of_nobody(struct audit_view *v) {
                 }
                 usleep(100000);
         }
-        print_message("# another crew uses kernel auditing on this host\n");
         return false;
 }
 
@@ -643,10 +631,9 @@ static void kernel_auditing_is_put_back_by_the_last_user(void **state) {
         struct helper one, two;
         struct audit_view before, after;
 
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         if (!status_of_nobody(&before))
-                skip();
+                skip_because("a crew of somebody else uses kernel auditing");
         start_helper(&one, 0);
         start_helper(&two, 0);
         struct audit_view on = audit_status();
@@ -665,23 +652,21 @@ static void kernel_auditing_is_put_back_by_the_last_user(void **state) {
         forget(&two, 6);
         expect(6, EVIDENCE_FILE_DENIED, NULL, "/secret", 1);
         stop_helper(&two);
-        if (!status_of_nobody(&after)) /* a crew that has come meanwhile is the last now */
-                skip();
+        if (!status_of_nobody(&after)) /* which is the last now */
+                skip_because("a crew of somebody else has come meanwhile");
         assert_int_equal(after.enabled, before.enabled);
         assert_int_equal(after.backlog_limit, before.backlog_limit);
         assert_int_equal(after.backlog_wait_time, before.backlog_wait_time);
 }
 
+#if !CREW_SANITIZED /* such a build keeps what its leak checker needs */
 static void the_helper_keeps_four_capabilities_and_no_more(void **state) {
         struct helper h;
         char path[64], line[256];
         unsigned long long eff = 0, bnd = 0;
         int uid = -1, seccomp = -1, nnp = -1;
 
-        if (CREW_SANITIZED)
-                skip(); /* such a build keeps what its leak checker needs */
-        if (!root_mode_possible())
-                skip();
+        need_root_mode();
         start_helper(&h, 0);
         snprintf(path, sizeof(path), "/proc/%d/status", h.pid);
         FILE *f = fopen(path, "r");
@@ -700,6 +685,7 @@ static void the_helper_keeps_four_capabilities_and_no_more(void **state) {
         assert_int_equal(uid, 65534);
         stop_helper(&h);
 }
+#endif
 
 /* --- rootless mode --- */
 
@@ -801,8 +787,7 @@ static void attempts_are_seen_rootless(void **state) {
         start_helper(&h, uid);
         if (!(h.sources & EVIDENCE_NOTIFY)) {
                 stop_helper(&h);
-                print_message("# the kernel has no seccomp user notification\n");
-                skip();
+                skip_because("this kernel has no seccomp user notification");
         }
         struct jail j = start_listened(uid, attempt_things);
         watch(&h, 9, j.pid, uid, "/tmp/watched", j.notify);
@@ -860,10 +845,8 @@ static void be_the_worker_and_the_agent(void) {
 static void the_worker_is_told_by_where_it_was_executed(void **state) {
         struct helper h;
 
-        if (geteuid() != 0) {
-                print_message("# root mode needs root\n");
-                skip();
-        }
+        if (geteuid() != 0)
+                skip_because("root mode needs root");
         start_helper(&h, 0);
         struct jail j = start_listened(0, be_the_worker_and_the_agent);
         watch(&h, 12, j.pid, 0, NULL, j.notify);
@@ -898,7 +881,7 @@ static void processes_that_die_in_a_call_do_not_hang_the_helper(void **state) {
         start_helper(&h, uid);
         if (!(h.sources & EVIDENCE_NOTIFY)) {
                 stop_helper(&h);
-                skip();
+                skip_because("this kernel has no seccomp user notification");
         }
         struct jail a = start_listened(uid, die_often), b = start_listened(uid, attempt_things);
         watch(&h, 10, a.pid, uid, NULL, a.notify);
@@ -971,7 +954,9 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(allowed_opens_and_writes_are_seen_on_policy_mounts),
                 cmocka_unit_test(those_without_a_queue_of_their_own_are_watched_too),
                 cmocka_unit_test(kernel_auditing_is_put_back_by_the_last_user),
+#if !CREW_SANITIZED
                 cmocka_unit_test(the_helper_keeps_four_capabilities_and_no_more),
+#endif
                 cmocka_unit_test(attempts_are_seen_rootless),
                 cmocka_unit_test(the_worker_is_told_by_where_it_was_executed),
                 cmocka_unit_test(processes_that_die_in_a_call_do_not_hang_the_helper),

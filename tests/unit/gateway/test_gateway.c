@@ -4,6 +4,7 @@
 
 #include "common/sanitized.h"
 #include "common/util.h"
+#include "tests/unit/skipped.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -553,10 +554,8 @@ static void either_family_is_dialled_after_the_other(void **state) {
         socklen_t n = sizeof(any);
         int both = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-        if (both < 0 || bind(both, (void *)&any, n) < 0 || listen(both, 8) < 0) {
-                print_message("# the kernel has no IPv6\n");
-                skip();
-        }
+        if (both < 0 || bind(both, (void *)&any, n) < 0 || listen(both, 8) < 0)
+                skip_because("the kernel has no IPv6");
         assert_int_equal(getsockname(both, (void *)&any, &n), 0);
         struct netpolicy_spec_rule rules[] = {rule_to("four.test", 443, ntohs(any.sin6_port)),
                                               rule_to("six.test", 443, ntohs(any.sin6_port))};

@@ -9,6 +9,7 @@
 #include "supervisor/schema/schema.h"
 
 #include "common/util.h"
+#include "tests/unit/skipped.h"
 
 #include <jansson.h>
 #include <setjmp.h>
@@ -231,10 +232,8 @@ static void supported_keywords_agree_with_the_public_suite(void **state) {
         struct tally t = {0};
         size_t files = 0;
 
-        if (!dir) {
-                print_message("# json-schema-test-suite is not installed\n");
-                skip();
-        }
+        if (!dir)
+                skip_because("json-schema-test-suite is not installed");
         for (size_t i = 0; i < ELEMENTSOF(supported_files); i++)
                 files += run_file(dir, supported_files[i], true, &t);
         fprintf(stderr, "# %s: %zu files, %zu groups, %zu refused, %zu vectors, %zu wrong\n", dir, files, t.groups,
@@ -250,7 +249,7 @@ static void unsupported_keywords_are_refused_not_ignored(void **state) {
         struct tally t = {0};
 
         if (!dir)
-                skip();
+                skip_because("json-schema-test-suite is not installed");
         for (size_t i = 0; i < ELEMENTSOF(unsupported_files); i++)
                 run_file(dir, unsupported_files[i], false, &t);
         fprintf(stderr, "# unsupported: %zu groups, %zu refused, %zu vectors, %zu wrong\n", t.groups, t.refused, t.vectors,
