@@ -266,7 +266,7 @@ static void progress(struct crewd *c) {
                 uint64_t now = crew_now_ns();
                 c->poke = false;
                 scheduler_poke(c->scheduler, now);
-                starts_poke(c);
+                starts_poke(c, now);
                 switch (c->phase) {
                 case CREWD_STARTING:
                         check_start(c);

@@ -4,6 +4,7 @@
 #include "agent.h"
 #include "common/util.h"
 #include "crewd.h"
+#include "state_dir.h"
 
 uint32_t starts_places(void) {
         return MIN_OF(MAX_OF(STARTS_MIN, 2 * uv_available_parallelism()), STARTS_MAX);
@@ -57,21 +58,50 @@ void starts_leave_place(struct agent *a) {
                 crewd_progress(a->crewd);
 }
 
-void starts_poke(struct crewd *c) {
-        struct starts *s = &c->starts;
+static bool may_go(struct agent *a, uint64_t now_ns) {
+        struct start *s = &a->start;
 
-        while (s->first && s->n < s->max && c->phase <= CREWD_RUNNING) {
-                struct agent *a = s->first;
+        if (now_ns < s->look_ns)
+                return false;
+        if (!state_dir_in_use(a))
+                return true;
+        if (!s->in_use_ns) {
+                s->in_use_ns = now_ns;
+                crewd_log(a->crewd, "agent %s waits: its state directory is in use", agent_name(a));
+        }
+        s->look_ns = now_ns + STARTS_LOOK_NS;
+        return now_ns >= s->in_use_ns + STARTS_IN_USE_NS;
+}
+
+static struct agent *next_start(struct starts *s, uint64_t now_ns) {
+        struct agent *a = s->n < s->max ? s->first : NULL;
+
+        while (a && !may_go(a, now_ns))
+                a = a->start.after;
+        return a;
+}
+
+void starts_poke(struct crewd *c, uint64_t now_ns) {
+        struct agent *a;
+
+        while (c->phase <= CREWD_RUNNING && (a = next_start(&c->starts, now_ns))) {
                 starts_unwant(a);
                 agent_event(a, AGENT_EV_START);
         }
 }
 
 void starts_expire(struct agent *a, uint64_t now_ns) {
+        if (a->start.waiting && a->start.look_ns && now_ns >= a->start.look_ns) {
+                a->start.look_ns = 0;
+                crewd_progress(a->crewd);
+        }
         if (a->start.until_ns && now_ns >= a->start.until_ns)
                 starts_leave_place(a);
 }
 
 uint64_t starts_next_deadline(const struct agent *a) {
-        return a->start.until_ns ? a->start.until_ns : UINT64_MAX;
+        const struct start *s = &a->start;
+        uint64_t look = s->waiting && s->look_ns ? s->look_ns : UINT64_MAX;
+
+        return s->until_ns ? MIN_OF(look, s->until_ns) : look;
 }

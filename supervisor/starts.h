@@ -6,7 +6,8 @@
  * Guarantees: first come, first served, and a crew's first starts in the order of its file; a start gives its place to the
  * next one when its agent is ready, or is to end, or START_TURN_NS after it was sealed: who takes long to get ready keeps
  * nobody waiting.  An agent that waits here is in the state it waits in, declared or restarting; a stop or a kill ends the
- * wait.
+ * wait.  Whose state directory somebody else has lets others go first: what a killed crewd has left dies soon, and crewctl
+ * state takes a moment.  After STARTS_IN_USE_NS the start goes ahead, and fails if that is still so.
  */
 #pragma once
 
@@ -19,6 +20,8 @@ struct crewd;
 #define STARTS_MIN 4u
 #define STARTS_MAX 64u
 #define STARTS_TURN_NS 250000000ull
+#define STARTS_IN_USE_NS 10000000000ull
+#define STARTS_LOOK_NS 20000000ull /* how often that is looked at */
 
 struct starts {
         struct agent *first, *last; /* who waits */
@@ -28,7 +31,8 @@ struct starts {
 struct start {
         struct agent *before, *after;
         bool waiting, placed;
-        uint64_t until_ns; /* until when it keeps its place; 0: until something happens */
+        uint64_t until_ns;           /* until when it keeps its place; 0: until something happens */
+        uint64_t look_ns, in_use_ns; /* its state directory: when to look again, since when it is in use; 0: not */
 };
 
 /* How many go at a time on this host. */
@@ -43,7 +47,7 @@ void starts_take_place(struct agent *a);
 void starts_sealed(struct agent *a, uint64_t now_ns);
 void starts_leave_place(struct agent *a);
 /* Lets those go whose turn it is. */
-void starts_poke(struct crewd *c);
+void starts_poke(struct crewd *c, uint64_t now_ns);
 
 void starts_expire(struct agent *a, uint64_t now_ns);
 uint64_t starts_next_deadline(const struct agent *a);

@@ -117,14 +117,30 @@ void state_dirs_sweep(struct crewd *c) {
 
 /* --- one agent's --- */
 
-int state_dir_lock(struct agent *a, struct crew_err *err) {
-        struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+static int open_lock(const struct agent *a, int flags) {
         char name[80];
 
         snprintf(name, sizeof(name), "%s.lock", agent_name(a));
-        _cleanup_close_ int fd = openat(a->crewd->states_fd, name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        int fd = openat(a->crewd->states_fd, name, flags | O_RDWR | O_NOFOLLOW | O_CLOEXEC, 0600);
+        return fd < 0 ? -errno : fd;
+}
+
+bool state_dir_in_use(const struct agent *a) {
+        struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+        if (!a->state_path[0] || a->state_lock >= 0)
+                return false;
+        _cleanup_close_ int fd = open_lock(a, 0);
+        return fd >= 0 && fcntl(fd, F_OFD_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+}
+
+int state_dir_lock(struct agent *a, struct crew_err *err) {
+        struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+
+        _cleanup_close_ int fd = open_lock(a, O_CREAT);
         if (fd < 0)
-                return crew_fail_errno(err, "cannot open %s/%s", a->crewd->states_dir, name);
+                return crew_fail(err, -fd, "cannot open %s/%s.lock: %s", a->crewd->states_dir, agent_name(a),
+                                 strerror(-fd));
         if (fcntl(fd, F_OFD_SETLK, &l) < 0)
                 return crew_fail(err, EBUSY, "its state directory is in use (crewctl state import or reset?)");
         a->state_lock = crew_steal_fd(&fd);

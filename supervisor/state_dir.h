@@ -18,6 +18,8 @@ int state_dirs_init(struct crewd *c, struct crew_err *err);
 void state_dirs_sweep(struct crewd *c);
 /* No removal and no measurement is under way. */
 bool state_dirs_idle(const struct crewd *c);
+/* Somebody else has it: crewctl state, or what a crewd before this one has left. */
+bool state_dir_in_use(const struct agent *a);
 /* Against crewctl state import and reset; -EBUSY: one of them has it. */
 int state_dir_lock(struct agent *a, struct crew_err *err);
 /* Before a start: locked, there, and empty if it is to be.  -EBUSY: crewctl has it. */

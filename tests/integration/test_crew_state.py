@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent's own directory: private, kept or fresh, and handed in and out by the operator without trusting what is in it."""
 
+import fcntl
 import io
 import json
 import os
+import struct
 import subprocess
 import tarfile
 import time
@@ -174,3 +176,43 @@ def test_more_than_state_max_ends_the_agent(runner):
         assert e.value.cause == crewd.Cause.LIMIT and "state_max is 1024 KiB" in e.value.record.reason
         assert state_of(client, "b") == crewd.AgentState.READY
     assert [r["limit"] for r in crew.records("a", "limit.hit")] == ["state"]
+
+
+def locked(crew, agent):
+    """Its lock, as crewctl state and a crewd that is not quite dead hold it."""
+    f = open(f"{top(crew, agent)}.lock", "r+")
+    fcntl.fcntl(f, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    return f
+
+
+def test_a_start_waits_for_whoever_has_the_directory_and_others_go_first(runner):
+    crew = Crew(runner).agent("a").agent("b")
+    crew.start().stop()
+    with locked(crew, "a"):
+        running = crew.start(wait=False)
+        eventually(lambda: "agent a waits" in running.log())
+        client = running.client()
+        eventually(lambda: state_of(client, "b") == crewd.AgentState.READY)
+        time.sleep(0.3)
+        assert running.log().count("agent a waits: its state directory is in use") == 1 and running.proc.poll() is None
+        assert state_of(client, "a") == crewd.AgentState.DECLARED
+    with running:
+        eventually(lambda: state_of(client, "a") == crewd.AgentState.READY)
+        client.stop_agent("a", grace_ms=0)
+        with locked(crew, "a"):
+            client._send("start_agent", crewd.codec.Message("StartAgent", agent="a"))
+            eventually(lambda: running.log().count("agent a waits") == 2)
+            with pytest.raises(crewd.NotRunning, match="was waiting to be restarted; it will not be now"):
+                client.stop_agent("a")
+        time.sleep(0.1)
+        assert state_of(client, "a") == crewd.AgentState.TERMINATED
+
+
+@pytest.mark.waits
+def test_a_directory_that_stays_in_use_is_a_start_that_fails(runner):
+    crew = Crew(runner).agent("a")
+    crew.start().stop()
+    with locked(crew, "a"):
+        running = crew.start(wait=False)
+        assert running.proc.wait(30) == 1
+        assert "agent a did not start: prepare: its state directory is in use" in running.log()
