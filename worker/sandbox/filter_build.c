@@ -68,7 +68,7 @@ static int find_verdicts(const struct filter_profile *p, struct verdicts *v, str
         int r;
 
         memset(v->allowed, 0, sizeof(v->allowed));
-        for (size_t i = 0; filter_allowed[i]; i++) {
+        for (size_t i = 0; filter_allowed[i][0]; i++) {
                 int nr = seccomp_syscall_resolve_name(filter_allowed[i]);
                 if (nr >= 0 && nr < NUMBERS_MAX)
                         v->allowed[nr] = true;

@@ -20,8 +20,9 @@ struct filter_cond {
 #define FILTER_INT 0xffffffffu /* mask of an int argument */
 
 #define FILTER_CONDS_MAX 3
+#define FILTER_NAME_MAX 28
 struct filter_row {
-        const char *name;
+        char name[FILTER_NAME_MAX];                 /* not a pointer: nothing in these tables is written when we start */
         int number;                                 /* for calls newer than libseccomp; 0: look the name up */
         int errno_;                                 /* refused-if and otherwise */
         bool never;                                 /* otherwise: no profile may allow it */
@@ -30,7 +31,7 @@ struct filter_row {
 
 extern const struct filter_row filter_refused_if[], filter_allowed_if[], filter_otherwise[];
 extern const size_t filter_refused_if_n, filter_allowed_if_n, filter_otherwise_n;
-extern const char *const filter_allowed[]; /* unconditionally; NULL-terminated */
+extern const char filter_allowed[][FILTER_NAME_MAX]; /* unconditionally; "" ends */
 
 #define FILTER_PROFILE_CALLS_MAX 128
 #define FILTER_PROFILE_BYTES_MAX 65536

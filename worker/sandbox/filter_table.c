@@ -195,7 +195,7 @@ const struct filter_row filter_allowed_if[] = {
 };
 const size_t filter_allowed_if_n = ELEMENTSOF(filter_allowed_if);
 
-const char *const filter_allowed[] = {
+const char filter_allowed[][FILTER_NAME_MAX] = {
         /* bytes */
         "read",
         "write",
@@ -466,7 +466,7 @@ const char *const filter_allowed[] = {
         "mq_timedreceive",
         "mq_notify",
         "mq_getsetattr",
-        NULL,
+        "",
 };
 
 /* --- stage 3: otherwise --- */

@@ -63,8 +63,11 @@ static int fill_refused_if(scmp_filter_ctx ctx, const struct filter_profile *p, 
 static int fill_allowed(scmp_filter_ctx ctx, const struct filter_profile *p, struct crew_err *err) {
         int r = 0;
 
-        for (size_t i = 0; r == 0 && filter_allowed[i]; i++)
-                r = add_row(ctx, SCMP_ACT_ALLOW, &(struct filter_row){.name = filter_allowed[i]}, err);
+        for (size_t i = 0; r == 0 && filter_allowed[i][0]; i++) {
+                struct filter_row row = {.number = 0};
+                memcpy(row.name, filter_allowed[i], sizeof(row.name));
+                r = add_row(ctx, SCMP_ACT_ALLOW, &row, err);
+        }
         for (size_t i = 0; r == 0 && i < p->n; i++)
                 r = add_row(ctx, SCMP_ACT_ALLOW, &(struct filter_row){.name = "", .number = p->numbers[i]}, err);
         for (size_t i = 0; r == 0 && i < filter_allowed_if_n; i++) {
