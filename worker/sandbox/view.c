@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Builds the mount tree with the file-descriptor mount API: sources are detached mounts, targets are descriptors that
- * were reached without following a link, so no name is resolved twice.  See view.h for who runs which half.
+ * Builds the mount tree with the file-descriptor mount API: sources are detached mounts, targets are one name, which is
+ * not followed if it is a link, in a directory whose descriptor was reached without following one.  See view.h for who
+ * runs which half.
  */
 #include "view.h"
 
@@ -20,7 +21,6 @@
 
 #define ATTR_ALWAYS MOUNT_ATTR_NOSUID
 #define ROOT_ATTRS (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC)
-#define MOVE_FD_TO_FD (MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH)
 
 static const char *const device_names[VIEW_DEVICES] = {"null", "zero", "full", "random", "urandom"};
 
@@ -265,9 +265,10 @@ static int open_dir_p(const struct builder *b, const char *path) {
         size_t n = (size_t)(strrchr(path, '/') - path);
         memcpy(parent, path, n);
         parent[n] = '\0';
-        _cleanup_close_ int up = open_dir_p(b, n ? parent : "/");
-        if (up < 0)
-                return up;
+        _cleanup_close_ int above = n ? open_dir_p(b, parent) : -1;
+        if (n && above < 0)
+                return above;
+        int up = n ? above : b->root;
         if (mkdirat(up, path + n + 1, 0755) < 0)
                 return -errno;
         fd = openat(up, path + n + 1, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -279,27 +280,27 @@ static int parent_of(struct builder *b, const char *path, const char **name) {
         size_t n = (size_t)(strrchr(path, '/') - path);
 
         *name = path + n + 1;
+        if (n == 0)
+                return b->root;
         if (b->dir >= 0 && strncmp(b->dir_path, path, n) == 0 && b->dir_path[n] == '\0')
                 return b->dir;
         crew_close(&b->dir);
         memcpy(b->dir_path, path, n);
         b->dir_path[n] = '\0';
-        int fd = open_dir_p(b, n ? b->dir_path : "/");
+        int fd = open_dir_p(b, b->dir_path);
         b->dir = fd < 0 ? -1 : fd;
         return fd;
 }
 
-/* An existing or new mount point of the right type.  fd or -errno. */
-static int mount_point(struct builder *b, const char *path, bool directory) {
-        const char *name;
-        int dir = parent_of(b, path, &name);
+/* An existing or new mount point: *name in the directory that is returned, as by parent_of(). */
+static int mount_point(struct builder *b, const char *path, bool directory, const char **name) {
+        int dir = parent_of(b, path, name);
 
         if (dir < 0)
                 return dir;
-        if ((directory ? mkdirat(dir, name, 0755) : mknodat(dir, name, S_IFREG | 0444, 0)) < 0 && errno != EEXIST)
+        if ((directory ? mkdirat(dir, *name, 0755) : mknodat(dir, *name, S_IFREG | 0444, 0)) < 0 && errno != EEXIST)
                 return -errno;
-        int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC | (directory ? O_DIRECTORY : 0));
-        return fd < 0 ? -errno : fd;
+        return dir;
 }
 
 static bool lies_below(const char *path, const char *tree) {
@@ -307,11 +308,14 @@ static bool lies_below(const char *path, const char *tree) {
         return strncmp(path, tree, n) == 0 && path[n] == '/';
 }
 
-/* What the builder's cached directory names may now be covered by the mount at dst. */
-static int attach(struct builder *b, int mount_fd, int target, const char *dst) {
+/* At name in dir, or at dir itself if that is "".  What the builder's cached directory names may now be covered by the
+ * mount at dst.  A directory goes onto a directory only, anything else onto anything else (the kernel's EINVAL). */
+static int attach(struct builder *b, int mount_fd, int dir, const char *name, const char *dst) {
+        unsigned flags = MOVE_MOUNT_F_EMPTY_PATH | (*name ? 0 : MOVE_MOUNT_T_EMPTY_PATH);
+
         if (lies_below(b->dir_path, dst) || strcmp(b->dir_path, dst) == 0)
                 crew_close(&b->dir);
-        return move_mount(mount_fd, "", target, "", MOVE_FD_TO_FD) < 0 ? -errno : 0;
+        return move_mount(mount_fd, "", dir, name, flags) < 0 ? -errno : 0;
 }
 
 /* The innermost bind of the plan, before mount i, whose tree holds path; NULL: the tmpfs root does. */
@@ -344,7 +348,7 @@ static int pin(struct builder *b, const char *path) {
         _cleanup_close_ int tree = open_tree(fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
         if (tree < 0)
                 return -errno;
-        int r = attach(b, tree, fd, path);
+        int r = attach(b, tree, fd, "", path);
         if (r == 0 && (b->pins[b->n_pins] = strdup(path)))
                 b->n_pins++;
         return r;
@@ -376,6 +380,7 @@ static int pin_ancestors(struct builder *b, uint32_t i, const char *dst) {
 
 static int put_bind(struct builder *b, uint32_t i, const struct plan_mount *m, const char *dst) {
         struct stat st;
+        const char *name;
         int source = b->v->sources[i];
 
         if (source < 0)
@@ -385,8 +390,8 @@ static int put_bind(struct builder *b, uint32_t i, const struct plan_mount *m, c
         int r = m->flags & PLAN_MOUNT_RO ? pin_ancestors(b, i, dst) : 0;
         if (r < 0)
                 return r;
-        _cleanup_close_ int target = mount_point(b, dst, S_ISDIR(st.st_mode));
-        return target < 0 ? target : attach(b, source, target, dst);
+        int dir = mount_point(b, dst, S_ISDIR(st.st_mode), &name);
+        return dir < 0 ? dir : attach(b, source, dir, name, dst);
 }
 
 static int set_option(int fs, const char *key, bool octal, unsigned long long v) {
@@ -439,8 +444,7 @@ static int set_attributes(int tree, uint64_t attrs, uint64_t clear) {
 }
 
 static int close_pool(struct builder *b) {
-        _cleanup_close_ int dir = open_below(b, "/", O_DIRECTORY);
-        return dir < 0 ? dir : fchmodat(dir, &VIEW_POOL[1], 0, 0) < 0 ? -errno : 0;
+        return fchmodat(b->root, &VIEW_POOL[1], 0, 0) < 0 ? -errno : 0;
 }
 
 static int tmpfs_tree(struct builder *b, const struct plan_mount *m, uint64_t attrs) {
@@ -457,21 +461,23 @@ static int tmpfs_tree(struct builder *b, const struct plan_mount *m, uint64_t at
 
 static int put_tmpfs(struct builder *b, uint32_t i, const struct plan_mount *m, const char *dst) {
         uint64_t attrs = ATTR_ALWAYS | MOUNT_ATTR_NODEV;
+        const char *name;
 
         if (m->flags & PLAN_MOUNT_NOEXEC)
                 attrs |= MOUNT_ATTR_NOEXEC;
         if (m->flags & PLAN_MOUNT_RO)
                 attrs |= MOUNT_ATTR_RDONLY;
-        _cleanup_close_ int target = mount_point(b, dst, true);
-        if (target < 0)
-                return target;
+        int dir = mount_point(b, dst, true, &name);
+        if (dir < 0)
+                return dir;
         _cleanup_close_ int fd = tmpfs_tree(b, m, attrs);
-        return fd < 0 ? fd : attach(b, fd, target, dst);
+        return fd < 0 ? fd : attach(b, fd, dir, name, dst);
 }
 
-/* World-readable and about the host rather than about the agent: its command line, its timings, its kernel. */
-static const char *const proc_masks[] = {"cmdline", "interrupts", "kallsyms",   "key-users",
-                                         "keys",    "modules",    "sched_debug"};
+/* World-readable and about the host rather than about the agent: its command line, its timings, its kernel.  Last is one
+ * that every kernel has: a cover that is left over would have to be taken down. */
+static const char *const proc_masks[] = {"interrupts", "kallsyms",    "key-users", "keys",
+                                         "modules",    "sched_debug", "cmdline"};
 
 static int clone_void_at(int fd) {
         int tree = open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
@@ -492,19 +498,19 @@ static int clone_void(struct builder *b, const char *path) {
 }
 
 static int mask_proc(struct builder *b, int proc) {
-        _cleanup_close_ int empty = open_below(b, VIEW_VOID_FILE, 0);
+        _cleanup_close_ int empty = open_below(b, VIEW_VOID_FILE, 0), cover = -1;
 
         if (empty < 0)
                 return empty;
         for (size_t i = 0; i < ELEMENTSOF(proc_masks); i++) {
-                _cleanup_close_ int target = openat(proc, proc_masks[i], O_PATH | O_NOFOLLOW | O_CLOEXEC);
-                if (target < 0 && errno == ENOENT)
+                if (cover < 0)
+                        cover = open_tree(empty, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+                int r = cover < 0 ? -errno : attach(b, cover, proc, proc_masks[i], proc_masks[i]);
+                if (r == -ENOENT)
                         continue; /* this kernel has none */
-                _cleanup_close_ int cover =
-                        target < 0 ? -1 : open_tree(empty, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-                int r = cover < 0 ? -errno : attach(b, cover, target, proc_masks[i]);
                 if (r < 0)
                         return r;
+                crew_close(&cover);
         }
         /* All of them, and proc, which is read-only already, in one call. */
         struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY};
@@ -512,11 +518,12 @@ static int mask_proc(struct builder *b, int proc) {
 }
 
 static int put_proc(struct builder *b, uint32_t i, const struct plan_mount *m, const char *dst) {
-        _cleanup_close_ int target = mount_point(b, dst, true);
+        const char *name;
+        int dir = mount_point(b, dst, true, &name);
         _cleanup_close_ int fs = fsopen("proc", FSOPEN_CLOEXEC);
 
-        if (target < 0)
-                return target;
+        if (dir < 0)
+                return dir;
         if (fs < 0)
                 return -errno;
         int r = set_option(fs, "hidepid", false, 2);
@@ -525,7 +532,7 @@ static int put_proc(struct builder *b, uint32_t i, const struct plan_mount *m, c
         _cleanup_close_ int fd = finish_fs(fs, ROOT_ATTRS | MOUNT_ATTR_RDONLY);
         if (fd < 0)
                 return fd;
-        if ((r = attach(b, fd, target, dst)) < 0)
+        if ((r = attach(b, fd, dir, name, dst)) < 0)
                 return r;
         return mask_proc(b, fd);
 }
@@ -578,8 +585,7 @@ static int put_dev(struct builder *b, uint32_t i, const struct plan_mount *m, co
         for (size_t k = 0; r == 0 && k < VIEW_DEVICES; k++) {
                 if (mknodat(dir, device_names[k], S_IFREG | 0444, 0) < 0)
                         return -errno;
-                _cleanup_close_ int target = openat(dir, device_names[k], O_PATH | O_NOFOLLOW | O_CLOEXEC);
-                r = target < 0 ? -errno : attach(b, b->v->devices[k], target, device_names[k]);
+                r = attach(b, b->v->devices[k], dir, device_names[k], device_names[k]);
         }
         return r;
 }
@@ -615,7 +621,7 @@ static int put_hole(struct builder *b, uint32_t i, const struct plan_mount *m, c
         if (fstat(target, &st) < 0)
                 return -errno;
         _cleanup_close_ int cover = clone_void(b, S_ISDIR(st.st_mode) ? VIEW_VOID_HOLE_DIR : VIEW_VOID_HOLE_FILE);
-        return cover < 0 ? cover : attach(b, cover, target, dst);
+        return cover < 0 ? cover : attach(b, cover, target, "", dst);
 }
 
 typedef int (*put_fn)(struct builder *b, uint32_t i, const struct plan_mount *m, const char *dst);
