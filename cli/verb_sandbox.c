@@ -17,6 +17,7 @@
 #include "worker/sandbox/jail.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -304,7 +305,9 @@ static int run_jail(struct sandbox *s, int stdio[3]) {
         /* Without it what is dialled is refused: said, and the command goes on. */
         if (s->net.fd >= 0 && sandbox_net_serve(&s->net, s->policy, s->jail.listeners, &err) < 0)
                 fprintf(stderr, "crewctl: sandbox: nothing can be reached: %s\n", err.msg);
-        forget_plan(s); /* now, while the command starts, not when everybody waits for us */
+        /* Now, while the command starts, not when everybody waits for us. */
+        forget_plan(s);
+        malloc_trim(0);
         return wait_jail(s);
 }
 

@@ -158,8 +158,10 @@ int landlock_layer_open(const struct plan *plan, uint32_t layer, unsigned abi, s
 int landlock_layer_enter(int ruleset_fd, const struct plan *plan, unsigned abi) {
         uint32_t flags = 0;
 
-        /* Our own code is silent, so that the self-test leaves no record; every program started later is not. */
+        /* Our own code is silent, so that the self-test leaves no record; programs started later are not, if asked for. */
+        if (abi >= 7)
+                flags = LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF;
         if (abi >= 7 && (plan->flags & PLAN_LANDLOCK_LOG))
-                flags = LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF | LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON;
+                flags |= LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON;
         return syscall(SYS_landlock_restrict_self, ruleset_fd, flags) < 0 ? -errno : 0;
 }
