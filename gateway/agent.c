@@ -101,22 +101,40 @@ static void set_rates(struct agent *a, bool first) {
         bucket_change(&a->bytes, bytes, 0, now);
 }
 
-/* Those that waited longest go first, and each gets its turn before one gets a second. */
+uint64_t agent_allowance(struct agent *a) {
+        if (a->bytes.rate == 0)
+                return UINT64_MAX;
+        if (a->throttled && !a->in_turn)
+                return 0;
+        const uint64_t level = bucket_level(&a->bytes, crew_now_ns());
+        return a->in_turn ? MIN_OF(level, a->share) : level;
+}
+
+void agent_moved(struct agent *a, uint64_t n) {
+        bucket_take(&a->bytes, n);
+        a->share -= MIN_OF(a->share, n);
+}
+
+/* Those that waited longest go first, and each has its share of what there is: what one leaves is for those behind it. */
 static void on_more_bandwidth(struct hub_deadline *d) {
         struct agent *a = (struct agent *)((char *)d - offsetof(struct agent, more_bandwidth));
         struct conn *oldest = NULL;
+        unsigned n = 0;
 
-        while (a->throttled) {
+        for (; a->throttled; n++) {
                 struct conn *c = a->throttled;
                 conn_throttle_clear(c);
                 c->throttled_next = oldest;
                 oldest = c;
         }
-        while (oldest) {
+        a->in_turn = true;
+        for (; oldest; n--) {
                 struct conn *c = oldest;
                 oldest = c->throttled_next;
+                a->share = MAX_OF(bucket_level(&a->bytes, crew_now_ns()) / n, 1ull);
                 conn_step(c);
         }
+        a->in_turn = false;
 }
 
 /* --- life --- */

@@ -41,6 +41,8 @@ struct agent {
         unsigned n_conns, n_half_open;
         struct conn *throttled; /* wait for bandwidth */
         struct hub_deadline more_bandwidth;
+        uint64_t share; /* of the bandwidth, of whom it is the turn */
+        bool in_turn;
 
         struct held *asks;
         unsigned n_asks;
@@ -66,5 +68,10 @@ void agent_denied(struct agent *a, enum gate_proto proto, const char *name, uint
 int agent_unlisted_address(struct agent *a, const char *canonical, enum unlisted_type type, struct in_addr *out);
 /* The name behind an address that is dialled now; NULL when nobody was told that address.  Gone with the next question. */
 const char *agent_dialled_name(struct agent *a, const struct sockaddr *to);
+/* How many bytes a connection may move now; UINT64_MAX without a limit, 0: conn_throttle().  While some wait it is nobody's
+ * turn but theirs. */
+uint64_t agent_allowance(struct agent *a);
+/* So many were moved. */
+void agent_moved(struct agent *a, uint64_t n);
 /* Sends a message about this instance; negative results end the gateway from here.  As report_send(). */
 int agent_report(struct agent *a, struct gate_msg *m, void (*sent)(void *user), void *user);

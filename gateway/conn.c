@@ -328,13 +328,13 @@ static int send_head(struct conn *c) {
 /* An enum relay, or negative when the connection is broken. */
 static int move_way(struct conn *c, enum conn_side from) {
         struct agent *a = c->agent;
-        uint64_t level = bucket_level(&a->bytes, crew_now_ns()), left = level;
+        uint64_t level = agent_allowance(a), left = level;
         int r = 0;
 
         if (from == CONN_JAIL && c->head && (r = send_head(c)) < 0)
                 return r == -EAGAIN ? RELAY_WAITS : r;
         r = relay_move(a->hub, &c->way[from], &c->end[from], &c->end[!from], &left);
-        bucket_take(&a->bytes, level - left);
+        agent_moved(a, level - left);
         return r;
 }
 
@@ -350,15 +350,18 @@ const char *conn_broken_text(int r) {
 }
 
 static void pump(struct conn *c) {
-        int up = move_way(c, CONN_JAIL);
-        int down = up < 0 ? up : move_way(c, CONN_PEER);
+        const enum conn_side first = c->moves_first;
+        int one = move_way(c, first);
+        int other = one < 0 ? one : move_way(c, !first);
 
-        if (up < 0 || down < 0)
-                return conn_finish(c, conn_broken_text(up < 0 ? up : down));
+        if (one < 0 || other < 0)
+                return conn_finish(c, conn_broken_text(one < 0 ? one : other));
         if (c->way[CONN_JAIL].end_passed && c->way[CONN_PEER].end_passed)
                 return conn_finish(c, NULL);
-        go_on_later(c, up);
-        go_on_later(c, down);
+        if (c->agent->bytes.rate)
+                c->moves_first = !first; /* or it would use up what both may have */
+        go_on_later(c, one);
+        go_on_later(c, other);
 }
 
 /* Before the client has spoken only the server's bytes move. */

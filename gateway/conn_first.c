@@ -86,7 +86,7 @@ static ssize_t read_head(struct conn *c, uint64_t allowance) {
         c->head_n += (uint32_t)n;
         if ((size_t)n < room && !from->gapped)
                 from->readable = false; /* there is nothing behind a short read */
-        bucket_take(&c->agent->bytes, (uint64_t)n);
+        agent_moved(c->agent, (uint64_t)n);
         return n;
 }
 
@@ -132,7 +132,7 @@ void conn_pump_line(struct conn *c) {
 
 void conn_classify(struct conn *c) {
         while (c->state == CONN_CLASSIFYING && c->end[CONN_JAIL].readable && c->head_n < HELLO_MAX) {
-                const uint64_t allowance = bucket_level(&c->agent->bytes, crew_now_ns());
+                const uint64_t allowance = agent_allowance(c->agent);
                 if (allowance == 0)
                         return conn_throttle(c);
                 ssize_t n = read_head(c, allowance);

@@ -43,6 +43,7 @@ struct conn {
         struct hub_source source[CONN_SIDE_N];
         struct relay_end end[CONN_SIDE_N];
         struct relay_way way[CONN_SIDE_N]; /* from that side */
+        enum conn_side moves_first;
         struct hub_task again;
         struct hub_deadline deadline;
         struct hub_grave grave;

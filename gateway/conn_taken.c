@@ -74,7 +74,7 @@ const struct netpolicy_rule *conn_rule(const struct conn *c) {
 
 /* What the agent's bandwidth lets be read now. */
 static uint64_t allowance(struct conn *c) {
-        uint64_t level = bucket_level(&c->agent->bytes, crew_now_ns());
+        uint64_t level = agent_allowance(c->agent);
 
         if (level == 0)
                 conn_throttle(c);
@@ -92,7 +92,7 @@ ssize_t conn_recv(struct conn *c, enum conn_side from, void *buf, size_t n) {
                 e->readable = false;
         if (got < 0)
                 return -errno;
-        bucket_take(&c->agent->bytes, (uint64_t)got);
+        agent_moved(c->agent, (uint64_t)got);
         return got;
 }
 
@@ -133,7 +133,7 @@ ssize_t conn_splice(struct conn *c, enum conn_side from, uint64_t n) {
         uint64_t level = allowance(c), left = level;
         ssize_t put = relay_some(c->agent->hub, &c->way[from], &c->end[from], &c->end[!from], n, &left);
 
-        bucket_take(&c->agent->bytes, level - left);
+        agent_moved(c->agent, level - left);
         if (put != -EMFILE)
                 return put;
         conn_throttle(c); /* no pipe to be had: in a moment */

@@ -211,6 +211,54 @@ static void all_connections_of_an_agent_have_the_rate_together(void **state) {
         drop(e, N);
 }
 
+/* Nor does one that never pauses keep the others waiting for its end. */
+static void who_begins_has_a_share_beside_one_that_never_ends(void **state) {
+        for (int down = 0; down < 2; down++) {
+                struct ends e[2] = {connection(PLAIN)};
+                const int from = down ? e[0].out : e[0].in, to = down ? e[0].in : e[0].out;
+                size_t got = 0;
+
+                say(e[0].in, "\1", 1);
+                assert_int_equal(take(e[0].out), 1);
+                for (unsigned tenths = 0; tenths < 15; tenths++) {
+                        put(from, 0, BODY);
+                        take(to);
+                        loop_pass(100);
+                }
+                e[1] = connection(PLAIN);
+                say(e[1].in, "\1 no line", 9);
+                for (unsigned tenths = 0; got < 9; tenths++) {
+                        put(from, 0, BODY);
+                        got += take(e[1].out);
+                        take(to);
+                        assert_in_range(tenths, 0, 5);
+                        loop_pass(100);
+                }
+                drop(e, 2);
+                loop_pass(2000);
+        }
+}
+
+/* Nor does one way of a connection the other. */
+static void both_ways_have_a_share(void **state) {
+        struct ends e = connection(PLAIN);
+        size_t up = 0, down = 0;
+
+        say(e.in, "\1", 1);
+        assert_int_equal(take(e.out), 1);
+        for (unsigned tenths = 0; tenths < 30; tenths++) {
+                put(e.in, 0, BODY);
+                put(e.out, 0, BODY);
+                up += take(e.out);
+                down += take(e.in);
+                assert_in_range(up + down, 0, at_most(tenths));
+                loop_pass(100);
+        }
+        assert_in_range(up, RATE, SIZE_MAX);
+        assert_in_range(down, RATE, SIZE_MAX);
+        drop(&e, 1);
+}
+
 int loop_policy(void) {
         static const char *const get[] = {"GET"};
         struct netpolicy_spec_rule rules[] = {rule_to("api.test", PLAIN, server_port),
@@ -232,6 +280,8 @@ int main(void) {
                 LOOP(an_answer_under_rules_has_its_rate),
                 LOOP(first_bytes_have_the_rate_too),
                 LOOP(all_connections_of_an_agent_have_the_rate_together),
+                LOOP(who_begins_has_a_share_beside_one_that_never_ends),
+                LOOP(both_ways_have_a_share),
         };
 
         signal(SIGPIPE, SIG_IGN);
