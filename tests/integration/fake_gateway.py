@@ -4,11 +4,12 @@
 
 It stands in a copy of the programs as crew-gateway, and so inherits crewd's starting environment: FAKE_GATEWAY names a
 directory with play.json and gets heard.jsonl.
-  play.json: {"refuse": TEXT, "ca": PEM, "on_add": [MESSAGE...], "on_policy": MESSAGE, "on_answer": [MESSAGE...],
-              "on_remove": [MESSAGE...], "first_dies": bool}
+  play.json: {"refuse": TEXT, "ca": PEM, "on_add": [MESSAGE...], "on_policy": MESSAGE (none: it dies), "on_remove": [MESSAGE...],
+              "first_dies": bool}
 """
 
 import array
+import hashlib
 import json
 import os
 import socket
@@ -69,8 +70,9 @@ def main():
         for _, _, payload in anc:
             fds.frombytes(payload)
         kept.append(fds)
-        heard.write(json.dumps({"op": m["op"], "id": m["id"], "fds": len(fds), "generation": m["generation"],
-                                "magic": os.pread(fds[-1], 4, 0).decode() if m["op"] in (ADD, POLICY) else ""}) + "\n")
+        policy = os.pread(fds[-1], 1 << 20, 0) if m["op"] in (ADD, POLICY) else b""
+        heard.write(json.dumps({**{k: m[k] for k in ("op", "id", "generation", "ask", "verdict", "scope", "text")},
+                                "fds": len(fds), "magic": policy[:4].decode(), "sha256": hashlib.sha256(policy).hexdigest()}) + "\n")
         if m["op"] == ADD:
             for r in play.get("on_add", []):
                 say(r, id=m["id"])
@@ -78,6 +80,8 @@ def main():
             for r in play.get("on_remove", []):
                 say(r, id=m["id"])
             say({"op": REMOVED, "id": m["id"]})
+        elif m["op"] == POLICY and "on_policy" not in play:
+            return 4
         elif m["op"] == POLICY:
             say(play["on_policy"], id=m["id"], generation=m["generation"])
 

@@ -6,7 +6,6 @@ import http.server
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import ssl
@@ -20,6 +19,7 @@ import pytest
 import crewd
 import fake_gateway as fg
 from crewlib import Crew, agent_status, alive, eventually, outside
+from gatewaylib import fake  # noqa: F401 (a fixture)
 
 DIAL = """
 import socket, time
@@ -51,33 +51,6 @@ def gateway_of(running):
     return pids[0] if pids else None
 
 
-class Fake:
-    """The programs with fake_gateway.py in the place of crew-gateway."""
-
-    def __init__(self, runner, monkeypatch, **play):
-        self.runner, self.top = runner, runner.tree({"play.json": json.dumps(play)}, name="fake")
-        stage = runner.home / "stage"
-        shutil.copytree(runner.stage, stage, symlinks=True)
-        shutil.copy(Path(__file__).with_name("fake_gateway.py"), stage / "bin" / "crew-gateway")
-        (stage / "bin" / "crew-gateway").chmod(0o755)
-        monkeypatch.setattr(runner, "stage", stage)
-        env = runner.env
-        monkeypatch.setattr(runner, "env", lambda extra=None: env(
-            {"FAKE_GATEWAY": str(self.top), "SECRET_TOKEN": "s3cr3t-value", **(extra or {})}))
-
-    def play(self, **play):
-        (self.top / "play.json").write_text(json.dumps(play))
-
-    def heard(self):
-        path = self.top / "heard.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-@pytest.fixture
-def fake(runner, monkeypatch):
-    return lambda **play: Fake(runner, monkeypatch, **play)
-
-
 # A sanitized program is its own /proc/PID/mem: terabytes of shadow, and copies of the environment.
 READS_MEMORY = os.geteuid() == 0 and not os.environ.get("CREWD_SANITIZED")
 
@@ -101,17 +74,17 @@ def memory_holds(pid, needle):
 
 # --- what it is given ---
 
-def test_the_gateway_gets_four_listeners_and_a_policy_with_its_digest_on_record(runner, fake):
+def test_the_gateway_gets_four_listeners_and_a_policy_with_its_digest_on_record(runner, fake):  # noqa: F811
     f = fake()
     crew = Crew(runner).agent("a")
     with crew.start():
-        add = eventually(lambda: [m for m in f.heard() if m.get("op") == fg.ADD])[0]
+        add = eventually(lambda: f.heard(fg.ADD))[0]
         assert (add["fds"], add["magic"]) == (5, "CNPL")
     assert [m for m in f.heard() if m.get("op") == fg.REMOVE and m["id"] == add["id"]]
     assert len(crew.records("a", "agent.policy")[0]["network_sha256"]) == 64
 
 
-def test_only_the_gateway_has_the_operators_environment(runner, fake):
+def test_only_the_gateway_has_the_operators_environment(runner, fake):  # noqa: F811
     f = fake()
     crew = Crew(runner).agent("a")
     with crew.start() as running:
@@ -129,7 +102,7 @@ def test_only_the_gateway_has_the_operators_environment(runner, fake):
     assert f.heard()[0]["secret"] == "s3cr3t-value"
 
 
-def test_credentials_are_named_to_the_gateway_and_never_read_by_crewd(runner, fake):
+def test_credentials_are_named_to_the_gateway_and_never_read_by_crewd(runner, fake):  # noqa: F811
     f = fake()
     crew = Crew(runner).agent("a")
     crew.files["credentials.yaml"] = "market: {value: hunter2}\n"
@@ -144,7 +117,7 @@ def test_credentials_are_named_to_the_gateway_and_never_read_by_crewd(runner, fa
     assert f.heard()[0]["args"] == ["--fd", "--credentials", str(crew.top / "credentials.yaml")]
 
 
-def test_a_gateway_that_refuses_to_start_stops_the_start_with_its_words(runner, fake):
+def test_a_gateway_that_refuses_to_start_stops_the_start_with_its_words(runner, fake):  # noqa: F811
     fake(refuse="credentials.yaml:3: no such variable")
     crew = Crew(runner).agent("a")
     crew.files["credentials.yaml"] = "x"
@@ -174,7 +147,7 @@ out({"same": len(set(paths)) == 1, "path": paths[0], "set": "THECREWSOWN" in rea
 """
 
 
-def test_an_inspected_agent_and_no_other_trusts_the_crews_ca(runner, fake):
+def test_an_inspected_agent_and_no_other_trusts_the_crews_ca(runner, fake):  # noqa: F811
     f = fake(ca=CERT)
     crew = Crew(runner).agent("a").agent("b")
     network(crew, "a", INSPECT)
@@ -197,7 +170,7 @@ def test_an_inspected_agent_and_no_other_trusts_the_crews_ca(runner, fake):
 
 
 @pytest.mark.parametrize("ca", [None, "-----BEGIN CERTIFICATE-----\nx\n-----BEGIN PRIVATE KEY-----\n"])
-def test_a_crew_that_inspects_does_not_start_without_a_ca(runner, fake, ca):
+def test_a_crew_that_inspects_does_not_start_without_a_ca(runner, fake, ca):  # noqa: F811
     fake(ca=ca)
     crew = Crew(runner).agent("a")
     network(crew, "a", INSPECT)
@@ -208,7 +181,7 @@ def test_a_crew_that_inspects_does_not_start_without_a_ca(runner, fake, ca):
 
 # --- what it reports ---
 
-def test_reports_become_records_and_text(runner, fake):
+def test_reports_become_records_and_text(runner, fake):  # noqa: F811
     conn = {"conn": 7, "name": "api.marketdata.com", "port": 443, "where": "a.yaml:5"}
     fake(on_add=[
         {"op": fg.ALLOWED, **conn, "proto": 6, "peer": "203.0.113.7:443"},
@@ -237,7 +210,7 @@ def test_reports_become_records_and_text(runner, fake):
         "api.marketdata.com", 443, "203.0.113.7:443", "a.yaml:5", 7, "tcp")
 
 
-def test_a_flood_of_closed_connections_is_one_record_with_sums(runner, fake):
+def test_a_flood_of_closed_connections_is_one_record_with_sums(runner, fake):  # noqa: F811
     one = {"op": fg.CLOSED, "name": "x.test", "port": 443, "up": 10, "down": 100, "duration_us": 2000}
     fake(on_add=[one] * 1000 + [{**one, "port": 444}])
     crew = Crew(runner).agent("a")
@@ -252,16 +225,16 @@ def test_a_flood_of_closed_connections_is_one_record_with_sums(runner, fake):
         assert sum(r["ms"] for r in those) == 2 * n
 
 
-def test_the_last_reports_of_an_instance_are_waited_for_at_the_end(runner, fake):
+def test_the_last_reports_of_an_instance_are_waited_for_at_the_end(runner, fake):  # noqa: F811
     f = fake(on_remove=[{"op": fg.CLOSED, "name": "x.test", "port": 443, "up": 1, "down": 2}])
     crew = Crew(runner).agent("a")
     with crew.start() as running:
-        eventually(lambda: [m for m in f.heard() if m.get("op") == fg.ADD])
+        eventually(lambda: f.heard(fg.ADD))
         running.client().kill("a", "test")
         eventually(lambda: crew.records("a", "network.closed"))
     crew = Crew(runner, "u").agent("a")
     with crew.start():
-        eventually(lambda: len([m for m in f.heard() if m.get("op") == fg.ADD]) == 2)
+        eventually(lambda: len(f.heard(fg.ADD)) == 2)
     assert len(crew.records("a", "network.closed")) == 1
 
 
@@ -587,7 +560,7 @@ def test_an_agent_started_while_there_is_no_gateway_gets_its_network_with_the_ne
         eventually(lambda: [r for r in crew.records("a", "network.denied") if r["host"] == "192.0.2.99"])
 
 
-def test_a_gateway_that_never_comes_up_leaves_everything_refused(runner, fake):
+def test_a_gateway_that_never_comes_up_leaves_everything_refused(runner, fake):  # noqa: F811
     fake(refuse="no")
     crew = Crew(runner).agent("a")
     with crew.start() as running:
@@ -596,11 +569,11 @@ def test_a_gateway_that_never_comes_up_leaves_everything_refused(runner, fake):
         assert dial(client, "a")[0] == "ConnectionRefusedError"
 
 
-def test_one_that_dies_before_it_is_ready_is_tried_again(runner, fake):
+def test_one_that_dies_before_it_is_ready_is_tried_again(runner, fake):  # noqa: F811
     f = fake(first_dies=True)
     crew = Crew(runner).agent("a")
     with crew.start():
-        eventually(lambda: [m for m in f.heard() if m.get("op") == fg.ADD])
+        eventually(lambda: f.heard(fg.ADD))
     assert len([m for m in f.heard() if "args" in m]) == 2
 
 
