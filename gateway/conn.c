@@ -127,15 +127,12 @@ static void report_end(struct conn *c, const char *why) {
 /* --- the end --- */
 
 static void close_end(struct conn *c, enum conn_side side, bool reset) {
-        const struct linger now = {.l_onoff = 1};
         struct relay_end *e = &c->end[side];
 
         c->source[side].dead = true;
         if (e->fd < 0)
                 return;
-        if (reset)
-                setsockopt(e->fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-        crew_close(&e->fd);
+        relay_close(&e->fd, reset);
 }
 
 void conn_finish(struct conn *c, const char *why) {
@@ -489,13 +486,11 @@ static void on_deadline(struct hub_deadline *d) {
 /* --- the beginning --- */
 
 static void refuse_unborn(struct agent *a, int fd, const struct sockaddr *to, const char *text) {
-        const struct linger now = {.l_onoff = 1};
         const char *name = agent_dialled_name(a, to);
         char literal[ADDR_TEXT_MAX];
 
         addr_text(to, literal);
-        setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-        close(fd);
+        relay_close(&fd, true);
         agent_denied(a, GATE_TCP, name ? name : literal, addr_port(to), GATE_REFUSE, text);
 }
 

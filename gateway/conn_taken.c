@@ -194,7 +194,7 @@ void conn_end(struct conn *c, const char *why) {
                 return conn_finish(c, why);
         conn_taken_gone(c);
         c->source[CONN_PEER].dead = true;
-        crew_close(&c->end[CONN_PEER].fd);
+        relay_close(&c->end[CONN_PEER].fd, false);
         shutdown(c->end[CONN_JAIL].fd, SHUT_WR);
         c->state = CONN_LINGERING;
         hub_deadline_set(c->agent->hub, &c->deadline, LINGER_MS);

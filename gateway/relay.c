@@ -17,9 +17,19 @@
 
 void relay_set_options(int fd) {
         static const int one = 1, unsent = UNSENT_MAX;
+        static const struct linger none = {.l_onoff = 1};
 
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
         setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+}
+
+/* A connection that was there before its listener's options has none of them. */
+void relay_close(int *fd, bool reset) {
+        const struct linger l = {.l_onoff = reset};
+
+        setsockopt(*fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+        crew_close(fd);
 }
 
 void relay_note(struct relay_end *e, uint32_t events) {

@@ -23,8 +23,11 @@ struct relay_end {
         bool failed;
         bool spent; /* its stream was passed on whole, and its end */
 };
-/* What the two sockets of a connection need, before they are connected (a listener's are inherited). */
+/* What the two sockets of a connection need, before they are connected (a listener's are inherited).  The kernel resets
+ * them when the gateway dies: half a stream must not look like a whole one. */
 void relay_set_options(int fd);
+/* reset: else what is unsent still goes out, and then the end of the stream. */
+void relay_close(int *fd, bool reset);
 /* News of epoll's. */
 void relay_note(struct relay_end *e, uint32_t epoll_events);
 

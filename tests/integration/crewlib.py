@@ -191,6 +191,13 @@ def outside(pid):
     return found
 
 
+def gateway_of(running):
+    """The child of the launcher; None while there is none."""
+    launcher = [p for p, comm in outside(running.proc.pid).items() if comm == "crewd-launcher"]
+    pids = [p for p, comm in outside(launcher[0]).items() if comm == "crew-gateway"] if len(launcher) == 1 else []
+    return pids[0] if pids else None
+
+
 def alive(pids):
     live = []
     for pid in pids:

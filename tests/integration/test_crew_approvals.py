@@ -5,6 +5,7 @@ import json
 import os
 import pty
 import re
+import signal
 import stat
 import subprocess
 
@@ -12,7 +13,7 @@ import pytest
 
 import crewd
 from controllib import Asking, Follower, finish, place, private_address  # noqa: F401 (a fixture)
-from crewlib import eventually
+from crewlib import agent_status, eventually, gateway_of
 from egresslib import Tcp, greet
 
 NAME = "news.control.test"
@@ -120,6 +121,61 @@ def test_a_session_is_until_the_agent_ends(runner, private_address):  # noqa: F8
             got, seconds = crew.dial("b", private_address, server.port)
             assert got.startswith("Connection") and seconds < 2
             assert crew.waiting() == []
+
+
+@pytest.mark.parametrize("ends", ["agent", "gateway"])
+def test_a_session_is_over_when_its_instance_or_the_gateway_has_ended(runner, private_address, ends):  # noqa: F811
+    """Whoever has taken its place asks again; a gateway keeps nothing that the next one could have."""
+    with Tcp(greet("hello"), host=private_address) as server:
+        crew = Asking(runner, operator=True).asking("a")
+        crew.agents["a"]["restart"] = {"max": 3, "within": "60s"}
+        with crew.start() as running:
+            crew.dialling("a", private_address, server.port)
+            [ask] = crew.asked()
+            assert runner.crewctl("approve", ask["id"], "--session").returncode == 0
+            assert eventually(lambda: crew.dial("a", private_address, server.port)[0]) == "got hello"
+            client = running.client()
+            if ends == "agent":
+                client.kill("a")
+                eventually(lambda: (lambda a: a.incarnation == 2 and a.state == crewd.AgentState.READY)(agent_status(client, "a")))
+            else:
+                os.kill(gateway_of(running), signal.SIGKILL)
+                eventually(lambda: crew.records("a", "gateway.restarted"))
+            p = crew.dialling("a", private_address, server.port)
+            [again] = crew.asked()
+            assert again["id"] != ask["id"]
+            assert runner.crewctl("deny", again["id"]).returncode == 0
+            assert finish(p)[0].startswith("Connection")
+
+
+def test_what_waits_when_the_gateway_dies_is_refused_and_its_id_is_no_more(runner):
+    crew = Asking(runner, operator=True).asking("a")
+    with crew.start() as running:
+        p = crew.dialling("a", "93.184.216.34", 80)
+        [ask] = crew.asked()
+        os.kill(gateway_of(running), signal.SIGKILL)
+        assert finish(p)[0].startswith("Connection")
+        eventually(lambda: crew.waiting() == [])
+        r = runner.crewctl("approve", ask["id"])
+        assert r.returncode == 1 and "is gone already" in r.stderr
+        await_kinds(crew, "a", "asked", "expired")
+        assert approval_records(crew, "a")[-1]["reason"] == "crew-gateway died"
+
+
+def test_an_answer_that_comes_after_the_client_has_given_up_is_for_its_next_try(runner, private_address):  # noqa: F811
+    with Tcp(greet("hello"), host=private_address) as server:
+        crew = Asking(runner, operator=True).asking("a")
+        with crew.start():
+            p = crew.dialling("a", private_address, server.port)
+            [ask] = crew.asked()
+            p.kill()
+            p.wait(10)
+            assert [a["id"] for a in crew.waiting()] == [ask["id"]], "it may come back"
+            assert runner.crewctl("approve", ask["id"]).returncode == 0
+            assert crew.dial("a", private_address, server.port)[0] == "got hello"
+            p = crew.dialling("a", private_address, server.port)
+            [again] = crew.asked()
+            assert again["id"] != ask["id"], "once"
 
 
 def test_several_connections_wait_as_one(runner, private_address):  # noqa: F811

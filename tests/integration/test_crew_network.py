@@ -18,7 +18,8 @@ import pytest
 
 import crewd
 import fake_gateway as fg
-from crewlib import Crew, agent_status, alive, eventually, outside
+from crewlib import Crew, agent_status, alive, eventually, gateway_of, outside
+from egresslib import Tcp
 from gatewaylib import fake  # noqa: F401 (a fixture)
 
 DIAL = """
@@ -42,13 +43,6 @@ def network(crew, agent, text):
     name = f"{agent}.yaml"
     assert "network: {deny_all: true}" in crew.files[name]
     crew.files[name] = crew.files[name].replace("network: {deny_all: true}", "network: " + text)
-
-
-def gateway_of(running):
-    """The child of the launcher; None while there is none."""
-    launcher = [p for p, comm in outside(running.proc.pid).items() if comm == "crewd-launcher"]
-    pids = [p for p, comm in outside(launcher[0]).items() if comm == "crew-gateway"] if len(launcher) == 1 else []
-    return pids[0] if pids else None
 
 
 # A sanitized program is its own /proc/PID/mem: terabytes of shadow, and copies of the environment.
@@ -479,7 +473,45 @@ except OSError as e: out(type(e).__name__)
             eventually(lambda: peers)
             eventually(lambda: crew.records("a", "network.allowed") or time.sleep(0.3) or True)
             os.kill(gateway_of(running), signal.SIGKILL)
-            assert job.result(10) in ("ConnectionResetError", "b''")
+            assert job.result(10) == "ConnectionResetError"
+
+
+HALF = """
+import socket
+s = socket.create_connection(("api.test", 7000), timeout=8)
+try:
+    if {up}:
+        while True: s.sendall(b"x" * 65536)
+    while s.recv(65536): pass
+    out("whole")
+except OSError as e: out(type(e).__name__)
+"""
+
+
+@pytest.mark.parametrize("up", [False, True], ids=["down", "up"])
+def test_half_a_transfer_never_looks_whole_when_the_gateway_dies(runner, up):
+    """Neither to the program nor to its server: the kernel resets both."""
+    moved, ended = [0], []
+
+    def serve(s, _server):
+        try:
+            while up and (n := len(s.recv(65536))) or not up and (n := s.send(b"x" * 65536)):
+                moved[0] += n
+            ended.append("whole")
+        except OSError as e:
+            ended.append(type(e).__name__)
+
+    with Tcp(serve) as server:
+        crew = listed_crew(runner, server.port)
+        with crew.start() as running:
+            job = running.client().submit(agent="a", description=HALF.format(up=up))
+            eventually(lambda: moved[0] > 10 << 20)
+            os.kill(gateway_of(running), signal.SIGKILL)
+            assert job.result(20) in ("ConnectionResetError", "BrokenPipeError")
+            assert eventually(lambda: ended)[0] in ("ConnectionResetError", "BrokenPipeError")
+            eventually(lambda: crew.records("a", "gateway.restarted"))
+        assert [r["host"] for r in crew.records("a", "network.allowed")] == ["api.test"]
+        assert [r["source"] for r in crew.records("a", "evidence.lost")] == ["gateway"], "how it ended nobody could say"
 
 
 def test_credentials_that_cannot_be_had_stop_the_start_and_say_where(runner):

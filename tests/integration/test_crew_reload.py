@@ -123,6 +123,11 @@ def test_an_error_changes_nothing(runner, servers, broken, where):
         assert reloads(crew, "a") == reloads(crew, "b") == []
         r = crew.runner.crewctl("policy", "reload", "--agent", "a")
         assert r.returncode == 2 and re.search(where, r.stderr)
+        edit(crew, "a", *((new, old) for old, new in reversed(broken)))
+        for a in reload(crew)["agents"]:
+            [spawned] = crew.records(a["agent"], "agent.policy")
+            assert a["old_sha256"] == spawned["sha256"], "what was in force all the time"
+        assert crew.dial("b", TWO, 80)[0] == "got two"
 
 
 @pytest.mark.parametrize("broken", ["network: [", None], ids=["broken", "gone"])

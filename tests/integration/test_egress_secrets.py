@@ -159,8 +159,11 @@ def test_a_secret_is_nowhere_but_at_its_server(runner, server, monkeypatch):
         got = running.client().submit(agent="client", description=code).result(40)
         eventually(lambda: len(crew.records("client", "network.http")) >= 3)
         outside = list(places(running, runner))
-        gateway = [p for p, name in below(running.proc.pid).items() if name == "crew-gateway"]
+        tree = below(running.proc.pid)
+        gateway = [p for p, name in tree.items() if name == "crew-gateway"]
         limits = [Path(f"/proc/{p}/limits").read_text() for p in gateway]
+        # A core_pattern with a pipe does not ask for the limit.  The files in /proc of what has no dump are root's.
+        owners = {tree[p]: os.stat(f"/proc/{p}/environ").st_uid for p in tree if tree[p] in ("crew-gateway", "crewd-launcher")}
     assert server.keys == [f"Bearer {secret}" for secret in NEEDLES], "each server path had its own"
     for (status, header, body), secret in zip(got["seen"].values(), NEEDLES):
         assert (status, header, body) == (200, f"Bearer {'*' * len(secret)}", f"you sent Bearer {'*' * len(secret)}")
@@ -175,3 +178,5 @@ def test_a_secret_is_nowhere_but_at_its_server(runner, server, monkeypatch):
     assert any(b"/by-env/x" in data for where, data in outside if "log.jsonl" in str(where)), "the audit was read"
     assert any("crew-gateway" in str(where) for where, _ in outside)
     assert gateway and all("Max core file size        0" in text for text in limits)
+    if not os.environ.get("CREWD_SANITIZED"):  # such a gateway is not confined
+        assert owners == {"crew-gateway": 0, "crewd-launcher": 0}
