@@ -80,6 +80,7 @@ _Noreturn void hook_runner(int fd, const char *const *command) {
         bool alive = true;
 
         prctl(PR_SET_NAME, "crewd-hooks");
+        prctl(PR_SET_DUMPABLE, 0); /* it has the operator's environment; its commands begin anew */
         setsid();
         /* Whoever waits for the end of one of crewd's descriptors must not wait for this process too. */
         if (dup2(fd, 3) < 0 || fcntl(3, F_SETFD, FD_CLOEXEC) < 0 || syscall(SYS_close_range, 4, ~0u, 0) < 0)

@@ -143,7 +143,7 @@ def test_a_secret_is_nowhere_but_at_its_server(runner, server, monkeypatch):
     crew = Egress(runner, {f"{NAME}:443": {"connect_to": f"127.0.0.1:{server.server_port}", "ca": "ca.pem"}})
     crew.client("client", *({"host": NAME, "port": 443, "methods": ["GET"], "paths": [f"/{c}/**"], "tls": "inspect",
                              "credential": c} for c in SOURCES))
-    crew.extra += "credentials: keys/credentials\n"
+    crew.extra += "credentials: keys/credentials\nhooks: {on_agent_terminated: {command: [/bin/true]}}\n"
     crew.files["ca.pem"] = server.ca
     for credential in ("by-file", "by-command"):
         crew.files[f"keys/{credential}.token"] = SOURCES[credential][1] + "\n"
@@ -162,8 +162,9 @@ def test_a_secret_is_nowhere_but_at_its_server(runner, server, monkeypatch):
         tree = below(running.proc.pid)
         gateway = [p for p, name in tree.items() if name == "crew-gateway"]
         limits = [Path(f"/proc/{p}/limits").read_text() for p in gateway]
+        names = ("crew-gateway", "crewd-launcher", "crewd-hooks")
         # A core_pattern with a pipe does not ask for the limit.  The files in /proc of what has no dump are root's.
-        owners = {tree[p]: os.stat(f"/proc/{p}/environ").st_uid for p in tree if tree[p] in ("crew-gateway", "crewd-launcher")}
+        owners = {tree[p]: os.stat(f"/proc/{p}/environ").st_uid for p in tree if tree[p] in names}
     assert server.keys == [f"Bearer {secret}" for secret in NEEDLES], "each server path had its own"
     for (status, header, body), secret in zip(got["seen"].values(), NEEDLES):
         assert (status, header, body) == (200, f"Bearer {'*' * len(secret)}", f"you sent Bearer {'*' * len(secret)}")
@@ -179,4 +180,4 @@ def test_a_secret_is_nowhere_but_at_its_server(runner, server, monkeypatch):
     assert any("crew-gateway" in str(where) for where, _ in outside)
     assert gateway and all("Max core file size        0" in text for text in limits)
     if not os.environ.get("CREWD_SANITIZED"):  # such a gateway is not confined
-        assert owners == {"crew-gateway": 0, "crewd-launcher": 0}
+        assert owners == dict.fromkeys(names, 0)
