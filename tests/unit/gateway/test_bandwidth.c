@@ -154,7 +154,8 @@ static void an_answer_under_rules_has_its_rate(void **state) {
                         expect_rate(e.out, e.in, BODY);
                 size_t arrived = 0;
                 snprintf(chunk, sizeof(chunk), "400\r\n");
-                memcpy(chunk + 5 + 1024, "\r\n", 2);
+                chunk[5 + 1024] = '\r';
+                chunk[5 + 1024 + 1] = '\n';
                 for (unsigned tenths = 0; copied && arrived < 3 * RATE; tenths++) {
                         while (send(e.out, chunk, 5 + 1024 + 2, MSG_DONTWAIT | MSG_NOSIGNAL) == 5 + 1024 + 2)
                                 ;
