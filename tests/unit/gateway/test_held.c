@@ -74,6 +74,30 @@ static void an_answer_is_for_one_port(void **state) {
         expect_let(loop_dial("x.test", 443), "x.test");
 }
 
+/* Whoever approves a name approves no address inside: only a number says that. */
+static void an_approved_name_leads_to_public_addresses_only(void **state) {
+        static const char *const rows[] = {"169.254.169.254 (metadata service)",
+                                           "127.0.0.1 (loopback)",
+                                           "169.254.1.1 (link-local)",
+                                           "10.0.0.1 (private)",
+                                           "fd00::1 (private)",
+                                           "::ffff:127.0.0.1 (an IPv4 address inside an IPv6 one)",
+                                           "64:ff9b::a9fe:a9fe (an IPv4 address inside an IPv6 one)"};
+        int fd = loop_dial("x.test", 443);
+
+        answer(expect_ask("x.test", 443).ask, GATE_LET, GATE_SESSION);
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++) {
+                struct resolver_ask ask = loop_asked();
+                char addr[64], text[GATE_TEXT_MAX];
+                snprintf(addr, sizeof(addr), "%.*s", (int)strcspn(rows[i], " "), rows[i]);
+                loop_answer(&ask, (const char *const[]){addr, NULL});
+                snprintf(text, sizeof(text), "resolves to %s, which no rule lists", rows[i]);
+                expect_denied_with(fd, text);
+                fd = loop_dial("x.test", 443);
+        }
+        expect_let(fd, "x.test");
+}
+
 static void once_is_for_those_that_wait(void **state) {
         int fd = loop_dial("x.test", 443);
 
@@ -224,6 +248,7 @@ int loop_policy(void) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 LOOP(an_answer_is_for_one_port),
+                LOOP(an_approved_name_leads_to_public_addresses_only),
                 LOOP(once_is_for_those_that_wait),
                 LOOP(once_is_for_the_next_one_when_nobody_waits_any_more),
                 LOOP(a_session_lasts),
