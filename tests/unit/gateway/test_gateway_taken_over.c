@@ -33,14 +33,23 @@
 static struct user_regs_struct was;
 static long text_at; /* where a path can be put: below the stack's red zone */
 
-static void seize(pid_t pid) {
+static bool waits_in_a_call(pid_t pid) {
         int status;
 
-        assert_int_equal(ptrace(PTRACE_SEIZE, pid, 0, 0), 0);
         assert_int_equal(ptrace(PTRACE_INTERRUPT, pid, 0, 0), 0);
         assert_int_equal(waitpid(pid, &status, __WALL), pid);
         assert_true(WIFSTOPPED(status));
         assert_int_equal(ptrace(PTRACE_GETREGS, pid, 0, &was), 0);
+        return (ptrace(PTRACE_PEEKTEXT, pid, was.rip - 2, 0) & 0xffff) == 0x050f;
+}
+
+static void seize(pid_t pid) {
+        assert_int_equal(ptrace(PTRACE_SEIZE, pid, 0, 0), 0);
+        for (int i = 0; !waits_in_a_call(pid); i++) { /* it has just been started */
+                assert_in_range(i, 0, 1000);
+                assert_int_equal(ptrace(PTRACE_CONT, pid, 0, 0), 0);
+                usleep(10000);
+        }
         text_at = (long)((was.rsp - 4096) & ~15ull);
 }
 
