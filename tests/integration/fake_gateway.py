@@ -18,6 +18,7 @@ import sys
 
 HELLO, DENIED, ALLOWED, CLOSED, HTTP, ASK, ASK_GONE, APPLIED, REJECTED, REMOVED = range(64, 74)
 ADD, REMOVE, POLICY, ANSWER = range(1, 5)
+LISTENERS = 4
 FORMAT = "=10I4Q256s64s256s160s96s"
 NAMES = ["op", "id", "proto", "port", "count", "generation", "ask", "scope", "verdict", "status", "conn", "up", "down",
          "duration_us", "name", "peer", "where", "text", "why"]

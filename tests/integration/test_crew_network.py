@@ -319,6 +319,40 @@ def test_a_listed_endpoint_is_reached_and_every_step_is_on_record(runner):
     assert any(line.startswith("NETWORK: DENIED -> api.test:7001 (not in allowed_endpoints") for line in lines)
 
 
+def inet_sockets(pid, table="/proc/self/net"):
+    """Those of this process that are in that network namespace."""
+    known = set()
+    for name in ("tcp", "tcp6", "udp", "udp6", "raw", "raw6"):
+        with contextlib.suppress(OSError):
+            known |= {line.split()[9] for line in Path(table, name).read_text().splitlines()[1:]}
+    held = set()
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            held |= set(re.findall(r"^socket:\[(\d+)\]$", os.readlink(fd)))
+    return held & known
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the descriptors of what has no dump")
+def test_only_the_gateway_is_on_the_hosts_network(runner):
+    """crewd has spare listeners, but those are the jails'."""
+    with server() as (port, peers):
+        crew = listed_crew(runner, port)
+        code = ("import socket\ns = socket.create_connection(('api.test', 7000), timeout=8)\n"
+                "s.sendall(b'x'); s.recv(1); time.sleep(1); out('done')")
+        with crew.start() as running:
+            client = running.client()
+            job = client.submit(agent="a", description=code)
+            eventually(lambda: peers)
+            tree = {client.pid: "crewd", **outside(running.proc.pid)}
+            held = {comm: inet_sockets(pid) for pid, comm in tree.items() if comm not in ("crew-resolver", "crew-keeper")}
+            assert [comm for comm, sockets in held.items() if sockets] == ["crew-gateway"]
+            listeners = inet_sockets(client.pid, f"/proc/{agent_status(client, 'a').pid}/net")
+            assert len(listeners) == fg.LISTENERS, "the search finds what is there"
+            if not os.environ.get("CREWD_SANITIZED"):
+                assert "\nSeccomp:\t2\n" in Path(f"/proc/{client.pid}/status").read_text(), "and can make none"
+            assert job.result(20) == "done"
+
+
 def test_after_a_restart_the_same_agent_reaches_its_endpoint_again(runner):
     with server() as (port, peers):
         crew = listed_crew(runner, port)
