@@ -51,6 +51,16 @@ def clients(top):
     return top / "clients"
 
 
+def body_of(request):
+    if request.headers.get("Transfer-Encoding") != "chunked":
+        return request.rfile.read(int(request.headers.get("Content-Length") or 0))
+    body = b""
+    while size := int(request.rfile.readline(), 16):
+        body += request.rfile.read(size + 2)[:-2]
+    request.rfile.readline()
+    return body
+
+
 class Web(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -62,14 +72,7 @@ class Web(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_PUT(self):
-        got = 0
-        if self.headers.get("Transfer-Encoding") == "chunked":
-            while size := int(self.rfile.readline(), 16):
-                got += len(self.rfile.read(size + 2)) - 2
-            self.rfile.readline()
-        else:
-            got = len(self.rfile.read(int(self.headers["Content-Length"])))
-        body = f"got {got} bytes\n".encode()
+        body = f"got {len(body_of(self))} bytes\n".encode()
         self.send_response(201)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -373,6 +376,7 @@ def repository(top):
         git("add", ".")
         git("commit", "-q", "-m", f"commit {i}")
     git("clone", "-q", "--bare", work, bare, cwd=top)
+    git("config", "http.receivepack", "true", cwd=bare)
     return bare, git("rev-parse", "HEAD").strip()
 
 
@@ -383,7 +387,7 @@ class GitBackend(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = body_of(self)
         env = {"PATH": os.environ["PATH"], "GIT_PROJECT_ROOT": self.root, "GIT_HTTP_EXPORT_ALL": "1", "PATH_INFO": path,
                "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers.get("Content-Type", ""),
                "CONTENT_LENGTH": str(len(body)), "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
@@ -417,6 +421,29 @@ def test_git_clone_over_https(egress, authority, repository):
         assert (r.returncode, r.stdout.split()[-1:]) == (0, [head]), r.stderr
         assert_passed(crew, where, "git.client.test")
         eventually(lambda: sum(c["bytes_in"] for c in crew.network("client", "closed")) > 3 << 20)
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_git_push_over_https(egress, authority, repository, runner):
+    """In chunks, since it is more than git likes to send at once."""
+    bare, head = repository
+    branch = f"side-{runner.mode}"
+    server = web_server(tls_for(authority, "git.client.test"), type("Backend", (GitBackend,), {"root": str(bare.parent)}))
+    where = f"127.0.0.1:{server.server_port}"
+    try:
+        crew = egress({"git.client.test:443": where}, read=[authority.ca], runtime=["git"])
+        push = (f"cd /tmp && git -c http.sslCAInfo={authority.ca} clone -q --depth 1 https://git.client.test/project.git copy && "
+                "cd copy && head -c 1000000 /dev/urandom > new && git add new && "
+                "git -c user.name=a -c user.email=a@test commit -q -m new && "
+                f"git -c http.sslCAInfo={authority.ca} push -q origin HEAD:refs/heads/{branch} && git rev-parse HEAD HEAD^")
+        r = crew.exec("client", "sh", "-c", push)
+        assert r.returncode == 0, r.stderr
+        new, old = r.stdout.split()
+        there = subprocess.run(["git", f"--git-dir={bare}", "rev-parse", branch], capture_output=True, text=True).stdout.strip()
+        assert (there, old) == (new, head)
+        eventually(lambda: sum(c["bytes_out"] for c in crew.network("client", "closed")) > 1000000)
     finally:
         server.shutdown()
         server.server_close()
