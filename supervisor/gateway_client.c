@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  *   started --GATE_HELLO--> up --hang-up--> down --after 0, 1, 5, 30 s--> started ...
+ *      |                    +--no answer to a policy in time--> down
  *      +--hang-up, or no hello in time------> down
  *
  * A gateway that was up for a minute has earned an immediate restart again.  Nothing is handed to a gateway before its
@@ -27,6 +28,7 @@
 #include <sys/wait.h>
 
 #define HELLO_NS 20000000000ull /* a credential may come from a command */
+#define ANSWER_NS 5000000000ull /* the next one has the policy: what it forbids does not go on because this one hangs */
 #define PROVEN_NS 60000000000ull
 #define GATHER_MS 2u /* a busy gateway's reports: two a connection, which would wake crewd for each */
 
@@ -38,9 +40,10 @@ struct gateway {
         struct channel *channel;  /* NULL: no gateway now */
         bool up, settled, needed; /* needed: no agent may be started without what the first one says */
         bool inspects;
-        uint64_t started_ns, hello_by_ns, down_ns, start_at_ns; /* 0: not pending */
-        unsigned failures;                                      /* in a row */
-        unsigned removing;                                      /* instances whose last reports are to come */
+        uint64_t started_ns, hello_by_ns, answer_by_ns, down_ns, start_at_ns; /* 0: not pending */
+        unsigned failures;                                                    /* in a row */
+        unsigned removing;                                                    /* instances whose last reports are to come */
+        unsigned unanswered;                                                  /* policies sent */
         uint32_t restarts;
         char cause[GATE_TEXT_MAX]; /* of the last death */
         struct ca_bundle ca;
@@ -80,6 +83,8 @@ static void answer_pending(struct gateway *g, struct gateway_slot *s, bool appli
 
         if (s->pending.policy < 0)
                 return;
+        if (s->pending.sent)
+                g->answer_by_ns = --g->unanswered ? crew_now_ns() + ANSWER_NS : 0;
         journal_network_policy(agent_at(g, s), o.generation, s->sha256, s->pending.sha256, closed, applied ? NULL : text);
         if (applied)
                 gateway_slot_settle(s);
@@ -113,8 +118,11 @@ int gateway_policy(struct gateway *g, uint32_t id, int memfd, uint32_t generatio
                 close(p.policy);
                 return r;
         }
+        p.sent = g->up && s->listed;
         s->pending = p;
-        if (!g->up || !s->listed) /* nothing is let through now; it is the first the next gateway hears of it */
+        if (p.sent && g->unanswered++ == 0)
+                g->answer_by_ns = crew_now_ns() + ANSWER_NS;
+        if (!p.sent) /* nothing is let through now; it is the first the next gateway hears of it */
                 answer_pending(g, s, true, 0, "");
         return 0;
 }
@@ -206,6 +214,8 @@ static void go_down(struct gateway *g, const char *what) {
                         journal_evidence_lost(&c->agents[i], "gateway", 0, what);
                 answer_pending(g, &g->slots[i], true, 0, "");
         }
+        g->unanswered = 0;
+        g->answer_by_ns = 0;
         if (was_up)
                 approvals_on_gateway_gone(c);
         if (g->needed && !g->settled)
@@ -392,12 +402,16 @@ uint64_t gateway_next_deadline(const struct gateway *g) {
 
         if (g && g->hello_by_ns)
                 next = g->hello_by_ns;
+        if (g && g->answer_by_ns)
+                next = MIN_OF(next, g->answer_by_ns);
         return g && g->start_at_ns ? MIN_OF(next, g->start_at_ns) : next;
 }
 
 void gateway_expire(struct gateway *g, uint64_t now_ns) {
         if (g && g->hello_by_ns && now_ns >= g->hello_by_ns)
                 go_down(g, "crew-gateway did not say that it is ready");
+        if (g && g->answer_by_ns && now_ns >= g->answer_by_ns)
+                go_down(g, "crew-gateway does not answer; until the next one every connection is refused, unrecorded");
         if (g && g->start_at_ns && now_ns >= g->start_at_ns)
                 start(g);
 }

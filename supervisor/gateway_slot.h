@@ -20,6 +20,7 @@ struct gateway_slot {
         uint8_t sha256[CREW_SHA256_BYTES];
         struct gateway_pending { /* a policy the gateway has not answered to; policy -1: none */
                 int policy;      /* owned */
+                bool sent;
                 uint8_t sha256[CREW_SHA256_BYTES];
                 uint32_t generation;
                 gateway_policy_cb cb;

@@ -4,7 +4,7 @@
 
 It stands in a copy of the programs as crew-gateway, and so inherits crewd's starting environment: FAKE_GATEWAY names a
 directory with play.json and gets heard.jsonl.
-  play.json: {"refuse": TEXT, "ca": PEM, "on_add": [MESSAGE...], "on_policy": MESSAGE (none: it dies), "on_remove": [MESSAGE...],
+  play.json: {"refuse": TEXT, "ca": PEM, "on_add": [MESSAGE...], "on_policy": MESSAGE (none: it dies; null: silence), "on_remove": [MESSAGE...],
               "first_dies": bool}
 """
 
@@ -83,7 +83,7 @@ def main():
             say({"op": REMOVED, "id": m["id"]})
         elif m["op"] == POLICY and "on_policy" not in play:
             return 4
-        elif m["op"] == POLICY:
+        elif m["op"] == POLICY and play["on_policy"]:
             say(play["on_policy"], id=m["id"], generation=m["generation"])
 
 

@@ -55,8 +55,10 @@ def test_a_policy_that_the_gateway_refuses_is_not_taken_over_in_part(runner, fak
     assert {r["old_sha256"] for r in refused} == {spawned["network_sha256"]}
 
 
-def test_a_policy_that_a_gateway_died_over_is_the_first_that_the_next_one_has(runner, fake):  # noqa: F811
-    f = fake()
+@pytest.mark.parametrize("play", [{}, pytest.param({"on_policy": None}, marks=pytest.mark.waits)], ids=["dies", "hangs"])
+def test_a_policy_that_a_gateway_died_over_is_the_first_that_the_next_one_has(runner, fake, play):  # noqa: F811
+    """One that does not answer is as good as dead: what the policy forbids would go on in it, and no other could be loaded."""
+    f = fake(**play)
     crew = crew_of_two(runner)
     with crew.start() as running:
         eventually(lambda: len(f.heard(fg.ADD)) == 2)
@@ -64,6 +66,8 @@ def test_a_policy_that_a_gateway_died_over_is_the_first_that_the_next_one_has(ru
         a = reload(crew, 0)
         assert a["sections"]["network"]["state"] == a["sections"]["ipc"]["state"] == "applied"
         eventually(lambda: len(f.heard(fg.ADD)) == 4)
+        assert ("crew-gateway does not answer" in running.log()) == bool(play)
+        reload(crew, 0)  # and the next one may come
         assert running.client().submit(agent="a", description=SEND).result(30)[0] == 0
     [sent] = f.heard(fg.POLICY)
     assert sent["id"] in {m["id"] for m in f.heard(fg.ADD)[2:] if m["sha256"] == sent["sha256"]}
