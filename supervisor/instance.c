@@ -503,6 +503,8 @@ void instance_cut(struct agent *a) {
         if (in->id == 0 || in->cut)
                 return;
         in->cut = true;
+        if (in->link)
+                link_deafen(in->link);
         gateway_remove(a->crewd->gateway, in->id);
 }
 

@@ -36,6 +36,7 @@
 #include <unistd.h>
 
 #define NNG_TRIAL_S 2
+#define FIRST_READS 4
 #define DESCRIPTORS_MAX (1 << 20) /* what a limit of "infinity" would have us look through */
 
 /* An operation that completes on one of nng's threads. */
@@ -71,7 +72,7 @@ struct link {
         struct queued *head, **tail; /* while anything is here, send is pending on the head */
         size_t queued_bytes, n_queued;
 
-        bool up, down, closing, send_broken, paused;
+        bool up, down, closing, send_broken, paused, deaf;
         void (*on_closed)(void *user);
         void *closed_user;
 };
@@ -259,8 +260,12 @@ int link_send(struct link *l, const uint8_t *bytes, size_t n) {
 
 static void on_poll(uv_poll_t *handle, int status, int events);
 
+static bool listens(const struct link *l) {
+        return !l->closing && !l->down && !l->paused && !l->deaf;
+}
+
 static void watch(struct link *l) {
-        if (!l->polled || l->down || l->closing || l->paused)
+        if (!l->polled || !listens(l))
                 return;
         uv_poll_start(&l->poll, UV_READABLE, on_poll); /* cannot fail: the descriptor is good */
 }
@@ -296,7 +301,7 @@ static void take_frames(struct link *l) {
         int r = 1;
 
         for (unsigned i = 0; i < LINK_BUDGET && r > 0 && (i == 0 || crew_now_ns() < until); i++) {
-                if (l->paused)
+                if (l->paused || l->deaf)
                         return; /* link_pause() goes on here */
                 r = spwire_in_next(&l->in, &frame, &n);
                 if (l->in.greeted && !l->up)
@@ -313,28 +318,37 @@ static void take_frames(struct link *l) {
                 uv_async_send(&l->wake); /* the others' turn first */
 }
 
-/* One read a turn: who has more to say is still readable in the next. */
-static void receive(struct link *l) {
+/* One read a turn: who has more to say is still readable in the next.  False: there was nothing, or no more is to come. */
+static bool receive(struct link *l) {
         uint8_t *where;
         size_t n;
 
         int r = spwire_in_room(&l->in, &where, &n);
-        if (r < 0)
-                return go_down(l, r);
-        if (at_once(l, nng_stream_recv, where, n, &n))
-                return go_down(l, 0);
+        if (r < 0 || at_once(l, nng_stream_recv, where, n, &n)) {
+                go_down(l, r);
+                return false;
+        }
         if (n == 0)
-                return;
+                return false;
         spwire_in_added(&l->in, n);
         l->more = true;
         take_frames(l);
+        return listens(l) && !l->more;
+}
+
+/* After a read that found nothing nng's poller waits for one more event, and hears of none from then on.  Else it hears of
+ * the end of the connection, and has nobody to tell: it goes round and round until the link is closed, which is when
+ * whoever dies needs that processor. */
+static void receive_first(struct link *l) {
+        for (int i = 0; i < FIRST_READS && receive(l); i++)
+                ;
 }
 
 static void on_poll(uv_poll_t *handle, int status, int events) {
         struct link *l = handle->data;
 
         (void)events; /* an error, too, is found by reading: behind all that was said before it */
-        if (!l->closing && !l->down && !l->paused && !l->more)
+        if (listens(l) && !l->more)
                 receive(l);
         if (status < 0)
                 watch(l); /* libuv lets go of what has an error: here a peer that went and had not read everything */
@@ -347,6 +361,12 @@ void link_pause(struct link *l, bool paused) {
         watch(l);
         if (!paused && !l->closing)
                 uv_async_send(&l->wake);
+}
+
+void link_deafen(struct link *l) {
+        l->deaf = true;
+        if (l->polled)
+                uv_poll_stop(&l->poll);
 }
 
 /* ---- the one connection ---- */
@@ -409,7 +429,8 @@ static void greet(struct link *l) {
         enqueue(l, q);
         int r = start_watching(l);
         if (r < 0)
-                go_down(l, r);
+                return go_down(l, r);
+        receive_first(l);
 }
 
 static void on_accepted(struct link *l) {
@@ -485,7 +506,7 @@ static void on_wake(uv_async_t *handle) {
                 on_accepted(l);
         if (op_finished(&l->send) && !l->closing)
                 on_sent(l);
-        if (l->more && !l->closing && !l->down && !l->paused)
+        if (l->more && listens(l))
                 take_frames(l);
         if (l->closing)
                 finish_close(l);

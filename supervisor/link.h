@@ -38,6 +38,9 @@ void link_close(struct link *l, void (*on_closed)(void *user), void *user);
 size_t link_queued(const struct link *l, size_t *frames);
 /* While paused nothing is read; the socket fills up and the peer waits.  To be called from on_frame or the loop. */
 void link_pause(struct link *l, bool paused);
+/* From now on nothing of it is heard, not its end either; the peer may still be told, and the connection stays until
+ * link_close(). */
+void link_deafen(struct link *l);
 /* Frames taken, and time spent on them, per wake-up before other work gets a turn. */
 #define LINK_BUDGET 32
 #define LINK_BUDGET_NS 2000000u

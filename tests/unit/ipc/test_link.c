@@ -736,6 +736,45 @@ static void frames_wake_no_thread_of_nngs(void **state) {
         close_here();
 }
 
+static uint64_t cpu_ns(clockid_t clock) {
+        struct timespec t;
+
+        assert_int_equal(clock_gettime(clock, &t), 0);
+        return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t cpu_of_others_ns(void) {
+        return cpu_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu_ns(CLOCK_THREAD_CPUTIME_ID);
+}
+
+/* As at a kill: whoever dies closes its end when others have better things to do.  nng's poller, if it hears of it, goes
+ * round and round until the link is closed. */
+static void end_of_a_deafened_link_wakes_nobody(void **state) {
+        uint8_t back[SPWIRE_HEADER_BYTES + 3];
+
+        listen_here();
+        int fd = connect_and_greet();
+        write_frame(fd, "heard", 5);
+        wait_for(&seen.frames, 1);
+        settle(20);
+        link_deafen(seen.link);
+        write_frame(fd, "lost", 4);
+        assert_int_equal(link_send(seen.link, (const uint8_t *)"bye", 3), 0);
+        settle(20);
+        assert_int_equal(crew_read_full(fd, back, sizeof(back)), 0);
+        unsigned long before = wakeups_of_others();
+        uint64_t cpu = cpu_of_others_ns();
+        close(fd);
+        link_pause(seen.link, true);
+        link_pause(seen.link, false);
+        settle(50);
+        assert_int_equal(wakeups_of_others(), before);
+        assert_true(cpu_of_others_ns() < cpu + 10000000);
+        assert_int_equal(seen.frames, 1);
+        assert_int_equal(seen.downs, 0);
+        close_here();
+}
+
 static void link_costs_little_memory(void **state) {
         enum { LINKS = 50 };
         struct seen many[LINKS] = {0};
@@ -802,6 +841,7 @@ int main(void) {
                 cmocka_unit_test(nngs_threads_take_no_signals),
                 cmocka_unit_test(connection_is_found_among_many_descriptors),
                 cmocka_unit_test(frames_wake_no_thread_of_nngs),
+                cmocka_unit_test(end_of_a_deafened_link_wakes_nobody),
                 cmocka_unit_test(link_costs_little_memory),
         };
 
