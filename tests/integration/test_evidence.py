@@ -83,5 +83,5 @@ def test_without_the_kernels_audit_denials_are_told_as_attempts(runner):
         opened = eventually(lambda: [r for r in crew.records("a", "file.read") if r["path"].endswith("granted/file")])
         assert [r["src"] for r in opened] == ["fanotify"]  # told once, by the one that knows that it came about
         assert "degraded" not in crew.records("a", "agent.spawned")[0]
-        assert next(a for a in client.status().agents if a.name == "a").walls == "full"
+        eventually(lambda: next(a for a in client.status().agents if a.name == "a").walls == "full")
     assert "denials are told by seccomp notification, as attempts" in (runner.home / "log").read_text()
