@@ -193,6 +193,7 @@ def test_a_start_that_fails(runner):
     crew.files["view.yaml"] = crew.files["view.yaml"].replace("read: []", 'read: ["${CREW_DIR}/data/"]')
     with crew.start() as running:
         client = running.client()
+        client.submit(agent="program", description="pass").result(20)  # it has been read
         (crew.top / "rpc.py").write_text("#!/no/such/interpreter\n")
         (crew.top / "data" / "x").unlink()
         (crew.top / "data").rmdir()
