@@ -165,11 +165,13 @@ def test_what_waits_when_the_gateway_dies_is_refused_and_its_id_is_no_more(runne
 def test_an_answer_that_comes_after_the_client_has_given_up_is_for_its_next_try(runner, private_address):  # noqa: F811
     with Tcp(greet("hello"), host=private_address) as server:
         crew = Asking(runner, operator=True).asking("a")
-        with crew.start():
+        with crew.start() as running:
             p = crew.dialling("a", private_address, server.port)
             [ask] = crew.asked()
             p.kill()
             p.wait(10)
+            client = running.client()
+            eventually(lambda: agent_status(client, "a").processes == 1)  # whoever dialled is gone
             assert [a["id"] for a in crew.waiting()] == [ask["id"]], "it may come back"
             assert runner.crewctl("approve", ask["id"]).returncode == 0
             assert crew.dial("a", private_address, server.port)[0] == "got hello"
