@@ -18,8 +18,8 @@ class WireError(Exception):
         self.closed = closed
 
 
-def _timeval(seconds):
-    return struct.pack("@ll", int(seconds), int(seconds % 1 * 1_000_000))
+def _timeval(microseconds):
+    return struct.pack("@ll", *divmod(microseconds, 1_000_000))
 
 
 class Wire:
@@ -35,13 +35,13 @@ class Wire:
     def connect(cls, path, timeout=None):
         """path may be longer than a socket address: it is reached through its directory's descriptor.
 
-        timeout in seconds, None for none: how long a peer is waited for that has a full backlog; then TimeoutError."""
+        timeout in seconds, None for none (0: next to none): how long a peer is waited for that has a full backlog; then TimeoutError."""
         directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            if timeout:
+            if timeout is not None:
                 # Not settimeout(): a full backlog then is EAGAIN at once, and nothing announces room in it (unix(7)).
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(timeout))
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(max(1, round(timeout * 1_000_000))))
             try:
                 sock.connect(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
             except BlockingIOError as e:
