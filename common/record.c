@@ -78,19 +78,25 @@ void record_init(struct record *r, enum record_kind kind, const char *src) {
         r->cut = false;
 }
 
+static bool same_key(const char *a, const char *b) {
+        return a[0] == b[0] && strcmp(a, b) == 0; /* most differ at once, and each message makes two records */
+}
+
 static bool key_ok(const char *key) {
-        size_t n = strlen(key);
+        size_t n = 0;
 
         for (size_t i = 0; i < ELEMENTSOF(own_keys); i++)
-                if (strcmp(key, own_keys[i]) == 0)
+                if (same_key(key, own_keys[i]))
                         return false;
-        return n > 0 && n <= RECORD_KEY_MAX && strspn(key, "abcdefghijklmnopqrstuvwxyz0123456789_") == n;
+        while ((key[n] >= 'a' && key[n] <= 'z') || (key[n] >= '0' && key[n] <= '9') || key[n] == '_')
+                n++;
+        return n > 0 && n <= RECORD_KEY_MAX && !key[n];
 }
 
 static struct record_field *field_of(struct record *r, const char *key, enum field_type type) {
         crew_assert(key_ok(key));
         size_t i = 0;
-        while (i < r->n && strcmp(r->fields[i].key, key) != 0)
+        while (i < r->n && !same_key(r->fields[i].key, key))
                 i++;
         crew_assert(i < RECORD_FIELDS_MAX - ELEMENTSOF(own_keys));
         r->fields[i] = (struct record_field){.key = key, .type = (uint8_t)type};
@@ -190,16 +196,22 @@ static void put_code_point(struct out *o, uint32_t cp) {
         put_unit(o, 0xdc00 + ((cp - 0x10000) & 0x3ff));
 }
 
+static bool is_plain(unsigned char c) {
+        return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
 static void put_string(struct out *o, const char *s, size_t n) {
         const unsigned char *p = (const unsigned char *)s;
 
         o->p[o->n++] = '"';
         for (size_t i = 0; i < n;) {
+                if (is_plain(p[i])) {
+                        o->p[o->n++] = (char)p[i++];
+                        continue;
+                }
                 uint32_t cp = 0;
                 size_t len = utf8_at(p + i, n - i, &cp);
-                if (len == 1 && cp >= 0x20 && cp < 0x7f && cp != '"' && cp != '\\')
-                        o->p[o->n++] = (char)cp;
-                else if (len == 0)
+                if (len == 0)
                         put_unit(o, 0xdc00u + p[i]);
                 else
                         put_code_point(o, cp);
@@ -208,15 +220,25 @@ static void put_string(struct out *o, const char *s, size_t n) {
         o->p[o->n++] = '"';
 }
 
-static void put_value(struct out *o, const struct record_field *f, const char *text) {
-        char num[24];
+static void put_decimal(struct out *o, uint64_t v) {
+        char digits[20];
+        size_t n = 0;
 
+        do
+                digits[sizeof(digits) - ++n] = (char)('0' + v % 10);
+        while ((v /= 10));
+        put(o, digits + sizeof(digits) - n, n);
+}
+
+static void put_value(struct out *o, const struct record_field *f, const char *text) {
         switch ((enum field_type)f->type) {
         case FIELD_INT:
-                put(o, num, (size_t)snprintf(num, sizeof(num), "%lld", (long long)f->num));
+                if (f->num < 0)
+                        put(o, "-", 1);
+                put_decimal(o, f->num < 0 ? -(uint64_t)f->num : (uint64_t)f->num);
                 break;
         case FIELD_UINT:
-                put(o, num, (size_t)snprintf(num, sizeof(num), "%llu", (unsigned long long)f->num));
+                put_decimal(o, (uint64_t)f->num);
                 break;
         case FIELD_BOOL:
                 put(o, f->num ? "true" : "false", f->num ? 4 : 5);
@@ -241,26 +263,30 @@ static struct sorted_field own_uint(const char *key, uint64_t v) {
         return (struct sorted_field){{.key = key, .type = FIELD_UINT, .num = (int64_t)v}, NULL};
 }
 
-static int compare_fields(const void *a, const void *b) {
-        return strcmp(((const struct sorted_field *)a)->f.key, ((const struct sorted_field *)b)->f.key);
+/* Canonical is sorted by key, byte by byte; all are different. */
+static void insert(struct sorted_field *all, size_t *n, struct sorted_field f) {
+        size_t at = (*n)++;
+
+        for (; at > 0 && strcmp(all[at - 1].f.key, f.f.key) > 0; at--)
+                all[at] = all[at - 1];
+        all[at] = f;
 }
 
 static size_t collect(const struct record *r, const struct record_head *head, struct sorted_field *all) {
         size_t n = 0;
 
-        all[n++] = own_str("agent", head->agent);
-        all[n++] = own_str("crew", head->crew);
-        all[n++] = own_uint("inc", head->incarnation);
-        all[n++] = own_str("kind", record_kind_names[r->kind]);
-        all[n++] = own_str("prev", head->prev_hex);
-        all[n++] = own_uint("seq", head->seq);
-        all[n++] = own_str("src", r->src);
-        all[n++] = own_uint("t", head->time_ns);
+        insert(all, &n, own_str("agent", head->agent));
+        insert(all, &n, own_str("crew", head->crew));
         if (r->cut)
-                all[n++] = (struct sorted_field){{.key = "cut", .type = FIELD_BOOL, .num = 1}, NULL};
+                insert(all, &n, (struct sorted_field){{.key = "cut", .type = FIELD_BOOL, .num = 1}, NULL});
+        insert(all, &n, own_uint("inc", head->incarnation));
+        insert(all, &n, own_str("kind", record_kind_names[r->kind]));
+        insert(all, &n, own_str("prev", head->prev_hex));
+        insert(all, &n, own_uint("seq", head->seq));
+        insert(all, &n, own_str("src", r->src));
+        insert(all, &n, own_uint("t", head->time_ns));
         for (size_t i = 0; i < r->n; i++)
-                all[n++] = (struct sorted_field){r->fields[i], r->buf + r->fields[i].off};
-        qsort(all, n, sizeof(all[0]), compare_fields);
+                insert(all, &n, (struct sorted_field){r->fields[i], r->buf + r->fields[i].off});
         return n;
 }
 

@@ -36,6 +36,7 @@
 #include "scheduler.h"
 #include "spawner.h"
 #include "state_dir.h"
+#include "syncer.h"
 #include "text.h"
 #include "toolgate.h"
 #include "usage.h"
@@ -49,7 +50,8 @@
 #define FLUSH_NS 1500000000ull /* for evidence of the last instances */
 #define DRAIN_NS 2000000000ull /* for clients to take their last frames */
 #define EXIT_KERNEL 69         /* this kernel lacks what a policy needs */
-#define SYNC_PARTS 8u          /* within 100 ms each agent had its turn */
+#define DEADLINE_LOOK_NS 1000000u
+#define SYNC_PARTS 8u /* within 100 ms each agent had its turn */
 #define SYNC_STEP_MS 12
 
 /* --- telling --- */
@@ -362,7 +364,19 @@ static void on_wake(uv_timer_t *t) {
         struct crewd *c = t->data;
 
         c->wake_at_ns = 0;
+        if (crew_now_ns() < c->deadline_ns)
+                return;
         expire(c);
+        c->deadline_look_ns = 0; /* what was due is another one now */
+}
+
+/* When to wake up.  Everybody is asked for it, and under load that is once a millisecond: finer the timer is not. */
+static uint64_t look_for_deadline(struct crewd *c, uint64_t now) {
+        if (now >= c->deadline_look_ns + DEADLINE_LOOK_NS) {
+                c->deadline_look_ns = now;
+                return c->deadline_ns = next_deadline(c);
+        }
+        return MIN_OF(c->deadline_ns, c->deadline_look_ns + DEADLINE_LOOK_NS);
 }
 
 void crewd_before_sleep(uv_prepare_t *h) {
@@ -372,7 +386,7 @@ void crewd_before_sleep(uv_prepare_t *h) {
         checkpoint_commit(c->checkpoint);
         if (uv_is_closing((uv_handle_t *)&c->wake))
                 return;
-        uint64_t next = next_deadline(c);
+        uint64_t now = crew_now_ns(), next = look_for_deadline(c, now);
         if (next == c->wake_at_ns)
                 return;
         c->wake_at_ns = next;
@@ -380,7 +394,6 @@ void crewd_before_sleep(uv_prepare_t *h) {
                 uv_timer_stop(&c->wake);
                 return;
         }
-        uint64_t now = crew_now_ns();
         uv_update_time(&c->loop);
         /* Rounded up: waking too early would only make one more turn. */
         uv_timer_start(&c->wake, on_wake, next > now ? (next - now + 999999u) / 1000000u : 0, 0);
@@ -395,6 +408,7 @@ static void on_sync(uv_timer_t *t) {
         c->sync_left--;
         for (uint32_t i = c->sync_part; i < c->n_agents; i += SYNC_PARTS)
                 journal_sync_later(&c->agents[i]);
+        syncer_begin(c->syncer);
         c->sync_part = (c->sync_part + 1) % SYNC_PARTS;
         if (c->sync_left > 0)
                 uv_timer_start(&c->sync, on_sync, SYNC_STEP_MS, 0);

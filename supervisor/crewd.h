@@ -104,6 +104,7 @@ struct crewd {
         uv_signal_t sigterm, sigint;
         uv_poll_t owner; /* --owner-fd */
         uint64_t wake_at_ns;
+        uint64_t deadline_ns, deadline_look_ns; /* the next one, when it was looked for last */
         uint64_t next_ping_ns, flush_by_ns, drain_by_ns;
         int ready_fd, owner_fd;
         char states_dir[PATH_MAX];      /* of the agents' state directories; no link on its way */

@@ -16,6 +16,7 @@
 #include "gateway_client.h"
 #include "scheduler.h"
 #include "spawner.h"
+#include "supervisor/audit/audit_digest.h"
 #include "supervisor/policy/lock.h"
 #include "supervisor/policy/policy.h"
 #include "syncer.h"
@@ -362,7 +363,7 @@ int journal_restart(struct agent *a, uint64_t delay_ns) {
 static void put_digest(struct record *r, const char *key, const char *value, size_t n) {
         char hex[CREW_SHA256_HEX];
 
-        crew_sha256_hex(value ? value : "", value ? n : 0, hex);
+        audit_digest_hex(value ? value : "", value ? n : 0, hex);
         record_str(r, key, hex);
 }
 

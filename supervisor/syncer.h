@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A thread that waits for the disk, so that the loop does not: one fdatasync after the other, in the order they were
- * asked for.  What must be durable before an effect does not go this way.
+ * A thread that waits for the disk, so that the loop does not: fdatasync for one after the other, in the order they
+ * were asked for.  What must be durable before an effect does not go this way.
  */
 #pragma once
 
@@ -18,7 +18,8 @@ struct sync_job {
 
 /* on_done is called on the loop's thread. */
 int syncer_open(struct uv_loop_s *loop, void (*on_done)(struct sync_job *job), struct syncer **out, struct crew_err *err);
-/* The job is the syncer's until on_done. */
+/* The job is the syncer's until on_done.  It waits for syncer_begin(): several that begin together cost less. */
 void syncer_add(struct syncer *s, struct sync_job *job);
+void syncer_begin(struct syncer *s);
 /* Waits for the thread; what it has not begun is left, and no on_done is called any more.  NULL is fine. */
 void syncer_close(struct syncer *s);

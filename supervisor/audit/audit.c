@@ -7,6 +7,7 @@
  */
 #include "audit.h"
 
+#include "audit_digest.h"
 #include "audit_internal.h"
 
 #include "common/util.h"
@@ -131,7 +132,7 @@ static int append(struct audit_stream *s, const struct record *r) {
                 .prev_hex = s->prev_hex,
         };
         size_t n = record_format(r, &head, s->buf + s->used, sizeof(s->buf) - s->used);
-        crew_sha256_hex(s->buf + s->used, n - 1, s->prev_hex);
+        audit_digest_hex(s->buf + s->used, n - 1, s->prev_hex);
         s->used += n;
         s->seq++;
         return 0;

@@ -5,6 +5,7 @@
  * A crash can leave part of a line (or, after a power cut, a run of zero bytes) behind the last '\n'.  That part is
  * moved into a file of its own, never thrown away, and the stream goes on from the last whole line.
  */
+#include "audit_digest.h"
 #include "audit_internal.h"
 
 #include "common/record_line.h"
@@ -103,7 +104,7 @@ static int read_last_line(const struct audit_stream *s, char *buf, struct audit_
         if (record_line_parse(buf, n, &l) || !record_line_is(&l, "crew", s->crew) ||
             !record_line_is(&l, "agent", s->agent) || !record_line_u64(&l, "seq", &t->records) || t->records == 0)
                 return bad_tail(s, err);
-        crew_sha256_hex(buf, n, t->prev_hex);
+        audit_digest_hex(buf, n, t->prev_hex);
         return 0;
 }
 

@@ -96,6 +96,24 @@ static void check_bytes(const void *bytes, size_t n) {
                 assert_true(*p >= 0x20 && *p != 0x7f && !(*p == 0xc2 && p[1] < 0xa0));
 }
 
+static void numbers_are_decimal(void **state) {
+        static const int64_t values[] = {0, 9, 10, -1, 1234567890123456789, INT64_MAX, INT64_MIN};
+
+        for (size_t i = 0; i < ELEMENTSOF(values); i++) {
+                char want[64];
+                struct record r;
+                record_init(&r, RECORD_KILL, "crewd");
+                record_int(&r, "count", values[i]);
+                size_t n = record_format(
+                        &r, &(struct record_head){.crew = "c", .agent = "a", .seq = UINT64_MAX, .prev_hex = ""}, line,
+                        sizeof(line));
+                line[n] = '\0';
+                snprintf(want, sizeof(want), ",\"count\":%lld,", (long long)values[i]);
+                assert_non_null(strstr(line, want));
+                assert_non_null(strstr(line, ",\"seq\":18446744073709551615,"));
+        }
+}
+
 static void hostile_bytes_make_one_well_formed_line(void **state) {
         static const char *const attacks[] = {
                 "",
@@ -462,6 +480,7 @@ static void hmac_is_that_of_the_rfc(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(the_line_is_canonical),
+                cmocka_unit_test(numbers_are_decimal),
                 cmocka_unit_test(hostile_bytes_make_one_well_formed_line),
                 cmocka_unit_test(oversize_values_are_cut_and_say_so),
                 cmocka_unit_test(a_cut_keeps_characters_whole),

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "supervisor/audit/audit.h"
+#include "supervisor/audit/audit_digest.h"
 
 #include "supervisor/audit/audit_internal.h"
 #include "supervisor/audit/audit_life.h"
@@ -52,6 +53,19 @@ static int remove_dir(void **state) {
 
         snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
         return system(cmd);
+}
+
+static void the_fast_digest_is_the_other_one(void **state) {
+        char bytes[200], fast[CREW_SHA256_HEX], other[CREW_SHA256_HEX];
+
+        for (size_t n = 0; n < sizeof(bytes); n++) {
+                bytes[n] = (char)(n * 7);
+                audit_digest_hex(bytes, n, fast);
+                crew_sha256_hex(bytes, n, other);
+                assert_string_equal(fast, other);
+        }
+        audit_digest_hex("abc", 3, fast); /* FIPS 180-4's own example */
+        assert_string_equal(fast, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 static struct audit_stream *opened(void) {
@@ -742,6 +756,7 @@ static void what_is_let_go_and_cannot_be_written_poisons(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(the_fast_digest_is_the_other_one),
                 STREAM_TEST(a_stream_verifies_and_continues),
                 STREAM_TEST(appended_lines_reach_the_file_with_the_next_sync),
                 STREAM_TEST(a_durable_line_takes_those_before_it_along),
