@@ -296,7 +296,7 @@ _Static_assert(6 * sizeof(((struct record *)0)->buf) + RECORD_FIELDS_MAX * (RECO
                "a record always fits its line");
 
 size_t record_format(const struct record *r, const struct record_head *head, char *out, size_t out_size) {
-        struct sorted_field all[RECORD_FIELDS_MAX];
+        _not_cleared_ struct sorted_field all[RECORD_FIELDS_MAX];
         struct out o = {.p = out};
 
         crew_assert(out_size >= RECORD_LINE_MAX);

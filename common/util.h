@@ -31,6 +31,8 @@ static inline void crew_fclosep(FILE **f) {
         if (*f)
                 fclose(*f);
 }
+/* For a large local that is not read before it is written: with -ftrivial-auto-var-init it would be written twice. */
+#define _not_cleared_ __attribute__((uninitialized))
 #define _cleanup_(fn) __attribute__((cleanup(fn)))
 #define _cleanup_free_ _cleanup_(crew_freep)
 #define _cleanup_close_ _cleanup_(crew_closep)

@@ -69,21 +69,43 @@ static struct values values_of(const ProtobufCMessage *m, const ProtobufCFieldDe
         return (struct values){at, 1, 0};
 }
 
-bool check_known(const struct message_rule *rule, const ProtobufCMessage *m, struct ipc_refusal *ref) {
-        if (m->n_unknown_fields > 0)
-                return refuse(ref, "", "unknown field %u", m->unknown_fields[0].tag);
-        for (uint32_t i = 0; i < rule->n_fields; i++) {
-                if (!rule->fields[i].sub)
-                        continue;
-                const ProtobufCFieldDescriptor *f = &rule->desc->fields[i];
-                struct values v = values_of(m, f);
-                for (size_t k = 0; k < v.n; k++) {
-                        const ProtobufCMessage *sub = *(const ProtobufCMessage *const *)(v.at + k * v.stride);
-                        if (sub && !check_known(rule->fields[i].sub, sub, ref))
-                                return within(ref, f, k);
-                }
+/* The field of the oneof that is set: the others need no look, and Envelope has sixty.  NULL: none. */
+static const ProtobufCFieldDescriptor *chosen(const struct message_rule *rule, const ProtobufCMessage *m) {
+        if (!rule->case_offset)
+                return NULL;
+        uint32_t id = *(const uint32_t *)((const uint8_t *)m + rule->case_offset);
+        return id ? protobuf_c_message_descriptor_get_field(rule->desc, id) : NULL;
+}
+
+static const struct field_rule *rule_of(const struct message_rule *rule, const ProtobufCFieldDescriptor *f) {
+        return &rule->fields[f - rule->desc->fields];
+}
+
+static bool known_within(const struct message_rule *rule, const ProtobufCFieldDescriptor *f, const ProtobufCMessage *m,
+                         struct ipc_refusal *ref) {
+        const struct message_rule *sub_rule = rule_of(rule, f)->sub;
+
+        if (!sub_rule)
+                return true;
+        struct values v = values_of(m, f);
+        for (size_t k = 0; k < v.n; k++) {
+                const ProtobufCMessage *sub = *(const ProtobufCMessage *const *)(v.at + k * v.stride);
+                if (sub && !check_known(sub_rule, sub, ref))
+                        return within(ref, f, k);
         }
         return true;
+}
+
+bool check_known(const struct message_rule *rule, const ProtobufCMessage *m, struct ipc_refusal *ref) {
+        const ProtobufCFieldDescriptor *f = chosen(rule, m);
+
+        if (m->n_unknown_fields > 0)
+                return refuse(ref, "", "unknown field %u", m->unknown_fields[0].tag);
+        for (uint32_t i = 0; i < rule->n_plain; i++) {
+                if (!known_within(rule, &rule->desc->fields[i], m, ref))
+                        return false;
+        }
+        return !f || known_within(rule, f, m, ref);
 }
 
 static size_t ascii_prefix(const char *s, size_t n) {
@@ -228,9 +250,11 @@ static bool check_field(const struct field_rule *r, const ProtobufCFieldDescript
 }
 
 bool check_rules(const struct message_rule *rule, const ProtobufCMessage *m, bool unpacked, struct ipc_refusal *ref) {
-        for (uint32_t i = 0; i < rule->n_fields; i++) {
+        const ProtobufCFieldDescriptor *f = chosen(rule, m);
+
+        for (uint32_t i = 0; i < rule->n_plain; i++) {
                 if (!check_field(&rule->fields[i], &rule->desc->fields[i], m, unpacked, ref))
                         return false;
         }
-        return true;
+        return !f || check_field(rule_of(rule, f), f, m, unpacked, ref);
 }

@@ -123,6 +123,12 @@ def check_body(schema, field, message):
         need(schema.rule(f).max_len < row.max_bytes, f"{message.name}.{f.name}", "max_len is over the message's max_bytes")
 
 
+def n_plain(message):
+    """How many fields come before the first of the oneof."""
+    fields = sorted(message.field, key=lambda f: f.number)
+    return next((i for i, f in enumerate(fields) if f.HasField("oneof_index")), len(fields))
+
+
 def check(schema):
     need("Envelope" in schema.messages, "schema", "no message Envelope")
     need(schema.file.syntax == "proto3", "schema", "not proto3")
@@ -132,6 +138,8 @@ def check(schema):
         for f in m.field:
             check_field(schema, m, f)
         need(m.name == "Envelope" or not m.oneof_decl, m.name, "only Envelope has a oneof")
+        need(len(m.oneof_decl) <= 1 and n_plain(m) == sum(not f.HasField("oneof_index") for f in m.field), m.name,
+             "a message has one oneof at most, whose fields have the highest numbers")
         check_not_recursive(schema, m)
     for field, message in schema.bodies():
         need(field.type == FD.TYPE_MESSAGE, f"Envelope.{field.name}", "a body is a message")
@@ -187,9 +195,11 @@ def message_table(schema, message):
         out += [field_initialiser(schema, f) for f in fields]
         out.append("};")
     row = schema.row(message)
-    parts = [f".desc = &crew__{name}__descriptor", f".n_fields = {len(fields)}"]
+    parts = [f".desc = &crew__{name}__descriptor", f".n_fields = {len(fields)}", f".n_plain = {n_plain(message)}"]
     if fields:
         parts.append(f".fields = fields_{name}")
+    if message.oneof_decl:
+        parts.append(f".case_offset = offsetof(Crew__{message.name}, {message.oneof_decl[0].name}_case)")
     if row.max_bytes:
         senders = " | ".join(f"1u << {SIDES[s]}" for s in getattr(row, "from").split("|"))
         states = bits(row.states.split("|"), STATES, "IPC_STATE_") if row.states else "IPC_STATE_ANY"

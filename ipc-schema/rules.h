@@ -32,10 +32,12 @@ struct message_rule {
         const ProtobufCMessageDescriptor *desc;
         const struct field_rule *fields;
         uint32_t n_fields;
-        uint32_t max_bytes; /* bodies: of the whole frame */
-        uint32_t from;      /* bodies: 1 << enum ipc_side */
-        uint32_t states;    /* bodies: IPC_STATE_* */
-        uint32_t role;      /* bodies: IPC_STATE_MANAGER, or 0 */
+        uint32_t n_plain;     /* fields outside the oneof, which come first */
+        uint32_t case_offset; /* of the number of the oneof's field that is set; 0: there is no oneof */
+        uint32_t max_bytes;   /* bodies: of the whole frame */
+        uint32_t from;        /* bodies: 1 << enum ipc_side */
+        uint32_t states;      /* bodies: IPC_STATE_* */
+        uint32_t role;        /* bodies: IPC_STATE_MANAGER, or 0 */
 };
 
 extern const struct message_rule rules_envelope;

@@ -302,6 +302,7 @@ static void on_client_frame(struct client *cl, const uint8_t *bytes, size_t n) {
         const Crew__Envelope *e;
         char text[256];
 
+        coalesce_note(&c->coalesce, true);
         if (ipc_accept(c->arena, IPC_CLIENT, cl->ipc_state, bytes, n, &e, &why) != IPC_ACCEPTED) {
                 snprintf(text, sizeof(text), "%s: %s %s", ipc_reject_names[why.why], why.field, why.rule);
                 refuse(cl, ++cl->seq_in, why.why == IPC_WRONG_STATE ? "wrong-state" : "bad-frame", "", text);

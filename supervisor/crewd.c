@@ -46,6 +46,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <time.h>
 
 #define FLUSH_NS 1500000000ull /* for evidence of the last instances */
 #define DRAIN_NS 2000000000ull /* for clients to take their last frames */
@@ -379,11 +380,21 @@ static uint64_t look_for_deadline(struct crewd *c, uint64_t now) {
         return MIN_OF(c->deadline_ns, c->deadline_look_ns + DEADLINE_LOOK_NS);
 }
 
+/* Waiting in the poll would be the end of it: the first to say something would wake us. */
+static void rest(struct crewd *c) {
+        uint64_t ns = coalesce_rest_ns(&c->coalesce, crew_now_ns());
+        struct timespec time = {0, (long)ns};
+
+        if (ns)
+                nanosleep(&time, NULL);
+}
+
 void crewd_before_sleep(uv_prepare_t *h) {
         struct crewd *c = h->data;
 
         progress(c);
         checkpoint_commit(c->checkpoint);
+        rest(c);
         if (uv_is_closing((uv_handle_t *)&c->wake))
                 return;
         uint64_t now = crew_now_ns(), next = look_for_deadline(c, now);

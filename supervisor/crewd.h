@@ -6,6 +6,7 @@
 #pragma once
 
 #include "agent.h"
+#include "coalesce.h"
 #include "common/err.h"
 #include "common/paths.h"
 #include "ipc-schema/ipc.h"
@@ -104,6 +105,7 @@ struct crewd {
         uv_signal_t sigterm, sigint;
         uv_poll_t owner; /* --owner-fd */
         uint64_t wake_at_ns;
+        struct coalesce coalesce;
         uint64_t deadline_ns, deadline_look_ns; /* the next one, when it was looked for last */
         uint64_t next_ping_ns, flush_by_ns, drain_by_ns;
         int ready_fd, owner_fd;

@@ -299,6 +299,15 @@ static void refuse(struct agent *a, const struct ipc_refusal *why) {
         dispatch_violation(a, body, dot ? dot + 1 : "", rule, false);
 }
 
+/* What is said by the way changes nothing. */
+static void note_who_waits(struct crewd *c, const Crew__Envelope *e) {
+        if (e->body_case == CREW__ENVELOPE__BODY_SEND_MESSAGE)
+                coalesce_note(&c->coalesce, !e->send_message->unanswered);
+        else if (e->body_case != CREW__ENVELOPE__BODY_PONG && e->body_case != CREW__ENVELOPE__BODY_ACK_ONLY &&
+                 e->body_case != CREW__ENVELOPE__BODY_STDERR_TEXT && e->body_case != CREW__ENVELOPE__BODY_OBSERVED)
+                coalesce_note(&c->coalesce, true);
+}
+
 void dispatch_frame(struct agent *a, const uint8_t *bytes, size_t n) {
         struct ipc_refusal why;
         const Crew__Envelope *e;
@@ -325,6 +334,7 @@ void dispatch_frame(struct agent *a, const uint8_t *bytes, size_t n) {
                 (size_t)e->body_case < ELEMENTSOF(handlers) ? handlers[e->body_case] : NULL;
         /* The message table lets no other body of a worker through. */
         crew_assert(handle);
+        note_who_waits(a->crewd, e);
         if (!migrate_frame(a, e))
                 handle(a, e);
         ipc_arena_reset(a->crewd->arena);

@@ -610,7 +610,7 @@ int journal_tool_request(struct agent *a, const char *tool, const char *why, boo
 
 int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq) {
         size_t n = strlen(payload);
-        struct record r;
+        _not_cleared_ struct record r;
 
         record_init(&r, sent ? RECORD_MESSAGE_SENT : RECORD_MESSAGE_RECEIVED, "crewd");
         record_str(&r, sent ? "to" : "from", peer);

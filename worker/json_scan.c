@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define FEW_KEYS 16u
+
 struct scan {
         const char *start, *p, *end;
         const char *problem;
@@ -214,6 +216,21 @@ static int compare_hashes(const void *a, const void *b) {
         return x < y ? -1 : x > y;
 }
 
+/* Nearly every object has few members, and qsort has its price. */
+static void sort_hashes(uint64_t *keys, size_t n) {
+        if (n > FEW_KEYS) {
+                qsort(keys, n, sizeof(*keys), compare_hashes);
+                return;
+        }
+        for (size_t i = 1; i < n; i++) {
+                uint64_t key = keys[i];
+                size_t at = i;
+                for (; at > 0 && keys[at - 1] > key; at--)
+                        keys[at] = keys[at - 1];
+                keys[at] = key;
+        }
+}
+
 static bool close_object(struct scan *s, size_t first) {
         size_t n = s->n_keys - first;
 
@@ -221,7 +238,7 @@ static bool close_object(struct scan *s, size_t first) {
         if (n < 2)
                 return true;
         uint64_t *keys = s->keys + first;
-        qsort(keys, n, sizeof(*keys), compare_hashes);
+        sort_hashes(keys, n);
         for (size_t i = 1; i < n; i++)
                 if (keys[i] == keys[i - 1])
                         return fail(s, "duplicate key in an object");

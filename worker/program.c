@@ -149,11 +149,11 @@ static void feed_stdin(struct program *p) {
                 left = p->input.n - p->input_sent;
         }
         if (left == 0) {
-                strbuf_fini(&p->input);
+                strbuf_drop(&p->input, p->input_sent);
                 p->input_sent = 0;
         }
         if (left == 0 && !p->keep_stdin)
-                watch_close(&p->w->loop, &p->in);
+                close_stdin(p);
         else
                 (void)watch_set(&p->w->loop, &p->in, left ? EPOLLOUT : 0);
 }

@@ -314,19 +314,29 @@ static struct request *new_request(struct worker *w, uint64_t timeout_ms) {
         return q;
 }
 
-/* {"jsonrpc":"2.0","id":N,"method":METHOD,"params":PARAMS}; id 0: a notification. */
+/* {"jsonrpc":"2.0","id":N,"method":METHOD,"params":...}; id 0: a notification. */
+static void call_begin(struct strbuf *b, uint64_t id, const char *method) {
+        strbuf_puts(b, "{\"jsonrpc\":\"2.0\",");
+        if (id)
+                strbuf_printf(b, "\"id\":%llu,", (unsigned long long)id);
+        strbuf_puts(b, "\"method\":\"");
+        strbuf_puts(b, method);
+        strbuf_puts(b, "\",\"params\":");
+}
+
+static bool call_end(struct rpc_agent *a, struct strbuf *b) {
+        strbuf_puts(b, "}\n");
+        bool ok = !b->failed && program_write(&a->program, b->p, b->n, MAX_WAITING);
+        strbuf_fini(b);
+        return ok;
+}
+
 static bool write_call(struct rpc_agent *a, uint64_t id, const char *method, const char *params, size_t n) {
         struct strbuf b = STRBUF_MAX(MAX_WAITING);
 
-        strbuf_puts(&b, "{\"jsonrpc\":\"2.0\",");
-        if (id)
-                strbuf_printf(&b, "\"id\":%llu,", (unsigned long long)id);
-        strbuf_printf(&b, "\"method\":\"%s\",\"params\":", method);
+        call_begin(&b, id, method);
         strbuf_json_text(&b, params, n);
-        strbuf_puts(&b, "}\n");
-        bool ok = !b.failed && program_write(&a->program, b.p, b.n, MAX_WAITING);
-        strbuf_fini(&b);
-        return ok;
+        return call_end(a, &b);
 }
 
 void rpc_agent_task(struct worker *w, const Crew__TaskStart *s) {
@@ -354,14 +364,19 @@ void rpc_agent_cancel(struct worker *w, const char *task_id) {
 }
 
 static bool write_letter(struct worker *w, uint64_t id, const char *method, const char *from, const char *payload) {
-        struct strbuf b = STRBUF_MAX(2u << 20);
+        struct strbuf b = STRBUF_MAX(MAX_WAITING);
 
-        strbuf_printf(&b, "{\"kind\":\"%s\",\"from\":\"%s\",\"payload\":", method, from);
-        strbuf_puts(&b, payload[0] ? payload : "null");
+        if (!payload[0])
+                payload = "null";
+        call_begin(&b, id, method);
+        strbuf_puts(&b, "{\"kind\":\"");
+        strbuf_puts(&b, method);
+        strbuf_puts(&b, "\",\"from\":\"");
+        strbuf_puts(&b, from);
+        strbuf_puts(&b, "\",\"payload\":");
+        strbuf_json_text(&b, payload, strlen(payload));
         strbuf_puts(&b, "}");
-        bool ok = !b.failed && write_call(w->rpc, id, method, b.p, b.n);
-        strbuf_fini(&b);
-        return ok;
+        return call_end(w->rpc, &b);
 }
 
 bool rpc_agent_ask(struct worker *w, uint64_t seq, const char *from, const char *payload, uint64_t timeout_ms) {

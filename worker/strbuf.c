@@ -7,6 +7,8 @@
 #include <stdarg.h>
 #include <string.h>
 
+#define KEPT_BYTES 4096u /* of a buffer that is empty: the next line wants as much */
+
 void strbuf_fini(struct strbuf *b) {
         free(b->p);
         *b = STRBUF_MAX(b->max);
@@ -64,6 +66,10 @@ void strbuf_printf(struct strbuf *b, const char *fmt, ...) {
 }
 
 void strbuf_drop(struct strbuf *b, size_t n) {
+        if (n >= b->n && b->room <= KEPT_BYTES) {
+                b->n = 0;
+                return;
+        }
         if (n >= b->n) {
                 bool failed = b->failed;
                 strbuf_fini(b);

@@ -25,7 +25,7 @@ void strbuf_added(struct strbuf *b, size_t n);
 void strbuf_put(struct strbuf *b, const void *p, size_t n);
 void strbuf_puts(struct strbuf *b, const char *s);
 void strbuf_printf(struct strbuf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Takes the first n bytes away; gives the memory back when nothing is left. */
+/* Takes the first n bytes away; when nothing is left, gives the memory back but for a little. */
 void strbuf_drop(struct strbuf *b, size_t n);
 
 /* A quoted JSON string; s is valid UTF-8. */
