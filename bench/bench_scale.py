@@ -9,7 +9,8 @@ agents    1,000 agents of one crew: starts per second from the first to the last
           crewd's use of one CPU while they idle                                                 at most 1 %
 messages  64 agents that send 200 messages a second each: p99 from when a message was due until
           its receiver has it, against one such pair in the same crew while the others idle      at most 5x
-          sent as notifications; the same with an answer for each is printed beside it
+          sent as notifications; printed beside it: the same with an answer for each, and the same through
+          a bare relay in C, whose own tail is the machine's
 tasks     tasks that do nothing, a process each, per second, one agent, against fork and exec
           of the same program                                                                    at least 0.3x
 hold      the same tasks in a crew with on_supervisor_loss: hold, one at a time and with 64 that
@@ -139,18 +140,31 @@ def at(values, part):
     return values[min(len(values) - 1, int(len(values) * part))]
 
 
+def relay(b, senders, n):
+    r = subprocess.run([b.build / "bench/bench-relay", *map(str, (n, senders, RATE, SECONDS))], stdout=subprocess.PIPE, check=True)
+    got = json.loads(r.stdout)
+    if got["n"] != senders * RATE * SECONDS:
+        raise SystemExit(f"bare relay: {got['n']} received")
+    return got["p99"]
+
+
 def bench_messages(b, rounds=7, told_rounds=3, n=TALKERS):
     """Many rounds: of one pair's 800 messages eight are beyond the 99th percentile, and one pause of the host is as many."""
     latencies = {(senders, how): [] for how in ("untold", "told") for senders in (1, n)}
+    bare = {1: [], n: []}
     with Crew(b, "talkers", n, "bench-talk", lambda i: f"a{(i + 1) % n}", "stdio-rpc") as crew, crew.client() as client:
         for i in range(rounds):
             for (senders, how), rounds_of in latencies.items():
                 if how == "untold" or i < told_rounds:
                     rounds_of.append(talk(client, senders, n, how))
+            for senders, rounds_of in bare.items():
+                rounds_of.append(relay(b, senders, n))
     for (senders, how), values in latencies.items():
         p50, p99, p999 = (statistics.median(at(v, part) for v in values) for part in (0.5, 0.99, 0.999))
         say(f"{'one pair' if senders == 1 else f'{n} agents'}{', each answered' if how == 'told' else ''}: "
             f"us p50 {p50:.0f}, p99 {p99:.0f}, p99.9 {p999:.0f}, worst {max(v[-1] for v in values)}")
+    bare_idle, bare_busy = (statistics.median(bare[senders]) for senders in (1, n))
+    say(f"bare relay in C: us p99 one pair {bare_idle:.0f}, {n} agents {bare_busy:.0f}, {bare_busy / bare_idle:.2f}x")
     busy, idle = (statistics.median(at(v, 0.99) for v in latencies[senders, "untold"]) for senders in (n, 1))
     return [row(f"{n} agents x {RATE} messages/s, p99 (us)", busy, "one pair", idle, 5.0)]
 

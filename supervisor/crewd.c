@@ -375,7 +375,7 @@ static void on_wake(uv_timer_t *t) {
 static uint64_t look_for_deadline(struct crewd *c, uint64_t now) {
         if (now >= c->deadline_look_ns + DEADLINE_LOOK_NS) {
                 c->deadline_look_ns = now;
-                return c->deadline_ns = next_deadline(c);
+                return c->deadline_ns = MAX_OF(next_deadline(c), 1u); /* 0 is for a timer that does not run */
         }
         return MIN_OF(c->deadline_ns, c->deadline_look_ns + DEADLINE_LOOK_NS);
 }
