@@ -108,6 +108,10 @@ class Refused(unittest.TestCase):
     def test_field_larger_than_its_frame(self):
         self.refused(body('bytes b = 1 [(rules.f) = {max_len: 1000}];'), "max_len is over the message's max_bytes")
 
+    def test_plain_field_behind_the_oneof(self):
+        late = body('').replace("uint32 version = 1;", "uint32 version = 1; uint32 late = 9;")
+        self.refused(late, "Envelope: a message has one oneof at most, whose fields have the highest numbers")
+
     def test_rules_that_do_not_fit_the_type(self):
         self.refused(body('uint32 n = 1 [(rules.f) = {max_len: 5}];'), "are for strings and bytes")
         self.refused(body('int32 n = 1 [(rules.f) = {min: 1}];'), "are for unsigned integers")
