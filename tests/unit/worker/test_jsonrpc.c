@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/util.h"
 #include "worker/jsonrpc.h"
+#include "worker/strbuf.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -117,8 +118,31 @@ static void text_of_any_origin_becomes_clean(void **state) {
         assert_string_equal(out, "abc");
 }
 
+/* One line of a megabyte must not cost each connection a megabyte for good. */
+static void an_empty_buffer_keeps_little(void **state) {
+        struct strbuf b = STRBUF_MAX(4u << 20);
+
+        assert_non_null(strbuf_room(&b, 1u << 20));
+        strbuf_added(&b, 1u << 20);
+        strbuf_drop(&b, (1u << 20) - 1);
+        assert_true(b.room >= 1u << 20);
+        strbuf_drop(&b, 1);
+        assert_null(b.p);
+        assert_int_equal(b.room, 0);
+        strbuf_puts(&b, "short");
+        char *kept = b.p;
+        strbuf_drop(&b, b.n);
+        assert_ptr_equal(b.p, kept);
+        assert_int_equal(b.n, 0);
+        strbuf_puts(&b, "another");
+        assert_int_equal(b.n, strlen("another"));
+        assert_memory_equal(b.p, "another", b.n);
+        strbuf_fini(&b);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(an_empty_buffer_keeps_little),
                 cmocka_unit_test(requests_keep_their_id_as_written),
                 cmocka_unit_test(a_line_without_id_is_a_notification),
                 cmocka_unit_test(responses_are_told_from_requests),
