@@ -19,7 +19,8 @@
 #define ASIDE ".old-" /* no agent has such a name */
 #define ENTRIES_MAX 1000000u
 #define LOOK_SHARE 50u            /* looking at one agent's takes a fiftieth of a processor, */
-#define LOOK_NS_MAX 5000000000ull /* or as long a pause as this */
+#define LOOK_NS_MIN 20000000ull   /* not after each of many short tasks, */
+#define LOOK_NS_MAX 5000000000ull /* and with no longer a pause than this */
 
 int state_dirs_init(struct crewd *c, struct crew_err *err) {
         char path[PATH_MAX], real[PATH_MAX];
@@ -225,7 +226,7 @@ static void on_measured(uv_work_t *w, int status) {
 
         m->crewd->removals--;
         a->measuring = false;
-        a->state_look_ns = crew_now_ns() + MIN_OF(LOOK_SHARE * m->took_ns, LOOK_NS_MAX);
+        a->state_look_ns = crew_now_ns() + MIN_OF(MAX_OF(LOOK_SHARE * m->took_ns, LOOK_NS_MIN), LOOK_NS_MAX);
         if (status == 0 && m->result >= 0 && a->in.id == m->id) {
                 a->state_known = true;
                 a->state_bytes = m->size.bytes;

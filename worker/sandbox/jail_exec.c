@@ -23,8 +23,18 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+
+/* The last argument of a call, which is 64 bits wide, as a filter sees it. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define PASS_LOW offsetof(struct seccomp_data, args[5])
+#define PASS_HIGH (offsetof(struct seccomp_data, args[5]) + 4)
+#else
+#define PASS_LOW (offsetof(struct seccomp_data, args[5]) + 4)
+#define PASS_HIGH offsetof(struct seccomp_data, args[5])
+#endif
 
 /* Rulesets by layer, made once: the plan never changes and neither does the view. */
 static int rulesets[PLAN_MAX_LAYERS];
@@ -114,18 +124,37 @@ static int exec_in_path(const struct jail_exec *x) {
  * Programs see a kernel without Landlock where the kernel's record of denials is evidence: a domain of their own below
  * ours, made with the log switched off, would make every denial after it silent.  (ENOSYS is what programs that confine
  * themselves know how to take.)
+ *
+ * The filter is put on once, before the first program, and not on each: that would cost a program as much as a third of its
+ * exec.  What we have to do with Landlock after it is let through by a number that only this process knows, in an argument
+ * that these calls do not have; nobody below us can read our memory, a filter, or the arguments of others.
  */
 static int hide_landlock(void) {
-        static struct sock_filter insns[] = {
+        static bool hidden;
+        uint64_t pass;
+
+        if (hidden)
+                return 0;
+        if (getrandom(&pass, sizeof(pass), 0) != sizeof(pass))
+                return -errno;
+        struct sock_filter insns[] = {
                 BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-                BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_landlock_restrict_self, 2, 0),
-                BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_landlock_create_ruleset, 0, 1),
+                BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_landlock_restrict_self, 6, 0),
+                BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_landlock_create_ruleset, 0, 5),
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, PASS_LOW),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)pass, 0, 2),
+                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, PASS_HIGH),
+                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(pass >> 32), 1, 0),
                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
                 BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
         };
-        static const struct sock_fprog prog = {.len = ELEMENTSOF(insns), .filter = insns};
+        const struct sock_fprog prog = {.len = ELEMENTSOF(insns), .filter = insns};
+        int r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
 
-        return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
+        hidden = r == 0;
+        landlock_layer_pass(pass);
+        explicit_bzero(insns, sizeof(insns));
+        return r;
 }
 
 static int join_groups(const struct jail_exec *x) {
@@ -150,8 +179,6 @@ static int become(const struct plan *plan, const struct jail_exec *x, int rulese
                         return -errno;
         }
         if (ruleset >= 0 && (r = landlock_layer_enter(ruleset, plan, abi)) < 0)
-                return r;
-        if ((plan->flags & PLAN_LANDLOCK_LOG) && (r = hide_landlock()) < 0)
                 return r;
         if (close_range(3, ~0u, CLOSE_RANGE_CLOEXEC) < 0)
                 return -errno;
@@ -179,6 +206,9 @@ pid_t jail_exec_program(const struct plan *plan, const struct jail_exec *x) {
 
         if (s.ruleset < 0 && abi > 0)
                 return s.ruleset;
+        int hidden = plan->flags & PLAN_LANDLOCK_LOG ? hide_landlock() : 0;
+        if (hidden < 0)
+                return hidden;
         if (!x->argv || !x->argv[0])
                 return -EINVAL;
         /* No handler of ours may run in the child. */

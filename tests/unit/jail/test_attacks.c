@@ -375,8 +375,8 @@ static void there_is_no_network(void **state) {
 
 /* --- tools --- */
 
-static const struct plan *plan_with_tool(const char *host_dir) {
-        struct plan_builder *b = fixture_builder(0, "default", NULL, 0, 1);
+static const struct plan *plan_with_tool(const char *host_dir, uint32_t flags) {
+        struct plan_builder *b = fixture_builder(flags, "default", NULL, 0, 1);
         char tool[128];
 
         snprintf(tool, sizeof(tool), "%s/tool", host_dir);
@@ -426,19 +426,51 @@ static int tool_layers(const struct jail_child *c) {
         return run_layer(c, 0, outer) == -EINVAL ? 0 : 5; /* nothing runs in the worker's own layer */
 }
 
-static void a_tool_is_beyond_the_agents_reach(void **state) {
+/* Once a program has run, too: each has a layer of its own, and none has Landlock. */
+static int hidden_landlock(const struct jail_child *c) {
+        static const char probe[] = "import ctypes, sys\n"
+                                    "libc = ctypes.CDLL(None, use_errno=True)\n"
+                                    "for nr in (444, 445, 446):\n"
+                                    "    for word in (0, 1, 2**32 - 1, 2**64 - 1):\n"
+                                    "        if libc.syscall(nr, 0, 0, 1, 0, 0, ctypes.c_uint64(word)) != -1 or "
+                                    "ctypes.get_errno() != 38: sys.exit(1)\n";
+        const char *const python[] = {"python3", "-I", "-c", probe, NULL}, *const direct[] = {"/opt/tool", NULL};
+
+        for (uint32_t turn = 0; turn < 3; turn++) {
+                if (run_layer(c, 1, python) != 0)
+                        return 10;
+                if (run_layer(c, 1, direct) != -EACCES)
+                        return 11;
+                if (run_layer(c, 2, python) != 0)
+                        return 12;
+                if (run_layer(c, 2, direct) != 7)
+                        return 13;
+        }
+        return 0;
+}
+
+static void with_a_tool(uint32_t flags, int (*fn)(const struct jail_child *c)) {
         char dir[] = "/tmp/crew-tool-XXXXXX", path[64];
 
         assert_non_null(mkdtemp(dir));
         chmod(dir, 0755);
         snprintf(path, sizeof(path), "%s/tool", dir);
         assert_int_equal(crew_write_file_atomic(path, "#!/usr/bin/sh\nexit 7\n", 21, 0755, NULL), 0);
-        const struct plan *plan = plan_with_tool(dir);
-        int r = fixture_run(plan, tool_layers);
+        const struct plan *plan = plan_with_tool(dir, flags);
+        int r = fixture_run(plan, fn);
         unlink(path);
         rmdir(dir);
         assert_int_equal(r, 0);
         plan_close(plan);
+}
+
+static void a_tool_is_beyond_the_agents_reach(void **state) {
+        with_a_tool(0, tool_layers);
+}
+
+static void no_program_sees_landlock_where_its_denials_are_evidence(void **state) {
+        with_a_tool(PLAN_LANDLOCK_LOG, hidden_landlock);
+        with_a_tool(PLAN_LANDLOCK_LOG, tool_layers);
 }
 
 static int exec_errors(const struct jail_child *c) {
@@ -511,6 +543,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(ipc_objects_are_not_shared),
                 cmocka_unit_test(there_is_no_network),
                 cmocka_unit_test(a_tool_is_beyond_the_agents_reach),
+                cmocka_unit_test(no_program_sees_landlock_where_its_denials_are_evidence),
                 cmocka_unit_test(a_program_that_can_not_start_is_an_error_not_a_dead_child),
                 cmocka_unit_test(ordinary_programs_run),
         };
