@@ -24,6 +24,7 @@ enum gate_op {
         GATE_REMOVE,  /* everything of .id is closed at once; answered by its GATE_CLOSEDs, then GATE_REMOVED */
         GATE_POLICY,  /* fd: a new netpolicy memfd for .id.  All or nothing; answered by GATE_APPLIED or GATE_REJECTED */
         GATE_ANSWER,  /* to GATE_ASK of .id: .ask, .verdict (GATE_LET or GATE_REFUSE), .scope, .text: why it is refused */
+        GATE_PING,    /* answered by GATE_PONG */
         /* gateway -> crewd */
         /* Ready for GATE_ADD.  fd, when the crew inspects TLS: a memfd with the crew's CA certificate, PEM.  With .text: it
          * cannot be, why (a credentials file that others may read), and it ends. */
@@ -39,6 +40,7 @@ enum gate_op {
         GATE_APPLIED,  /* .generation, .count: connections closed because it forbids them */
         GATE_REJECTED, /* .generation, .text: the former policy stays */
         GATE_REMOVED,
+        GATE_PONG, /* it still does something */
 };
 
 enum gate_proto { GATE_TCP = 6, GATE_UDP = 17, GATE_DNS = 53 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  *   started --GATE_HELLO--> up --hang-up--> down --after 0, 1, 5, 30 s--> started ...
- *      |                    +--no answer to a policy in time--> down
+ *      |                    +--no answer to a policy, or no word at all, in time--> down
  *      +--hang-up, or no hello in time------> down
  *
  * A gateway that was up for a minute has earned an immediate restart again.  Nothing is handed to a gateway before its
@@ -15,6 +15,7 @@
 #include "common/util.h"
 #include "crewd.h"
 #include "gateway_slot.h"
+#include "gateway_watch.h"
 #include "instance.h"
 #include "journal.h"
 #include "launcher.h"
@@ -41,9 +42,10 @@ struct gateway {
         bool up, settled, needed; /* needed: no agent may be started without what the first one says */
         bool inspects;
         uint64_t started_ns, hello_by_ns, answer_by_ns, down_ns, start_at_ns; /* 0: not pending */
-        unsigned failures;                                                    /* in a row */
-        unsigned removing;                                                    /* instances whose last reports are to come */
-        unsigned unanswered;                                                  /* policies sent */
+        struct gateway_watch watch;
+        unsigned failures;   /* in a row */
+        unsigned removing;   /* instances whose last reports are to come */
+        unsigned unanswered; /* policies sent */
         uint32_t restarts;
         char cause[GATE_TEXT_MAX]; /* of the last death */
         struct ca_bundle ca;
@@ -205,6 +207,7 @@ static void go_down(struct gateway *g, const char *what) {
         g->up = false;
         g->removing = 0;
         g->hello_by_ns = 0;
+        g->watch = (struct gateway_watch){0};
         if (was_up)
                 g->down_ns = now;
         for (uint32_t i = 0; i < c->n_agents; i++) {
@@ -260,6 +263,7 @@ static void on_hello(struct gateway *g, const struct gate_msg *m, int *fds, size
         }
         g->up = g->settled = true;
         g->hello_by_ns = 0;
+        gateway_watch_begin(&g->watch, crew_now_ns());
         add_all(g);
         if (g->restarts > 0)
                 crewd_log(g->crewd, "crew-gateway is up again");
@@ -272,6 +276,7 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
 
         memcpy(&m, bytes, sizeof(m));
         network_message_end(&m);
+        gateway_watch_heard(&g->watch);
         switch (m.op) {
         case GATE_HELLO:
                 on_hello(g, &m, fds, n_fds);
@@ -287,6 +292,8 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
         case GATE_APPLIED:
         case GATE_REJECTED:
                 on_policy_answer(g, &m);
+                break;
+        case GATE_PONG:
                 break;
         default:
                 on_report(g, &m);
@@ -404,15 +411,30 @@ uint64_t gateway_next_deadline(const struct gateway *g) {
                 next = g->hello_by_ns;
         if (g && g->answer_by_ns)
                 next = MIN_OF(next, g->answer_by_ns);
+        if (g && g->watch.due_ns)
+                next = MIN_OF(next, g->watch.due_ns);
         return g && g->start_at_ns ? MIN_OF(next, g->start_at_ns) : next;
 }
 
+/* True: it hangs. */
+static bool look_after(struct gateway *g, uint64_t now_ns) {
+        const struct gate_msg ping = {.op = GATE_PING};
+        enum gateway_watch_what what = gateway_watch_look(&g->watch, now_ns);
+
+        /* One that could not be sent is like one that is not answered: there is no room because it does not read. */
+        if (what == GATEWAY_ASK)
+                (void)channel_send(g->channel, &ping, NULL, 0);
+        return what == GATEWAY_HANGS || (g->answer_by_ns && now_ns >= g->answer_by_ns);
+}
+
 void gateway_expire(struct gateway *g, uint64_t now_ns) {
-        if (g && g->hello_by_ns && now_ns >= g->hello_by_ns)
+        if (!g)
+                return;
+        if (g->hello_by_ns && now_ns >= g->hello_by_ns)
                 go_down(g, "crew-gateway did not say that it is ready");
-        if (g && g->answer_by_ns && now_ns >= g->answer_by_ns)
+        if (g->up && look_after(g, now_ns))
                 go_down(g, "crew-gateway does not answer; until the next one every connection is refused, unrecorded");
-        if (g && g->start_at_ns && now_ns >= g->start_at_ns)
+        if (g->start_at_ns && now_ns >= g->start_at_ns)
                 start(g);
 }
 
