@@ -16,8 +16,8 @@ import socket
 import struct
 import sys
 
-HELLO, DENIED, ALLOWED, CLOSED, HTTP, ASK, ASK_GONE, APPLIED, REJECTED, REMOVED = range(64, 74)
-ADD, REMOVE, POLICY, ANSWER = range(1, 5)
+HELLO, DENIED, ALLOWED, CLOSED, HTTP, ASK, ASK_GONE, APPLIED, REJECTED, REMOVED, PONG = range(64, 75)
+ADD, REMOVE, POLICY, ANSWER, PING = range(1, 6)
 LISTENERS = 4
 FORMAT = "=10I4Q256s64s256s160s96s"
 NAMES = ["op", "id", "proto", "port", "count", "generation", "ask", "scope", "verdict", "status", "conn", "up", "down",
@@ -74,7 +74,9 @@ def main():
         policy = os.pread(fds[-1], 1 << 20, 0) if m["op"] in (ADD, POLICY) else b""
         heard.write(json.dumps({**{k: m[k] for k in ("op", "id", "generation", "ask", "verdict", "scope", "text")},
                                 "fds": len(fds), "magic": policy[:4].decode(), "sha256": hashlib.sha256(policy).hexdigest()}) + "\n")
-        if m["op"] == ADD:
+        if m["op"] == PING:
+            say({"op": PONG})
+        elif m["op"] == ADD:
             for r in play.get("on_add", []):
                 say(r, id=m["id"])
         elif m["op"] == REMOVE:

@@ -581,6 +581,22 @@ def test_a_gateway_that_dies_is_restarted_and_that_is_on_record(runner):
     assert len(again) == 1 and again[0]["cause"] == "signal 9" and again[0]["after_ms"] < 2000
 
 
+@pytest.mark.waits
+def test_a_gateway_that_hangs_is_replaced_and_one_that_is_only_quiet_is_not(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        first = gateway_of(running)
+        time.sleep(18)  # without a word it would be gone by now
+        assert gateway_of(running) == first and not crew.records("a", "gateway.restarted")
+        os.kill(first, signal.SIGSTOP)
+        eventually(lambda: gateway_of(running) not in (None, first), timeout=40)
+        eventually(lambda: crew.records("a", "gateway.restarted"))
+        assert dial(running.client(), "a")[0] in ("ConnectionResetError", "ConnectionRefusedError")
+        assert "crew-gateway does not answer" in running.log() and "crew-gateway is up again" in running.log()
+    [again] = crew.records("a", "gateway.restarted")
+    assert again["cause"] == "signal 9" and again["after_ms"] < 2000
+
+
 def kill_gateway(running, crew, times):
     """The last time there is no other for a while: 1 s the second, 5 s the third."""
     for n in range(times):
