@@ -362,6 +362,10 @@ enum json_type json_type_of(struct json_span v) {
         }
 }
 
+static bool is_between(char c) {
+        return c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == ',' || c == ':';
+}
+
 /* Behind the string that starts at i. */
 static size_t skip_string(struct json_span v, size_t i) {
         for (i++; i < v.n && v.p[i] != '"'; i++)
@@ -384,31 +388,30 @@ static size_t skip_value(struct json_span v, size_t i) {
                 depth -= c == '}' || c == ']';
                 i++;
                 if (depth == 0 && c != '}' && c != ']') /* a number or a word: to its end */
-                        while (i < v.n && !strchr(",]} \t\r\n", v.p[i]))
+                        while (i < v.n && !is_between(v.p[i]) && v.p[i] != ']' && v.p[i] != '}')
                                 i++;
         } while (depth > 0 && i < v.n);
         return i;
 }
 
-static size_t skip_to(struct json_span v, size_t i, const char *blanks) {
-        while (i < v.n && v.p[i] && strchr(blanks, v.p[i]))
+static size_t skip_between(struct json_span v, size_t i) {
+        while (i < v.n && is_between(v.p[i]))
                 i++;
         return i;
 }
 
 bool json_next(struct json_span c, size_t *at, struct json_span *key, struct json_span *value) {
-        static const char between[] = " \t\r\n,:";
         size_t i, end;
 
         if (!c.p || (*c.p != '{' && *c.p != '['))
                 return false;
-        i = skip_to(c, *at ? *at : 1, between);
+        i = skip_between(c, *at ? *at : 1);
         if (i + 1 >= c.n)
                 return false;
         if (*c.p == '{') {
                 end = skip_string(c, i);
                 *key = (struct json_span){c.p + i, end - i};
-                i = skip_to(c, end, between);
+                i = skip_between(c, end);
         }
         end = skip_value(c, i);
         *value = (struct json_span){c.p + i, end - i};
@@ -457,6 +460,8 @@ ssize_t json_decode(struct json_span v, char *out, size_t room) {
 bool json_equals(struct json_span v, const char *s) {
         char buf[64];
 
+        if (json_is(v, JSON_T_STRING) && !memchr(v.p, '\\', v.n))
+                return strlen(s) == v.n - 2 && memcmp(v.p + 1, s, v.n - 2) == 0;
         /* Longer names are not asked for, and a longer string cannot equal one. */
         return json_decode(v, buf, sizeof(buf)) >= 0 && strcmp(buf, s) == 0;
 }

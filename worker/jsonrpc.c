@@ -13,11 +13,26 @@ static void refuse(struct rpc_message *m, enum rpc_code code, const char *what) 
         snprintf(m->what, sizeof(m->what), "%s", what);
 }
 
-/* A string or a number of bounded length; null and absent are both "null". */
-static bool read_id(struct json_span root, struct rpc_message *m, bool *present) {
-        struct json_span id = json_member(root, "id");
+enum { MEMBER_JSONRPC, MEMBER_ID, MEMBER_METHOD, MEMBER_PARAMS, MEMBER_RESULT, MEMBER_ERROR, MEMBER_N };
 
-        *present = id.p != NULL;
+/* All that counts in one walk: a message is long where its parameters are. */
+static void read_members(struct json_span root, struct json_span found[MEMBER_N]) {
+        static const char *const names[] = {
+                [MEMBER_JSONRPC] = "jsonrpc", [MEMBER_ID] = "id",         [MEMBER_METHOD] = "method",
+                [MEMBER_PARAMS] = "params",   [MEMBER_RESULT] = "result", [MEMBER_ERROR] = "error"};
+        struct json_span key, value;
+
+        for (size_t at = 0; json_next(root, &at, &key, &value);) {
+                size_t i = 0;
+                while (i < MEMBER_N && !json_equals(key, names[i]))
+                        i++;
+                if (i < MEMBER_N)
+                        found[i] = value;
+        }
+}
+
+/* A string or a number of bounded length; null and absent are both "null". */
+static bool read_id(struct json_span id, struct rpc_message *m) {
         if (!id.p)
                 return true;
         enum json_type t = json_type_of(id);
@@ -27,29 +42,30 @@ static bool read_id(struct json_span root, struct rpc_message *m, bool *present)
         return true;
 }
 
-static void read_response(struct json_span root, struct rpc_message *m, bool has_id) {
-        m->result = json_member(root, "result");
-        m->error = json_member(root, "error");
+static void read_response(const struct json_span found[MEMBER_N], struct rpc_message *m) {
+        m->result = found[MEMBER_RESULT];
+        m->error = found[MEMBER_ERROR];
         m->kind = RPC_RESPONSE;
-        if ((!m->result.p && !m->error.p) || (m->result.p && m->error.p) || !has_id)
+        if ((!m->result.p && !m->error.p) || (m->result.p && m->error.p) || !found[MEMBER_ID].p)
                 refuse(m, RPC_INVALID_REQUEST,
                        "neither a request (no method) nor a response (one of result and error, and an id)");
 }
 
 static void read_object(struct json_span root, struct rpc_message *m) {
-        struct json_span method = json_member(root, "method");
-        bool has_id;
+        struct json_span found[MEMBER_N] = {0};
 
-        if (!read_id(root, m, &has_id)) {
+        read_members(root, found);
+        struct json_span method = found[MEMBER_METHOD];
+        if (!read_id(found[MEMBER_ID], m)) {
                 refuse(m, RPC_INVALID_REQUEST, "id must be a string, a number or null, of at most 256 bytes");
                 return;
         }
-        if (!json_equals(json_member(root, "jsonrpc"), "2.0")) {
+        if (!json_equals(found[MEMBER_JSONRPC], "2.0")) {
                 refuse(m, RPC_INVALID_REQUEST, "jsonrpc must be \"2.0\"");
                 return;
         }
         if (!method.p) {
-                read_response(root, m, has_id);
+                read_response(found, m);
                 return;
         }
         if (!json_is(method, JSON_T_STRING)) {
@@ -60,10 +76,10 @@ static void read_object(struct json_span root, struct rpc_message *m) {
                 refuse(m, RPC_NO_METHOD, "method not found");
                 return;
         }
-        m->params = json_member(root, "params");
+        m->params = found[MEMBER_PARAMS];
         if (json_is(m->params, JSON_T_NULL))
                 m->params = JSON_ABSENT;
-        m->kind = has_id ? RPC_REQUEST : RPC_NOTIFICATION;
+        m->kind = found[MEMBER_ID].p ? RPC_REQUEST : RPC_NOTIFICATION;
         if (m->params.p && !json_is(m->params, JSON_T_OBJECT))
                 refuse(m, RPC_INVALID_PARAMS, "params must be an object");
 }

@@ -91,10 +91,10 @@ static struct timer *first_timer(const struct loop *l) {
 
 static int wait_ms(const struct loop *l) {
         const struct timer *t = first_timer(l);
-        uint64_t now = crew_now_ns();
 
         if (!t)
                 return -1;
+        uint64_t now = crew_now_ns();
         if (t->at_ns <= now)
                 return 0;
         /* Rounded up: waking early would only wait again. */

@@ -155,6 +155,27 @@ static void hostile_bytes_make_one_well_formed_line(void **state) {
         }
 }
 
+/* Wherever it stands among bytes that need nothing: it alone is escaped, and it always is. */
+static void one_byte_is_escaped_wherever_it_stands(void **state) {
+        static const unsigned char plain[] = {'a', ' ', '!', '#', '[', ']', '~'};
+        unsigned char value[24];
+
+        for (size_t k = 0; k < sizeof(plain); k++) {
+                memset(value, plain[k], sizeof(value));
+                check_bytes(value, sizeof(value));
+                size_t unescaped = strlen(line);
+                for (unsigned b = 0; b < 256; b++) {
+                        size_t more = b < 0x20 || b >= 0x7f || b == '"' || b == '\\' ? strlen("\\u0000") - 1 : 0;
+                        for (size_t at = 0; at < sizeof(value); at++) {
+                                memset(value, plain[k], sizeof(value));
+                                value[at] = (unsigned char)b;
+                                check_bytes(value, sizeof(value));
+                                assert_int_equal(strlen(line), unescaped + more);
+                        }
+                }
+        }
+}
+
 static void oversize_values_are_cut_and_say_so(void **state) {
         char big[9000];
         struct record_line l;
@@ -482,6 +503,7 @@ int main(void) {
                 cmocka_unit_test(the_line_is_canonical),
                 cmocka_unit_test(numbers_are_decimal),
                 cmocka_unit_test(hostile_bytes_make_one_well_formed_line),
+                cmocka_unit_test(one_byte_is_escaped_wherever_it_stands),
                 cmocka_unit_test(oversize_values_are_cut_and_say_so),
                 cmocka_unit_test(a_cut_keeps_characters_whole),
                 cmocka_unit_test(text_reads_as_documented),
