@@ -188,11 +188,8 @@ static void on_ping(struct gateway *g, const struct gate_msg *m, int *fds, size_
 }
 
 static void (*const handlers[])(struct gateway *g, const struct gate_msg *m, int *fds, size_t n_fds) = {
-        [GATE_ADD] = on_add,
-        [GATE_REMOVE] = on_remove,
-        [GATE_POLICY] = on_policy,
-        [GATE_ANSWER] = on_answer,
-        [GATE_PING] = on_ping,
+        [GATE_ADD] = on_add,       [GATE_REMOVE] = on_remove, [GATE_POLICY] = on_policy,
+        [GATE_ANSWER] = on_answer, [GATE_PING] = on_ping,
 };
 
 static bool take_one(struct gateway *g) {
