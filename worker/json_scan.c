@@ -420,7 +420,7 @@ bool json_next(struct json_span c, size_t *at, struct json_span *key, struct jso
 }
 
 struct json_span json_member(struct json_span v, const char *name) {
-        struct json_span key, value;
+        struct json_span key = JSON_ABSENT, value;
         size_t at = 0;
 
         if (!v.p || *v.p != '{')

@@ -20,7 +20,7 @@ static void read_members(struct json_span root, struct json_span found[MEMBER_N]
         static const char *const names[] = {
                 [MEMBER_JSONRPC] = "jsonrpc", [MEMBER_ID] = "id",         [MEMBER_METHOD] = "method",
                 [MEMBER_PARAMS] = "params",   [MEMBER_RESULT] = "result", [MEMBER_ERROR] = "error"};
-        struct json_span key, value;
+        struct json_span key = JSON_ABSENT, value;
 
         for (size_t at = 0; json_next(root, &at, &key, &value);) {
                 size_t i = 0;

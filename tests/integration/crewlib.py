@@ -198,6 +198,11 @@ def gateway_of(running):
     return pids[0] if pids else None
 
 
+def walls_are_up(client):
+    """Agents can be ready before the gateway is."""
+    eventually(lambda: all("gateway" not in a.walls for a in client.status().agents))
+
+
 def alive(pids):
     live = []
     for pid in pids:

@@ -10,7 +10,7 @@ import time
 import crewd
 import pytest
 from conftest import modes
-from crewlib import agent_status, eventually, outside, state_of
+from crewlib import agent_status, eventually, outside, state_of, walls_are_up
 from egresslib import Tcp, echo
 from test_crew_apply import APPLY, BROKEN, add_agent, edit, hold, let_go, let_run, make, pids, task_of, up
 from test_crew_instances import waiting
@@ -302,6 +302,7 @@ def test_nothing_is_applied_while_the_crew_comes_up(runner):
 
 def stopped_gateway(running):
     """It has to take new rules, and does not until it is let go on."""
+    walls_are_up(running.client())
     gateway = next(p for p, comm in outside(running.proc.pid).items() if comm == "crew-gateway")
     os.kill(gateway, signal.SIGSTOP)
     return gateway

@@ -17,7 +17,7 @@ import pytest
 
 import crewd
 from crewd import codec
-from crewlib import Crew, eventually
+from crewlib import Crew, eventually, walls_are_up
 
 HELLO = b"\0SP\0\0\x11\0\0"
 
@@ -223,6 +223,7 @@ def test_events_are_numbered_and_replayed(running):
 
 def test_status_shows_what_the_jail_uses(running):
     client = running.client()
+    walls_are_up(client)
     agent = client.status().agents[0]
     assert agent.pid > 0 and agent.landlock_abi >= 1 and agent.processes >= 1 and agent.spawn_us > 0
     assert agent.walls == "full", agent.walls
