@@ -39,7 +39,8 @@
 struct gateway {
         struct hub hub;
         struct hub_source control;
-        struct hub_deadline window; /* set only while something is pending: an idle gateway never wakes */
+        struct hub_deadline window; /* set only while something is pending: an idle gateway wakes only when crewd asks
+                                       whether it still lives */
         int fd;
         uint32_t control_events;
         struct agent *agents[GATE_INSTANCES_MAX];

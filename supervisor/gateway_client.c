@@ -421,9 +421,9 @@ static bool look_after(struct gateway *g, uint64_t now_ns) {
         const struct gate_msg ping = {.op = GATE_PING};
         enum gateway_watch_what what = gateway_watch_look(&g->watch, now_ns);
 
-        /* One that could not be sent is like one that is not answered: there is no room because it does not read. */
-        if (what == GATEWAY_ASK)
-                (void)channel_send(g->channel, &ping, NULL, 0);
+        /* What the socket has no room for waits, and counts; no memory is not the gateway's fault. */
+        if (what == GATEWAY_ASK && channel_send(g->channel, &ping, NULL, 0) < 0)
+                gateway_watch_unasked(&g->watch, now_ns);
         return what == GATEWAY_HANGS || (g->answer_by_ns && now_ns >= g->answer_by_ns);
 }
 

@@ -5,6 +5,10 @@ void gateway_watch_begin(struct gateway_watch *w, uint64_t now_ns) {
         *w = (struct gateway_watch){.due_ns = now_ns + GATEWAY_QUIET_NS};
 }
 
+void gateway_watch_unasked(struct gateway_watch *w, uint64_t now_ns) {
+        gateway_watch_begin(w, now_ns);
+}
+
 enum gateway_watch_what gateway_watch_look(struct gateway_watch *w, uint64_t now_ns) {
         if (!w->due_ns || now_ns < w->due_ns)
                 return GATEWAY_NOTHING;

@@ -9,6 +9,7 @@
  */
 #include "jail.h"
 
+#include "landlock_hide.h"
 #include "landlock_layer.h"
 
 #include "common/util.h"
@@ -16,25 +17,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
-#include <stddef.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-
-/* The last argument of a call, which is 64 bits wide, as a filter sees it. */
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-#define PASS_LOW offsetof(struct seccomp_data, args[5])
-#define PASS_HIGH (offsetof(struct seccomp_data, args[5]) + 4)
-#else
-#define PASS_LOW (offsetof(struct seccomp_data, args[5]) + 4)
-#define PASS_HIGH offsetof(struct seccomp_data, args[5])
-#endif
 
 /* Rulesets by layer, made once: the plan never changes and neither does the view. */
 static int rulesets[PLAN_MAX_LAYERS];
@@ -120,43 +108,6 @@ static int exec_in_path(const struct jail_exec *x) {
         return r;
 }
 
-/*
- * Programs see a kernel without Landlock where the kernel's record of denials is evidence: a domain of their own below
- * ours, made with the log switched off, would make every denial after it silent.  (ENOSYS is what programs that confine
- * themselves know how to take.)
- *
- * The filter is put on once, before the first program, and not on each: that would cost a program as much as a third of its
- * exec.  What we have to do with Landlock after it is let through by a number that only this process knows, in an argument
- * that these calls do not have; nobody below us can read our memory, a filter, or the arguments of others.
- */
-static int hide_landlock(void) {
-        static bool hidden;
-        uint64_t pass;
-
-        if (hidden)
-                return 0;
-        if (getrandom(&pass, sizeof(pass), 0) != sizeof(pass))
-                return -errno;
-        struct sock_filter insns[] = {
-                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-                BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, SYS_landlock_restrict_self, 6, 0),
-                BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, SYS_landlock_create_ruleset, 0, 5),
-                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, PASS_LOW),
-                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)pass, 0, 2),
-                BPF_STMT(BPF_LD | BPF_W | BPF_ABS, PASS_HIGH),
-                BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(pass >> 32), 1, 0),
-                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
-                BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        };
-        const struct sock_fprog prog = {.len = ELEMENTSOF(insns), .filter = insns};
-        int r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0 ? -errno : 0;
-
-        hidden = r == 0;
-        landlock_layer_pass(pass);
-        explicit_bzero(insns, sizeof(insns));
-        return r;
-}
-
 static int join_groups(const struct jail_exec *x) {
         for (size_t i = 0; i < x->n_groups; i++)
                 if (x->groups[i] >= 0 && write(x->groups[i], "0", 1) != 1)
@@ -206,7 +157,7 @@ pid_t jail_exec_program(const struct plan *plan, const struct jail_exec *x) {
 
         if (s.ruleset < 0 && abi > 0)
                 return s.ruleset;
-        int hidden = plan->flags & PLAN_LANDLOCK_LOG ? hide_landlock() : 0;
+        int hidden = plan->flags & PLAN_LANDLOCK_LOG ? landlock_hide() : 0;
         if (hidden < 0)
                 return hidden;
         if (!x->argv || !x->argv[0])

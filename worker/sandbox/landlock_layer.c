@@ -54,7 +54,7 @@ static const struct abi_row *abi_row(unsigned abi) {
         return &abis[MIN_OF(abi, (unsigned)ABI_KNOWN)];
 }
 
-/* What lets our calls through once programs see no Landlock (jail_exec.c); for the kernel there is no such argument. */
+/* What lets our calls through once programs see no Landlock (landlock_hide.h); for the kernel there is no such argument. */
 static uint64_t pass;
 
 void landlock_layer_pass(uint64_t number) {

@@ -18,5 +18,6 @@ int landlock_check(const struct plan *plan, unsigned abi, uint32_t *degraded, st
 int landlock_layer_open(const struct plan *plan, uint32_t layer, unsigned abi, struct crew_err *err);
 /* Restricts the calling thread; needs no_new_privs.  0 or -errno.  Async-signal-safe. */
 int landlock_layer_enter(int ruleset_fd, const struct plan *plan, unsigned abi);
-/* Goes into an argument that these calls do not have, for a filter that refuses them to everybody else. */
+/* Goes into an argument that these calls do not have, for the filter that refuses them to everybody else (landlock_hide.h).
+ */
 void landlock_layer_pass(uint64_t number);

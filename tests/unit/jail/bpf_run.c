@@ -12,7 +12,7 @@
 #include <string.h>
 
 uint32_t bpf_run(const struct program *p, const struct seccomp_data *data) {
-        uint32_t a = 0, mem[16] = {0};
+        uint32_t a = 0, x = 0, mem[16] = {0};
 
         for (size_t pc = 0; pc < p->n; pc++) {
                 const struct sock_filter *i = &p->insns[pc];
@@ -24,6 +24,15 @@ uint32_t bpf_run(const struct program *p, const struct seccomp_data *data) {
                         continue;
                 case BPF_ALU | BPF_AND | BPF_K:
                         a &= i->k;
+                        continue;
+                case BPF_ALU | BPF_SUB | BPF_K:
+                        a -= i->k;
+                        continue;
+                case BPF_ALU | BPF_OR | BPF_X:
+                        a |= x;
+                        continue;
+                case BPF_MISC | BPF_TAX:
+                        x = a;
                         continue;
                 case BPF_ST:
                         mem[i->k & 15] = a;

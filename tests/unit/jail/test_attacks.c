@@ -405,8 +405,7 @@ static int run_layer(const struct jail_child *c, uint32_t layer, const char *con
 
         if (pid < 0)
                 return pid;
-        waitpid(pid, &status, 0);
-        return WEXITSTATUS(status);
+        return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -ECHILD;
 }
 
 static int tool_layers(const struct jail_child *c) {
@@ -433,15 +432,16 @@ static int hidden_landlock(const struct jail_child *c) {
                                     "for nr in (444, 445, 446):\n"
                                     "    for word in (0, 1, 2**32 - 1, 2**64 - 1):\n"
                                     "        if libc.syscall(nr, 0, 0, 1, 0, 0, ctypes.c_uint64(word)) != -1 or "
-                                    "ctypes.get_errno() != 38: sys.exit(1)\n";
+                                    "ctypes.get_errno() != 38: sys.exit(1)\n"
+                                    "sys.exit(42)\n";
         const char *const python[] = {"python3", "-I", "-c", probe, NULL}, *const direct[] = {"/opt/tool", NULL};
 
         for (uint32_t turn = 0; turn < 3; turn++) {
-                if (run_layer(c, 1, python) != 0)
+                if (run_layer(c, 1, python) != 42)
                         return 10;
                 if (run_layer(c, 1, direct) != -EACCES)
                         return 11;
-                if (run_layer(c, 2, python) != 0)
+                if (run_layer(c, 2, python) != 42)
                         return 12;
                 if (run_layer(c, 2, direct) != 7)
                         return 13;

@@ -53,6 +53,17 @@ static void one_that_hangs_is_found_out(void **state) {
         assert_int_equal(w.due_ns, START + GATEWAY_QUIET_NS + GATEWAY_PATIENCE_NS + GATEWAY_MOMENT_NS);
 }
 
+static void one_that_could_not_be_asked_has_nothing_to_answer(void **state) {
+        struct gateway_watch w = watched();
+
+        for (unsigned i = 0; i < 5; i++) {
+                uint64_t due = w.due_ns;
+                assert_int_equal(gateway_watch_look(&w, due), GATEWAY_ASK);
+                gateway_watch_unasked(&w, due);
+                assert_int_equal(w.due_ns, due + GATEWAY_QUIET_NS);
+        }
+}
+
 /* The answer was there all the time, and is read only now. */
 static void a_machine_that_was_paused_is_nobodys_fault(void **state) {
         struct gateway_watch w = watched();
@@ -71,6 +82,7 @@ int main(void) {
                 cmocka_unit_test(one_that_talks_is_not_asked),
                 cmocka_unit_test(one_that_is_quiet_is_asked_and_one_word_is_enough),
                 cmocka_unit_test(one_that_hangs_is_found_out),
+                cmocka_unit_test(one_that_could_not_be_asked_has_nothing_to_answer),
                 cmocka_unit_test(a_machine_that_was_paused_is_nobodys_fault),
         };
 
