@@ -123,6 +123,19 @@ static void members_are_found_by_their_decoded_name(void **state) {
         assert_null(json_member(json_member(v, "n"), "x").p);
 }
 
+static void nearly_the_same_name_is_another(void **state) {
+        static const char *const others[] = {"\"\"",  "\"metho\"",        "\"methods\"", "\"Method\"",
+                                             "\"m\"", "\"metho\\u0065\"", "7",           "method"};
+        static const char *const same[] = {"\"method\"", "\"\\u006dethod\"", "\"metho\\u0064\""};
+
+        for (size_t i = 0; i < ELEMENTSOF(others); i++)
+                assert_false(json_equals((struct json_span){others[i], strlen(others[i])}, "method"));
+        for (size_t i = 0; i < ELEMENTSOF(same); i++)
+                assert_true(json_equals((struct json_span){same[i], strlen(same[i])}, "method"));
+        assert_true(json_equals((struct json_span){"\"\"", 2}, ""));
+        assert_false(json_equals(JSON_ABSENT, ""));
+}
+
 static void strings_that_do_not_fit_are_not_cut(void **state) {
         char out[4];
 
@@ -163,6 +176,7 @@ int main(void) {
                 cmocka_unit_test(duplicate_keys_are_refused_at_any_depth),
                 cmocka_unit_test(nesting_is_bounded),
                 cmocka_unit_test(members_are_found_by_their_decoded_name),
+                cmocka_unit_test(nearly_the_same_name_is_another),
                 cmocka_unit_test(strings_that_do_not_fit_are_not_cut),
                 cmocka_unit_test(only_plain_whole_numbers_are_numbers),
                 cmocka_unit_test(items_are_walked_in_order),
