@@ -135,12 +135,6 @@ static void put(struct client *cl, uint8_t *bytes, size_t n) {
                 return too_slow(cl);
         }
         *p = (struct packet){.bytes = bytes, .n = n};
-        if (!cl->control->crewd->checkpoint) {
-                if (!write_packet(cl, p))
-                        too_slow(cl);
-                return;
-        }
-        /* What it says happened must be known to the next crewd, too. */
         if (!cl->held)
                 cl->held_end = &cl->held;
         *cl->held_end = p;
@@ -493,6 +487,8 @@ void control_close(struct control *k, bool at_once) {
         }
         k->listening = false;
         k->closing = true;
+        if (at_once && !k->crewd->checkpoint)
+                control_flush(k);
         for (uint32_t i = 0; i < CONTROL_CLIENTS_MAX; i++) {
                 struct client *cl = k->clients[i];
                 if (!cl || cl->closing)

@@ -26,7 +26,8 @@ bool control_drained(const struct control *k);
 void control_free(struct control *k); /* after the loop has closed everything */
 
 /* To one client by id; a client that is gone is none of the caller's business.  Clears e->seq and numbers it. */
-/* on_supervisor_loss: hold.  Frames to clients leave here, when crewd's state is down; else at once. */
+/* Frames to clients leave here, at the end of a turn: an agent that waits for its next task comes first, and with
+ * on_supervisor_loss: hold, what they say is known to the next crewd, too. */
 void control_flush(struct control *k);
 void control_send(struct control *k, uint64_t client, Crew__Envelope *e);
 void control_refuse(struct control *k, uint64_t client, uint64_t corr, const char *code, const char *hint, const char *fmt,

@@ -393,7 +393,10 @@ void crewd_before_sleep(uv_prepare_t *h) {
         struct crewd *c = h->data;
 
         progress(c);
-        checkpoint_commit(c->checkpoint);
+        if (c->checkpoint)
+                checkpoint_commit(c->checkpoint);
+        else
+                control_flush(c->control);
         rest(c);
         if (uv_is_closing((uv_handle_t *)&c->wake))
                 return;
