@@ -172,33 +172,49 @@ static enum log_file_step to_last(const char *line, size_t n, void *user) {
         return ++k->n >= RECORDS_MAX ? LOG_FILE_HERE : LOG_FILE_ON;
 }
 
-/* The gateway's word: what was let through and has not been closed since. */
-static void note_connection(json_t *open, const char *line, size_t n) {
-        json_t *v = memmem(line, n, "\"network.", 9) ? json_loadb(line, n, 0, NULL) : NULL;
+/* By number, which is unique for the life of a gateway. */
+struct connections {
+        json_t *open, *closed;
+};
+
+/*
+ * The gateway's word: what was let through and has not been closed.  Of connections that are alike some are folded, and the
+ * line that one was let through can come after the one that it was closed.
+ */
+static void note_connection(struct connections *c, const char *line, size_t n) {
+        bool tells = memmem(line, n, "\"network.", 9) || memmem(line, n, "\"gateway.restarted\"", 19);
+        json_t *v = tells ? json_loadb(line, n, 0, NULL) : NULL;
         char conn[32];
 
         if (!v)
                 return;
         snprintf(conn, sizeof(conn), "%lld", (long long)json_integer_value(json_object_get(v, "conn")));
-        if (strcmp(kind_of(v), "network.allowed") == 0)
-                json_object_set(open, conn, v);
-        else if (strcmp(kind_of(v), "network.closed") == 0)
-                json_object_del(open, conn);
+        if (strcmp(kind_of(v), "gateway.restarted") == 0) {
+                json_object_clear(c->open);
+                json_object_clear(c->closed);
+        } else if (strcmp(kind_of(v), "network.closed") == 0) {
+                json_object_del(c->open, conn);
+                json_object_set_new(c->closed, conn, json_true());
+        } else if (strcmp(kind_of(v), "network.allowed") == 0 && !json_object_get(c->closed, conn)) {
+                json_object_set(c->open, conn, v);
+        }
         json_decref(v);
 }
 
 static void put_connections(struct snapshot *s, const Crew__AgentStatus *a, struct log_file *log) {
         struct seek k = {.incarnation = a->incarnation};
-        json_t *open = json_object(), *list = json_array(), *v;
+        struct connections c = {json_object(), json_object()};
+        json_t *list = json_array(), *v;
         const char *line, *key;
         size_t n;
 
         if (log_file_seek_back(log, to_spawn, &k) >= 0) {
                 while (log_file_next(log, &line, &n) == 1)
-                        note_connection(open, line, n);
+                        note_connection(&c, line, n);
         }
-        json_object_foreach(open, key, v) json_array_append(list, v);
-        json_decref(open);
+        json_object_foreach(c.open, key, v) json_array_append(list, v);
+        json_decref(c.open);
+        json_decref(c.closed);
         put_json(s, a->name, "connections.json", list);
 }
 

@@ -69,17 +69,20 @@ static size_t record_bytes_used(const struct record *r) {
         return offsetof(struct record, buf) + r->used;
 }
 
-/* from NULL: back to nothing. */
-static void add_up(struct record *sum, const struct record *from) {
+static void start_sums(struct record *sum) {
+        for (size_t i = 0; i < sum->n; i++)
+                if (is_one_of(sum->fields[i].key, adding_up, ELEMENTSOF(adding_up)))
+                        sum->fields[i].num = 0;
+}
+
+/* All other numbers (a connection's, a process's) are those of the last: the line of one must not name another. */
+static void add_up(struct record *sum, const struct record *last) {
         for (size_t i = 0; i < sum->n; i++) {
                 struct record_field *f = &sum->fields[i];
-                if (!is_one_of(f->key, adding_up, ELEMENTSOF(adding_up)))
-                        continue;
-                if (!from)
-                        f->num = 0;
-                for (size_t k = 0; from && k < from->n; k++)
-                        if (strcmp(from->fields[k].key, f->key) == 0)
-                                f->num += from->fields[k].num;
+                bool adds = is_one_of(f->key, adding_up, ELEMENTSOF(adding_up));
+                for (size_t k = 0; k < last->n; k++)
+                        if (f->len == 0 && last->fields[k].len == 0 && strcmp(last->fields[k].key, f->key) == 0)
+                                f->num = last->fields[k].num + (adds ? f->num : 0);
         }
 }
 
@@ -135,7 +138,7 @@ static void remember(struct fold *f, uint16_t *slot, const uint8_t key[16], cons
         if (!copy)
                 return;
         memcpy(copy, r, n);
-        add_up(copy, NULL); /* its own are in the line */
+        start_sums(copy); /* its own are in the line */
         struct fold_entry *e = &f->entries[f->n++];
         memcpy(e->key, key, 16);
         e->pending = 0;

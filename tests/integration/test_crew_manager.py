@@ -205,7 +205,7 @@ def test_a_task_has_no_more_time_than_its_agent(runner):
 out(order("wait", submit("a", "time.sleep(600)", timeout_ms=60000))["error"])""")
     crew.files["a.yaml"] = crew.files["a.yaml"].replace("wall_time: 60s", "wall_time: 500ms")
     _, result = run(crew)
-    assert result == "no result within 0.5 s"
+    assert result in ("no result within 0.5 s", "timed out after 500 ms"), "by crewd's clock, or by the worker's"
 
 
 def test_a_wait_ends_in_time(runner):

@@ -497,6 +497,26 @@ static void ports_tell_connections_apart_and_bytes_of_equal_ones_add_up(void **s
         assert_int_equal(summed("bytes_out"), 300 * 1000 + 299 * 300 / 2);
 }
 
+/* Of two the second has a line of its own, with its own number; of more, the line with the count has the last one's. */
+static void what_is_folded_has_the_number_of_the_last(void **state) {
+        for (uint64_t n = 2; n <= 3; n++) {
+                struct audit_stream *s = opened();
+                uint64_t lines, before = summed("conn");
+
+                for (uint64_t conn = 1; conn <= n; conn++) {
+                        record_init(&rec, RECORD_NETWORK_ALLOWED, "gateway");
+                        record_str(&rec, "host", "x.test");
+                        record_int(&rec, "port", 80);
+                        record_int(&rec, "conn", (int64_t)conn);
+                        assert_int_equal(audit_observe(s, &rec, 1), 0);
+                }
+                audit_close(s);
+                assert_int_equal(summed("conn") - before, 1 + n);
+                counted("network.allowed", &lines);
+                assert_int_equal(lines, 2 * (n - 1));
+        }
+}
+
 static void closing_and_flushing_write_what_is_pending(void **state) {
         struct audit_stream *s = opened();
         uint64_t lines;
@@ -774,6 +794,7 @@ int main(void) {
                 STREAM_TEST(repetitions_become_one_line_with_the_count),
                 STREAM_TEST(the_name_of_the_process_does_not_defeat_folding),
                 STREAM_TEST(ports_tell_connections_apart_and_bytes_of_equal_ones_add_up),
+                STREAM_TEST(what_is_folded_has_the_number_of_the_last),
                 STREAM_TEST(closing_and_flushing_write_what_is_pending),
                 STREAM_TEST(a_flood_of_different_paths_is_counted_exactly),
                 STREAM_TEST(the_budget_comes_back_with_time),
