@@ -182,7 +182,8 @@ HOSTILE = {
     "signal": ("os.kill(os.getpid(), 9)", "signal 9"),
     "timeout": ("time.sleep(600)", "no end within 1500 ms"),
     "deaf": ("signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)", "no end within 1500 ms"),
-    "fork bomb": ("while True:\n    try:\n        os.fork()\n    except OSError:\n        pass", "no end within 1500 ms"),
+    # On a fast machine its memory ends before its time.
+    "fork bomb": ("while True:\n    try:\n        os.fork()\n    except OSError:\n        pass", "no end within 1500 ms|signal 9"),
     "worker": ("for pid in (1, os.getppid(), -1):\n    for sig in (15, 19, 9):\n        try:\n            os.kill(pid, sig)\n"
                "        except OSError:\n            pass\nraise SystemExit(7)", "exit status 7"),
     "output": ("for i in range(20000): print('x' * 1000)\nraise SystemExit('enough')", "exit status 1: enough"),
@@ -206,10 +207,10 @@ def test_a_failure_leaves_everything_as_it_was(runner, case):
     if code is None:
         crew.agents["a"]["state"]["migrate"] = ["python3", "/no/such/file.py"]
     log = refused(crew)
-    assert f"is still of version 0, as it was: migrating it to 2 failed: " in log and why in log, log
+    assert f"is still of version 0, as it was: migrating it to 2 failed: " in log and any(w in log for w in why.split("|")), log
     assert snapshot(top(crew)) == before and version(crew) is None
     [r] = crew.records("a", "state.migrate_failed")
-    assert why in r["reason"] and (r["version"], r["to_version"]) == (0, 2)
+    assert any(w in r["reason"] for w in why.split("|")) and (r["version"], r["to_version"]) == (0, 2)
     end = crew.records("a", "agent.terminated")[-1]
     assert (end["cause"], end["action"]) == ("start failed", "fail_task")
     said = [s for s in crew.records("a", "agent.stderr") if s.get("tool") == "migrate"]
