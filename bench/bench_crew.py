@@ -104,12 +104,12 @@ def wait_ready(b):
 def our_pids(crew_pid):
     """crewd and every descendant."""
     children = {}
-    for p in Path("/proc").glob("[0-9]*/stat"):
+    for p in Path("/proc").glob("[0-9]*"):
         try:
-            text = p.read_text()
+            text = (p / "stat").read_text()
         except OSError:
             continue
-        pid, ppid = int(p.parent.name), int(text[text.rindex(")") + 2:].split()[1])
+        pid, ppid = int(p.name), int(text[text.rindex(")") + 2:].split()[1])
         children.setdefault(ppid, []).append(pid)
     todo, found = [crew_pid], []
     while todo:

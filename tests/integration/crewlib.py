@@ -176,9 +176,9 @@ def done_task(done, name):
 def outside(pid):
     """The process and everything below it, as the host sees it: {pid: comm}."""
     children = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    for p in Path("/proc").glob("[0-9]*"):  # not "*/stat": glob() itself would fail on a process that just went
         try:
-            text = stat.read_text()
+            text = (p / "stat").read_text()
         except OSError:
             continue
         m = re.match(r"(\d+) \((.*)\) \S (\d+)", text, re.S)

@@ -18,6 +18,13 @@ from test_crew_migrate import UP, beside, fill, make, snapshot, top, version
 SLOW = UP + "import time\ntime.sleep({})\n"
 
 
+def all_threads_traced(pid, tracer):
+    try:
+        return all(f"TracerPid:\t{tracer}\n" in (t / "status").read_text() for t in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # a thread went meanwhile: look again
+        return False
+
+
 @contextlib.contextmanager
 def held_up(pid, call, seconds):
     """That system call takes crewd's threads so long; its loop does not make it."""
@@ -26,8 +33,7 @@ def held_up(pid, call, seconds):
     p = subprocess.Popen(["strace", "-qq", "-f", "-o", "/dev/null", "-e", f"trace={call}", "-e",
                           f"inject={call}:delay_enter={int(seconds * 1e6)}", "-p", str(pid)], stdin=subprocess.DEVNULL)
     try:
-        status = lambda: [t.read_text() for t in Path(f"/proc/{pid}/task").glob("*/status")]
-        eventually(lambda: all(f"TracerPid:\t{p.pid}\n" in s for s in status()))
+        eventually(lambda: all_threads_traced(pid, p.pid))
         yield
     finally:
         p.terminate()

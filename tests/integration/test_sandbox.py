@@ -213,7 +213,7 @@ def test_its_gateway_ends_with_it(sandbox, runner, server):
 
     def gateways():
         ours = os.fsencode(runner.stage / "bin/crew-gateway")
-        return {p for p in Path("/proc").glob("[0-9]*/cmdline") if read_bytes(p).startswith(ours)}
+        return {p for p in Path("/proc").glob("[0-9]*") if read_bytes(p / "cmdline").startswith(ours)}
 
     before = gateways()
     r = sandbox("sh", "-c", "sleep 0.5; kill -9 $$", policy_file=file)
@@ -231,7 +231,7 @@ def test_process_1_ends_with_its_caller(runner, end):
     file = os.fsencode(policy(runner, name=f"ends-{end.replace(' ', '-')}"))
 
     def theirs():  # a fork of crewctl, so with its arguments
-        return [p for p in Path("/proc").glob("[0-9]*/cmdline") if file in read_bytes(p)]
+        return [p for p in Path("/proc").glob("[0-9]*") if file in read_bytes(p / "cmdline")]
 
     p = runner.popen(runner.program("crewctl"), "sandbox", "--policy", os.fsdecode(file), "--", "sh", "-c", "echo up; read x",
                      stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
