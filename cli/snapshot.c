@@ -172,14 +172,44 @@ static enum log_file_step to_last(const char *line, size_t n, void *user) {
         return ++k->n >= RECORDS_MAX ? LOG_FILE_HERE : LOG_FILE_ON;
 }
 
-/* By number, which is unique for the life of a gateway. */
+/* open and closed by number, which is unique for the life of a gateway; places by host and port. */
 struct connections {
-        json_t *open, *closed;
+        json_t *open, *closed, *places;
 };
 
+static const char *conn_of(json_t *v, char conn[32]) {
+        snprintf(conn, 32, "%lld", (long long)json_integer_value(json_object_get(v, "conn")));
+        return conn;
+}
+
+/* Of one place: how many are open, and the line that let the last one through. */
+static json_t *place_of(struct connections *c, json_t *v) {
+        const char *host = json_string_value(json_object_get(v, "host"));
+        char name[512];
+
+        snprintf(name, sizeof(name), "%.400s:%lld", host ? host : "",
+                 (long long)json_integer_value(json_object_get(v, "port")));
+        json_t *place = json_object_get(c->places, name);
+        if (place)
+                return place;
+        json_object_set_new(c->places, name, json_pack("{s:i}", "open", 0));
+        return json_object_get(c->places, name);
+}
+
+static void count_place(json_t *place, json_t *v, bool opened) {
+        json_int_t count = json_integer_value(json_object_get(v, "count")),
+                   open = json_integer_value(json_object_get(place, "open"));
+
+        count = count > 0 ? count : 1;
+        json_object_set_new(place, "open", json_integer(opened ? open + count : open - count));
+        if (opened)
+                json_object_set(place, "last", v);
+}
+
 /*
- * The gateway's word: what was let through and has not been closed.  Of connections that are alike some are folded, and the
- * line that one was let through can come after the one that it was closed.
+ * The gateway's word: what was let through and has not been closed.  Connections that are alike share a line with the
+ * number of the last of them, so all are counted as well; and the line that one was let through can come after the one that
+ * it was closed.
  */
 static void note_connection(struct connections *c, const char *line, size_t n) {
         bool tells = memmem(line, n, "\"network.", 9) || memmem(line, n, "\"gateway.restarted\"", 19);
@@ -188,34 +218,68 @@ static void note_connection(struct connections *c, const char *line, size_t n) {
 
         if (!v)
                 return;
-        snprintf(conn, sizeof(conn), "%lld", (long long)json_integer_value(json_object_get(v, "conn")));
+        conn_of(v, conn);
         if (strcmp(kind_of(v), "gateway.restarted") == 0) {
                 json_object_clear(c->open);
                 json_object_clear(c->closed);
+                json_object_clear(c->places);
         } else if (strcmp(kind_of(v), "network.closed") == 0) {
+                count_place(place_of(c, v), v, false);
                 json_object_del(c->open, conn);
                 json_object_set_new(c->closed, conn, json_true());
-        } else if (strcmp(kind_of(v), "network.allowed") == 0 && !json_object_get(c->closed, conn)) {
-                json_object_set(c->open, conn, v);
+        } else if (strcmp(kind_of(v), "network.allowed") == 0) {
+                count_place(place_of(c, v), v, true);
+                if (!json_object_get(c->closed, conn))
+                        json_object_set(c->open, conn, v);
         }
         json_decref(v);
 }
 
+static void list_one(struct connections *c, json_t *list, json_t *line, json_int_t open) {
+        json_t *o = json_copy(line);
+        char conn[32];
+
+        if (json_object_get(c->closed, conn_of(line, conn)))
+                json_object_del(o, "conn"); /* others of its line are open, it is not */
+        json_object_set_new(o, "open", json_integer(open));
+        json_array_append_new(list, o);
+}
+
+/* Each line by its number; those that share a line are added to the last one of their place. */
+static json_t *connections_list(struct connections *c) {
+        json_t *list = json_array(), *v;
+        const char *key;
+
+        json_object_foreach(c->open, key, v) {
+                json_t *place = place_of(c, v);
+                json_int_t left = json_integer_value(json_object_get(place, "open"));
+                if (json_object_get(place, "last") == v || left <= 0)
+                        continue;
+                json_object_set_new(place, "open", json_integer(left - 1));
+                list_one(c, list, v, 1);
+        }
+        json_object_foreach(c->places, key, v) {
+                json_int_t left = json_integer_value(json_object_get(v, "open"));
+                if (left > 0)
+                        list_one(c, list, json_object_get(v, "last"), left);
+        }
+        return list;
+}
+
 static void put_connections(struct snapshot *s, const Crew__AgentStatus *a, struct log_file *log) {
         struct seek k = {.incarnation = a->incarnation};
-        struct connections c = {json_object(), json_object()};
-        json_t *list = json_array(), *v;
-        const char *line, *key;
+        struct connections c = {json_object(), json_object(), json_object()};
+        const char *line;
         size_t n;
 
         if (log_file_seek_back(log, to_spawn, &k) >= 0) {
                 while (log_file_next(log, &line, &n) == 1)
                         note_connection(&c, line, n);
         }
-        json_object_foreach(c.open, key, v) json_array_append(list, v);
+        put_json(s, a->name, "connections.json", connections_list(&c));
         json_decref(c.open);
         json_decref(c.closed);
-        put_json(s, a->name, "connections.json", list);
+        json_decref(c.places);
 }
 
 /* --- records --- */

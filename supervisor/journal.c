@@ -289,6 +289,7 @@ void journal_applied(struct agent *a, const struct journal_applied *x) {
 int journal_hold(struct agent *a, bool thaw, const char *initiator, const char *reason) {
         struct record r;
 
+        journal_flush(a); /* who freezes it to look at it finds what was before */
         record_init(&r, thaw ? RECORD_THAWED : RECORD_FROZEN, "crewd");
         record_str(&r, "initiator", initiator);
         record_str(&r, "reason", reason);

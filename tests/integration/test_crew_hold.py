@@ -259,8 +259,33 @@ def test_a_snapshot_names_the_connections_that_are_open(runner):
             left = member_json(tar, "a/connections.json")
             assert len(left) == 1, "\n".join(f"{r}" for r in crew.records("a") if r["kind"].startswith("network."))
             [open_one] = left
-            assert open_one in crew.records("a", "network.allowed")
+            assert open_one.pop("open") == 1 and open_one in crew.records("a", "network.allowed")
             assert open_one["conn"] != gone["conn"] or open_one["seq"] > gone["seq"]
+
+
+def test_a_snapshot_counts_connections_that_share_a_line(runner):
+    with Tcp(echo) as server:
+        crew = Crew(runner).agent("a")
+        crew.files["a.yaml"] = crew.files["a.yaml"].replace(
+            "{deny_all: true}", '{allowed_endpoints: ["one.hold.test:80", "two.hold.test:80"]}')
+        crew.extra = f'''endpoints:
+  "one.hold.test:80": {{connect_to: "{server.address}"}}
+  "two.hold.test:80": {{connect_to: "{server.address}"}}
+'''
+        with crew.start() as running:
+            running.client().submit(
+                agent="a", description="import socket\nmany = [socket.create_connection((n + '.hold.test', 80)) "
+                "for n in ['one'] * 12 + ['two'] * 3]\n[s.sendall(b'x') for s in many]\n"
+                "[s.close() for s in many[2:9]]; time.sleep(600)")
+            counted = lambda kind: sum(r.get("count", 1) for r in crew.records("a", kind))
+            eventually(lambda: (counted("network.allowed"), counted("network.closed")) == (15, 7))
+            closed = {r["conn"] for r in crew.records("a", "network.closed")}
+            _, tar = snapshot_of(runner, "--agent", "a")
+        left = member_json(tar, "a/connections.json")
+        numbers = lambda host: sum(x["open"] for x in left if x["host"] == host)
+        assert (numbers("one.hold.test"), numbers("two.hold.test")) == (5, 3), left
+        assert any(r.get("count", 1) > 1 for r in crew.records("a", "network.allowed"))  # else it shows nothing
+        assert not closed & {x.get("conn") for x in left}
 
 
 def test_a_snapshot_that_cannot_be_written_kills_nobody(runner):
