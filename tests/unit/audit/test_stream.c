@@ -5,27 +5,21 @@
 #include "supervisor/audit/audit_internal.h"
 #include "supervisor/audit/audit_life.h"
 
-#include "common/record_line.h"
+#include "stream_dir.h"
+
 #include "common/util.h"
 #include "tests/unit/skipped.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <setjmp.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include <cmocka.h>
-
-static char dir[64];
-static struct record rec;
 static unsigned syncs;
 static bool sync_fails;
 
@@ -35,24 +29,6 @@ int fdatasync(int fd) {
         syncs++;
         errno = EIO;
         return sync_fails ? -1 : 0;
-}
-
-static uint64_t now_ns;
-
-static uint64_t test_clock(void) {
-        return now_ns;
-}
-
-static int make_dir(void **state) {
-        strcpy(dir, "/tmp/crew-audit.XXXXXX");
-        return mkdtemp(dir) ? 0 : -1;
-}
-
-static int remove_dir(void **state) {
-        char cmd[128];
-
-        snprintf(cmd, sizeof(cmd), "rm -rf %s", dir);
-        return system(cmd);
 }
 
 static void the_fast_digest_is_the_other_one(void **state) {
@@ -66,82 +42,6 @@ static void the_fast_digest_is_the_other_one(void **state) {
         }
         audit_digest_hex("abc", 3, fast); /* FIPS 180-4's own example */
         assert_string_equal(fast, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-}
-
-static struct audit_stream *opened(void) {
-        struct crew_err err = CREW_ERR_NULL;
-        struct audit_stream *s = NULL;
-
-        if (audit_open(dir, "desk", "writer", &s, &err) < 0)
-                fail_msg("%s", err.msg);
-        return s;
-}
-
-static const struct record *denied(const char *path) {
-        record_init(&rec, RECORD_FILE_DENIED, "landlock");
-        record_str(&rec, "path", path);
-        record_str(&rec, "access", "fs.read_file");
-        record_str(&rec, "comm", "python3");
-        return &rec;
-}
-
-static const char *log_path(void) {
-        static char path[128];
-
-        snprintf(path, sizeof(path), "%s/writer/log.jsonl", dir);
-        return path;
-}
-
-static struct record_verify verified(void) {
-        struct crew_err err = CREW_ERR_NULL;
-        struct record_verify v;
-        FILE *f = fopen(log_path(), "r");
-
-        assert_non_null(f);
-        assert_int_equal(record_verify_stream(f, &v, &err), 0);
-        fclose(f);
-        if (v.bad_seq)
-                fprintf(stderr, "# record %llu: %s\n", (unsigned long long)v.bad_seq, v.problem);
-        return v;
-}
-
-/* Sum of "count" (1 when absent) over the records of a kind, folded ones included. */
-static uint64_t counted(const char *kind, uint64_t *lines) {
-        static char line[RECORD_LINE_MAX];
-        uint64_t sum = 0;
-        FILE *f = fopen(log_path(), "r");
-
-        assert_non_null(f);
-        *lines = 0;
-        while (fgets(line, sizeof(line), f)) {
-                struct record_line l;
-                uint64_t count = 1;
-                assert_int_equal(record_line_parse(line, strlen(line) - 1, &l), 0);
-                (void)record_line_u64(&l, "count", &count);
-                bool folded = record_line_is(&l, "kind", "evidence.folded") && record_line_is(&l, "of", kind);
-                if (!folded && !record_line_is(&l, "kind", kind))
-                        continue;
-                sum += count;
-                ++*lines;
-        }
-        fclose(f);
-        return sum;
-}
-
-static uint64_t summed(const char *key) {
-        static char line[RECORD_LINE_MAX];
-        uint64_t sum = 0, v;
-        FILE *f = fopen(log_path(), "r");
-
-        assert_non_null(f);
-        while (fgets(line, sizeof(line), f)) {
-                struct record_line l;
-                assert_int_equal(record_line_parse(line, strlen(line) - 1, &l), 0);
-                if (record_line_u64(&l, key, &v))
-                        sum += v;
-        }
-        fclose(f);
-        return sum;
 }
 
 static void a_stream_verifies_and_continues(void **state) {
@@ -439,151 +339,6 @@ static void a_full_disk_refuses_lines_and_loses_none(void **state) {
         assert_int_equal(WEXITSTATUS(status), 0);
 }
 
-static void repetitions_become_one_line_with_the_count(void **state) {
-        struct audit_stream *s = opened();
-        uint64_t lines;
-
-        audit_set_clock(s, test_clock);
-        for (int i = 0; i < 1000; i++)
-                assert_int_equal(audit_observe(s, denied("/etc/shadow"), 5), 0);
-        assert_int_equal(audit_observe(s, denied("/etc/passwd"), 1), 0);
-        assert_int_equal(audit_count(s, RECORD_FILE_DENIED), 5001);
-        audit_sync(s);
-        assert_int_equal(counted("file.denied", &lines), 6);
-        assert_int_equal(lines, 2);
-        now_ns += AUDIT_FOLD_WINDOW_NS;
-        audit_sync(s);
-        assert_int_equal(counted("file.denied", &lines), 5001);
-        assert_int_equal(lines, 3);
-        assert_int_equal(audit_count(s, RECORD_FILE_DENIED), 5001);
-        audit_close(s);
-        assert_int_equal(verified().bad_seq, 0);
-}
-
-static void the_name_of_the_process_does_not_defeat_folding(void **state) {
-        struct audit_stream *s = opened();
-        uint64_t lines;
-
-        for (int i = 0; i < 500; i++) {
-                char comm[16];
-                denied("/etc/shadow");
-                snprintf(comm, sizeof(comm), "p%d", i);
-                record_str(&rec, "comm", comm);
-                record_int(&rec, "pid", i);
-                assert_int_equal(audit_observe(s, &rec, 1), 0);
-        }
-        audit_close(s);
-        assert_int_equal(counted("file.denied", &lines), 500);
-        assert_int_equal(lines, 2);
-}
-
-static void ports_tell_connections_apart_and_bytes_of_equal_ones_add_up(void **state) {
-        struct audit_stream *s = opened();
-        uint64_t lines;
-
-        for (int i = 0; i < 300; i++) {
-                record_init(&rec, RECORD_NETWORK_CLOSED, "gateway");
-                record_str(&rec, "host", "x.test");
-                record_int(&rec, "port", i % 3 == 0 ? 80 : 443);
-                record_int(&rec, "conn", i);
-                record_int(&rec, "bytes_out", 1000 + i);
-                record_int(&rec, "bytes_in", 7);
-                assert_int_equal(audit_observe(s, &rec, 1), 0);
-        }
-        audit_close(s);
-        assert_int_equal(counted("network.closed", &lines), 300);
-        assert_int_equal(lines, 4);
-        assert_int_equal(summed("bytes_in"), 2100);
-        assert_int_equal(summed("bytes_out"), 300 * 1000 + 299 * 300 / 2);
-}
-
-/* Of two the second has a line of its own, with its own number; of more, the line with the count has the last one's. */
-static void what_is_folded_has_the_number_of_the_last(void **state) {
-        for (uint64_t n = 2; n <= 3; n++) {
-                struct audit_stream *s = opened();
-                uint64_t lines, before = summed("conn");
-
-                for (uint64_t conn = 1; conn <= n; conn++) {
-                        record_init(&rec, RECORD_NETWORK_ALLOWED, "gateway");
-                        record_str(&rec, "host", "x.test");
-                        record_int(&rec, "port", 80);
-                        record_int(&rec, "conn", (int64_t)conn);
-                        assert_int_equal(audit_observe(s, &rec, 1), 0);
-                }
-                audit_close(s);
-                assert_int_equal(summed("conn") - before, 1 + n);
-                counted("network.allowed", &lines);
-                assert_int_equal(lines, 2 * (n - 1));
-        }
-}
-
-static void closing_and_flushing_write_what_is_pending(void **state) {
-        struct audit_stream *s = opened();
-        uint64_t lines;
-
-        audit_observe(s, denied("/a"), 1);
-        audit_observe(s, denied("/a"), 7);
-        assert_int_equal(audit_fold_flush(s), 0);
-        record_init(&rec, RECORD_TERMINATED, "crewd");
-        audit_append_durable(s, &rec, NULL);
-        assert_int_equal(counted("file.denied", &lines), 8);
-        audit_observe(s, denied("/a"), 1);
-        audit_observe(s, denied("/a"), 2);
-        audit_close(s);
-        assert_int_equal(counted("file.denied", &lines), 11);
-        assert_int_equal(verified().bad_seq, 0);
-}
-
-/* Different paths without end: lines up to the budget, then counts; the sum is exact, the file and memory are bounded. */
-static void a_flood_of_different_paths_is_counted_exactly(void **state) {
-        struct audit_stream *s = opened();
-        uint64_t lines, total = 0;
-        char path[64];
-        struct stat st;
-
-        audit_set_clock(s, test_clock);
-        for (unsigned i = 0; i < 300000; i++) {
-                snprintf(path, sizeof(path), "/no/%u", i % 100000);
-                uint32_t count = i % 3 + 1;
-                assert_int_equal(audit_observe(s, denied(path), count), 0);
-                total += count;
-                now_ns += 10000; /* 100,000 a second */
-                if (i % 10000 == 0)
-                        assert_int_equal(audit_sync(s), 0);
-                assert_true(s->fold.bytes <= AUDIT_FOLD_BYTES);
-        }
-        audit_close(s);
-        assert_int_equal(counted("file.denied", &lines), total);
-        assert_true(lines < AUDIT_FOLD_BURST + 10 * AUDIT_FOLD_RATE);
-        assert_int_equal(stat(log_path(), &st), 0);
-        assert_true(st.st_size < 8 << 20);
-        assert_int_equal(verified().bad_seq, 0);
-}
-
-static void the_budget_comes_back_with_time(void **state) {
-        struct audit_stream *s = opened();
-        uint64_t lines, before;
-        char path[64];
-
-        audit_set_clock(s, test_clock);
-        for (unsigned i = 0; i < 2 * AUDIT_FOLD_BURST; i++) {
-                snprintf(path, sizeof(path), "/no/%u", i);
-                audit_observe(s, denied(path), 1);
-        }
-        now_ns += AUDIT_FOLD_WINDOW_NS;
-        audit_sync(s);
-        assert_int_equal(counted("file.denied", &before), 2 * AUDIT_FOLD_BURST);
-        now_ns += 10 * (uint64_t)AUDIT_FOLD_WINDOW_NS;
-        for (unsigned i = 0; i < 100; i++) {
-                snprintf(path, sizeof(path), "/again/%u", i);
-                audit_observe(s, denied(path), 1);
-        }
-        audit_close(s);
-        assert_int_equal(counted("file.denied", &lines), 2 * AUDIT_FOLD_BURST + 100);
-        assert_int_equal(lines, before + 100);
-}
-
-#define STREAM_TEST(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
 /* --- the last life --- */
 
 static void put_as(struct audit_stream *s, uint32_t incarnation, enum record_kind kind, const char *key,
@@ -791,13 +546,6 @@ int main(void) {
                 STREAM_TEST(a_planted_link_is_not_followed),
                 STREAM_TEST(a_short_write_poisons_and_leaves_whole_lines),
                 STREAM_TEST(a_full_disk_refuses_lines_and_loses_none),
-                STREAM_TEST(repetitions_become_one_line_with_the_count),
-                STREAM_TEST(the_name_of_the_process_does_not_defeat_folding),
-                STREAM_TEST(ports_tell_connections_apart_and_bytes_of_equal_ones_add_up),
-                STREAM_TEST(what_is_folded_has_the_number_of_the_last),
-                STREAM_TEST(closing_and_flushing_write_what_is_pending),
-                STREAM_TEST(a_flood_of_different_paths_is_counted_exactly),
-                STREAM_TEST(the_budget_comes_back_with_time),
                 STREAM_TEST(a_life_without_an_end_is_open),
                 STREAM_TEST(a_life_with_an_end_is_closed),
                 STREAM_TEST(a_task_that_ended_is_not_open_and_a_tool_that_ran_is_an_effect),
