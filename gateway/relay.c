@@ -24,7 +24,6 @@ void relay_set_options(int fd) {
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
 }
 
-/* A connection that was there before its listener's options has none of them. */
 void relay_close(int *fd, bool reset) {
         const struct linger l = {.l_onoff = reset};
 

@@ -92,22 +92,28 @@ int netns_apply(const void *rules, size_t left, struct crew_err *err) {
         return 0;
 }
 
+/* What connects is reset, not ended, when nobody is left to take it or who took it dies: from the first one on. */
+static int listening(int *s, int type) {
+        static const struct linger none = {.l_onoff = 1};
+
+        if (type == SOCK_STREAM &&
+            (setsockopt(*s, SOL_SOCKET, SO_LINGER, &none, sizeof(none)) < 0 || listen(*s, BACKLOG) < 0))
+                return -errno;
+        return crew_steal_fd(s);
+}
+
 static int listen4(int type, uint16_t port) {
         struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
         _cleanup_close_ int s = socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-        if (s < 0 || bind(s, (struct sockaddr *)&a, sizeof(a)) < 0 || (type == SOCK_STREAM && listen(s, BACKLOG) < 0))
-                return -errno;
-        return crew_steal_fd(&s);
+        return s < 0 || bind(s, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : listening(&s, type);
 }
 
 static int listen6(int type, uint16_t port) {
         struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = IN6ADDR_LOOPBACK_INIT};
         _cleanup_close_ int s = socket(AF_INET6, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-        if (s < 0 || bind(s, (struct sockaddr *)&a, sizeof(a)) < 0 || (type == SOCK_STREAM && listen(s, BACKLOG) < 0))
-                return -errno;
-        return crew_steal_fd(&s);
+        return s < 0 || bind(s, (struct sockaddr *)&a, sizeof(a)) < 0 ? -errno : listening(&s, type);
 }
 
 int netns_listen(int listeners[4], struct crew_err *err) {
