@@ -274,10 +274,13 @@ static void job_changed(struct job *j, void *user) {
         if (j->in_run && j->state == JOB_DONE)
                 store_result(c, j);
         status_announce_task(c, j);
-        if (j->state >= JOB_DONE)
-                manager_job_done(c, j);
-        if (j->state >= JOB_DONE && j->ballot)
+        if (j->state < JOB_DONE)
+                return;
+        manager_job_done(c, j);
+        voting_job_gone(c, j);
+        if (j->ballot)
                 voting_ballot_done(c, j);
+        instance_task_over(&c->agents[j->agent]);
 }
 
 static void job_finished(struct job *j, void *user) {
@@ -286,6 +289,19 @@ static void job_finished(struct job *j, void *user) {
         if (ran_out(&c->agents[j->agent], j, j->outcome))
                 usage_hit(&c->agents[j->agent], USAGE_WALL_TIME, 1, j->timeout_ns / 1000000u, "a task was stopped");
         requests_job_done(user, j);
+}
+
+static bool frozen(uint32_t agent, void *user) {
+        struct crewd *c = user;
+
+        return hold_is_on(&c->agents[agent]);
+}
+
+static uint64_t time_max(uint32_t agent, void *user) {
+        struct crewd *c = user;
+        const struct crew_agent *decl = c->agents[agent].decl;
+
+        return decl && decl->policy ? policy_limits_of(decl->policy).wall_ms * 1000000u : 0;
 }
 
 static void run_done(void *user) {
@@ -383,7 +399,9 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
                                                         .proposed = job_proposed,
                                                         .changed = job_changed,
                                                         .finished = job_finished,
-                                                        .run_done = run_done};
+                                                        .run_done = run_done,
+                                                        .frozen = frozen,
+                                                        .time_max = time_max};
 
         c->events = events_new(on_event, c);
         c->requests = requests_new();

@@ -249,13 +249,12 @@ int journal_kill(struct agent *a, const struct death *d) {
         return journal_write(a, &r, true);
 }
 
-int journal_stop(struct agent *a, uint64_t grace_ms) {
-        const struct death *d = &a->in.death;
+int journal_stop(struct agent *a, const char *initiator, const char *reason, uint64_t grace_ms) {
         struct record r;
 
         record_init(&r, RECORD_STOP, "crewd");
-        record_str(&r, "initiator", d->initiator);
-        record_str(&r, "reason", d->reason);
+        record_str(&r, "initiator", initiator);
+        record_str(&r, "reason", reason);
         record_int(&r, "grace_ms", (int64_t)grace_ms);
         return journal_write(a, &r, true);
 }
@@ -606,7 +605,7 @@ int journal_tool_request(struct agent *a, const char *tool, const char *why, boo
         record_str(&r, "verdict", granted ? "granted" : "denied");
         record_str(&r, "rule", rule && *rule ? rule : NULL);
         record_str(&r, "reason", reason);
-        return granted ? journal_write(a, &r, true) : journal_observe(a, &r, 1, true);
+        return granted && !reason ? journal_write(a, &r, true) : journal_observe(a, &r, 1, !granted);
 }
 
 int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq) {

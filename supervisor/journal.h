@@ -25,7 +25,7 @@ int journal_spawned(struct agent *a, bool good);
 int journal_ready(struct agent *a);
 int journal_kill(struct agent *a, const struct death *d);
 /* An operator's stop, freeze and thaw; durable, before it takes effect. */
-int journal_stop(struct agent *a, uint64_t grace_ms);
+int journal_stop(struct agent *a, const char *initiator, const char *reason, uint64_t grace_ms);
 int journal_start(struct agent *a, const char *initiator, const char *reason);
 /* What a changed crew file did to it, or was to do; why: it did not work out. */
 struct journal_applied {

@@ -295,12 +295,8 @@ static void on_submit_task(struct crewd *c, uint64_t client, const Crew__Envelop
                 digest_of(b, request);
         if (keyed)
                 return submit_again(c, client, e->seq, keyed, request);
-        if (*b->agent) {
-                struct agent *a = requests_agent(c, client, e->seq, b->agent);
-                if (!a)
-                        return;
-                what.timeout_max_ns = policy_limits_of(a->decl->policy).wall_ms * 1000000u;
-        }
+        if (*b->agent && !requests_agent(c, client, e->seq, b->agent))
+                return;
         if (*b->key && !(keyed = keyed_add(c->requests->keyed, b->key, request)))
                 return control_refuse(c->control, client, e->seq, "too-many", "",
                                       "too many tasks with a key are under way");
