@@ -302,7 +302,9 @@ static enum ready context_ready(struct scheduler *s, struct job *j, char *why, s
                 const struct job *dep = s->run_jobs[j->task->context[i]];
                 if (dep->state == JOB_FAILED || dep->state == JOB_SKIPPED) {
                         snprintf(why, why_size, "needs '%s', which %s", dep->name,
-                                 dep->state == JOB_FAILED ? "failed" : "was skipped");
+                                 dep->stop_reason[0]        ? "was cancelled"
+                                 : dep->state == JOB_FAILED ? "failed"
+                                                            : "was skipped");
                         return READY_NEVER;
                 }
                 if (dep->state != JOB_DONE)

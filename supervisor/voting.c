@@ -239,6 +239,23 @@ static void close_vote(struct voting *v, struct open_vote *o, uint64_t now_ns) {
         count(v, o);
 }
 
+void voting_drop(struct crewd *c, const struct job *j, uint64_t now_ns) {
+        struct voting *v = c->voting;
+
+        for (size_t t = 0; v && t < v->n_votes; t++) {
+                struct open_vote *o = &v->votes[t];
+                if (o->job != j)
+                        continue;
+                o->job = NULL;
+                for (uint32_t i = 0; i < v->n_voters; i++) {
+                        struct job *ballot = o->ballots[i].id[0] ? scheduler_find(c->scheduler, o->ballots[i].id) : NULL;
+                        o->ballots[i].id[0] = '\0';
+                        if (ballot)
+                                scheduler_cancel(c->scheduler, ballot, "the vote is over", now_ns);
+                }
+        }
+}
+
 void voting_expire(struct voting *v, uint64_t now_ns) {
         for (size_t t = 0; v && t < v->n_votes; t++)
                 if (v->votes[t].job && now_ns >= v->votes[t].deadline_ns)
