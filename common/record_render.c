@@ -70,6 +70,8 @@ static const struct text_row {
                 {"reason", "", ""}, {"votes", "", ""}, {"proposal_sha256", "on sha256:", "#"}}},
         [RECORD_TASK_FINISHED] = {"TASK", "outcome", "FINISHED", .groups = GROUP_TASK, .subject = "task", .details = {
                 {"cause", "", ""}, {"reason", "", ""}, {"ms", "", " ms"}, {"result_sha256", "result sha256:", "#"}}},
+        [RECORD_TASK_CANCEL] = {"TASK", NULL, "CANCEL", .groups = GROUP_TASK, .subject = "task", .details = {
+                {"reason", "", ""}, {"initiator", "by ", ""}, {"task_id", "", ""}}},
         [RECORD_TOOL_CALL] = {"TOOL", "verdict", "ALLOWED", .groups = GROUP_TOOL, .subject = "tool", .details = {
                 {"reason", "", ""}, {"rule", "", ""}, {"args_sha256", "args sha256:", "#"}, {"args", "args ", ""}}},
         [RECORD_TOOL_RETURN] = {"TOOL", "outcome", "RETURNED", .groups = GROUP_TOOL, .subject = "tool", .details = {

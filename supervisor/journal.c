@@ -428,6 +428,17 @@ int journal_task_finished(struct agent *a, const struct job *j) {
         return journal_write(a, &r, false);
 }
 
+int journal_task_cancel(struct agent *a, const struct job *j, const char *initiator, const char *reason) {
+        struct record r;
+
+        record_init(&r, RECORD_TASK_CANCEL, "crewd");
+        record_str(&r, "task", j->name);
+        record_str(&r, "task_id", j->id);
+        record_str(&r, "initiator", initiator);
+        record_str(&r, "reason", reason);
+        return journal_write(a, &r, true);
+}
+
 int journal_task_lost(struct agent *a, const char *task, const char *task_id, const char *reason) {
         struct record r;
 

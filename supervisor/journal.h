@@ -49,6 +49,8 @@ const char *journal_outcome_name(Crew__Outcome outcome);
 /* An attempt failed, and another follows. */
 int journal_task_retried(struct agent *a, const struct job *j, Crew__Outcome outcome, const char *error);
 int journal_task_finished(struct agent *a, const struct job *j);
+/* A client calls it off; durable, before it takes effect. */
+int journal_task_cancel(struct agent *a, const struct job *j, const char *initiator, const char *reason);
 /* Of a crewd before this one. */
 int journal_task_lost(struct agent *a, const char *task, const char *task_id, const char *reason);
 

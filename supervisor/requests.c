@@ -3,6 +3,7 @@
 
 #include "apply.h"
 #include "approvals.h"
+#include "cancels.h"
 #include "common/util.h"
 #include "control.h"
 #include "crewd.h"
@@ -447,6 +448,7 @@ static void (*const handlers[])(struct crewd *c, uint64_t client, const Crew__En
         ROW(STOP_AGENT, on_stop_agent),
         ROW(START_AGENT, starters_ask),
         ROW(FREEZE_AGENT, on_freeze_agent),
+        ROW(CANCEL_TASK, cancels_ask),
         ROW(STOP_CREW, on_stop_crew),
         ROW(CLIENT_EXEC, on_client_exec),
         ROW(EXEC_INPUT, on_exec_input),

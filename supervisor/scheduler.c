@@ -121,7 +121,8 @@ int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t 
 /* --- ad-hoc jobs --- */
 
 static const char *why_no_result(const struct job *dep) {
-        return dep->state == JOB_FAILED    ? "failed"
+        return dep->stop_reason[0]         ? "was cancelled"
+               : dep->state == JOB_FAILED  ? "failed"
                : dep->state == JOB_SKIPPED ? "was skipped"
                : dep->in_run               ? "is not done"
                                            : "has not run";

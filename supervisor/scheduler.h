@@ -126,8 +126,12 @@ int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struc
 /* Hands a held task of the current run out.  -ENOENT unknown task, -EALREADY it is out, -ESRCH no run is active. */
 int scheduler_release(struct scheduler *s, const struct sched_submit *what, struct job **out, struct crew_err *err);
 
-/* What is not finished yet, or NULL. */
+/* What is not finished yet, or NULL.  By its id. */
 struct job *scheduler_find(struct scheduler *s, const char *id);
+/* Calls fn for each that is not finished, ballots too; fn ends none. */
+void scheduler_each_open(struct scheduler *s, void (*fn)(struct job *j, void *user), void *user);
+/* Some job of this crew has, or had, that id. */
+bool scheduler_gave_out(const struct scheduler *s, const char *id);
 /* Queued: it ends now.  Running: its agent is told, and killed if it does not stop; its outcome is `cancelled` in any case.
  * 0, or 1: it is ending already. */
 int scheduler_cancel(struct scheduler *s, struct job *j, const char *reason, uint64_t now_ns);

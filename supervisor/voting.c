@@ -247,6 +247,22 @@ void voting_job_gone(struct crewd *c, const struct job *j) {
                 forget(v, o);
 }
 
+void voting_drop(struct crewd *c, const struct job *j, uint64_t now_ns) {
+        struct voting *v = c->voting;
+        struct open_vote *o = v ? v->votes : NULL;
+
+        while (o && o->job != j)
+                o = o->next;
+        for (uint32_t i = 0; o && i < v->n_voters; i++) {
+                struct job *ballot = o->ballots[i].id[0] ? scheduler_find(c->scheduler, o->ballots[i].id) : NULL;
+                o->ballots[i].id[0] = '\0';
+                if (ballot)
+                        scheduler_cancel(c->scheduler, ballot, "the vote is over", now_ns);
+        }
+        if (o)
+                forget(v, o);
+}
+
 void voting_expire(struct voting *v, uint64_t now_ns) {
         struct open_vote *next;
 

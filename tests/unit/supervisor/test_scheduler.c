@@ -2,6 +2,7 @@
 /* The scheduler against hand-made crews and random graphs. */
 #include "supervisor/scheduler.h"
 
+#include "common/util.h"
 #include "supervisor/schema/schema.h"
 
 #include "test.h"
@@ -539,6 +540,54 @@ static void a_cancelled_job_has_that_outcome_whatever_comes(void **state) {
         assert_int_equal(w.retried, 0);
 }
 
+static void count_open(struct job *j, void *user) {
+        assert_true(j->state < JOB_DONE);
+        ++*(int *)user;
+}
+
+static void what_needs_a_cancelled_task_says_so(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        int open = 0;
+        (void)state;
+        make(2, 4);
+        depends(1, 0);
+        depends(3, 2);
+        assert_int_equal(scheduler_run(w.s, 1, 2, 0, &err), 0);
+        scheduler_poke(w.s, 0);
+        scheduler_each_open(w.s, count_open, &open);
+        assert_int_equal(open, 4);
+        assert_int_equal(scheduler_cancel(w.s, scheduler_find(w.s, "t-1"), "not needed", 1), 0); /* running */
+        assert_int_equal(scheduler_cancel(w.s, scheduler_find(w.s, "t-3"), "nor that", 1), 0);   /* queued */
+        result(0, CREW__OUTCOME__OUTCOME_OK, "1", 2);
+        scheduler_poke(w.s, 2);
+        assert_int_equal(scheduler_run_job(w.s, 0)->state, JOB_FAILED);
+        assert_int_equal(scheduler_run_job(w.s, 2)->state, JOB_SKIPPED);
+        assert_string_equal(scheduler_run_job(w.s, 1)->error, "needs 't0', which was cancelled");
+        assert_string_equal(scheduler_run_job(w.s, 3)->error, "needs 't2', which was cancelled");
+        assert_int_equal(w.runs_done, 1);
+        assert_int_equal(scheduler_run_state(w.s)->ok, 0);
+}
+
+static void an_id_is_known_once_it_was_given_out(void **state) {
+        static const char *const never[] = {
+                "", "t-", "t-0", "t-3", "t-01", "t-1 ", "t--1", "x-1", "t-18446744073709551617"};
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j;
+        int open = 0;
+        (void)state;
+        make(1, 0);
+        for (int i = 0; i < 2; i++)
+                assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.agent = "a0"}, &j, &err), 0);
+        assert_int_equal(scheduler_cancel(w.s, scheduler_find(w.s, "t-1"), "gone", 1), 0);
+        assert_null(scheduler_find(w.s, "t-1"));
+        assert_true(scheduler_gave_out(w.s, "t-1"));
+        assert_true(scheduler_gave_out(w.s, "t-2"));
+        for (size_t i = 0; i < ELEMENTSOF(never); i++)
+                assert_false(scheduler_gave_out(w.s, never[i]));
+        scheduler_each_open(w.s, count_open, &open);
+        assert_int_equal(open, 1);
+}
+
 static void the_queue_goes_by_priority_then_by_order(void **state) {
         static const char *const descriptions[] = {"first", "low", "mid", "mid too", "top"};
         static const uint32_t priority[] = {0, 0, 5, 5, 0};
@@ -703,6 +752,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(a_failed_task_is_tried_again_while_it_has_retries, setup, teardown),
                 cmocka_unit_test_setup_teardown(after_an_effect_a_task_is_never_run_again, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_cancelled_job_has_that_outcome_whatever_comes, setup, teardown),
+                cmocka_unit_test_setup_teardown(what_needs_a_cancelled_task_says_so, setup, teardown),
+                cmocka_unit_test_setup_teardown(an_id_is_known_once_it_was_given_out, setup, teardown),
                 cmocka_unit_test_setup_teardown(the_queue_goes_by_priority_then_by_order, setup, teardown),
                 cmocka_unit_test_setup_teardown(held_tasks_wait_for_the_manager_and_are_skipped_without_it, setup,
                                                 teardown),
