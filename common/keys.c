@@ -4,6 +4,7 @@
 #include "digest.h"
 #include "util.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <sodium/core.h>
 #include <sodium/crypto_sign.h>

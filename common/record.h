@@ -81,6 +81,7 @@ enum record_kind {
         RECORD_CREW_APPLIED,       /* a changed crew file: effect, both digests */
         RECORD_MIGRATED,           /* of a state directory: from, to, verdict failed: it is as it was */
         RECORD_MIGRATE_FAILED,
+        RECORD_LOG_CHECKPOINT, /* in the crew's own stream: of an agent's */
         RECORD_KIND_N,
 };
 extern const char *const record_kind_names[RECORD_KIND_N]; /* "agent.spawned", "file.denied", ... */
