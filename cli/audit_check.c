@@ -108,10 +108,10 @@ static int by_size(const void *a, const void *b) {
 
 struct walk {
         struct audit_check *check;
-        struct audit_known *known;        /* NULL: the crew's log does not know it */
-        size_t next;                      /* of its claims */
-        uint64_t agreed, differs;         /* the largest size that fits; the first that does not, 0: all do */
-        struct audit_claim own, kept;     /* its checkpoint's; that of one kept elsewhere */
+        struct audit_known *known;    /* NULL: the crew's log does not know it */
+        size_t next;                  /* of its claims */
+        uint64_t agreed, differs;     /* the largest size that fits; the first that does not, 0: all do */
+        struct audit_claim own, kept; /* its checkpoint's; that of one kept elsewhere */
         bool has_own, is_crew;
         bool own_fits, kept_fits;
         bool failed; /* memory */
@@ -206,7 +206,8 @@ static bool say(struct audit_finding *out, const char *fmt, ...) {
 static bool check_size(struct audit_finding *out, uint64_t said, const char *by) {
         if (said <= out->chain.records)
                 return true;
-        return say(out, "it has %" PRIu64 " records, and %s is of %" PRIu64 ": the end is missing", out->chain.records, by, said);
+        return say(out, "it has %" PRIu64 " records, and %s is of %" PRIu64 ": the end is missing", out->chain.records, by,
+                   said);
 }
 
 static bool check_known(const struct walk *w, struct audit_finding *out) {
@@ -216,7 +217,8 @@ static bool check_known(const struct walk *w, struct audit_finding *out) {
                 return true;
         if (w->differs)
                 return say(out,
-                           "records %" PRIu64 " to %" PRIu64 " are not those that were signed: the tree of the first %" PRIu64
+                           "records %" PRIu64 " to %" PRIu64
+                           " are not those that were signed: the tree of the first %" PRIu64
                            " has another root than the crew's log says",
                            w->agreed + 1, w->differs, w->differs);
         if (!check_size(out, k->claims[k->n - 1].lines, "what the crew's log says"))
@@ -274,7 +276,8 @@ static bool check_own(const struct walk *w, const struct audit_check *c, const s
                 return false;
         if (!w->own_fits)
                 return say(out,
-                           "records %" PRIu64 " to %" PRIu64 " are not those that were signed: its checkpoint has another root",
+                           "records %" PRIu64 " to %" PRIu64
+                           " are not those that were signed: its checkpoint has another root",
                            w->agreed + 1, note->lines);
         out->signed_records = c->has_key ? note->lines : 0;
         return true;
@@ -303,8 +306,7 @@ static bool check_kept(const struct walk *w, const struct audit_check *c, const 
                 return false;
         if (!check_size(out, w->kept.lines, what))
                 return false;
-        return w->kept_fits ||
-               say(out, "its first %" PRIu64 " records are not those of %s", w->kept.lines, what);
+        return w->kept_fits || say(out, "its first %" PRIu64 " records are not those of %s", w->kept.lines, what);
 }
 
 /* --- all of a stream --- */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checking a crew's audit, offline: each stream's chain and tree, its signed checkpoint, and what the crew's own stream says
- * of the others.  Trusts the key and nothing else in the files.
+ * Checking a crew's audit, offline: each stream's chain and tree, its signed checkpoint, and what the crew's own stream
+ * says of the others.  Trusts the key and nothing else in the files.
  */
 #pragma once
 
@@ -36,7 +36,7 @@ struct audit_check {
         bool pinned;         /* the key was given, and what is not signed by it counts for nothing */
         bool has_key;
         struct verify_key key;
-        bool crew_log; /* there is one */
+        bool crew_log;             /* there is one */
         struct audit_known *known; /* owned */
         size_t n_known;
         struct audit_kept *kept; /* the caller's; NULL: none */

@@ -15,10 +15,10 @@ static bool broken(const struct audit_finding *f) {
 }
 
 static void stream_json(struct audit_report *t, const char *name, const char *path, const struct audit_finding *f) {
-        json_t *o = json_pack("{s:o, s:o, s:I, s:I, s:b, s:b, s:b}", "stream", jsonout_text(name), "path",
-                              jsonout_text(path), "records", (json_int_t)f->chain.records, "signed",
-                              (json_int_t)f->signed_records, "checkpoint", (int)f->checkpoint, "intact", (int)!broken(f),
-                              "torn_tail", (int)f->chain.torn_tail);
+        json_t *o =
+                json_pack("{s:o, s:o, s:I, s:I, s:b, s:b, s:b}", "stream", jsonout_text(name), "path", jsonout_text(path),
+                          "records", (json_int_t)f->chain.records, "signed", (json_int_t)f->signed_records, "checkpoint",
+                          (int)f->checkpoint, "intact", (int)!broken(f), "torn_tail", (int)f->chain.torn_tail);
 
         json_object_set_new(o, "head", jsonout_text(f->chain.head_hex));
         json_object_set_new(o, "root", jsonout_text(f->root_hex));
@@ -45,7 +45,8 @@ static void put_broken(const struct audit_report *t, const char *path, const str
         const struct term *term = &t->term;
 
         if (chain_broken(f))
-                fprintf(term->out, "BROKEN at line %" PRIu64 " (record %" PRIu64 ")\n      ", f->chain.bad_line, f->chain.bad_seq);
+                fprintf(term->out, "BROKEN at line %" PRIu64 " (record %" PRIu64 ")\n      ", f->chain.bad_line,
+                        f->chain.bad_seq);
         else
                 fputs("BROKEN\n      ", term->out);
         term_put(term, f->problem);
@@ -55,9 +56,7 @@ static void put_broken(const struct audit_report *t, const char *path, const str
 }
 
 static void stream_text(const struct audit_report *t, const char *name, const char *path, const struct audit_finding *f) {
-        enum term_mark mark = broken(f)                                         ? TERM_FAIL
-                              : f->chain.torn_tail || f->signed_records == 0 ? TERM_WARN
-                                                                                : TERM_OK;
+        enum term_mark mark = broken(f) ? TERM_FAIL : f->chain.torn_tail || f->signed_records == 0 ? TERM_WARN : TERM_OK;
         enum term_style style = term_mark_style(mark);
         const struct term *term = &t->term;
 
@@ -92,7 +91,8 @@ void audit_report_end(const struct audit_report *t) {
                 printf("%u other stream%s that the crew's log knows %s not here\n", t->streams_elsewhere,
                        t->streams_elsewhere == 1 ? "" : "s", t->streams_elsewhere == 1 ? "is" : "are");
         if (t->streams_bad == 0)
-                printf("%u stream%s, %" PRIu64 " records: intact\n", t->streams_ok, t->streams_ok == 1 ? "" : "s", t->records);
+                printf("%u stream%s, %" PRIu64 " records: intact\n", t->streams_ok, t->streams_ok == 1 ? "" : "s",
+                       t->records);
         else
                 printf("%u of %u streams BROKEN\n", t->streams_bad, t->streams_bad + t->streams_ok);
 }

@@ -34,7 +34,7 @@ static const struct cli_option options[] = {
 struct verify {
         const struct options *o;
         struct audit_report report;
-        struct verify_key key; /* with --key */
+        struct verify_key key;  /* with --key */
         struct audit_kept kept; /* with --checkpoint */
         struct cli_problem *p;
 };
@@ -146,7 +146,8 @@ static int verify_crew(struct verify *v, const struct crew_paths *paths, const c
         snprintf(base, sizeof(base), "%s/%s/audit", paths->state, crew);
         if (several)
                 snprintf(prefix, sizeof(prefix), "%s/", crew);
-        return verify_streams(v, &(struct place){.base = base, .shown = base, .prefix = prefix, .whole = true}, &agents, crew);
+        return verify_streams(v, &(struct place){.base = base, .shown = base, .prefix = prefix, .whole = true}, &agents,
+                              crew);
 }
 
 /* Without a name: all that was recorded here.  A check that leaves a crew out unasked would look like a pass of it. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The crew's own stream: what the checkpoints of its agents said, in a chain and a tree of its own, so that whoever cuts one
- * agent's log contradicts another file.  It has the key that all of them are signed with.
+ * The crew's own stream: what the checkpoints of its agents said, in a chain and a tree of its own, so that whoever cuts
+ * one agent's log contradicts another file.  It has the key that all of them are signed with.
  *
  * What it says is on disk before it says it, so it is never held back (on_supervisor_loss), and a fault of it stops nobody:
  * it is logged, and the stream opened anew.

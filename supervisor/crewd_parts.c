@@ -433,7 +433,8 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
                 return crew_fail(err, -r, "cannot make a loop: %s", uv_strerror(r));
         c->loop_ready = true;
         if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 || (r = state_dirs_init(c, err)) < 0 ||
-            (r = crew_log_open(c, &c->crew_log, err)) < 0 || (r = make_agents(c, err)) < 0 || (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
+            (r = crew_log_open(c, &c->crew_log, err)) < 0 || (r = make_agents(c, err)) < 0 ||
+            (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
                 return r;
         instance_warm_up(c); /* no thread of ours before nng's: without memory for one of its own it hangs */
         if ((r = syncer_open(&c->loop, &c->syncer, err)) < 0)

@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 enum {
-        OWN = 32,      /* helpers, loop, locks */
-        PER_START = 8, /* while it is under way: what the spawner and crewd hand to each other */
-        STREAM = 3,    /* an audit stream: written, waited for, and where its checkpoint goes */
+        OWN = 32,              /* helpers, loop, locks */
+        PER_START = 8,         /* while it is under way: what the spawner and crewd hand to each other */
+        STREAM = 3,            /* an audit stream: written, waited for, and where its checkpoint goes */
         CREW_LOG = STREAM + 1, /* and the checkpoint that is being written */
         STATE_LOCK = 1,
         UID_LOCK = 1, /* in root mode; a place that is kept for a name has it too */

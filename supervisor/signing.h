@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The checkpoint of one stream on its way: taken from the stream on the loop, signed and written by the syncer's thread once
- * what it covers is on disk.  The thread sees the copy alone.
+ * The checkpoint of one stream on its way: taken from the stream on the loop, signed and written by the syncer's thread
+ * once what it covers is on disk.  The thread sees the copy alone.
  */
 #pragma once
 

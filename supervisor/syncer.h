@@ -12,10 +12,10 @@ struct syncer;
 struct uv_loop_s;
 struct sync_job {
         struct sync_job *next;
-        int fd;                              /* stays open until on_done */
-        int (*work)(struct sync_job *job);   /* instead of fdatasync; on the thread; 0 or -errno */
+        int fd;                                /* stays open until on_done */
+        int (*work)(struct sync_job *job);     /* instead of fdatasync; on the thread; 0 or -errno */
         void (*on_done)(struct sync_job *job); /* on the loop's thread */
-        int error;                           /* an errno; 0: it is on disk */
+        int error;                             /* an errno; 0: it is on disk */
         void *data;
 };
 

@@ -328,8 +328,8 @@ static void close_files(struct audit_stream *s) {
         crew_close(&s->dirfd);
 }
 
-int audit_open(const char *dir, const char *crew, const char *agent, const struct sign_key *key,
-               struct audit_stream **out, struct crew_err *err) {
+int audit_open(const char *dir, const char *crew, const char *agent, const struct sign_key *key, struct audit_stream **out,
+               struct crew_err *err) {
         if (!crew_name_ok(crew) || (!crew_agent_name_ok(agent) && strcmp(agent, AUDIT_CREW) != 0))
                 return crew_fail(err, EINVAL, "bad crew or agent name for an audit stream");
         /* malloc: the buffer's pages are touched only as far as lines reach. */

@@ -21,11 +21,11 @@ struct audit_stream;
  * holds it) and appends a RECORD_LOG_OPENED.  On continue the tail is checked: a torn last line is cut off into
  * log.jsonl.torn-N and said in that record; a last line that is no record of this stream is -EBADMSG.  With a key, which
  * must outlive the stream, it has checkpoints (below); NULL: it has none.  agent: a name, or AUDIT_CREW. */
-int audit_open(const char *dir, const char *crew, const char *agent, const struct sign_key *key,
-               struct audit_stream **out, struct crew_err *err);
+int audit_open(const char *dir, const char *crew, const char *agent, const struct sign_key *key, struct audit_stream **out,
+               struct crew_err *err);
 /* Flushes folds, syncs, signs what is not signed yet, unlocks, frees; NULL. */
 struct audit_stream *audit_close(struct audit_stream *s);
-void audit_set_incarnation(struct audit_stream *s, uint32_t incarnation); /* 0 until set */
+void audit_set_incarnation(struct audit_stream *s, uint32_t incarnation);        /* 0 until set */
 int audit_append(struct audit_stream *s, const struct record *r, uint64_t *seq); /* seq may be NULL */
 int audit_append_durable(struct audit_stream *s, const struct record *r, uint64_t *seq);
 /* Pending folds of a finished window and buffered lines out, then fdatasync if anything was written since the last;

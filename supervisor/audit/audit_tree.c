@@ -2,10 +2,10 @@
 /*
  * The tree over the lines of a stream that is opened again.
  *
- * Our own checkpoint has its right edge, so that only what was written after it is read.  It is believed when its signature,
- * its origin and its root are right and the lines behind it lead to where the chain stands; anything else is not complained
- * of (a version before had none), the tree is made anew.  But an authentic one that says more than the file has, or other
- * lines, is what evidence of a change looks like, and goes on record.
+ * Our own checkpoint has its right edge, so that only what was written after it is read.  It is believed when its
+ * signature, its origin and its root are right and the lines behind it lead to where the chain stands; anything else is not
+ * complained of (a version before had none), the tree is made anew.  But an authentic one that says more than the file has,
+ * or other lines, is what evidence of a change looks like, and goes on record.
  */
 #include "audit_internal.h"
 
