@@ -32,6 +32,11 @@ void crew_base64(const void *bytes, size_t n, char *out) {
 bool crew_unbase64(const char *text, size_t len, uint8_t *out, size_t room, size_t *n) {
         const char *end;
 
+        /* Some libsodiums take bytes beyond ASCII for '/'. */
+        for (size_t i = 0; i < len; i++) {
+                if ((unsigned char)text[i] >= 0x80)
+                        return false;
+        }
         return sodium_base642bin(out, room, text, len, NULL, n, &end, sodium_base64_VARIANT_ORIGINAL) == 0 &&
                end == text + len;
 }
