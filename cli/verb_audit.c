@@ -92,22 +92,29 @@ static bool wanted(const struct verify *v, const char *agent) {
         return !v->o->agent || strcmp(v->o->agent, agent) == 0;
 }
 
-/* What the crew's log knows and nobody has seen: gone from where it was written, in a copy merely elsewhere. */
-static size_t show_gone(struct verify *v, const struct place *at, const struct audit_check *c) {
+/* What the crew's log knows and nobody has seen: new since we looked; gone from where it was written; in a copy elsewhere.
+ */
+static int show_rest(struct verify *v, const struct place *at, struct audit_check *c, size_t *found) {
+        struct crew_err err = CREW_ERR_NULL;
         struct audit_finding f;
-        size_t n = 0;
 
         for (size_t i = 0; i < c->n_known; i++) {
-                if (c->known[i].seen || !wanted(v, c->known[i].agent))
+                const char *agent = c->known[i].agent;
+                if (c->known[i].seen || !wanted(v, agent))
                         continue;
-                n++;
-                audit_check_gone(&c->known[i], &f);
-                if (at->whole)
-                        show(v, at, c->known[i].agent, &f);
-                else
+                ++*found;
+                int r = audit_check_stream(c, agent, &f, &err);
+                if (r < 0 && r != -ENOENT)
+                        return unreadable(v, r, &err);
+                if (r < 0 && !at->whole) {
                         v->report.streams_elsewhere++;
+                        continue;
+                }
+                if (r < 0)
+                        audit_check_gone(&c->known[i], &f);
+                show(v, at, agent, &f);
         }
-        return n;
+        return 0;
 }
 
 static int verify_streams(struct verify *v, const struct place *at, const struct crew_names *agents, const char *crew) {
@@ -131,7 +138,7 @@ static int verify_streams(struct verify *v, const struct place *at, const struct
                         show(v, at, agents->items[i], &f);
         }
         if (r == 0)
-                found += show_gone(v, at, &c);
+                r = show_rest(v, at, &c, &found);
         audit_check_fini(&c);
         return r == 0 && v->o->agent && found == 0 ? crew_unknown_agent(v->p, crew, v->o->agent, agents) : r;
 }

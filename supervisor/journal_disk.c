@@ -83,7 +83,7 @@ void journal_sync_later(struct agent *a) {
 }
 
 void journal_sign_last(struct agent *a) {
-        if (!a->audit)
+        if (!a->audit || audit_poisoned(a->audit))
                 return;
         int r = audit_fold_flush(a->audit);
         if (r == 0)
