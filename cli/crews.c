@@ -147,6 +147,10 @@ int crew_recorded_agents(const struct crew_paths *paths, const char *crew, struc
         char dir[PATH_MAX + CREW_NAME_MAX + 8];
 
         snprintf(dir, sizeof(dir), "%s/%s/audit", paths->state, crew);
+        return crew_agents_in(dir, out);
+}
+
+int crew_agents_in(const char *dir, struct crew_names *out) {
         return list(dir, has_log, dir, out);
 }
 

@@ -53,6 +53,7 @@ const char *const record_kind_names[RECORD_KIND_N] = {
         [RECORD_MIGRATED] = "state.migrated",
         [RECORD_MIGRATE_FAILED] = "state.migrate_failed",
         [RECORD_TASK_CANCEL] = "task.cancel",
+        [RECORD_LOG_CHECKPOINT] = "log.checkpoint",
         [RECORD_STDERR] = "agent.stderr",
         [RECORD_FOLDED] = "evidence.folded",
         [RECORD_EVIDENCE_LOST] = "evidence.lost",

@@ -14,6 +14,7 @@
 #include "common/gate.h"
 #include "common/util.h"
 #include "control.h"
+#include "crew_log.h"
 #include "death.h"
 #include "events.h"
 #include "evidence_client.h"
@@ -450,10 +451,11 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
                 return crew_fail(err, -r, "cannot make a loop: %s", uv_strerror(r));
         c->loop_ready = true;
         if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 || (r = state_dirs_init(c, err)) < 0 ||
-            (r = make_agents(c, err)) < 0 || (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
+            (r = crew_log_open(c, &c->crew_log, err)) < 0 || (r = make_agents(c, err)) < 0 ||
+            (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
                 return r;
         instance_warm_up(c); /* no thread of ours before nng's: without memory for one of its own it hangs */
-        if ((r = syncer_open(&c->loop, journal_on_synced, &c->syncer, err)) < 0)
+        if ((r = syncer_open(&c->loop, &c->syncer, err)) < 0)
                 return r;
         state_dirs_sweep(c);
         /* Before it is known what crew-evidence can do the plans would be for another jail. */
@@ -503,6 +505,7 @@ void crewd_parts_free(struct crewd *c) {
         for (uint32_t i = 0; i < c->n_agents; i++)
                 agent_fini(&c->agents[i]);
         free(c->agents);
+        crew_log_close(c->crew_log);
         manager_free(c->manager);
         voting_free(c->voting);
         memory_free(c->memory);

@@ -19,12 +19,11 @@
 #include "supervisor/audit/audit_digest.h"
 #include "supervisor/policy/lock.h"
 #include "supervisor/policy/policy.h"
-#include "syncer.h"
 
 #include <errno.h>
 #include <string.h>
 
-static void freeze(struct agent *a, int error) {
+void journal_freeze(struct agent *a, int error) {
         if (a->frozen)
                 return;
         a->frozen = true;
@@ -65,7 +64,7 @@ static int written(struct agent *a, const struct record *r, int result, uint32_t
         a->audit_dirty = true;
         crewd_mark_dirty(a->crewd);
         if (result < 0) {
-                freeze(a, result);
+                journal_freeze(a, result);
                 return result;
         }
         if (denied) {
@@ -95,56 +94,19 @@ void journal_flush(struct agent *a) {
         int r = audit_fold_flush(a->audit);
 
         if (r < 0)
-                freeze(a, r);
+                journal_freeze(a, r);
 }
 
 bool journal_release(struct agent *a, bool go_on) {
         int r = audit_release(a->audit, go_on);
 
         if (r < 0)
-                freeze(a, r);
+                journal_freeze(a, r);
         if (r > 0) {
                 a->audit_dirty = true;
                 crewd_mark_dirty(a->crewd);
         }
         return r >= 0;
-}
-
-void journal_sync(struct agent *a) {
-        if (!a->audit_dirty)
-                return;
-        a->audit_dirty = false;
-        int r = audit_fold_flush(a->audit);
-        if (r == 0)
-                r = audit_sync(a->audit);
-        if (r < 0)
-                freeze(a, r);
-}
-
-void journal_sync_later(struct agent *a) {
-        if (!a->audit_dirty)
-                return;
-        if (a->syncing)
-                return crewd_mark_dirty(a->crewd); /* what was written since is for the next time */
-        a->audit_dirty = false;
-        int r = audit_fold_flush(a->audit);
-        if (r == 0)
-                r = audit_sync_begin(a->audit, &a->sync.fd);
-        if (r < 0)
-                return freeze(a, r);
-        a->syncing = r > 0;
-        a->sync.data = a;
-        if (a->syncing)
-                syncer_add(a->crewd->syncer, &a->sync);
-}
-
-void journal_on_synced(struct sync_job *job) {
-        struct agent *a = job->data;
-
-        a->syncing = false;
-        int r = audit_sync_end(a->audit, job->error);
-        if (r < 0)
-                freeze(a, r);
 }
 
 /* --- lifecycle --- */

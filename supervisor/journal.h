@@ -127,7 +127,10 @@ int journal_hook(struct agent *a, const char *command, int status, const char *t
 void journal_flush(struct agent *a);
 /* What was decided is in its stream now, and on disk where it must be; audit_release(). */
 bool journal_release(struct agent *a, bool go_on);
-/* Flushes what is younger than 100 ms: on disk on return, or written now and waited for by the syncer. */
+/* Flushes what is younger than 100 ms: on disk on return, or written now and waited for by the syncer; journal_disk.c. */
 void journal_sync(struct agent *a);
 void journal_sync_later(struct agent *a);
-void journal_on_synced(struct sync_job *job);
+/* The last checkpoint, before the stream is closed and after the syncer. */
+void journal_sign_last(struct agent *a);
+/* Its stream cannot be written. */
+void journal_freeze(struct agent *a, int error);
