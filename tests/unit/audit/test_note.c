@@ -148,18 +148,8 @@ static void a_key_is_itself_again_and_a_changed_text_is_none(void **state) {
 }
 
 static void base64_has_one_form(void **state) {
-        static const char *const bad[] = {"QQ",
-                                          "QQ=",
-                                          "QR==",
-                                          "QQ==\n",
-                                          " QQ==",
-                                          "QQ==QQ==",
-                                          "Q=Q=",
-                                          "QUI-",
-                                          "=",
-                                          "Pet\xef",
-                                          "QQ=="
-                                          "="};
+        static const char *const bad[] = {
+                "QQ", "QQ=", "QR==", "QQ==\n", " QQ==", "QQ==QQ==", "Q=Q=", "QUI-", "=", "Pet\xef", "QQ==="};
         uint8_t out[8];
         size_t n;
 
