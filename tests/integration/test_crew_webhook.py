@@ -6,6 +6,7 @@ import hmac
 import http.server
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -159,6 +160,56 @@ def test_what_was_not_taken_is_sent_by_the_next_crewd(runner):
             eventually(lambda: server.got)
             assert checked(server.got[0])[0] == json.loads(text)
             eventually(lambda: not outbox(runner))
+
+
+def in_order(ids, distance=8):
+    """As they were begun; so many are under way at a time and may pass each other."""
+    return all(abs(i - sorted(ids).index(id)) <= distance for i, id in enumerate(ids))
+
+
+def test_more_than_are_sent_at_a_time_follow_when_the_receiver_is_back(runner):
+    """64 records are on their way: the others are not stranded, come oldest first, and are not overtaken."""
+    with Receiver() as server:
+        port = server.port
+    crew = hooked(runner, port)
+    with crew.start() as running:
+        client = running.client()
+        ids = []
+        for _ in range(70):
+            ids.append(client.kill("a").terminated.id)
+            client.start_agent("a")
+        assert len(outbox(runner)) == 70
+        assert running.log().count("64 records are on their way: more of them wait in") == 1
+        with Receiver(port=port) as server:
+            ids.append(client.kill("b").terminated.id)
+            eventually(lambda: not outbox(runner), timeout=150)
+            got = [checked(g)[0]["id"] for g in server.got]
+        assert sorted(got) == ids
+        late = [id for id in got if id in ids[64:]]
+        assert in_order(late) and late.index(ids[-1]) >= 3
+
+
+def test_all_that_an_earlier_crewd_left_is_sent_however_many(runner):
+    with Receiver() as server:
+        port = server.port
+    crew = hooked(runner, port)
+    with crew.start():
+        kill(runner, "a")
+    [one] = outbox(runner)
+    record, first = json.loads(one.read_text()), int(one.stem)
+    for id in range(first - 1300, first):
+        path = one.with_name(f"{id:020}.json")
+        path.write_text(json.dumps({**record, "id": id}))
+        shutil.copystat(one, path)
+        os.chown(path, one.stat().st_uid, one.stat().st_gid)
+    with Receiver(port=port) as server:
+        with crew.start() as running:
+            assert "webhook: 1301 records of an earlier run are sent now" in running.log()
+            kill(runner, "b")
+            eventually(lambda: not outbox(runner), timeout=60)
+        got = [checked(g)[0]["id"] for g in server.got]
+    assert sorted(got)[:-1] == list(range(first - 1300, first + 1)) and len(got) == 1302
+    assert in_order(got, 16)
 
 
 def test_a_slow_receiver_holds_up_nothing(runner):
