@@ -40,7 +40,10 @@ class Receiver:
             def log_message(handler, *args):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 128  # of 5, a connection is dropped now and then, and made again a second later
+
+        self.server = Server(("127.0.0.1", port), Handler)
         self.port = self.server.server_address[1]
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -221,6 +224,27 @@ def test_a_slow_receiver_holds_up_nothing(runner):
             kill(runner, "b")
             assert time.monotonic() - began < 2
             eventually(lambda: len(server.got) == 2, timeout=15)
+
+
+def test_a_receiver_that_never_answers_holds_back_no_record(runner):
+    """Each has its first attempt, at once, and a stop waits for those: 10 seconds, not 10 for each."""
+    with Receiver(hold=60) as server:
+        crew = hooked(runner, server.port)
+        with crew.start() as running:
+            client = running.client()
+            for _ in range(12):  # more than are begun at a time
+                client.kill("a")
+                client.start_agent("a")
+            began = time.monotonic()
+            client.kill("b")
+            eventually(lambda: len(server.got) == 13, timeout=3)
+            client.close()
+            assert running.stop(timeout=30) == 0
+            assert time.monotonic() - began < 15
+        assert {checked(g)[1] for g in server.got} == {1} and len({g[2] for g in server.got}) == 13
+        assert len(outbox(runner)) == 13
+        failed = [r for r in crew.records("b", "process.exec") if r["verdict"] == "hook failed"]
+        assert len(failed) == 1 and "Timeout" in failed[0]["reason"]
 
 
 def test_the_key_and_the_address_are_nowhere(runner):
