@@ -15,11 +15,11 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #define SECRET_MIN 16u
@@ -27,6 +27,8 @@
 #define CA_MAX ((size_t)1 << 20)
 #define CONNECT_MS 5000L
 #define TOTAL_MS 10000L
+#define AT_ONCE 8u /* attempts; one that takes longer than QUICK_NS is not counted, and holds up nobody */
+#define QUICK_NS UINT64_C(100000000)
 #define PAUSE_MIN_NS UINT64_C(1000000000)
 #define PAUSE_MAX_NS UINT64_C(300000000000)
 
@@ -35,6 +37,10 @@ struct item {
         uint32_t agent, attempt;
         char *json; /* owned; NULL: the slot is free */
         uint32_t n;
+        CURL *easy; /* owned; NULL: no attempt is under way */
+        struct curl_slist *headers;
+        uint64_t begun_ns;
+        size_t left; /* bytes of an answer */
 };
 
 struct sender {
@@ -42,6 +48,7 @@ struct sender {
         char url[WEBHOOK_URL_MAX];
         char *secret, *ca; /* owned; ca NULL: the system's certificates */
         size_t n_secret, n_ca;
+        CURLM *multi;
         struct item items[WEBHOOK_WAITING_MAX];
         struct webhook_msg msg; /* the one in hand */
 };
@@ -141,44 +148,59 @@ static bool add_headers(const struct sender *s, const struct item *it, struct cu
         return ok && add_header(list, line);
 }
 
-static bool set_options(CURL *c, const struct sender *s, const struct item *it, struct curl_slist *headers, size_t *left,
-                        char *error) {
+/* A connection for each attempt: one that hangs takes no other along. */
+static bool set_options(CURL *c, const struct sender *s, struct item *it) {
         struct curl_blob ca = {.data = s->ca, .len = s->n_ca, .flags = CURL_BLOB_NOCOPY};
 
-        return curl_easy_setopt(c, CURLOPT_ERRORBUFFER, error) == CURLE_OK &&
+        return curl_easy_setopt(c, CURLOPT_PRIVATE, it) == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_URL, s->url) == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_PROXY, "") == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
+               curl_easy_setopt(c, CURLOPT_FRESH_CONNECT, 1L) == CURLE_OK &&
+               curl_easy_setopt(c, CURLOPT_FORBID_REUSE, 1L) == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_MS) == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, TOTAL_MS) == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_USERAGENT, "crewd/" CREW_VERSION) == CURLE_OK &&
-               curl_easy_setopt(c, CURLOPT_HTTPHEADER, headers) == CURLE_OK &&
+               curl_easy_setopt(c, CURLOPT_HTTPHEADER, it->headers) == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_POST, 1L) == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_POSTFIELDS, it->json) == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_POSTFIELDSIZE, (long)it->n) == CURLE_OK &&
                curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, swallow) == CURLE_OK &&
-               curl_easy_setopt(c, CURLOPT_WRITEDATA, left) == CURLE_OK &&
+               curl_easy_setopt(c, CURLOPT_WRITEDATA, &it->left) == CURLE_OK &&
                (!s->ca || (curl_easy_setopt(c, CURLOPT_CAINFO_BLOB, &ca) == CURLE_OK &&
                            curl_easy_setopt(c, CURLOPT_CAPATH, NULL) == CURLE_OK));
 }
 
-/* True: it was taken (2xx).  why: what went wrong, without the address. */
-static bool deliver(const struct sender *s, const struct item *it, char *why, size_t size) {
-        struct curl_slist *headers = NULL;
-        char error[CURL_ERROR_SIZE] = "";
-        size_t left = (size_t)1 << 16;
-        long status = 0;
-        CURL *c = curl_easy_init();
-        CURLcode r = CURLE_OUT_OF_MEMORY;
+static void end_attempt(struct sender *s, struct item *it) {
+        if (it->easy)
+                curl_multi_remove_handle(s->multi, it->easy);
+        curl_easy_cleanup(it->easy);
+        curl_slist_free_all(it->headers);
+        it->easy = NULL;
+        it->headers = NULL;
+}
 
-        if (c && add_headers(s, it, &headers) && set_options(c, s, it, headers, &left, error))
-                r = curl_easy_perform(c);
-        if (c)
-                curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
-        curl_slist_free_all(headers);
-        curl_easy_cleanup(c);
+/* 0: under way. */
+static CURLcode begin_attempt(struct sender *s, struct item *it) {
+        it->attempt++;
+        it->left = (size_t)1 << 16;
+        it->begun_ns = crew_now_ns();
+        it->easy = curl_easy_init();
+        if (it->easy && add_headers(s, it, &it->headers) && set_options(it->easy, s, it) &&
+            curl_multi_add_handle(s->multi, it->easy) == CURLM_OK)
+                return CURLE_OK;
+        end_attempt(s, it);
+        return CURLE_OUT_OF_MEMORY;
+}
+
+/* True: it was taken (2xx).  why: what went wrong, without the address. */
+static bool was_taken(const struct item *it, CURLcode r, char *why, size_t size) {
+        long status = 0;
+
+        if (it->easy)
+                curl_easy_getinfo(it->easy, CURLINFO_RESPONSE_CODE, &status);
         if (status >= 200 && status < 300)
                 return true;
         if (status)
@@ -205,31 +227,30 @@ static void forget(struct item *it) {
         *it = (struct item){0};
 }
 
-static int attempt(struct sender *s, struct item *it) {
+static int finish(struct sender *s, struct item *it, CURLcode code) {
         char why[128] = "";
+        bool taken = was_taken(it, code, why, sizeof(why));
         int r;
 
-        it->attempt++;
-        if (deliver(s, it, why, sizeof(why))) {
-                r = say(s, WEBHOOK_SENT, it, "");
-                forget(it);
-                return r;
-        }
-        if (it->attempt < WEBHOOK_ATTEMPTS_MAX) {
+        end_attempt(s, it);
+        if (!taken && it->attempt < WEBHOOK_ATTEMPTS_MAX) {
                 it->due_ns = crew_now_ns() + pause_ns(it->attempt);
                 return say(s, WEBHOOK_FAILED, it, why);
         }
-        r = say(s, WEBHOOK_GIVEN_UP, it, why);
+        r = say(s, taken ? WEBHOOK_SENT : WEBHOOK_GIVEN_UP, it, why);
         forget(it);
         return r;
 }
 
+/* 1: there was none. */
 static int take(struct sender *s) {
         struct webhook_msg *m = &s->msg;
         struct item *free_one = NULL;
 
-        if (crew_recv_fds(s->fd, m, sizeof(*m), NULL, NULL, 0) != (ssize_t)sizeof(*m) || m->op != WEBHOOK_SEND ||
-            m->n > sizeof(m->text))
+        ssize_t n = crew_recv_fds(s->fd, m, sizeof(*m), NULL, NULL, MSG_DONTWAIT);
+        if (n == -EAGAIN)
+                return 1;
+        if (n != (ssize_t)sizeof(*m) || m->op != WEBHOOK_SEND || m->n > sizeof(m->text))
                 return -EPIPE;
         for (size_t i = 0; i < ELEMENTSOF(s->items) && !free_one; i++)
                 free_one = s->items[i].json ? NULL : &s->items[i];
@@ -243,34 +264,87 @@ static int take(struct sender *s) {
         return 0;
 }
 
-static struct item *next_due(struct sender *s) {
+static int take_all(struct sender *s) {
+        for (size_t i = 0; i < ELEMENTSOF(s->items); i++) {
+                int r = take(s);
+                if (r != 0)
+                        return MIN_OF(r, 0);
+        }
+        return 0;
+}
+
+static bool before(const struct item *a, const struct item *b) {
+        return (a->attempt > 0) != (b->attempt > 0) ? a->attempt == 0 : a->due_ns < b->due_ns;
+}
+
+/* New ones first: each gets its first attempt before an old one gets another. */
+static struct item *next_due(struct sender *s, uint64_t now) {
         struct item *next = NULL;
 
         for (size_t i = 0; i < ELEMENTSOF(s->items); i++) {
                 struct item *it = &s->items[i];
-                if (it->json && (!next || it->due_ns < next->due_ns))
+                if (it->json && !it->easy && it->due_ns <= now && (!next || before(it, next)))
                         next = it;
         }
         return next;
 }
 
-static void serve(struct sender *s) {
-        for (;;) {
-                struct item *it = next_due(s);
-                uint64_t now = crew_now_ns();
-                struct pollfd p = {.fd = s->fd, .events = POLLIN};
-                int ms = !it ? -1 : it->due_ns <= now ? 0 : (int)((it->due_ns - now) / 1000000u) + 1;
-                int r = poll(&p, 1, ms);
-                if (r < 0 && errno != EINTR)
-                        return;
-                /* New ones first: each gets its first attempt before an old one gets another. */
-                if (r > 0)
-                        r = take(s);
-                else
-                        r = it && it->due_ns <= crew_now_ns() ? attempt(s, it) : 0;
-                if (r < 0)
-                        return; /* crewd is gone: its outbox has what was not taken */
+static bool has_room(const struct sender *s, uint64_t now) {
+        unsigned n = 0;
+
+        for (size_t i = 0; i < ELEMENTSOF(s->items); i++)
+                n += s->items[i].easy && now < s->items[i].begun_ns + QUICK_NS;
+        return n < AT_ONCE;
+}
+
+static int begin_due(struct sender *s) {
+        struct item *it;
+        int r = 0;
+
+        for (uint64_t now = crew_now_ns(); r == 0 && has_room(s, now) && (it = next_due(s, now));) {
+                CURLcode code = begin_attempt(s, it);
+                if (code != CURLE_OK)
+                        r = finish(s, it, code);
         }
+        return r;
+}
+
+static int go_on(struct sender *s) {
+        const CURLMsg *m;
+        int n, r = curl_multi_perform(s->multi, &n) == CURLM_OK ? 0 : -EIO;
+
+        while (r == 0 && (m = curl_multi_info_read(s->multi, &n))) {
+                CURLcode code = m->data.result;
+                struct item *it = NULL;
+                if (m->msg == CURLMSG_DONE && curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &it) == CURLE_OK)
+                        r = finish(s, it, code);
+        }
+        return r;
+}
+
+/* Until a record is due, or another may be begun beside those that are not quick.  libcurl's own waits are shorter. */
+static int pause_ms(const struct sender *s) {
+        uint64_t now = crew_now_ns(), at = now + PAUSE_MAX_NS;
+        bool room = has_room(s, now);
+
+        for (size_t i = 0; i < ELEMENTSOF(s->items); i++) {
+                const struct item *it = &s->items[i];
+                if (it->easy && !room && it->begun_ns + QUICK_NS > now)
+                        at = MIN_OF(at, it->begun_ns + QUICK_NS);
+                if (it->json && !it->easy && (room || it->due_ns > now))
+                        at = MIN_OF(at, it->due_ns);
+        }
+        return at <= now ? 0 : (int)((at - now) / 1000000u) + 1;
+}
+
+static void serve(struct sender *s) {
+        /* In this order: what is new first, and what failed at once is said before anything is waited for. */
+        while (take_all(s) == 0 && begin_due(s) == 0 && go_on(s) == 0) {
+                struct curl_waitfd crewd = {.fd = s->fd, .events = CURL_WAIT_POLLIN};
+                if (curl_multi_poll(s->multi, &crewd, 1, pause_ms(s), NULL) != CURLM_OK)
+                        return;
+        }
+        /* crewd is gone: its outbox has what was not taken */
 }
 
 int main(int argc, char **argv) {
@@ -288,7 +362,7 @@ int main(int argc, char **argv) {
         prctl(PR_SET_DUMPABLE, 0);
         nofile_raise();
         if (take_config(&s, &err) < 0 ||
-            (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK &&
+            ((curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(s.multi = curl_multi_init())) &&
              crew_fail(&err, ENOMEM, "webhook: libcurl cannot be started") < 0) ||
             confine_self_to_lookups(&err) < 0) {
                 say(&s, WEBHOOK_REFUSED, NULL, err.msg);

@@ -226,13 +226,36 @@ const struct hook_outbox_item *hook_outbox_first(const struct hook_outbox *o) {
         return o->first;
 }
 
-void hook_outbox_ack(struct hook_outbox *o) {
+static bool is_behind(const struct hook_outbox *o, const struct hook_outbox_item *i) {
+        for (const struct hook_outbox_item *before = o->first; before != i; before = before->next) {
+                if (strcmp(before->agent, i->agent) == 0)
+                        return true;
+        }
+        return false;
+}
+
+struct hook_outbox_item *hook_outbox_next(struct hook_outbox *o) {
+        for (struct hook_outbox_item *i = o->first; i; i = i->next) {
+                if (!i->running && !is_behind(o, i))
+                        return i;
+        }
+        return NULL;
+}
+
+struct hook_outbox_item *hook_outbox_find(struct hook_outbox *o, uint64_t id) {
+        struct hook_outbox_item **at = find(o, id);
+
+        return at ? *at : NULL;
+}
+
+void hook_outbox_ack(struct hook_outbox *o, uint64_t id) {
+        struct hook_outbox_item **at = find(o, id);
         char line[40];
 
-        if (!o->first)
+        if (!at)
                 return;
-        int n = snprintf(line, sizeof(line), "ack %llu\n", (unsigned long long)o->first->id);
-        drop(o, &o->first);
+        int n = snprintf(line, sizeof(line), "ack %llu\n", (unsigned long long)id);
+        drop(o, at);
         /* What goes wrong here is a repeat later. */
         if (o->n == 0 && o->fd >= 0 && ftruncate(o->fd, 0) == 0)
                 o->file_bytes = 0;

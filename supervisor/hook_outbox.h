@@ -25,6 +25,7 @@ struct hook_outbox_item {
         char agent[64];
         char *json; /* owned by the outbox; one line */
         size_t n;
+        bool running; /* the caller's: handed out, and not acknowledged */
         struct hook_outbox_item *next;
 };
 
@@ -36,6 +37,9 @@ int hook_outbox_put(struct hook_outbox *o, uint64_t id, const char *agent, const
                     struct crew_err *err);
 /* The oldest, or NULL. */
 const struct hook_outbox_item *hook_outbox_first(const struct hook_outbox *o);
-/* The oldest was told. */
-void hook_outbox_ack(struct hook_outbox *o);
+/* The oldest that does not run, and whose agent has no older one there: an agent's own come one by one.  NULL: none. */
+struct hook_outbox_item *hook_outbox_next(struct hook_outbox *o);
+struct hook_outbox_item *hook_outbox_find(struct hook_outbox *o, uint64_t id); /* NULL: none */
+/* It was told. */
+void hook_outbox_ack(struct hook_outbox *o, uint64_t id);
 size_t hook_outbox_count(const struct hook_outbox *o);

@@ -21,7 +21,7 @@ struct hooks {
         struct crewd *crewd;
         struct channel *channel; /* NULL: the runner is gone */
         struct hook_outbox *outbox;
-        bool running; /* the oldest of the outbox */
+        unsigned running; /* of the outbox */
 };
 
 int hooks_start_runner(const char *const *command, struct crew_err *err) {
@@ -64,21 +64,21 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
         const struct hook_msg *m = bytes;
         struct hooks *h = user;
         struct crewd *c = h->crewd;
-        const struct hook_outbox_item *i = hook_outbox_first(h->outbox);
+        const struct hook_outbox_item *i = hook_outbox_find(h->outbox, m->id);
         char text[256];
 
         (void)fds;
         (void)n_fds;
-        if (!h->running || !i || i->id != m->id)
+        if (!i || !i->running)
                 return;
-        h->running = false;
+        h->running--;
         describe(m->status, text, sizeof(text));
         struct agent *a = agent_of(c, i);
         if (a)
                 journal_hook(a, c->file->hook_terminated[0], m->status, text);
         if (m->status != 0)
                 crewd_log(c, "hook %s for agent %s", text, i->agent);
-        hook_outbox_ack(h->outbox);
+        hook_outbox_ack(h->outbox, m->id);
         hooks_run(h);
         crewd_progress(c);
 }
@@ -161,19 +161,24 @@ void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t) {
                 crewd_log(h->crewd, "the hook's outbox: %s", err.msg);
 }
 
-void hooks_run(struct hooks *h) {
-        _cleanup_free_ struct hook_msg *m = NULL;
-        const struct hook_outbox_item *i;
-
-        if (!h || h->running || !h->channel)
-                return;
-        /* Nothing of ours is that long; a file may be anybody's. */
-        while ((i = hook_outbox_first(h->outbox)) && i->n > TERMINATION_JSON_MAX)
-                hook_outbox_ack(h->outbox);
-        if (!i || !(m = calloc(1, sizeof(*m))))
-                return;
+static int run(struct hooks *h, struct hook_outbox_item *i, struct hook_msg *m) {
         m->id = i->id;
         m->n = (uint32_t)i->n;
         memcpy(m->json, i->json, i->n);
-        h->running = channel_send(h->channel, m, NULL, 0) == 0;
+        int r = channel_send(h->channel, m, NULL, 0);
+        i->running = r == 0;
+        h->running += i->running;
+        return r;
+}
+
+void hooks_run(struct hooks *h) {
+        _cleanup_free_ struct hook_msg *m = NULL;
+        struct hook_outbox_item *i;
+
+        while (h && h->channel && h->running < HOOKS_AT_ONCE && (i = hook_outbox_next(h->outbox))) {
+                if (i->n > TERMINATION_JSON_MAX) /* nothing of ours is that long; a file may be anybody's */
+                        hook_outbox_ack(h->outbox, i->id);
+                else if ((!m && !(m = calloc(1, sizeof(*m)))) || run(h, i, m) < 0)
+                        return;
+        }
 }

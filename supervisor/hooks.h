@@ -3,11 +3,11 @@
  * hooks.on_agent_terminated: a command of the operator's that gets each termination as JSON on its standard input.
  *
  * It is run by a child forked before crewd gave up its rights and before it opened anything: so a hook has the
- * operator's rights and the network, and inherits no descriptor.  One hook at a time, each in its own process group,
- * killed after ten seconds.
+ * operator's rights and the network, and inherits no descriptor.  HOOKS_AT_ONCE run at a time, begun in the order of the
+ * ends, an agent's own one by one; each in its own process group, killed after ten seconds.
  *
  * Each termination is in the outbox (hook_outbox.h) from before it is recorded until its hook has ended, however that
- * ended: a crewd that is killed in between delivers it at its next start, in order and before anything new.  So a hook may
+ * ended: a crewd that is killed in between begins it at its next start, in order and before anything new.  So a hook may
  * see an id twice, and misses none; but for the outbox's own bounds, beyond which one is reported as not run.
  */
 #pragma once
@@ -15,6 +15,7 @@
 #include "agent.h"
 
 #define HOOKS_TIMEOUT_NS 10000000000ull
+#define HOOKS_AT_ONCE 8u
 
 struct hooks;
 
@@ -26,5 +27,5 @@ int hooks_open(struct crewd *c, int fd, struct hooks **out, struct crew_err *err
 void hooks_close(struct hooks *h);
 /* h may be NULL in what follows: no hook. */
 void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t); /* on disk when it returns */
-void hooks_run(struct hooks *h);                                                /* the oldest, if none runs */
+void hooks_run(struct hooks *h);                                                /* the oldest, if there is room */
 bool hooks_idle(const struct hooks *h);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* crewd <-> its hook runner, a process of the same program. */
+/* crewd <-> its hook runner, a process of the same program.  At most HOOKS_AT_ONCE requests without their reply. */
 #pragma once
 
 #include "hooks.h"

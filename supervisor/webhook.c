@@ -10,8 +10,8 @@
 #include "launcher.h"
 #include "termination.h"
 #include "text.h"
+#include "webhook_outbox.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
@@ -27,10 +27,12 @@ struct webhook {
         struct crewd *crewd;
         struct channel *launcher; /* NULL: it is gone, and no crew-webhook is started any more */
         struct channel *channel;  /* NULL: crew-webhook is gone */
-        char outbox[PATH_MAX];
-        uint32_t waiting; /* handed over, and not yet taken or given up */
-        uint32_t fresh;   /* of this run, without an attempt yet */
+        struct webhook_outbox *outbox;
+        char dir[PATH_MAX]; /* of the outbox */
+        uint32_t fresh;     /* of this run, without an attempt yet */
         uint32_t failures;
+        bool again;                                    /* this crew-webhook is not the first one */
+        bool told;                                     /* what the outbox held at its start was counted */
         uint64_t started_ns, start_at_ns, ready_by_ns; /* the last two: 0 when nothing is waited for */
 };
 
@@ -105,50 +107,52 @@ int webhook_start(const struct crew_file *file, struct webhook_fds *out, pid_t *
 
 /* --- the outbox --- */
 
-static int path_of(const struct webhook *w, uint64_t id, char out[PATH_MAX]) {
-        return (size_t)snprintf(out, PATH_MAX, "%s/%020llu.json", w->outbox, (unsigned long long)id) >= PATH_MAX
-                       ? -ENAMETOOLONG
-                       : 0;
-}
-
-/* What is not handed over now stays in the outbox for the next start. */
+/* It is on its way by now.  What cannot be handed over stays in the outbox for the next start. */
 static void hand_over(struct webhook *w, uint64_t id, uint32_t agent, const char *json, size_t n) {
-        _cleanup_free_ struct webhook_msg *m = NULL;
+        _cleanup_free_ struct webhook_msg *m = n <= WEBHOOK_TEXT_MAX ? calloc(1, sizeof(*m)) : NULL;
 
-        if (!w->channel || w->ready_by_ns || w->waiting >= WEBHOOK_WAITING_MAX || n > WEBHOOK_TEXT_MAX ||
-            !(m = calloc(1, sizeof(*m))))
-                return;
-        *m = (struct webhook_msg){.op = WEBHOOK_SEND, .n = (uint32_t)n, .id = id, .agent = agent};
-        memcpy(m->text, json, n);
-        if (channel_send(w->channel, m, NULL, 0) < 0)
-                return;
-        w->waiting++;
-        w->fresh += agent != NO_AGENT;
+        if (m) {
+                *m = (struct webhook_msg){.op = WEBHOOK_SEND, .n = (uint32_t)n, .id = id, .agent = agent};
+                memcpy(m->text, json, n);
+        }
+        if (!m || channel_send(w->channel, m, NULL, 0) < 0)
+                webhook_outbox_end(w->outbox, id, false);
+        else
+                w->fresh += agent != NO_AGENT;
 }
 
-/* Oldest first: the id begins with nothing of use, so the order is that of the names.  How many there were. */
-static int send_left_over(struct webhook *w) {
-        struct dirent **names = NULL;
-        int n = scandir(w->outbox, &names, NULL, alphasort), found = 0;
+static void count_left_over(struct webhook *w, uint64_t n) {
+        w->told = true;
+        if (w->again)
+                crewd_log(w->crewd, "crew-webhook runs again; %llu record%s waited", (unsigned long long)n,
+                          n == 1 ? "" : "s");
+        else if (n > 0)
+                crewd_log(w->crewd, "webhook: %llu record%s of an earlier run %s sent now", (unsigned long long)n,
+                          n == 1 ? "" : "s", n == 1 ? "is" : "are");
+}
 
-        for (int i = 0; i < n; i++) {
-                const char *dot = strchr(names[i]->d_name, '.');
+static bool is_ready(const struct webhook *w) {
+        return w->channel && !w->ready_by_ns;
+}
+
+static bool has_room(const struct webhook *w) {
+        return is_ready(w) && webhook_outbox_sent(w->outbox) < WEBHOOK_WAITING_MAX;
+}
+
+/* What was put off, as far as there is room; looks for it in steps, the next one in the next turn of the loop. */
+static void send_put_off(struct webhook *w) {
+        uint64_t id, found;
+
+        if (has_room(w) && webhook_outbox_must_look(w->outbox) && webhook_outbox_step(w->outbox, &found) && !w->told)
+                count_left_over(w, found);
+        while (is_ready(w) && webhook_outbox_next(w->outbox, &id)) {
                 _cleanup_free_ char *json = NULL;
-                char number[32], path[PATH_MAX];
-                uint64_t id;
-                size_t size = 0;
-                snprintf(number, sizeof(number), "%.*s", dot ? (int)MIN_OF(dot - names[i]->d_name, (ptrdiff_t)31) : 0,
-                         names[i]->d_name);
-                bool ours =
-                        dot && strcmp(dot, ".json") == 0 && crew_parse_u64(number, &id) == 0 && path_of(w, id, path) == 0;
-                if (ours && crew_read_file(path, WEBHOOK_TEXT_MAX, &json, &size, NULL) == 0) {
-                        hand_over(w, id, NO_AGENT, json, size);
-                        found++;
-                }
-                free(names[i]);
+                size_t n = 0;
+                if (webhook_outbox_read(w->outbox, id, &json, &n, NULL) == 0)
+                        hand_over(w, id, NO_AGENT, json, n);
+                else
+                        webhook_outbox_end(w->outbox, id, false);
         }
-        free(names);
-        return found;
 }
 
 /* --- answers --- */
@@ -176,10 +180,8 @@ static void tell(struct webhook *w, const struct webhook_msg *m, int status, con
 }
 
 static void on_sent(struct webhook *w, const struct webhook_msg *m) {
-        char path[PATH_MAX], text[96];
+        char text[96];
 
-        if (path_of(w, m->id, path) == 0)
-                unlink(path);
         snprintf(text, sizeof(text), "on_agent_terminated was delivered at attempt %u", m->attempt);
         tell(w, m, 0, text);
 }
@@ -191,11 +193,12 @@ static void go_down(struct webhook *w, const char *what) {
                 w->failures = 0;
         channel_close(crew_steal_ptr(&w->channel));
         w->ready_by_ns = 0;
-        w->waiting = w->fresh = 0;
+        w->fresh = 0;
+        webhook_outbox_look(w->outbox);
         if (w->launcher && w->crewd->phase < CREWD_FLUSHING)
                 w->start_at_ns = now + delays_ns[MIN_OF(w->failures, ELEMENTSOF(delays_ns) - 1)];
         w->failures++;
-        crewd_log(w->crewd, "%s: records wait in %s for the next %s", what, w->outbox,
+        crewd_log(w->crewd, "%s: records wait in %s for the next %s", what, w->dir,
                   w->start_at_ns ? "one" : "start of the crew");
         crewd_progress(w->crewd);
 }
@@ -210,8 +213,9 @@ static void on_started(struct webhook *w, const struct webhook_msg *m, const cha
                 return go_down(w, text);
         }
         w->ready_by_ns = 0;
-        int n = send_left_over(w);
-        crewd_log(w->crewd, "crew-webhook runs again; %d record%s waited", n, n == 1 ? "" : "s");
+        w->again = true;
+        w->told = false;
+        send_put_off(w);
 }
 
 static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
@@ -227,7 +231,7 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
         if (m->attempt <= 1 && m->agent != NO_AGENT)
                 w->fresh -= w->fresh > 0;
         if (m->op != WEBHOOK_FAILED)
-                w->waiting -= w->waiting > 0;
+                webhook_outbox_end(w->outbox, m->id, m->op == WEBHOOK_SENT);
         if (m->op == WEBHOOK_SENT)
                 on_sent(w, m);
         if (m->op == WEBHOOK_FAILED && m->attempt == 1) { /* the next ones say nothing new */
@@ -238,6 +242,7 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
                 snprintf(text, sizeof(text), "on_agent_terminated waits for the next start of the crew: %s", why);
                 tell(w, m, 1, text);
         }
+        send_put_off(w);
         crewd_progress(w->crewd);
 }
 
@@ -285,6 +290,8 @@ static int start_again(struct webhook *w, struct crew_err *err) {
 uint64_t webhook_next_deadline(const struct webhook *w) {
         uint64_t next = w && w->start_at_ns ? w->start_at_ns : UINT64_MAX;
 
+        if (w && has_room(w) && webhook_outbox_must_look(w->outbox))
+                return 0;
         return w && w->ready_by_ns ? MIN_OF(next, w->ready_by_ns) : next;
 }
 
@@ -293,6 +300,8 @@ void webhook_expire(struct webhook *w, uint64_t now_ns) {
 
         if (w && w->ready_by_ns && now_ns >= w->ready_by_ns)
                 go_down(w, "crew-webhook did not start");
+        if (w && webhook_outbox_must_look(w->outbox))
+                send_put_off(w);
         if (!w || !w->start_at_ns || now_ns < w->start_at_ns)
                 return;
         w->start_at_ns = 0;
@@ -314,19 +323,17 @@ int webhook_open(struct crewd *c, struct webhook_fds *fds, struct webhook **out,
                 return crew_fail(err, ENOMEM, "out of memory");
         w->crewd = c;
         w->started_ns = crew_now_ns();
-        snprintf(w->outbox, sizeof(w->outbox), "%.*s/%s/webhook.outbox", PATH_MAX - 128, c->paths.state, c->file->name);
+        snprintf(w->dir, sizeof(w->dir), "%.*s/%s/webhook.outbox", PATH_MAX - 128, c->paths.state, c->file->name);
         if ((r = channel_open(&c->loop, crew_steal_fd(&fds->channel), sizeof(struct webhook_msg), &callbacks, w,
                               &w->channel, err)) < 0 ||
             (r = channel_open(&c->loop, crew_steal_fd(&fds->launcher), sizeof(struct launch_msg), &launched, w,
                               &w->launcher, err)) < 0 ||
-            (r = crew_mkdir_p(w->outbox, 0700, err)) < 0) {
+            (r = webhook_outbox_open(w->dir, &w->outbox, err)) < 0) {
                 webhook_close(w);
                 return r;
         }
-        int n = send_left_over(w);
-        if (n > 0)
-                crewd_log(c, "webhook: %d record%s of an earlier run %s sent now", n, n == 1 ? "" : "s",
-                          n == 1 ? "is" : "are");
+        webhook_outbox_look(w->outbox);
+        send_put_off(w);
         *out = w;
         return 0;
 }
@@ -336,6 +343,7 @@ void webhook_close(struct webhook *w) {
                 return;
         channel_close(w->channel);
         channel_close(w->launcher);
+        webhook_outbox_close(w->outbox);
         free(w);
 }
 
@@ -343,19 +351,32 @@ bool webhook_idle(const struct webhook *w) {
         return !w || w->fresh == 0;
 }
 
+/* False: it is put off; that it begins to be so is worth a line. */
+static bool its_turn(struct webhook *w, uint64_t id) {
+        bool began = !webhook_outbox_putting_off(w->outbox);
+
+        if (webhook_outbox_send(w->outbox, id))
+                return true;
+        if (began)
+                crewd_log(w->crewd,
+                          "webhook: %u records are on their way: more of them wait in %s and follow, oldest first",
+                          WEBHOOK_WAITING_MAX, w->dir);
+        return false;
+}
+
 void webhook_keep(struct webhook *w, struct agent *a, const struct termination *t) {
         struct crew_err err = CREW_ERR_NULL;
         _cleanup_free_ char *json = NULL;
-        char path[PATH_MAX];
         size_t n = 0;
 
         if (!w)
                 return;
-        if (termination_json(a, t, TERMINATION_OUTSIDE, &json, &n) < 0 || path_of(w, t->id, path) < 0 ||
-            crew_write_file_atomic(path, json, n, 0600, &err) < 0) {
+        if (termination_json(a, t, TERMINATION_OUTSIDE, &json, &n) < 0 ||
+            webhook_outbox_write(w->outbox, t->id, json, n, &err) < 0) {
                 journal_hook(a, "webhook", -2, "on_agent_terminated was not sent: the outbox cannot be written");
                 crewd_log(w->crewd, "webhook: %s", err.msg[0] ? err.msg : "out of memory");
                 return;
         }
-        hand_over(w, t->id, a->index, json, n);
+        if (its_turn(w, t->id))
+                hand_over(w, t->id, a->index, json, n);
 }

@@ -200,8 +200,8 @@ def test_a_hook_that_hangs_is_killed_and_others_still_run(runner):
         client = running.client()
         client.kill("a")
         client.kill("b")
-        eventually(lambda: len(hook_files(runner)) == 2, timeout=15)
-        record = eventually(lambda: [r for r in crew.records("a", "process.exec") if r["verdict"] == "hook failed"])[0]
+        eventually(lambda: len(hook_files(runner)) == 2, timeout=5)
+        record = eventually(lambda: [r for r in crew.records("a", "process.exec") if r["verdict"] == "hook failed"], timeout=15)[0]
         assert "killed after 10 s" in record["reason"]
         started = time.monotonic()
         assert running.stop(timeout=20) == 0

@@ -6,6 +6,7 @@ import hmac
 import http.server
 import json
 import os
+import shutil
 import signal
 import ssl
 import subprocess
@@ -39,7 +40,10 @@ class Receiver:
             def log_message(handler, *args):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            request_queue_size = 128  # of 5, a connection is dropped now and then, and made again a second later
+
+        self.server = Server(("127.0.0.1", port), Handler)
         self.port = self.server.server_address[1]
         if tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -161,6 +165,56 @@ def test_what_was_not_taken_is_sent_by_the_next_crewd(runner):
             eventually(lambda: not outbox(runner))
 
 
+def in_order(ids, distance=8):
+    """As they were begun; so many are under way at a time and may pass each other."""
+    return all(abs(i - sorted(ids).index(id)) <= distance for i, id in enumerate(ids))
+
+
+def test_more_than_are_sent_at_a_time_follow_when_the_receiver_is_back(runner):
+    """64 records are on their way: the others are not stranded, come oldest first, and are not overtaken."""
+    with Receiver() as server:
+        port = server.port
+    crew = hooked(runner, port)
+    with crew.start() as running:
+        client = running.client()
+        ids = []
+        for _ in range(70):
+            ids.append(client.kill("a").terminated.id)
+            client.start_agent("a")
+        assert len(outbox(runner)) == 70
+        assert running.log().count("64 records are on their way: more of them wait in") == 1
+        with Receiver(port=port) as server:
+            ids.append(client.kill("b").terminated.id)
+            eventually(lambda: not outbox(runner), timeout=150)
+            got = [checked(g)[0]["id"] for g in server.got]
+        assert sorted(got) == ids
+        late = [id for id in got if id in ids[64:]]
+        assert in_order(late) and late.index(ids[-1]) >= 3
+
+
+def test_all_that_an_earlier_crewd_left_is_sent_however_many(runner):
+    with Receiver() as server:
+        port = server.port
+    crew = hooked(runner, port)
+    with crew.start():
+        kill(runner, "a")
+    [one] = outbox(runner)
+    record, first = json.loads(one.read_text()), int(one.stem)
+    for id in range(first - 1300, first):
+        path = one.with_name(f"{id:020}.json")
+        path.write_text(json.dumps({**record, "id": id}))
+        shutil.copystat(one, path)
+        os.chown(path, one.stat().st_uid, one.stat().st_gid)
+    with Receiver(port=port) as server:
+        with crew.start() as running:
+            assert "webhook: 1301 records of an earlier run are sent now" in running.log()
+            kill(runner, "b")
+            eventually(lambda: not outbox(runner), timeout=60)
+        got = [checked(g)[0]["id"] for g in server.got]
+    assert sorted(got)[:-1] == list(range(first - 1300, first + 1)) and len(got) == 1302
+    assert in_order(got, 16)
+
+
 def test_a_slow_receiver_holds_up_nothing(runner):
     with Receiver(hold=3) as server:
         crew = hooked(runner, server.port)
@@ -170,6 +224,27 @@ def test_a_slow_receiver_holds_up_nothing(runner):
             kill(runner, "b")
             assert time.monotonic() - began < 2
             eventually(lambda: len(server.got) == 2, timeout=15)
+
+
+def test_a_receiver_that_never_answers_holds_back_no_record(runner):
+    """Each has its first attempt, at once, and a stop waits for those: 10 seconds, not 10 for each."""
+    with Receiver(hold=60) as server:
+        crew = hooked(runner, server.port)
+        with crew.start() as running:
+            client = running.client()
+            for _ in range(12):  # more than are begun at a time
+                client.kill("a")
+                client.start_agent("a")
+            began = time.monotonic()
+            client.kill("b")
+            eventually(lambda: len(server.got) == 13, timeout=3)
+            client.close()
+            assert running.stop(timeout=30) == 0
+            assert time.monotonic() - began < 15
+        assert {checked(g)[1] for g in server.got} == {1} and len({g[2] for g in server.got}) == 13
+        assert len(outbox(runner)) == 13
+        failed = [r for r in crew.records("b", "process.exec") if r["verdict"] == "hook failed"]
+        assert len(failed) == 1 and "Timeout" in failed[0]["reason"]
 
 
 def test_the_key_and_the_address_are_nowhere(runner):

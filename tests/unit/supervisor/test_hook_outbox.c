@@ -51,12 +51,20 @@ static struct hook_outbox *fresh(void) {
         return opened(0);
 }
 
-static void put(struct hook_outbox *o, uint64_t id) {
+static void put_of(struct hook_outbox *o, uint64_t id, const char *agent) {
         struct crew_err err = CREW_ERR_NULL;
         char json[64];
         int n = snprintf(json, sizeof(json), "{\"id\":%llu}", (unsigned long long)id);
 
-        assert_int_equal(hook_outbox_put(o, id, "a", json, (size_t)n, &err), 0);
+        assert_int_equal(hook_outbox_put(o, id, agent, json, (size_t)n, &err), 0);
+}
+
+static void put(struct hook_outbox *o, uint64_t id) {
+        put_of(o, id, "a");
+}
+
+static void ack_first(struct hook_outbox *o) {
+        hook_outbox_ack(o, hook_outbox_first(o)->id);
 }
 
 static void expect_first(const struct hook_outbox *o, uint64_t id) {
@@ -88,15 +96,15 @@ static void what_was_put_is_there_after_a_crash_in_order(void **state) {
         (void)state;
         for (uint64_t id = 1; id <= 5; id++)
                 put(o, id * 1000);
-        hook_outbox_ack(o);
-        hook_outbox_ack(o);
+        ack_first(o);
+        ack_first(o);
         /* Not closed first: this is what another process would find. */
         struct hook_outbox *again = opened(0);
         hook_outbox_close(o);
         assert_int_equal(hook_outbox_count(again), 3);
         for (uint64_t id = 3; id <= 5; id++) {
                 expect_first(again, id * 1000);
-                hook_outbox_ack(again);
+                ack_first(again);
         }
         assert_null(hook_outbox_first(again));
         assert_int_equal(size_now(), 0);
@@ -139,7 +147,7 @@ static void lines_without_a_meaning_are_dropped_and_counted(void **state) {
         struct hook_outbox *o = opened(9);
         assert_int_equal(hook_outbox_count(o), 2);
         expect_first(o, 1);
-        hook_outbox_ack(o);
+        ack_first(o);
         expect_first(o, 4);
         hook_outbox_close(o);
 }
@@ -154,7 +162,7 @@ static void the_file_does_not_grow_while_something_always_waits(void **state) {
         for (uint64_t id = 1; id <= 200; id++) {
                 assert_int_equal(hook_outbox_put(o, id, "a", json, 40000, &err), 0);
                 if (id > 2)
-                        hook_outbox_ack(o);
+                        ack_first(o);
                 assert_true(size_now() < (off_t)HOOK_OUTBOX_SPARE + 5 * 41000);
         }
         hook_outbox_close(o);
@@ -172,7 +180,7 @@ static void it_is_on_disk_before_anybody_is_told(void **state) {
                 put(o, id);
                 assert_int_equal(syncs, 1);
         }
-        hook_outbox_ack(o); /* what is lost of that is told once more */
+        ack_first(o); /* what is lost of that is told once more */
         assert_int_equal(syncs, 1);
         hook_outbox_close(o);
 }
@@ -184,7 +192,7 @@ static void it_is_bounded(void **state) {
         for (uint64_t id = 1; id <= HOOK_OUTBOX_MAX; id++)
                 put(o, id);
         assert_int_equal(hook_outbox_put(o, 5000, "a", "{}", 2, &err), -ENOBUFS);
-        hook_outbox_ack(o);
+        ack_first(o);
         put(o, 5001);
         hook_outbox_close(o);
         o = opened(0);
@@ -210,13 +218,54 @@ static void what_cannot_be_written_waits_all_the_same(void **state) {
         assert_int_equal(size_now(), 17);
         assert_int_equal(hook_outbox_count(o), 2);
         put(o, 3);
-        hook_outbox_ack(o);
+        ack_first(o);
         expect_first(o, 2);
         struct hook_outbox *again = opened(0);
         assert_int_equal(hook_outbox_count(again), 1);
         expect_first(again, 3);
         hook_outbox_close(again);
         hook_outbox_close(o);
+}
+
+static uint64_t run_next(struct hook_outbox *o) {
+        struct hook_outbox_item *i = hook_outbox_next(o);
+
+        if (i)
+                i->running = true;
+        return i ? i->id : 0;
+}
+
+static void several_run_in_order_and_an_agents_own_one_by_one(void **state) {
+        struct hook_outbox *o = fresh();
+        (void)state;
+        put_of(o, 1, "a");
+        put_of(o, 2, "b");
+        put_of(o, 3, "a");
+        put_of(o, 4, "c");
+        put_of(o, 5, "a");
+        assert_int_equal(run_next(o), 1);
+        assert_int_equal(run_next(o), 2);
+        assert_int_equal(run_next(o), 4);
+        assert_int_equal(run_next(o), 0);
+        hook_outbox_ack(o, 4); /* not the oldest */
+        hook_outbox_ack(o, 4);
+        assert_null(hook_outbox_find(o, 4));
+        assert_int_equal(run_next(o), 0);
+        hook_outbox_ack(o, 1);
+        assert_int_equal(run_next(o), 3);
+        assert_int_equal(run_next(o), 0);
+        /* A crash here: all that have not ended are told again, in order. */
+        struct hook_outbox *again = opened(0);
+        hook_outbox_close(o);
+        assert_int_equal(hook_outbox_count(again), 3);
+        assert_int_equal(run_next(again), 2);
+        assert_int_equal(run_next(again), 3);
+        hook_outbox_ack(again, 3);
+        hook_outbox_ack(again, 2);
+        assert_int_equal(run_next(again), 5);
+        hook_outbox_ack(again, 5);
+        assert_int_equal(hook_outbox_count(again), 0);
+        hook_outbox_close(again);
 }
 
 int main(void) {
@@ -226,6 +275,7 @@ int main(void) {
                 cmocka_unit_test(lines_without_a_meaning_are_dropped_and_counted),
                 cmocka_unit_test(the_file_does_not_grow_while_something_always_waits),
                 cmocka_unit_test(it_is_on_disk_before_anybody_is_told),
+                cmocka_unit_test(several_run_in_order_and_an_agents_own_one_by_one),
                 cmocka_unit_test(it_is_bounded),
                 cmocka_unit_test(what_cannot_be_written_waits_all_the_same),
         };
