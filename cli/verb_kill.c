@@ -214,7 +214,7 @@ static bool kill_held(const struct kill_options *o, int *status) {
         if (!o->agent || o->freeze || o->snapshot || crew_paths_init(&paths, NULL) < 0 ||
             !held_choose(&paths, o->crew, crew, &s))
                 return false;
-        int n = held_end(&paths, crew, o->agent);
+        int n = held_end(&paths, crew, o->agent, o->reason);
         if (n > 0) {
                 *status = CLI_OK;
                 if (o->json)
