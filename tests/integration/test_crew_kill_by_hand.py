@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """crewctl kill at an operator's hand: what it could not do, or was kept from doing, it says; nothing is lost and nobody missed."""
 
+import errno
 import fcntl
 import json
 import os
@@ -9,6 +10,7 @@ import struct
 import subprocess
 import tarfile
 import time
+from pathlib import Path
 
 import crewd
 import pytest
@@ -27,9 +29,9 @@ def state_dir(crew, agent):
     return crew.runner.home / "lib" / crew.name / "state" / agent
 
 
-def interrupted(runner, crew, sig, *args):
+def interrupted(runner, crew, sig, *args, before=()):
     """crewctl kill that gets a signal while it writes the archive."""
-    p = runner.popen(runner.program("crewctl"), "kill", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = runner.popen(*before, runner.program("crewctl"), "kill", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     eventually(lambda: crew.records("a", "agent.frozen"))
     time.sleep(0.3)
     p.send_signal(sig)
@@ -94,6 +96,38 @@ def test_a_name_that_is_taken_meanwhile_is_not_replaced_either(runner):
         assert p.wait(60) == 1
         assert path.read_text() == "mine\n"
         assert agent_status(client, "a").frozen and list(runner.home.glob("snap.tar*")) == [path]
+
+
+TMPFILE = os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC
+
+
+@pytest.mark.parametrize("lacks", [[f"257@2:{TMPFILE}={errno.EOPNOTSUPP}"],
+                                   [f"257@2:{TMPFILE}={errno.EOPNOTSUPP}", f"316={errno.EINVAL}"]])
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="calls are named by their number")
+def test_a_file_system_that_must_have_a_name_for_it_is_as_good(runner, lacks):
+    crew = Crew(runner).agent("a", limits="output: 1GiB").agent("b")
+    launcher = runner.tree({"without_calls.py": (Path(__file__).parent / "without_calls.py").read_text()}) / "without_calls.py"
+    before = ["python3", launcher, *lacks, "--"]
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description=LARGE)
+        eventually(lambda: (state_dir(crew, "a") / "done").exists())
+        path = runner.home / "snap.tar"
+        args = ["--agent", "a", "--snapshot", path]
+        assert interrupted(runner, crew, signal.SIGTERM, *args, before=before)[0] == 128 + signal.SIGTERM
+        assert not list(runner.home.glob("snap.tar*"))
+        interrupted(runner, crew, signal.SIGKILL, *args, before=before)
+        [part] = runner.home.glob("snap.tar*")
+        assert part.name.startswith("snap.tar.part-") and part.stat().st_mode & 0o777 == 0o600
+        part.unlink()
+        part.write_bytes(b"in nobody's way")
+        args[1] = "b"
+        r = runner.run(*before, runner.program("crewctl"), "kill", *args)
+        assert r.returncode == 0, r.stderr
+        assert "b/status.json" in tarfile.open(path).getnames()
+        assert sorted(runner.home.glob("snap.tar*")) == sorted([path, part])
+        r = runner.run(*before, runner.program("crewctl"), "kill", "--agent", "a", "--snapshot", path)
+        assert r.returncode == 1 and "is there already" in r.stderr
 
 
 # --- of a role ---

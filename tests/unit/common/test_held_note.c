@@ -91,5 +91,6 @@ int main(void) {
                 cmocka_unit_test(what_is_no_note_is_passed_over),
         };
 
+        cmocka_set_message_output(CM_OUTPUT_TAP);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
