@@ -45,6 +45,7 @@ enum cli_complete {
         CLI_COMPLETE_CREW,
         CLI_COMPLETE_FILTER,
         CLI_COMPLETE_APPROVAL,
+        CLI_COMPLETE_TASK,
         CLI_COMPLETE_ACTION,  /* read write exec tool send connect http */
         CLI_COMPLETE_COMMAND, /* a program of the host */
 };
@@ -125,7 +126,7 @@ int cli_fail(bool json, int status, const char *code, const char *fmt, ...) __at
 extern const struct cli_verb *const cli_verbs[];
 extern const size_t cli_n_verbs;
 
-extern const struct cli_verb verb_run, verb_up, verb_down, verb_start, verb_stop, verb_submit, verb_thaw, verb_state_list,
-        verb_state_export, verb_state_import, verb_state_reset, verb_status, verb_logs, verb_kill, verb_approvals,
-        verb_approve, verb_deny, verb_exec, verb_sandbox, verb_policy_check, verb_policy_reload, verb_policy_explain,
-        verb_audit_verify, verb_doctor, verb_lock, verb_plan, verb_complete;
+extern const struct cli_verb verb_run, verb_up, verb_down, verb_start, verb_stop, verb_submit, verb_cancel, verb_thaw,
+        verb_state_list, verb_state_export, verb_state_import, verb_state_reset, verb_status, verb_logs, verb_kill,
+        verb_approvals, verb_approve, verb_deny, verb_exec, verb_sandbox, verb_policy_check, verb_policy_reload,
+        verb_policy_explain, verb_audit_verify, verb_audit_export, verb_doctor, verb_lock, verb_plan, verb_complete;

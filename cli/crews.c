@@ -147,7 +147,26 @@ int crew_recorded_agents(const struct crew_paths *paths, const char *crew, struc
         char dir[PATH_MAX + CREW_NAME_MAX + 8];
 
         snprintf(dir, sizeof(dir), "%s/%s/audit", paths->state, crew);
+        return crew_agents_in(dir, out);
+}
+
+int crew_agents_in(const char *dir, struct crew_names *out) {
         return list(dir, has_log, dir, out);
+}
+
+static bool is_dir(const char *name, const void *user) {
+        char path[PATH_MAX * 2];
+        struct stat st;
+
+        snprintf(path, sizeof(path), "%s/%s", (const char *)user, name);
+        return lstat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int crew_state_agents(const struct crew_paths *paths, const char *crew, struct crew_names *out) {
+        char dir[PATH_MAX + CREW_NAME_MAX + 8];
+
+        snprintf(dir, sizeof(dir), "%s/%s/state", paths->state, crew);
+        return list(dir, is_dir, dir, out);
 }
 
 static int no_list(struct cli_problem *p, const char *dir, int r) {

@@ -32,6 +32,10 @@ int crews_in_run(const struct crew_paths *paths, struct crew_names *out);
 int crews_recorded(const struct crew_paths *paths, struct crew_names *out);
 /* Agents with an audit stream in a crew. */
 int crew_recorded_agents(const struct crew_paths *paths, const char *crew, struct crew_names *out);
+/* Agents with a state directory in a crew, whether they have run or not. */
+int crew_state_agents(const struct crew_paths *paths, const char *crew, struct crew_names *out);
+/* The same of a directory that holds such streams. */
+int crew_agents_in(const char *dir, struct crew_names *out);
 
 /* How long a crewd is waited for that has more clients at its door than it gets round to, in ms. */
 #define CREW_CONNECT_MS 30000

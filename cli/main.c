@@ -15,9 +15,9 @@ const struct cli_verb *const cli_verbs[] = {
         &verb_run,          &verb_up,           &verb_down,           &verb_status,        &verb_logs,
         &verb_kill,         &verb_approvals,    &verb_approve,        &verb_deny,          &verb_exec,
         &verb_sandbox,      &verb_policy_check, &verb_policy_explain, &verb_policy_reload, &verb_audit_verify,
-        &verb_start,        &verb_stop,         &verb_submit,         &verb_thaw,          &verb_state_list,
-        &verb_state_export, &verb_state_import, &verb_state_reset,    &verb_lock,          &verb_plan,
-        &verb_doctor,       &verb_complete,
+        &verb_audit_export, &verb_start,        &verb_stop,           &verb_submit,        &verb_cancel,
+        &verb_thaw,         &verb_state_list,   &verb_state_export,   &verb_state_import,  &verb_state_reset,
+        &verb_lock,         &verb_plan,         &verb_doctor,         &verb_complete,
 };
 const size_t cli_n_verbs = ELEMENTSOF(cli_verbs);
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "snapshot.h"
 
+#include "common/tree.h"
 #include "common/util.h"
 #include "interrupt.h"
 #include "jsonout.h"
@@ -334,15 +335,16 @@ static int put_state(struct snapshot *s, const Crew__AgentStatus *a, struct cli_
 
         snprintf(dir, sizeof(dir), "%s/%s/state/%s", s->paths.state, s->crew, a->name);
         snprintf(prefix, sizeof(prefix), "%s/state/", a->name);
-        _cleanup_close_ int fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        _cleanup_close_ int fd = tree_open_dir(AT_FDCWD, dir);
         if (fd < 0)
-                return cli_problem_set(p, CLI_FAILED, "snapshot", "cannot open %s: %s", dir, strerror(errno));
+                return cli_problem_set(p, CLI_FAILED, "snapshot", "cannot open %s: %s", dir, strerror(-fd));
         json_decref(s->left_out);
         s->left_out = json_array();
         struct tar_tree tree = {.prefix = prefix,
                                 .links = true,
                                 .file_max = STATE_FILE_MAX,
                                 .total_max = STATE_TOTAL_MAX,
+                                .entries_max = TAR_ENTRIES_MAX,
                                 .on_left_out = on_left_out,
                                 .user = s};
         tar_put_dir(&s->tar, prefix, 0700, s->tar.mtime);

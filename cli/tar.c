@@ -4,10 +4,10 @@
 
 #include "common/tree.h"
 #include "common/util.h"
+#include "path_set.h"
 #include "tar_block.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 
@@ -72,6 +72,7 @@ static void put_pax(struct tar *t, char type, const char *records, size_t n) {
         octal(h.size, sizeof(h.size), n);
         octal(h.mtime, sizeof(h.mtime), (uint64_t)MAX_OF(t->mtime, (int64_t)0));
         h.type = type;
+        t->entries++;
         seal(&h);
         put(t, &h, sizeof(h));
         put(t, records, n);
@@ -112,6 +113,7 @@ static void put_header(struct tar *t, const struct entry *e) {
         octal(h.gid, sizeof(h.gid), 0);
         octal(h.mtime, sizeof(h.mtime), (uint64_t)MAX_OF(e->mtime, (int64_t)0));
         h.type = e->type;
+        t->entries++;
         seal(&h);
         put(t, &h, sizeof(h));
 }
@@ -162,6 +164,7 @@ int tar_end(struct tar *t, struct crew_err *err) {
 struct tree_state {
         struct tar *t;
         struct tar_tree *tree;
+        struct path_set *put; /* what the archive has, and whether as a directory */
 };
 
 static void leave_out(struct tar_tree *tree, const char *path, const char *why) {
@@ -170,14 +173,41 @@ static void leave_out(struct tar_tree *tree, const char *path, const char *why) 
                 tree->on_left_out(path, why, tree->user);
 }
 
+/*
+ * A walk through what changes can meet a name twice, and as a directory what was a file: nobody could unpack that.  True:
+ * it may be put; of a directory that is in there already only what is new in it.
+ */
+static bool fits(const struct tree_state *s, const struct tree_item *item, bool *known) {
+        const char *slash = strrchr(item->path, '/');
+        enum path_set_kind had = path_set_find(s->put, item->path, strlen(item->path));
+
+        *known = had != PATH_SET_NONE;
+        if (*known && (had == PATH_SET_DIR) != S_ISDIR(item->st.st_mode))
+                leave_out(s->tree, item->path, "it has become something else meanwhile");
+        else if (slash && path_set_find(s->put, item->path, (size_t)(slash - item->path)) != PATH_SET_DIR)
+                leave_out(s->tree, item->path, "its directory is left out");
+        else if (s->tree->entries_max && s->t->entries + 3 > s->tree->entries_max)
+                leave_out(s->tree, item->path, "too many files"); /* it may take two, and the end is one */
+        else
+                return true;
+        return false;
+}
+
+static void remember(struct tree_state *s, const struct tree_item *item) {
+        enum path_set_kind kind = S_ISDIR(item->st.st_mode) ? PATH_SET_DIR : PATH_SET_OTHER;
+
+        if (path_set_add(s->put, item->path, strlen(item->path), kind) < 0 && !s->t->error)
+                s->t->error = ENOMEM;
+}
+
 static void put_regular(struct tree_state *s, const struct tree_item *item, const char *name) {
         struct tar_tree *tree = s->tree;
         struct stat st;
-        _cleanup_close_ int fd = openat(item->dirfd, item->name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        _cleanup_close_ int fd = tree_open_file(item->dirfd, item->name);
 
         /* Once more: what was looked at and what was opened need not be the same. */
         if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
-                leave_out(tree, item->path, fd < 0 ? strerror(errno) : "not a regular file any more");
+                leave_out(tree, item->path, fd < 0 ? strerror(-fd) : "not a regular file any more");
                 return;
         }
         uint64_t size = (uint64_t)st.st_size;
@@ -187,7 +217,9 @@ static void put_regular(struct tree_state *s, const struct tree_item *item, cons
         }
         tree->files++;
         tree->bytes += size;
-        tar_put_file(s->t, name, st.st_mode, st.st_mtime, fd, size);
+        remember(s, item);
+        /* The mode as it was looked at: the file may be open with another. */
+        tar_put_file(s->t, name, item->st.st_mode, st.st_mtime, fd, size);
 }
 
 static void put_link(struct tree_state *s, const struct tree_item *item, const char *name) {
@@ -199,18 +231,23 @@ static void put_link(struct tree_state *s, const struct tree_item *item, const c
                 return;
         }
         target[n] = '\0';
+        remember(s, item);
         tar_put_link(s->t, name, target, item->st.st_mtime);
 }
 
 static int on_item(const struct tree_item *item, void *user) {
         struct tree_state *s = user;
         _cleanup_free_ char *name = NULL;
+        bool known;
 
+        if (!fits(s, item, &known) || known)
+                return s->t->error ? -s->t->error : 0;
         if (asprintf(&name, "%s%s%s", s->tree->prefix, item->path, S_ISDIR(item->st.st_mode) ? "/" : "") < 0)
                 return -ENOMEM;
-        if (S_ISDIR(item->st.st_mode))
+        if (S_ISDIR(item->st.st_mode)) {
+                remember(s, item);
                 tar_put_dir(s->t, name, item->st.st_mode, item->st.st_mtime);
-        else if (S_ISREG(item->st.st_mode))
+        } else if (S_ISREG(item->st.st_mode))
                 put_regular(s, item, name);
         else if (S_ISLNK(item->st.st_mode))
                 put_link(s, item, name);
@@ -227,9 +264,10 @@ static int on_missed(const char *path, int error, void *user) {
 }
 
 int tar_put_tree(struct tar *t, int dirfd, struct tar_tree *tree, struct crew_err *err) {
-        struct tree_state s = {.t = t, .tree = tree};
+        _cleanup_path_set_ struct path_set *put = path_set_new();
+        struct tree_state s = {.t = t, .tree = tree, .put = put};
         const struct tree_visitor v = {.on_item = on_item, .on_missed = on_missed, .user = &s};
-        int r = tree_walk(dirfd, &v);
+        int r = put ? tree_walk(dirfd, &v) : -ENOMEM;
 
         return r < 0 ? crew_fail(err, -r, "cannot archive the directory: %s", strerror(-r)) : 0;
 }

@@ -13,7 +13,7 @@ struct tar_header {
 };
 _Static_assert(sizeof(struct tar_header) == TAR_BLOCK, "a header is one block");
 
-enum { TAR_FILE = '0', TAR_LINK = '2', TAR_DIR = '5', TAR_PAX = 'x', TAR_PAX_GLOBAL = 'g' };
+enum { TAR_FILE = '0', TAR_LINK = '2', TAR_DIR = '5', TAR_PAX = 'x', TAR_PAX_GLOBAL = 'g', TAR_GNU_NAME = 'L' };
 
 /* The sum of its bytes with blanks for the sum itself. */
 static inline unsigned tar_checksum(const struct tar_header *h) {

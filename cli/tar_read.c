@@ -3,12 +3,12 @@
 #include "tar.h"
 
 #include "common/state_version.h"
+#include "common/tree.h"
 #include "common/util.h"
 #include "tar_block.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -19,7 +19,7 @@ struct reader {
         uint64_t left_max; /* bytes that may still be unpacked */
         struct tar_counts *counts;
         struct crew_err *err;
-        char path[PATH_MAX]; /* of the entry */
+        char path[TREE_PATH_MAX + 8]; /* of the entry; "./" may stand before it */
         bool have_path, have_size;
         uint64_t size;
 };
@@ -59,9 +59,11 @@ static int parse_octal(const char *p, size_t width, uint64_t *out) {
 
 /* --- names --- */
 
-/* Relative, without empty parts, "." and "..", and not too long; "./" in front and one "/" behind are dropped. */
+/* Relative, without empty parts, "." and "..", not too long and no deeper than what is exported; "./" in front and one "/"
+ * behind are dropped. */
 static int check_path(struct reader *r) {
         char *p = r->path;
+        unsigned depth = 0;
         size_t n;
 
         while (strncmp(p, "./", 2) == 0)
@@ -79,29 +81,51 @@ static int check_path(struct reader *r) {
                 size_t len = strcspn(part, "/");
                 if (len == 0 || len > NAME_MAX || (len == 1 && part[0] == '.') || (len == 2 && strncmp(part, "..", 2) == 0))
                         return bad_entry(r, "is not a plain relative path");
+                if (++depth > TREE_DEPTH_MAX)
+                        return bad_entry(r, "lies too deep");
                 part += len;
                 if (!*part)
                         return 0;
         }
 }
 
-static int header_path(struct reader *r, const struct tar_header *h) {
+/* GNU's and v7's headers have no prefix: the one has times there. */
+static int header_path(struct reader *r, const struct tar_header *h, bool *slash) {
+        bool prefix = memcmp(h->magic, "ustar", 6) == 0 && h->prefix[0];
+
         if (!r->have_path)
-                snprintf(r->path, sizeof(r->path), "%.*s%s%.*s", (int)sizeof(h->prefix), h->prefix, h->prefix[0] ? "/" : "",
-                         (int)sizeof(h->name), h->name);
+                snprintf(r->path, sizeof(r->path), "%.*s%s%.*s", prefix ? (int)sizeof(h->prefix) : 0, h->prefix,
+                         prefix ? "/" : "", (int)sizeof(h->name), h->name);
+        size_t n = strlen(r->path);
+        *slash = n > 0 && r->path[n - 1] == '/';
         return check_path(r);
 }
 
-/* Directories an archive names only by what is in them. */
-static int make_parents(struct reader *r) {
-        char part[PATH_MAX];
+static int enter(int at, const char *name) {
+        if (mkdirat(at, name, 0700) < 0 && errno != EEXIST)
+                return -errno;
+        int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return fd < 0 ? -errno : fd;
+}
 
-        for (const char *slash = r->path; (slash = strchr(slash, '/')); slash++) {
-                snprintf(part, sizeof(part), "%.*s", (int)(slash - r->path), r->path);
-                if (mkdirat(r->top, part, 0700) < 0 && errno != EEXIST)
-                        return crew_fail_errno(r->err, "cannot make %s", part);
+/*
+ * Where the entry belongs, made as far as the archive has not named it; *name is the entry's in there.  One part at a time:
+ * the kernel takes no path as long as one can be.
+ */
+static int open_parent(struct reader *r, char **name) {
+        int at = fcntl(r->top, F_DUPFD_CLOEXEC, 3);
+
+        *name = r->path;
+        if (at < 0)
+                return crew_fail_errno(r->err, "cannot open the directory");
+        for (char *slash; at >= 0 && (slash = strchr(*name, '/')); *name = slash + 1) {
+                *slash = '\0';
+                int next = enter(at, *name);
+                *slash = '/';
+                close(at);
+                at = next;
         }
-        return 0;
+        return at < 0 ? crew_fail(r->err, -at, "cannot make '%.300s': %s", r->path, strerror(-at)) : at;
 }
 
 /* --- entries --- */
@@ -128,18 +152,20 @@ static int copy_out(struct reader *r, int fd, uint64_t size) {
 }
 
 static int take_file(struct reader *r, uint64_t size, uint64_t mode) {
-        int k = make_parents(r);
+        char *name;
 
-        if (k < 0)
-                return k;
         if (size > r->left_max)
                 return crew_fail(r->err, EFBIG, "'%.300s': the archive holds more than is allowed", r->path);
+        _cleanup_close_ int at = open_parent(r, &name);
+        if (at < 0)
+                return at;
         r->left_max -= size;
-        _cleanup_close_ int fd = crew_open_beneath(r->top, r->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        _cleanup_close_ int fd = openat(at, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
         if (fd < 0)
-                return crew_fail(r->err, -fd, "cannot make '%.300s': %s", r->path,
-                                 fd == -EEXIST ? "it is there twice" : strerror(-fd));
-        if ((k = copy_out(r, fd, size)) < 0)
+                return crew_fail(r->err, errno, "cannot make '%.300s': %s", r->path,
+                                 errno == EEXIST ? "it is there twice" : strerror(errno));
+        int k = copy_out(r, fd, size);
+        if (k < 0)
                 return k;
         if (fchmod(fd, (mode_t)((mode & 0777) | 0600)) < 0)
                 return crew_fail_errno(r->err, "cannot set the mode of %s", r->path);
@@ -149,14 +175,15 @@ static int take_file(struct reader *r, uint64_t size, uint64_t mode) {
 }
 
 static int take_dir(struct reader *r, uint64_t size) {
-        int k = make_parents(r);
+        char *name;
 
-        if (k < 0)
-                return k;
         if (size != 0)
                 return bad_entry(r, "is a directory with contents");
-        if (r->path[0] && mkdirat(r->top, r->path, 0700) < 0 && errno != EEXIST)
-                return crew_fail_errno(r->err, "cannot make %s", r->path);
+        _cleanup_close_ int at = open_parent(r, &name);
+        if (at < 0)
+                return at;
+        if (*name && mkdirat(at, name, 0700) < 0 && errno != EEXIST)
+                return crew_fail_errno(r->err, "cannot make '%.300s'", r->path);
         return 0;
 }
 
@@ -224,15 +251,31 @@ static int take_pax(struct reader *r, uint64_t size, bool global) {
         return k < 0 ? k : parse_pax(r, records, (size_t)size, global);
 }
 
+/* The name of the next entry, as GNU tar writes what is too long for its header: with a NUL at its end. */
+static int take_long_name(struct reader *r, uint64_t size) {
+        if (r->have_path || r->have_size)
+                return bad(r, "two headers that tell of one entry");
+        if (size == 0 || size > sizeof(r->path))
+                return bad(r, "a name is too long");
+        int k = get(r, r->path, (size_t)size);
+        if (k < 0)
+                return k;
+        size_t n = strnlen(r->path, (size_t)size);
+        if (n == 0 || n + 1 < size)
+                return bad(r, "a long name that is none");
+        if (n == sizeof(r->path))
+                return bad(r, "a name is too long");
+        r->path[n] = '\0';
+        r->have_path = true;
+        return skip_padding(r, size);
+}
+
 static int refuse_type(struct reader *r, char type) {
         static const struct {
                 char type;
                 const char *what;
-        } names[] = {{'1', "is a hard link"},
-                     {'2', "is a symbolic link"},
-                     {'3', "is a character device"},
-                     {'4', "is a block device"},
-                     {'6', "is a pipe"}};
+        } names[] = {{'1', "is a hard link"},    {'2', "is a symbolic link"}, {'3', "is a character device"},
+                     {'4', "is a block device"}, {'6', "is a pipe"},          {'K', "is the long target of a link"}};
 
         for (size_t i = 0; i < ELEMENTSOF(names); i++) {
                 if (names[i].type == type)
@@ -243,18 +286,22 @@ static int refuse_type(struct reader *r, char type) {
 
 static int take_entry(struct reader *r, const struct tar_header *h) {
         uint64_t size, mode;
+        bool slash;
 
         if (parse_octal(h->size, sizeof(h->size), &size) < 0 || parse_octal(h->mode, sizeof(h->mode), &mode) < 0)
                 return bad(r, "a header with a number that is none");
         if (h->type == TAR_PAX || h->type == TAR_PAX_GLOBAL)
                 return take_pax(r, size, h->type == TAR_PAX_GLOBAL);
+        if (h->type == TAR_GNU_NAME)
+                return take_long_name(r, size);
         if (r->have_size)
                 size = r->size;
-        int k = header_path(r, h);
-        if (k == 0 && (h->type == TAR_FILE || h->type == '\0') && r->path[0])
-                k = take_file(r, size, mode);
-        else if (k == 0 && h->type == TAR_DIR)
+        int k = header_path(r, h, &slash);
+        bool file = h->type == TAR_FILE || h->type == '\0';
+        if (k == 0 && (h->type == TAR_DIR || (file && slash))) /* v7 knows directories by the slash */
                 k = take_dir(r, size);
+        else if (k == 0 && file && r->path[0])
+                k = take_file(r, size, mode);
         else if (k == 0)
                 k = refuse_type(r, h->type);
         r->have_path = r->have_size = false;
@@ -262,10 +309,11 @@ static int take_entry(struct reader *r, const struct tar_header *h) {
 }
 
 static int check_header(struct reader *r, const struct tar_header *h) {
+        static const char none[sizeof(h->magic)];
         uint64_t sum;
 
-        if (memcmp(h->magic, "ustar", 5) != 0 || parse_octal(h->checksum, sizeof(h->checksum), &sum) < 0 ||
-            sum != tar_checksum(h))
+        if ((memcmp(h->magic, "ustar", 5) != 0 && memcmp(h->magic, none, sizeof(none)) != 0) ||
+            parse_octal(h->checksum, sizeof(h->checksum), &sum) < 0 || sum != tar_checksum(h))
                 return bad(r, "no tar header where one should be (is it compressed?)");
         return 0;
 }

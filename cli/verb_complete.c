@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * crewctl __complete: what the shells ask.  From the verb table and the files; no daemon is asked, except for
- * what only it knows: the approvals that wait.
+ * what only it knows: the approvals and the tasks that wait.
  *
  * `crewctl __complete WORD... LAST` prints the candidates for LAST, one a line, as "word<TAB>what it is".  A line
  * ":files" or ":commands" asks the shell for its own.
@@ -88,6 +88,25 @@ static void offer_approvals(const char *last, const char *crew) {
         }
 }
 
+/* Those of the crew file that wait or run; once more, only crewd knows. */
+static void offer_tasks(const char *last, const char *crew) {
+        struct cli_problem problem = CLI_PROBLEM_NULL;
+        _cleanup_client_ struct client *c = NULL;
+        const Crew__Status *s = NULL;
+        char what[128];
+
+        if (client_open(crew, &c, &problem) < 0 || client_status(c, &s, &problem) < 0)
+                return;
+        for (size_t i = 0; i < s->n_tasks; i++) {
+                const Crew__TaskStatus *t = s->tasks[i];
+                if (strcmp(t->state, "running") != 0 && strcmp(t->state, "waiting") != 0 && strcmp(t->state, "voting") != 0)
+                        continue;
+                snprintf(what, sizeof(what), "%.60s, %.32s", t->agent, t->state);
+                _cleanup_free_ char *safe = text_safe_dup(what, strlen(what), true);
+                offer(last, t->name, safe ? safe : "");
+        }
+}
+
 static void offer_kind(enum cli_complete kind, const char *last, const char *crew) {
         switch (kind) {
         case CLI_COMPLETE_NONE:
@@ -106,6 +125,9 @@ static void offer_kind(enum cli_complete kind, const char *last, const char *cre
                 break;
         case CLI_COMPLETE_APPROVAL:
                 offer_approvals(last, crew);
+                break;
+        case CLI_COMPLETE_TASK:
+                offer_tasks(last, crew);
                 break;
         case CLI_COMPLETE_FILTER:
                 offer_list(last, record_filters, SIZE_MAX);

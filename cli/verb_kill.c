@@ -24,7 +24,7 @@ static const struct cli_option options[] = {
         {"all-of-role", 0, CLI_STRING, offsetof(struct kill_options, role), "ROLE",
          "every agent with that role or policy file", CLI_COMPLETE_NONE},
         {"task", 0, CLI_STRING, offsetof(struct kill_options, task), "ID", "whichever agent works on that task now",
-         CLI_COMPLETE_NONE},
+         CLI_COMPLETE_TASK},
         {"freeze", 0, CLI_FLAG, offsetof(struct kill_options, freeze), NULL,
          "stop it without killing; crewctl thaw lets it go on", CLI_COMPLETE_NONE},
         {"snapshot", 0, CLI_STRING, offsetof(struct kill_options, snapshot), "FILE.tar",

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define IMPORT_MAX (64ull << 30)
@@ -49,7 +50,9 @@ struct place {
         char crew[CREW_NAME_MAX];
         char path[PATH_MAX + CREW_NAME_MAX + 8];
         int fd; /* owned; -1: no agent has kept anything yet */
+        struct crew_paths paths;
         struct crew_names agents;
+        bool has_run; /* here; else the agents are those whose directories were imported */
 };
 
 static void place_fini(struct place *w) {
@@ -58,18 +61,35 @@ static void place_fini(struct place *w) {
 }
 #define _cleanup_place_ _cleanup_(place_fini)
 
-static int place_open(struct place *w, const char *crew, struct cli_problem *p) {
+/* A crew by its name needs no audit: what its agents are to begin with can be there before it. */
+static int choose(struct place *w, const char *crew, bool any, struct cli_problem *p) {
+        struct stat st;
+
+        if (!crew || !crew_name_ok(crew) || strlen(crew) >= sizeof(w->crew))
+                return crew_choose_recorded(&w->paths, crew, w->crew, p);
+        snprintf(w->path, sizeof(w->path), "%s/%s/state", w->paths.state, crew);
+        if (!any && lstat(w->path, &st) < 0)
+                return crew_choose_recorded(&w->paths, crew, w->crew, p);
+        snprintf(w->crew, sizeof(w->crew), "%s", crew);
+        return 0;
+}
+
+/* any: of a crew that has left nothing here, too. */
+static int place_open(struct place *w, const char *crew, bool any, struct cli_problem *p) {
         struct crew_err err = CREW_ERR_NULL;
-        struct crew_paths paths;
 
         w->fd = -1;
-        if (crew_paths_init(&paths, &err) < 0)
+        if (crew_paths_init(&w->paths, &err) < 0)
                 return cli_problem_set(p, CLI_INTERNAL, "paths", "%s", err.msg);
-        if (crew_choose_recorded(&paths, crew, w->crew, p) < 0)
+        if (choose(w, crew, any, p) < 0)
                 return -1;
-        if (crew_recorded_agents(&paths, w->crew, &w->agents) < 0)
-                return cli_problem_set(p, CLI_FAILED, "io", "cannot read the agents of crew %s", w->crew);
-        snprintf(w->path, sizeof(w->path), "%s/%s/state", paths.state, w->crew);
+        int r = crew_recorded_agents(&w->paths, w->crew, &w->agents);
+        w->has_run = w->agents.n > 0;
+        if (r == 0 && !w->has_run)
+                r = crew_state_agents(&w->paths, w->crew, &w->agents);
+        if (r < 0)
+                return cli_problem_set(p, CLI_FAILED, "io", "cannot read the agents of crew %s: %s", w->crew, strerror(-r));
+        snprintf(w->path, sizeof(w->path), "%s/%s/state", w->paths.state, w->crew);
         w->fd = open(w->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (w->fd < 0 && errno != ENOENT)
                 return cli_problem_set(p, CLI_FAILED, "io", "cannot open %s: %s", w->path, strerror(errno));
@@ -84,8 +104,22 @@ static int check_agent(const struct place *w, const char *agent, struct cli_prob
         return crew_unknown_agent(p, w->crew, agent, &w->agents);
 }
 
+/* One that has never run is known to nobody; among those that have, it is a slip. */
+static int check_new_agent(const struct place *w, const char *agent, struct cli_problem *p) {
+        if (w->has_run) {
+                if (check_agent(w, agent, p) == 0)
+                        return 0;
+                cli_problem_hint(p, "one that is new in crew %s: start it once, stop it, then import", w->crew);
+                return -1;
+        }
+        if (crew_agent_name_ok(agent) && strlen(agent) < CREW_NAME_MAX)
+                return 0;
+        return cli_problem_set(p, CLI_USAGE, "usage", "'%s' cannot be the name of an agent", agent);
+}
+
+/* Also one that its agent has shut.  fd or -errno; -ENOENT: it has kept nothing yet. */
 static int open_agent(const struct place *w, const char *agent) {
-        return w->fd < 0 ? -ENOENT : openat(w->fd, agent, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        return w->fd < 0 ? -ENOENT : tree_open_dir(w->fd, agent);
 }
 
 /* The lock that crewd holds while the agent runs; -EAGAIN: it does. */
@@ -127,11 +161,15 @@ static int io_problem(struct cli_problem *p, const char *what, const char *name,
         return cli_problem_set(p, CLI_FAILED, "io", "cannot %s %s: %s", what, name, strerror(error));
 }
 
+static int no_state(struct cli_problem *p, const char *agent) {
+        return cli_problem_set(p, CLI_ABSENT, "no-state", "agent %s has kept nothing yet", agent);
+}
+
 /* Common to all: options, the crew, and an agent that is there. */
 static bool begin(const struct cli_verb *self, int argc, char **argv, size_t n_operands, struct options *o,
                   struct cli_operands *rest, struct place *w, int *status) {
         struct cli_problem p = CLI_PROBLEM_NULL;
-        bool one = self->options != list_options;
+        bool one = self->options != list_options, import = self == &verb_state_import;
 
         w->fd = -1;
         if (!cli_parse(self, argc, argv, o, rest, status))
@@ -142,7 +180,8 @@ static bool begin(const struct cli_verb *self, int argc, char **argv, size_t n_o
                 *status = cli_fail(o->json, CLI_USAGE, "usage", "usage: crewctl state %s %s", self->name, self->synopsis);
                 return false;
         }
-        if (place_open(w, o->crew, &p) == 0 && (!one || check_agent(w, o->agent, &p) == 0))
+        if (place_open(w, o->crew, import, &p) == 0 &&
+            (!one || (import ? check_new_agent : check_agent)(w, o->agent, &p) == 0))
                 return true;
         *status = cli_report(&p, o->json);
         return false;
@@ -160,6 +199,7 @@ struct row {
         struct tree_size size;
         uint32_t version;
         bool there, in_use;
+        struct cli_problem problem; /* with a status: it cannot be read */
 };
 
 static int version_of(const struct place *w, const char *agent, uint32_t *out, struct cli_problem *p) {
@@ -171,17 +211,19 @@ static int version_of(const struct place *w, const char *agent, uint32_t *out, s
         return cli_problem_set(p, CLI_FAILED, "io", "agent %s: %s", agent, err.msg);
 }
 
-static int look(const struct place *w, const char *agent, struct row *row, struct cli_problem *p) {
+static int look(const struct place *w, const char *agent, struct row *row) {
         *row = (struct row){.agent = agent};
         _cleanup_close_ int fd = open_agent(w, agent);
-        if (fd < 0)
-                return errno == ENOENT || w->fd < 0 ? 0 : io_problem(p, "open the directory of", agent, errno);
+        if (fd == -ENOENT)
+                return 0;
         row->there = true;
         row->in_use = is_locked(w, agent);
-        if (version_of(w, agent, &row->version, p) < 0)
+        if (fd < 0)
+                return io_problem(&row->problem, "open the directory of", agent, -fd);
+        if (version_of(w, agent, &row->version, &row->problem) < 0)
                 return -1;
         int r = tree_measure(fd, 0, &row->size);
-        return r < 0 ? io_problem(p, "read the directory of", agent, -r) : 0;
+        return r < 0 ? io_problem(&row->problem, "read the directory of", agent, -r) : 0;
 }
 
 static void print_row(struct table *t, const struct row *row) {
@@ -194,8 +236,13 @@ static void print_row(struct table *t, const struct row *row) {
         if (changed && localtime_r(&changed, &tm))
                 strftime(when, sizeof(when), "%Y-%m-%d %H:%M:%S", &tm);
         table_cell(t, TERM_PLAIN, "%s", row->agent);
-        table_cell(t, TERM_PLAIN, "%s%s", row->size.missed ? "> " : "", text_size(row->size.bytes, 0, size));
-        table_cell(t, TERM_PLAIN, "%llu", (unsigned long long)row->size.files);
+        if (row->problem.status) {
+                table_cell(t, TERM_RED, "unreadable");
+                table_cell(t, TERM_DIM, "-");
+        } else {
+                table_cell(t, TERM_PLAIN, "%s%s", row->size.missed ? "> " : "", text_size(row->size.bytes, 0, size));
+                table_cell(t, TERM_PLAIN, "%llu", (unsigned long long)row->size.files);
+        }
         if (row->version)
                 table_cell(t, TERM_PLAIN, "%u", row->version);
         else
@@ -208,6 +255,9 @@ static json_t *row_json(const struct place *w, const struct row *row) {
         char path[sizeof(w->path) + CREW_NAME_MAX + 1];
 
         snprintf(path, sizeof(path), "%s/%s", w->path, row->agent);
+        if (row->problem.status)
+                return json_pack("{s:s, s:o, s:b, s:o}", "agent", row->agent, "path", jsonout_text(path), "in_use",
+                                 (int)row->in_use, "error", jsonout_text(row->problem.text));
         return json_pack("{s:s, s:o, s:I, s:I, s:I, s:I, s:b}", "agent", row->agent, "path", jsonout_text(path), "bytes",
                          (json_int_t)row->size.bytes, "files", (json_int_t)row->size.files, "version",
                          (json_int_t)row->version, "changed", (json_int_t)row->size.changed, "in_use", (int)row->in_use);
@@ -215,11 +265,10 @@ static json_t *row_json(const struct place *w, const struct row *row) {
 
 static int run_list(const struct cli_verb *self, int argc, char **argv) {
         struct options o = {0};
-        struct cli_problem p = CLI_PROBLEM_NULL;
         _cleanup_place_ struct place w = {.fd = -1};
         struct cli_operands rest;
         struct term term;
-        int status;
+        int status, result = CLI_OK;
 
         if (!begin(self, argc, argv, 0, &o, &rest, &w, &status))
                 return status;
@@ -227,11 +276,8 @@ static int run_list(const struct cli_verb *self, int argc, char **argv) {
         json_t *list = json_array();
         for (size_t i = 0; i < w.agents.n; i++) {
                 struct row row;
-                if (look(&w, w.agents.items[i], &row, &p) < 0) {
-                        table_free(t);
-                        json_decref(list);
-                        return cli_report(&p, o.json);
-                }
+                if (look(&w, w.agents.items[i], &row) < 0)
+                        result = cli_report(&row.problem, false); /* the others are shown */
                 print_row(t, &row);
                 if (row.there)
                         json_array_append_new(list, row_json(&w, &row));
@@ -243,7 +289,7 @@ static int run_list(const struct cli_verb *self, int argc, char **argv) {
                 table_print(t, &term, "");
         table_free(t);
         json_decref(list);
-        return CLI_OK;
+        return result;
 }
 
 /* --- export --- */
@@ -308,10 +354,17 @@ static int run_export(const struct cli_verb *self, int argc, char **argv) {
         if (!begin(self, argc, argv, 1, &o, &rest, &w, &status))
                 return status;
         term_init(&err_term, stderr);
-        struct tar_tree tree = {.prefix = "", .on_left_out = on_left_out, .user = &err_term};
+        /* No more than import takes. */
+        struct tar_tree tree = {.prefix = "",
+                                .total_max = IMPORT_MAX,
+                                .entries_max = TAR_ENTRIES_MAX,
+                                .on_left_out = on_left_out,
+                                .user = &err_term};
         _cleanup_close_ int dir = open_agent(&w, o.agent);
-        if (dir < 0)
-                return cli_fail(o.json, CLI_ABSENT, "no-state", "agent %s has kept nothing yet", o.agent);
+        if (dir < 0) {
+                (void)(dir == -ENOENT ? no_state(&p, o.agent) : io_problem(&p, "open the directory of", o.agent, -dir));
+                return cli_report(&p, o.json);
+        }
         struct source from = {.dir = dir};
         if (version_of(&w, o.agent, &from.version, &p) < 0 || export_file(rest.items[0], &from, &o, &tree, &p) < 0)
                 return cli_report(&p, o.json);
@@ -394,9 +447,12 @@ static int import_locked(const struct place *w, const struct options *o, const c
         return r;
 }
 
+/* As crewd makes them, and crewctl up for its log. */
 static int make_place(struct place *w, struct cli_problem *p) {
-        if (w->fd < 0 && mkdir(w->path, 0700) < 0 && errno != EEXIST)
-                return io_problem(p, "make", w->path, errno);
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (w->fd < 0 && (crew_mkdir_p(w->paths.state, 0755, &err) < 0 || crew_mkdir_p(w->path, 0700, &err) < 0))
+                return cli_problem_set(p, CLI_FAILED, "io", "%s", err.msg);
         if (w->fd < 0)
                 w->fd = open(w->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         return w->fd < 0 ? io_problem(p, "open", w->path, errno) : 0;
@@ -422,6 +478,9 @@ static int run_import(const struct cli_verb *self, int argc, char **argv) {
         else
                 printf("agent %s: %llu file%s, %s\n", o.agent, (unsigned long long)counts.files,
                        counts.files == 1 ? "" : "s", text_size(counts.bytes, 0, size));
+        if (!w.has_run)
+                fprintf(stderr, "crewctl: crew %s has not run here yet; its agent %s will begin with this\n", w.crew,
+                        o.agent);
         return CLI_OK;
 }
 
@@ -447,13 +506,15 @@ static int run_reset(const struct cli_verb *self, int argc, char **argv) {
         struct cli_problem p = CLI_PROBLEM_NULL;
         _cleanup_place_ struct place w = {.fd = -1};
         struct cli_operands rest;
+        struct stat st;
         int status;
 
         if (!begin(self, argc, argv, 0, &o, &rest, &w, &status))
                 return status;
-        _cleanup_close_ int dir = open_agent(&w, o.agent);
-        if (dir < 0)
-                return cli_fail(o.json, CLI_ABSENT, "no-state", "agent %s has kept nothing yet", o.agent);
+        if (w.fd < 0 || (fstatat(w.fd, o.agent, &st, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT)) {
+                (void)no_state(&p, o.agent);
+                return cli_report(&p, o.json);
+        }
         if (!sure(&o, &status))
                 return status;
         _cleanup_close_ int lock = lock_or_problem(&w, o.agent, &p);
@@ -504,7 +565,7 @@ const struct cli_verb verb_state_import = {
         .summary = "replace an agent's state directory by a tar archive",
         .details =
                 "Only while the agent does not run.  Links, devices and names with \"..\" are refused, and then nothing\n"
-                "is changed.  FILE.tar \"-\" is standard input.\n"
+                "is changed.  FILE.tar \"-\" is standard input.  With --crew also before the crew has ever run here.\n"
                 "\n"
                 "  crewctl state import --agent report-writer writer.tar\n",
         .options = agent_options,

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* crewctl submit: one task for a running crew, and its result. */
+/* crewctl submit: one task for a running crew, and its result; or its end, when we are interrupted. */
 #include "cli.h"
 
-#include "client.h"
+#include "cancel.h"
 #include "common/util.h"
 #include "jsonout.h"
 #include "names.h"
 
 #include <errno.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #define ACCEPT_MS 30000
@@ -52,29 +55,129 @@ static int read_input(const char *file, char **text, struct cli_problem *p) {
         return 0;
 }
 
-/* Accepted, then done; what else comes in between is passed over. */
-static int wait_done(struct client *c, const Crew__TaskDone **out, struct cli_problem *p) {
-        const Crew__Envelope *e;
+/* --- waiting, with a hand on it --- */
+
+struct waiting {
+        struct client *c;
+        uint64_t submit, cancel; /* the requests; cancel 0: not asked for */
+        char task_id[64];        /* "": not accepted yet */
+        int signal_fd, signal;   /* signal 0: none has come */
+};
+
+/* What whoever started us does not want us to hear of (nohup, a shell's background job) stays so. */
+static int take_signals(struct waiting *w, struct cli_problem *p) {
+        static const int numbers[] = {SIGINT, SIGTERM};
+        struct sigaction now;
+        sigset_t set;
+
+        sigemptyset(&set);
+        for (size_t i = 0; i < ELEMENTSOF(numbers); i++) {
+                if (sigaction(numbers[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+                        sigaddset(&set, numbers[i]);
+        }
+        sigprocmask(SIG_BLOCK, &set, NULL);
+        w->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        return w->signal_fd < 0 ? cli_problem_set(p, CLI_INTERNAL, "io", "signalfd: %s", strerror(errno)) : 0;
+}
+
+static int cancel(struct waiting *w, struct cli_problem *p) {
+        char reason[64];
+
+        snprintf(reason, sizeof(reason), "crewctl submit was interrupted (%s)", w->signal == SIGINT ? "SIGINT" : "SIGTERM");
+        fprintf(stderr, "crewctl: cancelling task %s; once more does not wait for it\n", w->task_id);
+        return cancel_send(w->c, w->task_id, reason, &w->cancel, p);
+}
+
+/* The first one cancels the task, as soon as there is one; those that come together are one.  After that we leave. */
+static int on_signal(struct waiting *w, struct cli_problem *p) {
+        struct signalfd_siginfo info;
+        int came = 0;
+
+        while (read(w->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+                came = (int)info.ssi_signo;
+        if (came && w->signal)
+                return cli_problem_set(p, 128 + came, "interrupted", "interrupted; the task %s",
+                                       w->cancel ? "is being cancelled" : "may have been taken");
+        if (came)
+                w->signal = came;
+        return w->signal && w->task_id[0] && !w->cancel ? cancel(w, p) : 0;
+}
+
+/* 1: *out is how it ended. */
+static int on_frame(struct waiting *w, const Crew__Envelope *e, const Crew__TaskDone **out, struct cli_problem *p) {
+        if (e->body_case == CREW__ENVELOPE__BODY_REFUSED && w->cancel && e->corr == w->cancel) {
+                /* It has just ended, or ends for another reason; and if not, a person should know. */
+                if (strcmp(e->refused->code, "failed") == 0)
+                        cli_fail(false, 0, "failed", "%s", e->refused->message);
+                return 0;
+        }
+        if (e->corr != w->submit)
+                return 0;
+        if (e->body_case == CREW__ENVELOPE__BODY_REFUSED)
+                return client_refused(e->refused, p);
+        if (e->body_case == CREW__ENVELOPE__BODY_TASK_ACCEPTED) {
+                snprintf(w->task_id, sizeof(w->task_id), "%s", e->task_accepted->task_id);
+                if (isatty(STDERR_FILENO) && !w->signal)
+                        fprintf(stderr, "task %s accepted; Ctrl-C cancels it\n", w->task_id);
+                return on_signal(w, p);
+        }
+        if (e->body_case != CREW__ENVELOPE__BODY_TASK_DONE)
+                return 0;
+        *out = e->task_done;
+        return 1;
+}
+
+static int take_frames(struct waiting *w, const Crew__TaskDone **out, struct cli_problem *p) {
+        const Crew__Envelope *e = NULL;
+        int r;
+
+        while ((r = client_take(w->c, &e, p)) > 0) {
+                r = on_frame(w, e, out, p);
+                if (r != 0)
+                        return r;
+        }
+        return r;
+}
+
+/* Milliseconds until crewd should have accepted it; -1: it has. */
+static int patience(const struct waiting *w, uint64_t until_ns) {
+        uint64_t now = crew_now_ns();
+
+        return w->task_id[0] ? -1 : now >= until_ns ? 0 : (int)((until_ns - now) / 1000000u) + 1;
+}
+
+static int wait_done(struct waiting *w, const Crew__TaskDone **out, struct cli_problem *p) {
+        uint64_t until_ns = crew_now_ns() + ACCEPT_MS * 1000000ull;
 
         for (;;) {
-                if (client_next(c, -1, &e, p) < 0)
+                int r = take_frames(w, out, p);
+                if (r != 0)
+                        return r < 0 ? -1 : 0;
+                struct pollfd fds[] = {
+                        {.fd = client_fd(w->c), .events = (short)(POLLIN | (client_wants_write(w->c) ? POLLOUT : 0))},
+                        {.fd = w->signal_fd, .events = POLLIN},
+                };
+                int ms = patience(w, until_ns);
+                if (ms == 0)
+                        return cli_problem_set(p, CLI_FAILED, "timeout", "crewd of crew %s (pid %u) does not answer",
+                                               client_crew(w->c), client_server_pid(w->c));
+                if (poll(fds, ELEMENTSOF(fds), ms) < 0 && errno != EINTR)
+                        return cli_problem_set(p, CLI_INTERNAL, "io", "poll: %s", strerror(errno));
+                if (on_signal(w, p) < 0)
                         return -1;
-                if (e->body_case == CREW__ENVELOPE__BODY_REFUSED) {
-                        client_refused(e->refused, p);
-                        return -1;
-                }
-                if (e->body_case == CREW__ENVELOPE__BODY_TASK_DONE) {
-                        *out = e->task_done;
-                        return 0;
+                if (fds[0].revents && client_pump(w->c, p) < 0) {
+                        struct cli_problem end = *p; /* what came before the hang-up still counts */
+                        r = take_frames(w, out, p);
+                        if (r == 0)
+                                *p = end;
+                        return r == 1 ? 0 : -1;
                 }
         }
 }
 
-static int submit(struct client *c, const struct options *o, const char *task, const char *input,
-                  const Crew__TaskDone **out, struct cli_problem *p) {
+static int submit(struct waiting *w, const struct options *o, const char *task, const char *input, struct cli_problem *p) {
         Crew__Envelope e = CREW__ENVELOPE__INIT;
         Crew__SubmitTask b = CREW__SUBMIT_TASK__INIT;
-        const Crew__Envelope *answer = NULL;
 
         b.task = (char *)task;
         b.agent = (char *)(o->agent ? o->agent : "");
@@ -85,13 +188,7 @@ static int submit(struct client *c, const struct options *o, const char *task, c
         b.timeout_ms = o->timeout_ns / 1000000u;
         e.body_case = CREW__ENVELOPE__BODY_SUBMIT_TASK;
         e.submit_task = &b;
-        if (client_call(c, &e, ACCEPT_MS, &answer, p) < 0)
-                return -1;
-        if (answer->body_case != CREW__ENVELOPE__BODY_TASK_ACCEPTED) {
-                cli_problem_set(p, CLI_INTERNAL, "protocol", "crewd did not say whether it takes the task");
-                return -1;
-        }
-        return wait_done(c, out, p);
+        return client_send(w->c, &e, &w->submit, p);
 }
 
 static int print_done(const Crew__TaskDone *d, bool json) {
@@ -124,6 +221,13 @@ static const char *lacks(const struct options *o, const struct cli_operands *res
         return NULL;
 }
 
+/* Interrupted or not: one that had its result before it could be cancelled has succeeded. */
+static int status_of(const struct waiting *w, const Crew__TaskDone *d, bool json) {
+        int status = print_done(d, json);
+
+        return w->signal && d->outcome == CREW__OUTCOME__OUTCOME_CANCELLED ? 128 + w->signal : status;
+}
+
 static int run(const struct cli_verb *self, int argc, char **argv) {
         struct options o = {0};
         struct cli_problem problem = CLI_PROBLEM_NULL;
@@ -138,10 +242,15 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
         const char *wrong = lacks(&o, &rest);
         if (wrong)
                 return cli_fail(o.json, CLI_USAGE, "usage", "%s", wrong);
-        if ((o.input && read_input(o.input, &input, &problem) < 0) || client_open(o.crew, &c, &problem) < 0 ||
-            submit(c, &o, rest.n ? rest.items[0] : "", input ? input : "", &done, &problem) < 0)
+        if ((o.input && read_input(o.input, &input, &problem) < 0) || client_open(o.crew, &c, &problem) < 0)
                 return cli_report(&problem, o.json);
-        return print_done(done, o.json);
+        struct waiting w = {.c = c};
+        if (take_signals(&w, &problem) < 0 ||
+            submit(&w, &o, rest.n ? rest.items[0] : "", input ? input : "", &problem) < 0 ||
+            wait_done(&w, &done, &problem) < 0)
+                return cli_report(&problem, o.json);
+        crew_assert(done);
+        return status_of(&w, done, o.json);
 }
 
 const struct cli_verb verb_submit = {
@@ -152,8 +261,11 @@ const struct cli_verb verb_submit = {
                 "Waits for the task and prints its result, which is JSON, on standard output.  TASK is one of the crew\n"
                 "file, with its results so far as context; --input goes before the crew file's.\n"
                 "\n"
+                "Ctrl-C (or SIGTERM) cancels the task, and the outcome is waited for; a second one does not wait.\n"
+                "\n"
                 "With --key the task is done once: the same command with the key again, also while it runs, or after this\n"
-                "one was interrupted, prints the outcome of the first.  The key with another task is refused.\n"
+                "one lost crewd, prints the outcome of the first; Ctrl-C in any of them cancels it for all, and\n"
+                "\"cancelled\" is its outcome.  The key with another task is refused.\n"
                 "\n"
                 "  crewctl submit collect\n"
                 "  crewctl submit --agent report-writer --description 'Summarise' --input notes.json --key week-47\n",

@@ -29,6 +29,15 @@ int crew_sha256_fd(int fd, uint8_t out[CREW_SHA256_BYTES], struct crew_err *err)
         return 0;
 }
 
+void crew_sha256_parts(const struct crew_part *parts, size_t n, uint8_t out[CREW_SHA256_BYTES]) {
+        crypto_hash_sha256_state state;
+
+        crypto_hash_sha256_init(&state);
+        for (size_t i = 0; i < n; i++)
+                crypto_hash_sha256_update(&state, parts[i].bytes, parts[i].n);
+        crypto_hash_sha256_final(&state, out);
+}
+
 void crew_hmac_sha256(const void *key, size_t n_key, const struct crew_part *parts, size_t n_parts,
                       uint8_t out[CREW_SHA256_BYTES]) {
         crypto_auth_hmacsha256_state state;

@@ -81,6 +81,8 @@ enum record_kind {
         RECORD_CREW_APPLIED,       /* a changed crew file: effect, both digests */
         RECORD_MIGRATED,           /* of a state directory: from, to, verdict failed: it is as it was */
         RECORD_MIGRATE_FAILED,
+        RECORD_TASK_CANCEL,    /* a client called a task off, before it takes effect */
+        RECORD_LOG_CHECKPOINT, /* in the crew's own stream: of an agent's */
         RECORD_KIND_N,
 };
 extern const char *const record_kind_names[RECORD_KIND_N]; /* "agent.spawned", "file.denied", ... */
@@ -126,6 +128,10 @@ struct record_verify {
         bool torn_tail; /* last line has no newline: a write was cut off */
 };
 int record_verify_stream(FILE *f, struct record_verify *result, struct crew_err *err);
+/* The same, and each line that fits is shown: without its '\n', and parsed. */
+struct record_line;
+typedef void record_on_line(const char *line, size_t n, const struct record_line *l, void *user);
+int record_verify_lines(FILE *f, record_on_line *on_line, void *user, struct record_verify *result, struct crew_err *err);
 
 /* Text form of one line: "[2026-03-20 09:15:01] NETWORK: DENIED -> host:443 (not in allowed_endpoints)", local time.
  * Never emits control characters.  Returns 0, or -EINVAL for a line that is not a record. */

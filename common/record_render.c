@@ -48,7 +48,7 @@ static const struct text_row {
 } rows[RECORD_KIND_N] = {
         /* clang-format off */
         [RECORD_LOG_OPENED] = {"LOG", "found", "OPENED", .groups = GROUP_LIFECYCLE, .subject = "by", .details = {
-                {"records", "", " records before"}, {"torn_bytes", "", " bytes of a cut-off line put aside"}, {"torn_file", "in ", ""}}},
+                {"records", "", " records before"}, {"checkpoint_records", "signed are ", " records"}, {"torn_bytes", "", " bytes of a cut-off line put aside"}, {"torn_file", "in ", ""}}},
         [RECORD_POLICY] = {"AGENT", NULL, "POLICY", .groups = GROUP_LIFECYCLE, .subject = "file", .details = {
                 {"sha256", "sha256:", "#"}, {"mode", "", " mode"}}},
         [RECORD_SPAWNED] = {"AGENT", NULL, "SPAWNED", .groups = GROUP_LIFECYCLE, .subject = "pid", .details = {
@@ -70,6 +70,8 @@ static const struct text_row {
                 {"reason", "", ""}, {"votes", "", ""}, {"proposal_sha256", "on sha256:", "#"}}},
         [RECORD_TASK_FINISHED] = {"TASK", "outcome", "FINISHED", .groups = GROUP_TASK, .subject = "task", .details = {
                 {"cause", "", ""}, {"reason", "", ""}, {"ms", "", " ms"}, {"result_sha256", "result sha256:", "#"}}},
+        [RECORD_TASK_CANCEL] = {"TASK", NULL, "CANCEL", .groups = GROUP_TASK, .subject = "task", .details = {
+                {"reason", "", ""}, {"initiator", "by ", ""}, {"task_id", "", ""}}},
         [RECORD_TOOL_CALL] = {"TOOL", "verdict", "ALLOWED", .groups = GROUP_TOOL, .subject = "tool", .details = {
                 {"reason", "", ""}, {"rule", "", ""}, {"args_sha256", "args sha256:", "#"}, {"args", "args ", ""}}},
         [RECORD_TOOL_RETURN] = {"TOOL", "outcome", "RETURNED", .groups = GROUP_TOOL, .subject = "tool", .details = {
@@ -126,6 +128,8 @@ static const struct text_row {
                 {"version", "from ", ""}, {"to_version", "to ", ""}, {"ms", "", " ms"}, {"reason", "", ""}}},
         [RECORD_MIGRATE_FAILED] = {"STATE", NULL, "NOT MIGRATED", .groups = GROUP_LIFECYCLE, .subject = "reason", .details = {
                 {"version", "from ", ""}, {"to_version", "to ", ""}, {"ms", "", " ms"}}},
+        [RECORD_LOG_CHECKPOINT] = {"LOG", NULL, "CHECKPOINT", .groups = GROUP_LIFECYCLE, .subject = "of", .details = {
+                {"records", "", " records"}}},
         [RECORD_STDERR] = {"STDERR", .subject = "text", .details = {{"tool", "tool ", ""}, {"dropped", "", " bytes dropped"}}},
         [RECORD_FOLDED] = {"EVIDENCE", NULL, "FOLDED", .subject = "of"},
         [RECORD_EVIDENCE_LOST] = {"EVIDENCE", NULL, "LOST", .subject = "source", .details = {{"reason", "", ""}}},

@@ -6,10 +6,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <string.h>
 
-#define TREE_PATH_MAX (TREE_DEPTH_MAX * (NAME_MAX + 1u) + 1)
 #define REMOVE_DEPTH_MAX 64u /* deeper ones are moved up and begun anew */
 
 static void closedirp(DIR **d) {
@@ -21,12 +19,53 @@ static bool is_dots(const char *name) {
         return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
-/* Without following; a directory of our own that cannot be read is made readable only by tree_remove(). */
+/* --- opening --- */
+
+/* By a descriptor: another could take the name's place before its mode is changed. */
+static int open_shut(int at, const char *name, mode_t kind, mode_t more) {
+        char path[32];
+        struct stat st;
+
+        _cleanup_close_ int pin = openat(at, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        if (pin < 0 || fstat(pin, &st) < 0)
+                return -errno;
+        if ((st.st_mode & S_IFMT) != kind || st.st_uid != geteuid())
+                return -EACCES;
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", pin);
+        if (chmod(path, (st.st_mode & 07777) | more) < 0)
+                return -errno;
+        int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC), r = fd < 0 ? -errno : fd;
+        if (kind != S_IFDIR)
+                (void)chmod(path, st.st_mode & 07777);
+        return r;
+}
+
+int tree_open_dir(int at, const char *name) {
+        struct stat st;
+
+        _cleanup_close_ int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        /* The dot is looked up in there, which another bit allows than reading. */
+        if (fd >= 0 && fstatat(fd, ".", &st, 0) == 0)
+                return crew_steal_fd(&fd);
+        return errno == EACCES ? open_shut(at, name, S_IFDIR, 0700) : -errno;
+}
+
+int tree_open_file(int at, const char *name) {
+        int fd = openat(at, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+
+        if (fd >= 0)
+                return fd;
+        return errno == EACCES ? open_shut(at, name, S_IFREG, 0400) : -errno;
+}
+
+/* errno is why not. */
 static DIR *open_dir(int at, const char *name) {
-        int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        int fd = tree_open_dir(at, name);
         DIR *d = fd < 0 ? NULL : fdopendir(fd);
 
-        if (fd >= 0 && !d)
+        if (fd < 0)
+                errno = -fd;
+        else if (!d)
                 close(fd);
         return d;
 }

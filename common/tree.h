@@ -2,15 +2,26 @@
 /*
  * Walking and removing a tree that somebody hostile has filled: no link is followed, nothing but directories is opened,
  * depth is bounded, and names may be any bytes.
+ *
+ * Who has filled it may have our uid and shut a directory with chmod(2).  Such a one is opened: without that nobody could
+ * say how much there is.
  */
 #pragma once
 
 #include "err.h"
 
+#include <limits.h>
 #include <stdint.h>
 #include <sys/stat.h>
 
 #define TREE_DEPTH_MAX 128u
+/* Of what a walk meets, with its NUL: longer than any path that the kernel takes. */
+#define TREE_PATH_MAX (TREE_DEPTH_MAX * (NAME_MAX + 1u) + 1)
+
+/* To read and to look things up in; one of our own that its mode shuts gets u+rwx for that, and keeps it.  fd or -errno. */
+int tree_open_dir(int at, const char *name);
+/* A regular file to read; one of our own that its mode shuts has another one only while it is opened.  fd or -errno. */
+int tree_open_file(int at, const char *name);
 
 struct tree_item {
         int dirfd;        /* of its directory */

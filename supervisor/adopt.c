@@ -307,7 +307,7 @@ static void put_off(struct crewd *c, uint64_t ns) {
                 health_put_off(a, ns);
                 if (hold_is_on(a))
                         continue;
-                scheduler_put_off(c->scheduler, i, (int64_t)ns);
+                scheduler_put_off(c->scheduler, i, ns, crew_now_ns());
                 toolgate_put_off(c->tools, i, (int64_t)ns);
         }
         router_put_off(c->router, (int64_t)ns);
@@ -331,6 +331,11 @@ int adopt_load(struct crewd *c, struct legacy *l, struct crew_err *err) {
 
         if (r < 0)
                 return r;
+        /* The end of one can be heard before it is taken over. */
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                if (agent_state_live(c->agents[i].state))
+                        audit_set_incarnation(c->agents[i].audit, c->agents[i].incarnation);
+        }
         account_for_loss(c, l->lost_ms);
         checkpoint_armed(c->checkpoint);
         return 0;

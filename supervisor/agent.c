@@ -7,6 +7,7 @@
 
 #include "common/uids.h"
 #include "common/util.h"
+#include "crew_log.h"
 #include "crewd.h"
 #include "death.h"
 #include "instance.h"
@@ -46,7 +47,7 @@ int agent_init(struct agent *a, struct crewd *c, const struct crew_file *file, u
         meter_init(&a->alerts, AGENT_ALERTS_BURST, AGENT_ALERTS_RATE, crew_now_ns());
         a->state = decl->orchestrator ? AGENT_POLICY_ONLY : AGENT_DECLARED;
         agent_renew_restarts(a);
-        int r = audit_open(c->audit_dir, file->name, decl->name, &a->audit, err);
+        int r = audit_open(c->audit_dir, file->name, decl->name, crew_log_key(c->crew_log), &a->audit, err);
         if (r < 0)
                 return r;
         crewd_mark_dirty(c); /* opening has written a record */
@@ -65,6 +66,7 @@ int agent_init(struct agent *a, struct crewd *c, const struct crew_file *file, u
 void agent_fini(struct agent *a) {
         starts_unwant(a);
         instance_clear(a);
+        journal_sign_last(a);
         a->audit = audit_close(a->audit);
         crew_close(&a->uid_lock);
         crew_close(&a->state_lock);

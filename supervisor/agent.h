@@ -12,6 +12,7 @@
 #include "migrate.h"
 #include "outbox.h"
 #include "restart.h"
+#include "signing.h"
 #include "starts.h"
 #include "supervisor/audit/audit.h"
 #include "supervisor/policy/crew_file.h"
@@ -171,6 +172,7 @@ struct agent {
         bool audit_dirty, frozen;
         struct sync_job sync; /* of the audit stream */
         bool syncing;         /* it is the syncer's */
+        struct signing signing;
         uint64_t denied;
         uint64_t limit_hits[USAGE_LIMIT_N]; /* of all its instances */
         struct meter alerts;                /* events of denials */

@@ -56,6 +56,20 @@ static void await(struct apply *x, struct agent *a) {
         x->agents[a->index].by_ns = 0;
 }
 
+/* Somebody has ended it for good since this began: as it is to be, it is not there. */
+static bool was_ended(const struct apply *x, const struct agent *a) {
+        const struct termination *t = a->last;
+
+        return x->agents[a->index].lived && is_down(a) && t &&
+               (t->death.cause == CREW__CAUSE__CAUSE_OPERATOR || t->death.cause == CREW__CAUSE__CAUSE_ORCHESTRATOR);
+}
+
+static void leave_it(struct apply *x, struct agent *a) {
+        a->draining = a->on_trial = false;
+        x->agents[a->index].lived = false;
+        x->agents[a->index].turn = TURN_OVER;
+}
+
 static void begin_end(struct apply *x, struct agent *a, bool trial, uint64_t now_ns) {
         struct apply_agent *t = &x->agents[a->index];
 
@@ -65,7 +79,10 @@ static void begin_end(struct apply *x, struct agent *a, bool trial, uint64_t now
                 await(x, a);
                 a->on_trial = trial;
         } else if (agent_state_live(a->state)) {
-                death_renew(a, grace_of(x, a), x->by, reason_of(x));
+                if (!a->in.death.decided) /* else it ends as whoever ends it wants it to */
+                        death_renew(a, grace_of(x, a), x->by, reason_of(x));
+        } else if (was_ended(x, a)) {
+                leave_it(x, a);
         } else {
                 a->on_trial = trial;
                 agent_start(a, now_ns);
@@ -76,6 +93,8 @@ static void begin_end(struct apply *x, struct agent *a, bool trial, uint64_t now
 static void go_on(struct apply *x, struct agent *a, bool trial, uint64_t now_ns) {
         if (!a->next) {
                 await(x, a);
+        } else if (was_ended(x, a)) {
+                leave_it(x, a);
         } else if (!agent_state_live(a->state)) {
                 a->on_trial = trial;
                 agent_start(a, now_ns);
@@ -144,7 +163,7 @@ bool turn_stop(struct apply *x, struct agent *a, uint64_t now_ns) {
         if (t->turn == TURN_DRAINS && is_drained(x, a, now_ns)) {
                 t->turn = TURN_ENDS;
                 t->touched = true;
-                if (agent_state_live(a->state))
+                if (agent_state_live(a->state) && !a->in.death.decided)
                         death_stop(a, grace_of(x, a), x->by, reason_of(x));
         }
         if (t->turn == TURN_ENDS && !agent_state_live(a->state)) {

@@ -59,14 +59,14 @@ static const struct row {
         {CREW__AGENT_END__AGENT_END_UNSET, ANY, ANY, false, CREW__CAUSE__CAUSE_EXIT, "agent", NULL, NULL},
 };
 
-static bool fits(const struct row *r, const struct cause_told *told, const struct cause *c, uint32_t oom_kills) {
+static bool fits(const struct row *r, const struct cause_told *told, const struct cause *c, bool oom) {
         if (r->end != CREW__AGENT_END__AGENT_END_UNSET && (!told->told || told->end != r->end))
                 return false;
         if (r->signal == SIGNAL ? c->signal == 0 : r->signal != ANY && r->signal != c->signal)
                 return false;
         if (r->code != ANY && r->code != c->code)
                 return false;
-        return !r->oom || oom_kills > 0;
+        return !r->oom || oom;
 }
 
 static void explain(const struct row *r, const struct cause_told *told, struct cause *c) {
@@ -81,12 +81,12 @@ static void explain(const struct row *r, const struct cause_told *told, struct c
                 snprintf(c->reason, sizeof(c->reason), "exited by itself with code %d", c->code);
 }
 
-void cause_find(const struct cause_told *told, int code, int signal, uint32_t oom_kills, struct cause *out) {
+void cause_find(const struct cause_told *told, int code, int signal, bool oom, struct cause *out) {
         const struct row *r = rows;
 
         *out = (struct cause){.code = told->told ? told->code : code, .signal = told->told ? told->signal : signal};
         /* The last row fits everything. */
-        while (!fits(r, told, out, oom_kills))
+        while (!fits(r, told, out, oom))
                 r++;
         out->cause = r->cause;
         out->initiator = r->initiator;

@@ -29,6 +29,7 @@ struct cause {
         char reason[CAUSE_TEXT_MAX];
 };
 
-/* code, signal: of pid 1, -1 and 0 as struct spawn_exit has them; oom_kills: in the jail's control group. */
-void cause_find(const struct cause_told *told, int code, int signal, uint32_t oom_kills, struct cause *out);
+/* code, signal: of pid 1, -1 and 0 as struct spawn_exit has them; oom: the kernel has just killed something of
+ * the jail for memory. */
+void cause_find(const struct cause_told *told, int code, int signal, bool oom, struct cause *out);
 const char *cause_name(Crew__Cause cause);

@@ -17,6 +17,7 @@
 #include "checkpoint.h"
 #include "common/util.h"
 #include "control.h"
+#include "crew_log.h"
 #include "crewd_parts.h"
 #include "death.h"
 #include "events.h"
@@ -332,6 +333,10 @@ static void expire(struct crewd *c) {
                 instance_expire(&c->agents[i], now);
         ping_all(c, now);
         usage_expire(c, now);
+        if (now >= c->sign_at_ns) {
+                c->sign_at_ns = UINT64_MAX;
+                crewd_mark_dirty(c);
+        }
         if (c->phase >= CREWD_FLUSHING)
                 crewd_progress(c);
 }
@@ -350,6 +355,7 @@ static uint64_t next_deadline(const struct crewd *c) {
         next = MIN_OF(next, gateway_next_deadline(c->gateway));
         next = MIN_OF(next, webhook_next_deadline(c->webhook));
         next = MIN_OF(next, usage_next_deadline(c));
+        next = MIN_OF(next, c->sign_at_ns);
         for (uint32_t i = 0; i < c->n_agents; i++)
                 next = MIN_OF(next, instance_next_deadline(&c->agents[i]));
         if (c->phase == CREWD_FLUSHING) {
@@ -420,6 +426,8 @@ static void on_sync(uv_timer_t *t) {
         struct crewd *c = t->data;
 
         c->sync_left--;
+        if (c->sync_part == 0)
+                crew_log_sync_later(c->crew_log);
         for (uint32_t i = c->sync_part; i < c->n_agents; i += SYNC_PARTS)
                 journal_sync_later(&c->agents[i]);
         syncer_begin(c->syncer);
@@ -432,6 +440,10 @@ void crewd_mark_dirty(struct crewd *c) {
         c->sync_left = SYNC_PARTS; /* once all the way round */
         if (c->sync_ready && !uv_is_active((uv_handle_t *)&c->sync) && !uv_is_closing((uv_handle_t *)&c->sync))
                 uv_timer_start(&c->sync, on_sync, SYNC_STEP_MS, 0);
+}
+
+void crewd_sign_at(struct crewd *c, uint64_t ns) {
+        c->sign_at_ns = MIN_OF(c->sign_at_ns, ns);
 }
 
 /* --- all of it --- */
@@ -451,6 +463,7 @@ int crewd_run(struct crewd_setup *setup) {
 
         c = (struct crewd){.file = setup->file,
                            .states_fd = -1,
+                           .sign_at_ns = UINT64_MAX,
                            .lock = setup->lock,
                            .paths = setup->paths,
                            .rundir = setup->rundir,

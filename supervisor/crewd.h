@@ -22,6 +22,7 @@ struct approvals;
 struct checkpoint;
 struct control;
 struct crew_lock;
+struct crew_log;
 struct events;
 struct evidence;
 struct execs;
@@ -96,6 +97,7 @@ struct crewd {
         pid_t spawner_pid;             /* of a spawner that was taken over; 0: it is our own */
         struct events *events;
         struct syncer *syncer;         /* waits for the disk */
+        struct crew_log *crew_log;     /* and the key that signs */
         struct planner_crew *together; /* for plans */
         struct ipc_arena *arena;       /* one frame at a time */
         struct spawn_attestation own;  /* our namespaces */
@@ -117,6 +119,7 @@ struct crewd {
         uint32_t holds;                  /* cookies given out; hold.c */
         bool agents_started, sync_ready; /* the timer exists */
         uint32_t sync_part, sync_left;   /* of the agents, whose streams go to disk next; turns until all had one */
+        uint64_t sign_at_ns;             /* the next checkpoint is due; UINT64_MAX: none */
         bool poke;                       /* look for work and for the next phase before the loop sleeps */
         bool failed;
         int exit_status; /* once it failed */
@@ -154,3 +157,5 @@ void crewd_progress(struct crewd *c);
 void crewd_log(struct crewd *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A record was written that is not yet on disk. */
 void crewd_mark_dirty(struct crewd *c);
+/* A stream that is dirty has no more to do until then. */
+void crewd_sign_at(struct crewd *c, uint64_t ns);

@@ -14,6 +14,7 @@
 #include "common/gate.h"
 #include "common/util.h"
 #include "control.h"
+#include "crew_log.h"
 #include "death.h"
 #include "events.h"
 #include "evidence_client.h"
@@ -274,10 +275,13 @@ static void job_changed(struct job *j, void *user) {
         if (j->in_run && j->state == JOB_DONE)
                 store_result(c, j);
         status_announce_task(c, j);
-        if (j->state >= JOB_DONE)
-                manager_job_done(c, j);
-        if (j->state >= JOB_DONE && j->ballot)
+        if (j->state < JOB_DONE)
+                return;
+        manager_job_done(c, j);
+        voting_job_gone(c, j);
+        if (j->ballot)
                 voting_ballot_done(c, j);
+        instance_task_over(&c->agents[j->agent]);
 }
 
 static void job_finished(struct job *j, void *user) {
@@ -286,6 +290,19 @@ static void job_finished(struct job *j, void *user) {
         if (ran_out(&c->agents[j->agent], j, j->outcome))
                 usage_hit(&c->agents[j->agent], USAGE_WALL_TIME, 1, j->timeout_ns / 1000000u, "a task was stopped");
         requests_job_done(user, j);
+}
+
+static bool frozen(uint32_t agent, void *user) {
+        struct crewd *c = user;
+
+        return hold_is_on(&c->agents[agent]);
+}
+
+static uint64_t time_max(uint32_t agent, void *user) {
+        struct crewd *c = user;
+        const struct crew_agent *decl = c->agents[agent].decl;
+
+        return decl && decl->policy ? policy_limits_of(decl->policy).wall_ms * 1000000u : 0;
 }
 
 static void run_done(void *user) {
@@ -383,7 +400,9 @@ static int make_pure_parts(struct crewd *c, struct crew_err *err) {
                                                         .proposed = job_proposed,
                                                         .changed = job_changed,
                                                         .finished = job_finished,
-                                                        .run_done = run_done};
+                                                        .run_done = run_done,
+                                                        .frozen = frozen,
+                                                        .time_max = time_max};
 
         c->events = events_new(on_event, c);
         c->requests = requests_new();
@@ -432,10 +451,11 @@ int crewd_parts_open(struct crewd *c, struct crewd_setup *s, struct crew_err *er
                 return crew_fail(err, -r, "cannot make a loop: %s", uv_strerror(r));
         c->loop_ready = true;
         if ((r = open_handles(c, err)) < 0 || (r = attest_own(&c->own, err)) < 0 || (r = state_dirs_init(c, err)) < 0 ||
-            (r = make_agents(c, err)) < 0 || (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
+            (r = crew_log_open(c, &c->crew_log, err)) < 0 || (r = make_agents(c, err)) < 0 ||
+            (r = make_pure_parts(c, err)) < 0 || (r = open_helpers(c, s, err)) < 0)
                 return r;
         instance_warm_up(c); /* no thread of ours before nng's: without memory for one of its own it hangs */
-        if ((r = syncer_open(&c->loop, journal_on_synced, &c->syncer, err)) < 0)
+        if ((r = syncer_open(&c->loop, &c->syncer, err)) < 0)
                 return r;
         state_dirs_sweep(c);
         /* Before it is known what crew-evidence can do the plans would be for another jail. */
@@ -485,6 +505,7 @@ void crewd_parts_free(struct crewd *c) {
         for (uint32_t i = 0; i < c->n_agents; i++)
                 agent_fini(&c->agents[i]);
         free(c->agents);
+        crew_log_close(c->crew_log);
         manager_free(c->manager);
         voting_free(c->voting);
         memory_free(c->memory);

@@ -47,6 +47,7 @@ static void kill_before_start(struct agent *a, Crew__Cause cause, const char *in
         a->called_off = cause;
         journal_kill(a, &d);
         agent_event(a, AGENT_EV_KILL);
+        manager_agent_gone(a->crewd, a, SCHED_NOBODY);
 }
 
 void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason) {
@@ -54,9 +55,13 @@ void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const
                 return kill_before_start(a, cause, initiator, reason);
         if (!agent_state_live(a->state) || a->in.kill_sent || a->in.exited)
                 return;
+        struct death asked = {.cause = cause};
+        text_copy(asked.initiator, sizeof(asked.initiator), initiator, SIZE_MAX);
+        text_copy(asked.reason, sizeof(asked.reason), reason, SIZE_MAX);
         death_decide(a, cause, initiator, reason);
-        /* A stream that cannot be written must not keep an agent alive. */
-        journal_kill(a, &a->in.death);
+        /* Who kills is on record, also where another has begun the end.  A stream that cannot be written must not keep an
+         * agent alive. */
+        journal_kill(a, &asked);
         agent_event(a, AGENT_EV_KILL);
 }
 
@@ -69,12 +74,13 @@ void death_limit(struct agent *a, const char *limit, const char *reason) {
 static void end(struct agent *a, uint64_t grace_ms, Crew__Cause cause, const char *initiator, const char *reason) {
         if (grace_ms == 0)
                 return death_kill(a, cause, initiator, reason);
-        if (a->in.death.decided || a->in.kill_sent)
+        uint64_t by_ns = crew_now_ns() + grace_ms * 1000000u;
+        if (a->in.kill_sent || (a->in.death.decided && by_ns >= a->in.stop_by_ns))
                 return; /* it is ending already */
         death_decide(a, cause, initiator, reason);
-        journal_stop(a, grace_ms);
-        a->in.stop_by_ns = crew_now_ns() + grace_ms * 1000000u;
-        agent_event(a, AGENT_EV_STOP);
+        journal_stop(a, initiator, reason, grace_ms);
+        a->in.stop_by_ns = by_ns;
+        agent_event(a, AGENT_EV_STOP); /* the second time without an effect */
 }
 
 void death_stop(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason) {
@@ -131,7 +137,7 @@ static void conclude(struct agent *a, const struct spawn_exit *x) {
         struct termination *t;
 
         if (!a->in.death.decided) {
-                cause_find(&a->in.told, x->code, x->signal, x->oom_kills, &found);
+                cause_find(&a->in.told, x->code, x->signal, usage_oom_at_end(a, x->oom_kills, crew_now_ns()), &found);
                 death_decide(a, found.cause, found.initiator, found.reason);
                 a->in.death.limit = found.limit;
         }
@@ -206,6 +212,13 @@ static void fill(struct agent *a, struct termination *t) {
 
 /* --- what becomes of it --- */
 
+/* A manager may waste tasks, not agents: one that ends because it did not stop in time for it is there again. */
+static bool ended_by_its_manager(const struct agent *a) {
+        const struct job *j = scheduler_job_of(a->crewd->scheduler, a->index);
+
+        return j && j->by && j->stop != JOB_GOES_ON && a->in.death.cause == CREW__CAUSE__CAUSE_DEADLINE;
+}
+
 static enum supervision_why why_of(const struct agent *a) {
         if (a->in.stopped || a->on_trial)
                 return SUPERVISION_RETIRED;
@@ -215,7 +228,7 @@ static enum supervision_why why_of(const struct agent *a) {
                 return SUPERVISION_RETIRED;
         if (a->in.death.cause == CREW__CAUSE__CAUSE_POLICY_VIOLATION)
                 return SUPERVISION_VIOLATION;
-        return a->restart_asked ? SUPERVISION_ASKED : SUPERVISION_ACCIDENT;
+        return a->restart_asked || ended_by_its_manager(a) ? SUPERVISION_ASKED : SUPERVISION_ACCIDENT;
 }
 
 static struct supervision_verdict judge(struct agent *a, struct termination *t) {
@@ -224,7 +237,9 @@ static struct supervision_verdict judge(struct agent *a, struct termination *t) 
 
         a->restart_asked = false;
         t->restartable = v.event == AGENT_EV_RESTART;
-        t->action = t->restartable ? (v.task_again ? "reassign" : "restart")
+        const struct scheduler *s = a->crewd->scheduler;
+        bool task_again = v.task_again && (!scheduler_job_of(s, a->index) || scheduler_would_go_on(s, a->index));
+        t->action = t->restartable ? (task_again ? "reassign" : "restart")
                     : v.stop_crew  ? "stop_crew"
                     : v.gave_up    ? "give_up"
                                    : "fail_task";
@@ -285,7 +300,7 @@ void death_tell(struct agent *a, const struct termination *t) {
         events_add(a->crewd->events, &e);
 }
 
-static void settle_everything(struct agent *a, bool again) {
+static void settle_everything(struct agent *a, enum sched_after after) {
         struct crewd *c = a->crewd;
         char why[sizeof(a->in.death.reason) + 64];
 
@@ -295,8 +310,8 @@ static void settle_everything(struct agent *a, bool again) {
         execs_agent_gone(c->execs, a->index, why);
         char text[sizeof(why) + 80];
         snprintf(text, sizeof(text), "agent %s %s", agent_name(a), why);
-        a->task_reassigned = scheduler_agent_gone(c->scheduler, a->index, again, text, crew_now_ns());
-        manager_agent_gone(c, a, again);
+        a->task_reassigned = scheduler_agent_gone(c->scheduler, a->index, after, text, crew_now_ns());
+        manager_agent_gone(c, a, after);
 }
 
 /* Forgets the instance, and says what is next. */
@@ -343,7 +358,7 @@ void death_bury(struct agent *a) {
                 manager_tell(c, a, t);
         come_back(a, &v);
         approvals_agent_gone(c, a);
-        settle_everything(a, v.task_again);
+        settle_everything(a, v.task_again ? SCHED_TASK_AGAIN : v.event == AGENT_EV_RESTART ? SCHED_ANOTHER : SCHED_NOBODY);
         leave(a, &v);
         requests_agent_dead(c, a, t);
         hooks_run(c->hooks);

@@ -10,9 +10,10 @@
 #include <unistd.h>
 
 enum {
-        OWN = 32,      /* helpers, loop, locks */
-        PER_START = 8, /* while it is under way: what the spawner and crewd hand to each other */
-        STREAM = 2,    /* an audit stream: written, and waited for */
+        OWN = 32,              /* helpers, loop, locks */
+        PER_START = 8,         /* while it is under way: what the spawner and crewd hand to each other */
+        STREAM = 3,            /* an audit stream: written, waited for, and where its checkpoint goes */
+        CREW_LOG = STREAM + 1, /* and the checkpoint that is being written */
         STATE_LOCK = 1,
         UID_LOCK = 1, /* in root mode; a place that is kept for a name has it too */
         LINK = 2,     /* of this instance, and what listens for the next */
@@ -33,7 +34,7 @@ static uint64_t of_place(const struct crew_file *now, const struct crew_file *ne
 
 int descriptors_check(const struct crew_file *now, const struct crew_file *next, struct crew_err *err) {
         const uint64_t limit = nofile_limit();
-        uint64_t n = OWN + CONTROL_CLIENTS_MAX + (uint64_t)PER_START * starts_places();
+        uint64_t n = OWN + CREW_LOG + CONTROL_CLIENTS_MAX + (uint64_t)PER_START * starts_places();
         size_t fitting = 0;
 
         for (size_t i = 0; i < next->n_agents; i++) {

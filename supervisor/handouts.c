@@ -50,6 +50,8 @@ struct handout *handouts_add(struct handouts *h, const struct handout *what) {
         memcpy(t->id, what->id, sizeof(t->id));
         memcpy(t->key, what->key, sizeof(t->key));
         memcpy(t->task, what->task, sizeof(t->task));
+        memcpy(t->scope, what->scope, sizeof(t->scope));
+        memcpy(t->request, what->request, sizeof(t->request));
         h->n_open++;
         return t;
 }
@@ -61,9 +63,9 @@ struct handout *handouts_find(struct handouts *h, const char *id) {
         return NULL;
 }
 
-struct handout *handouts_by_key(struct handouts *h, const char *key) {
+struct handout *handouts_by_key(struct handouts *h, const char *scope, const char *key) {
         for (uint32_t i = 0; *key && i < h->n; i++)
-                if (strcmp(h->items[i].key, key) == 0)
+                if (strcmp(h->items[i].key, key) == 0 && strcmp(h->items[i].scope, scope) == 0)
                         return &h->items[i];
         return NULL;
 }

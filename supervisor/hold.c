@@ -20,16 +20,11 @@
 #include <errno.h>
 #include <string.h>
 
-/* Longer than any deadline; what is put off by it is brought back by it, less the time it lasted. */
+/* Longer than any deadline of a tool; what is put off by it is brought back by it, less the time it lasted. */
 #define FAR_NS (1000ll * 24 * 3600 * 1000000000)
 
 bool hold_is_on(const struct agent *a) {
         return a->hold.on;
-}
-
-static void put_off(struct agent *a, int64_t ns) {
-        scheduler_put_off(a->crewd->scheduler, a->index, ns);
-        toolgate_put_off(a->crewd->tools, a->index, ns);
 }
 
 static void begin(struct agent *a) {
@@ -37,7 +32,7 @@ static void begin(struct agent *a) {
         a->hold.since_ns = crew_now_ns();
         if (a->in.link)
                 link_pause(a->in.link, true);
-        put_off(a, FAR_NS);
+        toolgate_put_off(a->crewd->tools, a->index, FAR_NS);
 }
 
 static void tell_worker(struct agent *a, uint64_t ns) {
@@ -56,7 +51,8 @@ static void end(struct agent *a) {
         a->hold.on = false;
         a->in.pings_lost = 0;
         instance_expect_back(a);
-        put_off(a, (int64_t)(now - a->hold.since_ns) - FAR_NS);
+        scheduler_put_off(a->crewd->scheduler, a->index, now - a->hold.since_ns, now);
+        toolgate_put_off(a->crewd->tools, a->index, (int64_t)(now - a->hold.since_ns) - FAR_NS);
         if (a->in.link && !a->in.resume_ns)
                 link_pause(a->in.link, false);
         router_agent_up(a->crewd->router, a->index, now);

@@ -19,12 +19,11 @@
 #include "supervisor/audit/audit_digest.h"
 #include "supervisor/policy/lock.h"
 #include "supervisor/policy/policy.h"
-#include "syncer.h"
 
 #include <errno.h>
 #include <string.h>
 
-static void freeze(struct agent *a, int error) {
+void journal_freeze(struct agent *a, int error) {
         if (a->frozen)
                 return;
         a->frozen = true;
@@ -65,7 +64,7 @@ static int written(struct agent *a, const struct record *r, int result, uint32_t
         a->audit_dirty = true;
         crewd_mark_dirty(a->crewd);
         if (result < 0) {
-                freeze(a, result);
+                journal_freeze(a, result);
                 return result;
         }
         if (denied) {
@@ -95,56 +94,19 @@ void journal_flush(struct agent *a) {
         int r = audit_fold_flush(a->audit);
 
         if (r < 0)
-                freeze(a, r);
+                journal_freeze(a, r);
 }
 
 bool journal_release(struct agent *a, bool go_on) {
         int r = audit_release(a->audit, go_on);
 
         if (r < 0)
-                freeze(a, r);
+                journal_freeze(a, r);
         if (r > 0) {
                 a->audit_dirty = true;
                 crewd_mark_dirty(a->crewd);
         }
         return r >= 0;
-}
-
-void journal_sync(struct agent *a) {
-        if (!a->audit_dirty)
-                return;
-        a->audit_dirty = false;
-        int r = audit_fold_flush(a->audit);
-        if (r == 0)
-                r = audit_sync(a->audit);
-        if (r < 0)
-                freeze(a, r);
-}
-
-void journal_sync_later(struct agent *a) {
-        if (!a->audit_dirty)
-                return;
-        if (a->syncing)
-                return crewd_mark_dirty(a->crewd); /* what was written since is for the next time */
-        a->audit_dirty = false;
-        int r = audit_fold_flush(a->audit);
-        if (r == 0)
-                r = audit_sync_begin(a->audit, &a->sync.fd);
-        if (r < 0)
-                return freeze(a, r);
-        a->syncing = r > 0;
-        a->sync.data = a;
-        if (a->syncing)
-                syncer_add(a->crewd->syncer, &a->sync);
-}
-
-void journal_on_synced(struct sync_job *job) {
-        struct agent *a = job->data;
-
-        a->syncing = false;
-        int r = audit_sync_end(a->audit, job->error);
-        if (r < 0)
-                freeze(a, r);
 }
 
 /* --- lifecycle --- */
@@ -249,13 +211,12 @@ int journal_kill(struct agent *a, const struct death *d) {
         return journal_write(a, &r, true);
 }
 
-int journal_stop(struct agent *a, uint64_t grace_ms) {
-        const struct death *d = &a->in.death;
+int journal_stop(struct agent *a, const char *initiator, const char *reason, uint64_t grace_ms) {
         struct record r;
 
         record_init(&r, RECORD_STOP, "crewd");
-        record_str(&r, "initiator", d->initiator);
-        record_str(&r, "reason", d->reason);
+        record_str(&r, "initiator", initiator);
+        record_str(&r, "reason", reason);
         record_int(&r, "grace_ms", (int64_t)grace_ms);
         return journal_write(a, &r, true);
 }
@@ -427,6 +388,17 @@ int journal_task_finished(struct agent *a, const struct job *j) {
         if (j->result)
                 put_digest(&r, "result_sha256", j->result, j->result_len);
         return journal_write(a, &r, false);
+}
+
+int journal_task_cancel(struct agent *a, const struct job *j, const char *initiator, const char *reason) {
+        struct record r;
+
+        record_init(&r, RECORD_TASK_CANCEL, "crewd");
+        record_str(&r, "task", j->name);
+        record_str(&r, "task_id", j->id);
+        record_str(&r, "initiator", initiator);
+        record_str(&r, "reason", reason);
+        return journal_write(a, &r, true);
 }
 
 int journal_task_lost(struct agent *a, const char *task, const char *task_id, const char *reason) {
@@ -606,7 +578,7 @@ int journal_tool_request(struct agent *a, const char *tool, const char *why, boo
         record_str(&r, "verdict", granted ? "granted" : "denied");
         record_str(&r, "rule", rule && *rule ? rule : NULL);
         record_str(&r, "reason", reason);
-        return granted ? journal_write(a, &r, true) : journal_observe(a, &r, 1, true);
+        return granted && !reason ? journal_write(a, &r, true) : journal_observe(a, &r, 1, !granted);
 }
 
 int journal_message(struct agent *a, bool sent, const char *peer, bool ask, const char *payload, uint64_t seq) {

@@ -25,7 +25,7 @@ int journal_spawned(struct agent *a, bool good);
 int journal_ready(struct agent *a);
 int journal_kill(struct agent *a, const struct death *d);
 /* An operator's stop, freeze and thaw; durable, before it takes effect. */
-int journal_stop(struct agent *a, uint64_t grace_ms);
+int journal_stop(struct agent *a, const char *initiator, const char *reason, uint64_t grace_ms);
 int journal_start(struct agent *a, const char *initiator, const char *reason);
 /* What a changed crew file did to it, or was to do; why: it did not work out. */
 struct journal_applied {
@@ -49,6 +49,8 @@ const char *journal_outcome_name(Crew__Outcome outcome);
 /* An attempt failed, and another follows. */
 int journal_task_retried(struct agent *a, const struct job *j, Crew__Outcome outcome, const char *error);
 int journal_task_finished(struct agent *a, const struct job *j);
+/* A client calls it off; durable, before it takes effect. */
+int journal_task_cancel(struct agent *a, const struct job *j, const char *initiator, const char *reason);
 /* Of a crewd before this one. */
 int journal_task_lost(struct agent *a, const char *task, const char *task_id, const char *reason);
 
@@ -125,7 +127,10 @@ int journal_hook(struct agent *a, const char *command, int status, const char *t
 void journal_flush(struct agent *a);
 /* What was decided is in its stream now, and on disk where it must be; audit_release(). */
 bool journal_release(struct agent *a, bool go_on);
-/* Flushes what is younger than 100 ms: on disk on return, or written now and waited for by the syncer. */
+/* Flushes what is younger than 100 ms: on disk on return, or written now and waited for by the syncer; journal_disk.c. */
 void journal_sync(struct agent *a);
 void journal_sync_later(struct agent *a);
-void journal_on_synced(struct sync_job *job);
+/* The last checkpoint, before the stream is closed and after the syncer. */
+void journal_sign_last(struct agent *a);
+/* Its stream cannot be written. */
+void journal_freeze(struct agent *a, int error);

@@ -7,6 +7,7 @@
 #include "handouts.h"
 #include "journal.h"
 #include "jsontext.h"
+#include "keyed.h"
 #include "notices.h"
 #include "router.h"
 #include "scheduler.h"
@@ -18,6 +19,7 @@
 
 #define WAIT_NS 300000000000ull /* when it names no deadline */
 #define GONE_TEXT "its manager is gone"
+#define LEFT_TEXT "its manager ended, and with it the task that handed it out"
 #define TELL_AGAIN_NS 20000000ull /* while its link is full */
 
 int manager_new(struct crewd *c, struct manager **out, struct crew_err *err) {
@@ -102,7 +104,8 @@ static const char *state_name(const struct manager *m, const struct handout *t) 
                                                                 : "failed";
 }
 
-static void put_task(struct json_text *j, const struct manager *m, const struct handout *t) {
+/* error: said instead of the result. */
+static void put_task(struct json_text *j, const struct manager *m, const struct handout *t, const char *error) {
         json_open(j, '{');
         json_key(j, "task_id"), json_str(j, t->id);
         json_key(j, "task"), json_str(j, t->task);
@@ -110,36 +113,44 @@ static void put_task(struct json_text *j, const struct manager *m, const struct 
         json_key(j, "state"), json_str(j, state_name(m, t));
         json_key(j, "outcome");
         json_str(j, t->done ? journal_outcome_name(t->outcome) : NULL);
-        json_key(j, "result"), json_raw(j, t->result ? t->result : "null", SIZE_MAX);
+        json_key(j, "result"), json_raw(j, t->result && !error ? t->result : "null", SIZE_MAX);
         json_key(j, "error");
-        json_str(j, t->error[0] ? t->error
-                    : t->let_go ? "its result is held no more: too many others came after it"
-                                : NULL);
+        json_str(j, error         ? error
+                    : t->error[0] ? t->error
+                    : t->let_go   ? "its result is held no more: too many others came after it"
+                                  : NULL);
         json_key(j, "attempts"), json_int(j, t->attempts);
         json_key(j, "ms"), json_int(j, (int64_t)t->ms);
         json_close(j, '}');
 }
 
-static void answer_task(const struct order *o, const struct handout *t) {
+static void send_task(struct manager *m, uint64_t seq, const struct handout *t) {
         struct json_text j = JSON_TEXT(MANAGER_ANSWER_MAX);
+        char text[96];
 
-        put_task(&j, o->m, t);
-        manager_send_json(o->a, o->e->seq, &j);
+        put_task(&j, m, t, NULL);
+        if (j.error == -E2BIG) {
+                json_text_fini(&j);
+                j = JSON_TEXT(MANAGER_ANSWER_MAX);
+                snprintf(text, sizeof(text), "its result has %zu bytes, more than an answer to the manager can hold",
+                         t->result_len);
+                put_task(&j, m, t, text);
+        }
+        manager_send_json(&m->crewd->agents[m->index], seq, &j);
+}
+
+static void answer_task(const struct order *o, const struct handout *t) {
+        send_task(o->m, o->e->seq, t);
 }
 
 static void answer_wait(uint64_t seq, const struct handout *t, bool timed_out, void *user) {
         struct manager *m = user;
-        struct agent *a = &m->crewd->agents[m->index];
-        struct json_text j = JSON_TEXT(MANAGER_ANSWER_MAX);
         char text[96];
 
-        if (timed_out) {
-                snprintf(text, sizeof(text), "task %s has no outcome yet", t->id);
-                toolgate_reply(a, seq, &(struct call_reply){.code = CALL_TIMED_OUT, .message = text});
-                return;
-        }
-        put_task(&j, m, t);
-        manager_send_json(a, seq, &j);
+        if (!timed_out)
+                return send_task(m, seq, t);
+        snprintf(text, sizeof(text), "task %s has no outcome yet", t->id);
+        toolgate_reply(&m->crewd->agents[m->index], seq, &(struct call_reply){.code = CALL_TIMED_OUT, .message = text});
 }
 
 /* --- who and what --- */
@@ -283,9 +294,8 @@ static enum call_code code_of(int r) {
 }
 
 /* Into the scheduler's queue; nothing starts before this frame is done with. */
-static struct job *enqueue(const struct order *o, const Crew__SubmitWork *b, const char *agent) {
+static struct job *enqueue(const struct order *o, const Crew__SubmitWork *b) {
         struct crewd *c = o->m->crewd;
-        const struct crew_agent *decl = crew_find_agent(c->file, agent);
         struct crew_err err = CREW_ERR_NULL;
         struct sched_submit what = {.task = b->task,
                                     .agent = b->agent,
@@ -294,7 +304,6 @@ static struct job *enqueue(const struct order *o, const Crew__SubmitWork *b, con
                                     .priority = b->priority,
                                     .retries = b->retries,
                                     .timeout_ns = b->timeout_ms * 1000000u,
-                                    .timeout_max_ns = decl ? policy_limits_of(decl->policy).wall_ms * 1000000u : 0,
                                     .by = agent_name(o->a),
                                     .now_ns = crew_now_ns()};
         struct job *j = NULL;
@@ -308,17 +317,34 @@ static struct job *enqueue(const struct order *o, const Crew__SubmitWork *b, con
         return NULL;
 }
 
+static void digest_of(const Crew__SubmitWork *b, uint8_t out[CREW_SHA256_BYTES]) {
+        const char *const parts[] = {b->task, b->agent, b->description, b->input};
+        const uint64_t numbers[] = {b->timeout_ms, b->retries};
+
+        keyed_digest(parts, ELEMENTSOF(parts), numbers, ELEMENTSOF(numbers), out);
+}
+
+/* A key that was used in this task of the manager's: what it stands for, if that is what is asked for now. */
+static void submit_again(const struct order *o, const struct handout *t, const uint8_t request[CREW_SHA256_BYTES]) {
+        if (memcmp(t->request, request, sizeof(t->request)) != 0)
+                return manager_deny_text(o, CALL_REJECTED, "key '%s' stands for task %s, which was asked for differently",
+                                         t->key, t->id);
+        journal_order_read(o->a, crew_verbs[o->verb].name, t->id);
+        answer_task(o, t);
+}
+
 static void on_submit(const struct order *o) {
         const Crew__SubmitWork *b = o->e->submit_work;
-        struct handout what = {0}, *t = handouts_by_key(o->m->out, b->key);
+        const struct job *own = scheduler_job_of(o->m->crewd->scheduler, o->a->index);
+        struct handout what = {0}, *t;
         struct job *j;
 
-        if (t) {
-                journal_order_read(o->a, crew_verbs[o->verb].name, t->id);
-                return answer_task(o, t);
-        }
+        snprintf(what.scope, sizeof(what.scope), "%s", own ? own->id : "");
+        digest_of(b, what.request);
+        if ((t = handouts_by_key(o->m->out, what.scope, b->key)))
+                return submit_again(o, t, what.request);
         const char *agent = doer(o, b);
-        if (!agent || !manager_permitted(o, agent) || !is_there(o, agent) || !has_room(o) || !(j = enqueue(o, b, agent)))
+        if (!agent || !manager_permitted(o, agent) || !is_there(o, agent) || !has_room(o) || !(j = enqueue(o, b)))
                 return;
         snprintf(what.id, sizeof(what.id), "%s", j->id);
         snprintf(what.key, sizeof(what.key), "%s", b->key);
@@ -373,15 +399,15 @@ static void on_reprioritise(const struct order *o) {
 
         if (!j)
                 return;
-        if (scheduler_reprioritise(o->m->crewd->scheduler, j, b->priority) != 0)
+        if (j->state != JOB_WAITING)
                 return manager_deny_text(o, CALL_REJECTED, "task %s is queued no more: %s", t->id,
                                          job_state_names[j->state]);
         snprintf(text, sizeof(text), "priority %u", b->priority);
-        journal_order(o->a, crew_verbs[o->verb].name,
-                      &(struct journal_order){.to = agent_name(&o->m->crewd->agents[t->agent]),
-                                              .task = t->task,
-                                              .task_id = t->id,
-                                              .reason = text});
+        struct journal_order done = {
+                .to = agent_name(&o->m->crewd->agents[t->agent]), .task = t->task, .task_id = t->id, .reason = text};
+        if (journal_order(o->a, crew_verbs[o->verb].name, &done) < 0)
+                return manager_no_audit(o);
+        (void)scheduler_reprioritise(o->m->crewd->scheduler, j, b->priority);
         answer_task(o, t);
         crewd_progress(o->m->crewd);
 }
@@ -511,17 +537,21 @@ static void call_off(const struct handout *t, void *user) {
         struct job *j = scheduler_find(c->scheduler, t->id);
 
         if (j)
-                scheduler_cancel(c->scheduler, j, GONE_TEXT, crew_now_ns());
+                scheduler_cancel(c->scheduler, j, c->manager->coming ? LEFT_TEXT : GONE_TEXT, crew_now_ns());
 }
 
-void manager_agent_gone(struct crewd *c, const struct agent *a, bool again) {
+void manager_agent_gone(struct crewd *c, const struct agent *a, enum sched_after after) {
+        struct manager *m = c->manager;
+
         if (!manager_is(a))
                 return;
-        handouts_forget_waits(c->manager->out);
-        if (again)
+        handouts_forget_waits(m->out);
+        m->coming = after != SCHED_NOBODY;
+        if (after == SCHED_TASK_AGAIN)
                 return;
-        handouts_each_open(c->manager->out, call_off, c);
-        manager_instances_end(c, GONE_TEXT);
+        handouts_each_open(m->out, call_off, c);
+        if (!m->coming)
+                manager_instances_end(c, GONE_TEXT);
 }
 
 void manager_expire(struct manager *m, uint64_t now_ns) {

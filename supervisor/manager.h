@@ -8,6 +8,7 @@
 
 #include "agent.h"
 #include "ipc-schema/ipc.h"
+#include "scheduler.h"
 
 struct job;
 struct manager;
@@ -28,7 +29,8 @@ void manager_tell(struct crewd *c, const struct agent *dead, const struct termin
 void manager_up(struct crewd *c, const struct agent *a);
 /* A job has its outcome. */
 void manager_job_done(struct crewd *c, const struct job *j);
-/* An instance is dead.  Without another to come what the manager handed out is called off. */
-void manager_agent_gone(struct crewd *c, const struct agent *a, bool again);
+/* An instance is dead.  If the manager's task ends with it, what it handed out is called off; if nobody follows, the
+ * further instances that it had made end too. */
+void manager_agent_gone(struct crewd *c, const struct agent *a, enum sched_after after);
 void manager_expire(struct manager *m, uint64_t now_ns);
 uint64_t manager_next_deadline(const struct manager *m);

@@ -19,6 +19,7 @@ struct manager {
         uint64_t tell_at_ns; /* 0: nothing has to be told, or it is told when the manager comes up */
         struct rate spawns;
         uint32_t index;
+        bool coming; /* when its last instance died: another one follows */
 };
 
 /* One frame being handled. */

@@ -3,6 +3,7 @@
 
 #include "apply.h"
 #include "approvals.h"
+#include "cancels.h"
 #include "common/util.h"
 #include "control.h"
 #include "crewd.h"
@@ -295,12 +296,8 @@ static void on_submit_task(struct crewd *c, uint64_t client, const Crew__Envelop
                 digest_of(b, request);
         if (keyed)
                 return submit_again(c, client, e->seq, keyed, request);
-        if (*b->agent) {
-                struct agent *a = requests_agent(c, client, e->seq, b->agent);
-                if (!a)
-                        return;
-                what.timeout_max_ns = policy_limits_of(a->decl->policy).wall_ms * 1000000u;
-        }
+        if (*b->agent && !requests_agent(c, client, e->seq, b->agent))
+                return;
         if (*b->key && !(keyed = keyed_add(c->requests->keyed, b->key, request)))
                 return control_refuse(c->control, client, e->seq, "too-many", "",
                                       "too many tasks with a key are under way");
@@ -501,6 +498,7 @@ static void (*const handlers[])(struct crewd *c, uint64_t client, const Crew__En
         ROW(STOP_AGENT, on_stop_agent),
         ROW(START_AGENT, starters_ask),
         ROW(FREEZE_AGENT, on_freeze_agent),
+        ROW(CANCEL_TASK, cancels_ask),
         ROW(STOP_CREW, on_stop_crew),
         ROW(CLIENT_EXEC, on_client_exec),
         ROW(EXEC_INPUT, on_exec_input),

@@ -17,13 +17,16 @@ static uint64_t next_random(uint64_t *seed) {
 }
 
 bool restart_take(struct restart *r, uint64_t now_ns, uint64_t *delay_ns) {
-        uint32_t recent = rate_count(&r->rate, now_ns);
-
+        /* The period alone would forget those whose back-off is as long as it. */
+        if (now_ns >= r->back_ns && now_ns - r->back_ns >= r->rate.period_ns)
+                r->in_a_row = 0;
         if (rate_exceeded_by(&r->rate, now_ns))
                 return false;
-        uint64_t most = recent < 16 ? RESTART_BACKOFF_FIRST_NS << recent : RESTART_BACKOFF_MAX_NS;
+        uint64_t most = r->in_a_row < 16 ? RESTART_BACKOFF_FIRST_NS << r->in_a_row : RESTART_BACKOFF_MAX_NS;
         most = MIN_OF(most, RESTART_BACKOFF_MAX_NS);
+        r->in_a_row++;
         *delay_ns = most / 2 + next_random(&r->seed) % (most / 2 + 1);
+        r->back_ns = now_ns + *delay_ns;
         r->total++;
         return true;
 }

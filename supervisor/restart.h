@@ -7,13 +7,16 @@
 
 #include "rate.h"
 
-#define RESTART_BACKOFF_FIRST_NS 100000000ull /* 100 ms, doubled for each restart within the period */
+#define RESTART_BACKOFF_FIRST_NS                                                                                           \
+        100000000ull /* 100 ms, doubled for each instance in a row that did not live for the period */
 #define RESTART_BACKOFF_MAX_NS 10000000000ull /* 10 s */
 
 struct restart {
         struct rate rate;
         uint32_t total; /* restarts so far, for status */
         uint64_t seed;
+        uint32_t in_a_row;
+        uint64_t back_ns; /* when the last one was due */
 };
 
 /* max 0: never.  seed: any number; agents that die together should not come back together. */

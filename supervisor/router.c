@@ -312,6 +312,41 @@ void router_describe(struct router *r, uint32_t agent, void (*fn)(const char *te
                       &(struct describe){.router = r, .agent = agent, .fn = fn, .user = user});
 }
 
+struct askers {
+        uint32_t of, n;  /* whose are looked for; how many are known */
+        uint32_t list[]; /* n_agents; the one that is asked first */
+};
+
+static void note_asker(const struct inflight_call *c, void *user) {
+        struct askers *k = user;
+
+        if (c->callee.agent != k->of || !c->callee.seq)
+                return;
+        for (uint32_t i = 0; i < k->n; i++) {
+                if (k->list[i] == c->caller.agent)
+                        return;
+        }
+        k->list[k->n++] = c->caller.agent;
+}
+
+void router_each_asker(struct router *r, uint32_t agent, void (*fn)(uint32_t asker, void *user), void *user) {
+        _cleanup_free_ struct askers *k = malloc(sizeof(*k) + r->n_agents * sizeof(k->list[0]));
+
+        if (!k) { /* rather too many than one too few */
+                for (uint32_t i = 0; i < r->n_agents; i++)
+                        fn(i, user);
+                return;
+        }
+        k->n = 1;
+        k->list[0] = agent;
+        for (uint32_t i = 0; i < k->n; i++) {
+                k->of = k->list[i];
+                inflight_each(r->calls, k->of, note_asker, k);
+        }
+        for (uint32_t i = 1; i < k->n; i++)
+                fn(k->list[i], user);
+}
+
 uint32_t router_open(const struct router *r, uint32_t agent) {
         return inflight_open(r->calls, agent);
 }

@@ -116,5 +116,9 @@ void router_save(struct router *r, struct bytes_out *b);
 int router_load(struct router *r, struct bytes_in *b);
 /* All deadlines move by that much. */
 void router_put_off(struct router *r, int64_t ns);
+/* Calls fn for every agent that waits for this one's answer to an ask, directly or by others that ask in between; each
+ * once.
+ */
+void router_each_asker(struct router *r, uint32_t agent, void (*fn)(uint32_t asker, void *user), void *user);
 uint32_t router_open(const struct router *r, uint32_t agent);
 uint32_t router_owes(const struct router *r, uint32_t agent);

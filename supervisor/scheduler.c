@@ -5,7 +5,6 @@
  */
 #include "scheduler_internal.h"
 
-#include "bytes.h"
 #include "common/util.h"
 #include "jsontext.h"
 #include "supervisor/schema/schema.h"
@@ -121,6 +120,14 @@ int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t 
 
 /* --- ad-hoc jobs --- */
 
+static const char *why_no_result(const struct job *dep) {
+        return dep->stop_reason[0]         ? "was cancelled"
+               : dep->state == JOB_FAILED  ? "failed"
+               : dep->state == JOB_SKIPPED ? "was skipped"
+               : dep->in_run               ? "is not done"
+                                           : "has not run";
+}
+
 static int fill_by_task(struct scheduler *s, const struct sched_submit *what, struct job *j, struct crew_err *err) {
         const struct crew_task *t = NULL;
 
@@ -133,8 +140,8 @@ static int fill_by_task(struct scheduler *s, const struct sched_submit *what, st
         for (size_t i = 0; i < t->n_context; i++) {
                 const struct job *dep = s->run_jobs[t->context[i]];
                 if (dep->state != JOB_DONE || !dep->result)
-                        return crew_fail(err, EBUSY, "task '%s' needs the result of '%s', which has not run", t->name,
-                                         s->crew->tasks[t->context[i]].name);
+                        return crew_fail(err, EBUSY, "task '%s' needs the result of '%s', which %s", t->name,
+                                         s->crew->tasks[t->context[i]].name, why_no_result(dep));
         }
         j->task = t;
         j->name = t->name;
@@ -206,8 +213,9 @@ int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struc
         }
         if (what->timeout_ns)
                 j->timeout_ns = what->timeout_ns;
-        if (what->timeout_max_ns)
-                j->timeout_ns = MIN_OF(j->timeout_ns, what->timeout_max_ns);
+        uint64_t most = s->cb.time_max ? s->cb.time_max(j->agent, s->user) : 0;
+        if (most)
+                j->timeout_ns = MIN_OF(j->timeout_ns, most);
         j->client = what->client;
         j->corr = what->corr;
         rank(s, j, what);
@@ -298,11 +306,12 @@ enum ready { READY_NOT_YET, READY_YES, READY_NEVER };
 static enum ready context_ready(struct scheduler *s, struct job *j, char *why, size_t why_size) {
         enum ready ready = READY_YES;
 
-        for (size_t i = 0; j->in_run && i < j->task->n_context; i++) {
+        /* Also of one that was submitted: a run that began since makes its context anew. */
+        for (size_t i = 0; j->task && i < j->task->n_context; i++) {
                 const struct job *dep = s->run_jobs[j->task->context[i]];
-                if (dep->state == JOB_FAILED || dep->state == JOB_SKIPPED) {
-                        snprintf(why, why_size, "needs '%s', which %s", dep->name,
-                                 dep->state == JOB_FAILED ? "failed" : "was skipped");
+                if (dep->state == JOB_FAILED || dep->state == JOB_SKIPPED || !dep->in_run) {
+                        snprintf(why, why_size, "needs '%s', which %s", s->crew->tasks[j->task->context[i]].name,
+                                 why_no_result(dep));
                         return READY_NEVER;
                 }
                 if (dep->state != JOB_DONE)
@@ -323,8 +332,9 @@ static bool outranked(struct scheduler *s, const struct job *j) {
                     context_ready(s, o, why, sizeof(why)) == READY_YES)
                         return true;
         }
-        for (const struct job *o = s->ad_hoc; o; o = o->next) {
-                if (o->agent == j->agent && o->priority > j->priority && o->state == JOB_WAITING)
+        for (struct job *o = s->ad_hoc; o; o = o->next) {
+                if (o->agent == j->agent && o->priority > j->priority && o->state == JOB_WAITING &&
+                    context_ready(s, o, why, sizeof(why)) == READY_YES)
                         return true;
         }
         return false;
@@ -403,6 +413,10 @@ static void end_run(struct scheduler *s, uint64_t now_ns) {
         for (size_t i = 0; i < s->crew->n_tasks; i++) {
                 if (s->run_jobs[i]->state < JOB_DONE)
                         return;
+        }
+        for (const struct job *j = s->ad_hoc; j; j = j->next) {
+                if (j->by)
+                        return; /* a manager may hand work out and end: it is the run's */
         }
         s->run.active = false;
         s->run.ended_ns = now_ns;
@@ -520,7 +534,7 @@ int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t
                         snprintf(error, sizeof(error), "out of memory for a result of %zu bytes", r->result_len);
                 }
         }
-        if (outcome == CREW__OUTCOME__OUTCOME_OK && j->in_run && s->crew->process == CREW_CONSENSUAL)
+        if (outcome == CREW__OUTCOME__OUTCOME_OK && j->task && s->crew->process == CREW_CONSENSUAL)
                 propose(s, j, now_ns);
         else if (outcome == CREW__OUTCOME__OUTCOME_OK)
                 job_finish(s, j, JOB_DONE, outcome, error, now_ns);
@@ -529,21 +543,30 @@ int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t
         return 0;
 }
 
-bool scheduler_agent_gone(struct scheduler *s, uint32_t agent, bool again, const char *why, uint64_t now_ns) {
+bool scheduler_would_go_on(const struct scheduler *s, uint32_t agent) {
+        const struct job *j = s->on_agent[agent];
+
+        return j && j->stop == JOB_GOES_ON && !j->effects && !s->stopped && job_declared(s, j);
+}
+
+bool scheduler_agent_gone(struct scheduler *s, uint32_t agent, enum sched_after after, const char *why, uint64_t now_ns) {
         struct job *j = s->on_agent[agent];
+        const bool again = after == SCHED_TASK_AGAIN;
 
         if (!j)
                 return false;
-        if (again && j->stop == JOB_GOES_ON && !j->effects && !s->stopped && job_declared(s, j)) {
+        if (again && scheduler_would_go_on(s, agent)) {
                 s->on_agent[agent] = NULL;
                 job_put_back(s, j);
                 s->cb.changed(j, s->user);
                 return true;
         }
         if (j->stop == JOB_STOP_DEADLINE) {
-                char text[128];
+                char text[sizeof(j->error)];
                 snprintf(text, sizeof(text), "no result within %.1f s; the agent did not stop and was killed",
                          (double)j->timeout_ns / 1e9);
+                if (after != SCHED_NOBODY && try_again(s, j, CREW__OUTCOME__OUTCOME_TIMEOUT, text))
+                        return true;
                 job_finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_TIMEOUT, text, now_ns);
         } else if (j->stop == JOB_STOP_ASKED) {
                 job_finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_CANCELLED, j->stop_reason, now_ns);
@@ -614,10 +637,14 @@ void scheduler_note_effect(struct scheduler *s, uint32_t agent) {
                 s->on_agent[agent]->effects = true;
 }
 
+static bool stands_still(const struct scheduler *s, uint32_t agent) {
+        return s->cb.frozen && s->cb.frozen(agent, s->user);
+}
+
 void scheduler_expire(struct scheduler *s, uint64_t now_ns) {
         for (uint32_t i = 0; i < s->room; i++) {
                 struct job *j = s->on_agent[i];
-                if (!j)
+                if (!j || stands_still(s, i))
                         continue;
                 if (j->stop == JOB_GOES_ON && now_ns >= j->deadline_ns) {
                         tell_to_stop(s, j, JOB_STOP_DEADLINE, now_ns);
@@ -633,20 +660,21 @@ uint64_t scheduler_next_deadline(const struct scheduler *s) {
 
         for (uint32_t i = 0; i < s->room; i++) {
                 const struct job *j = s->on_agent[i];
-                if (j && !j->overdue)
+                if (j && !j->overdue && !stands_still(s, i))
                         next = MIN_OF(next, j->stop != JOB_GOES_ON ? j->kill_at_ns : j->deadline_ns);
         }
         return next;
 }
 
-void scheduler_put_off(struct scheduler *s, uint32_t agent, int64_t ns) {
+void scheduler_put_off(struct scheduler *s, uint32_t agent, uint64_t ns, uint64_t now_ns) {
         struct job *j = s->on_agent[agent];
 
         if (!j)
                 return;
-        j->deadline_ns += (uint64_t)ns;
+        j->deadline_ns += ns;
+        /* One that was told meanwhile hears it now. */
         if (j->stop != JOB_GOES_ON)
-                j->kill_at_ns += (uint64_t)ns;
+                j->kill_at_ns = MIN_OF(j->kill_at_ns + ns, now_ns + SCHED_CANCEL_GRACE_NS);
 }
 
 uint32_t scheduler_who(const struct scheduler *s, const char *task) {
@@ -689,104 +717,4 @@ void scheduler_forget_client(struct scheduler *s, uint64_t client) {
                 if (j->client == client)
                         j->client = 0;
         }
-}
-
-/* --- for the next crewd --- */
-
-#define NO_TASK UINT64_MAX
-
-/* What only this process can point to, and whom it alone can tell.  A member more changes the size: see checkpoint.c. */
-static_assert(sizeof(void *) != 8 || sizeof(struct job) == 1280, "see clear_own()");
-static void clear_own(struct job *j) {
-        j->task = NULL;
-        j->name = j->by = NULL; /* by: a manager's; such a crew is not held */
-        j->description = j->input = j->result = NULL;
-        j->result_len = 0;
-        j->client = j->corr = 0;
-        j->next = NULL;
-}
-
-static void save_job(const struct scheduler *s, const struct job *j, struct bytes_out *b) {
-        struct job bare = *j;
-
-        clear_own(&bare);
-        BYTES_PUT(b, bare);
-        bytes_put_u64(b, j->task ? (uint64_t)(j->task - s->crew->tasks) : NO_TASK);
-        bytes_put_text(b, j->description, j->description ? strlen(j->description) : 0);
-        bytes_put_text(b, j->input, j->input ? strlen(j->input) : 0);
-        bytes_put_text(b, j->result, j->result ? j->result_len : 0);
-}
-
-void scheduler_save(const struct scheduler *s, struct bytes_out *b) {
-        BYTES_PUT(b, s->run);
-        BYTES_PUT(b, s->next_id);
-        BYTES_PUT(b, s->ranked);
-        for (size_t i = 0; s->run.ever && i < s->crew->n_tasks; i++)
-                save_job(s, s->run_jobs[i], b);
-        bytes_put_u64(b, s->n_ad_hoc);
-        for (const struct job *j = s->ad_hoc; j; j = j->next)
-                save_job(s, j, b);
-}
-
-static bool texts_end(const struct job *j) {
-        return memchr(j->id, '\0', sizeof(j->id)) && memchr(j->key, '\0', sizeof(j->key)) &&
-               memchr(j->error, '\0', sizeof(j->error)) && memchr(j->summary, '\0', sizeof(j->summary)) &&
-               memchr(j->stop_reason, '\0', sizeof(j->stop_reason));
-}
-
-static int load_job(struct scheduler *s, struct job *j, struct bytes_in *b) {
-        BYTES_GET(b, *j);
-        bool *const flags[] = {&j->in_run, &j->held, &j->ballot, &j->overdue, &j->effects};
-        uint64_t task = bytes_get_u64(b);
-
-        for (size_t i = 0; i < ELEMENTSOF(flags); i++)
-                bytes_bool(flags[i]);
-        clear_own(j);
-        j->description = bytes_get_text(b, NULL);
-        j->input = bytes_get_text(b, NULL);
-        j->result = bytes_get_text(b, &j->result_len);
-        if (b->failed || (task != NO_TASK && task >= s->crew->n_tasks) || (task == NO_TASK && j->in_run) ||
-            j->agent >= s->crew->n_agents || (unsigned)j->state >= JOB_STATE_N ||
-            (j->state == JOB_RUNNING && s->on_agent[j->agent]) || !texts_end(j))
-                return -EBADMSG;
-        j->task = task == NO_TASK ? NULL : &s->crew->tasks[task];
-        j->name = j->task ? j->task->name : "ad-hoc";
-        if (j->state == JOB_RUNNING)
-                s->on_agent[j->agent] = j;
-        return 0;
-}
-
-static int load_ad_hoc(struct scheduler *s, struct bytes_in *b) {
-        struct job *j = calloc(1, sizeof(*j));
-
-        if (!j)
-                return -ENOMEM;
-        int r = load_job(s, j, b);
-        job_append(s, j); /* also a bad one: so it is freed */
-        return r == 0 && j->in_run ? -EBADMSG : r;
-}
-
-int scheduler_load(struct scheduler *s, struct bytes_in *b) {
-        int r = 0;
-
-        BYTES_GET(b, s->run);
-        BYTES_GET(b, s->next_id);
-        BYTES_GET(b, s->ranked);
-        bytes_bool(&s->run.active);
-        bytes_bool(&s->run.ever);
-        bytes_bool(&s->ranked);
-        s->run.client = s->run.corr = 0;
-        if (s->run.active && !s->run.ever)
-                return -EBADMSG;
-        for (size_t i = 0; s->run.ever && i < s->crew->n_tasks && r == 0; i++) {
-                r = load_job(s, s->run_jobs[i], b);
-                if (r == 0 && (!s->run_jobs[i]->in_run || s->run_jobs[i]->task != &s->crew->tasks[i]))
-                        r = -EBADMSG;
-        }
-        uint64_t n = bytes_get_u64(b);
-        if (n > SCHED_AD_HOC_MAX)
-                return -EBADMSG;
-        for (uint64_t i = 0; i < n && r == 0; i++)
-                r = load_ad_hoc(s, b);
-        return b->failed ? -EBADMSG : r;
 }

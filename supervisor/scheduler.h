@@ -6,7 +6,7 @@
  * each other and belong to different agents run at the same time.  A task whose context failed is skipped and says why.
  * `hierarchical`: the manager's tasks are run like that; the others are held until it hands them out, and are skipped once
  * nothing is left that could.  Of the queued tasks of one agent the one with the highest priority is next.
- * `consensual`: a valid result is a proposal until scheduler_decide() says what has become of it.
+ * `consensual`: a valid result of a task of the crew file is a proposal until scheduler_decide() says what becomes of it.
  * A failed task is tried again while it has retries, unless a call of a tool that is not idempotent was granted in it.
  * Invariants: a job reaches exactly one final state; a job is on at most one agent, an agent has at most one job.
  * Pure: the world is behind callbacks, the clock is injected.
@@ -69,6 +69,10 @@ struct sched_callbacks {
         void (*changed)(struct job *j, void *user);
         void (*finished)(struct job *j, void *user); /* an ad-hoc one; freed afterwards */
         void (*run_done)(void *user);
+        /* Whether nothing of that agent runs for now, so that no time passes for its job; NULL: never. */
+        bool (*frozen)(uint32_t agent, void *user);
+        /* The most that a task of that agent may take, 0 or NULL: any. */
+        uint64_t (*time_max)(uint32_t agent, void *user);
 };
 
 #define SCHED_CANCEL_GRACE_NS 2000000000ull
@@ -107,8 +111,8 @@ int scheduler_run(struct scheduler *s, uint64_t client, uint64_t corr, uint64_t 
 struct sched_submit {
         const char *task, *agent; /* one of the two */
         const char *description, *input;
-        uint64_t timeout_ns, timeout_max_ns; /* 0: none given; 0: unbounded */
-        uint32_t priority, retries;          /* retries: at least those of the task */
+        uint64_t timeout_ns;        /* 0: none given; never more than time_max() */
+        uint32_t priority, retries; /* retries: at least those of the task */
         const char *by;
         const char *key; /* NULL: none */
         bool ballot;
@@ -122,8 +126,12 @@ int scheduler_submit(struct scheduler *s, const struct sched_submit *what, struc
 /* Hands a held task of the current run out.  -ENOENT unknown task, -EALREADY it is out, -ESRCH no run is active. */
 int scheduler_release(struct scheduler *s, const struct sched_submit *what, struct job **out, struct crew_err *err);
 
-/* What is not finished yet, or NULL. */
+/* What is not finished yet, or NULL.  By its id. */
 struct job *scheduler_find(struct scheduler *s, const char *id);
+/* Calls fn for each that is not finished, ballots too; fn ends none. */
+void scheduler_each_open(struct scheduler *s, void (*fn)(struct job *j, void *user), void *user);
+/* Some job of this crew has, or had, that id. */
+bool scheduler_gave_out(const struct scheduler *s, const char *id);
 /* Queued: it ends now.  Running: its agent is told, and killed if it does not stop; its outcome is `cancelled` in any case.
  * 0, or 1: it is ending already. */
 int scheduler_cancel(struct scheduler *s, struct job *j, const char *reason, uint64_t now_ns);
@@ -148,16 +156,20 @@ struct sched_result {
 /* 0; or 1: this agent has no such task in flight (a violation). */
 int scheduler_result(struct scheduler *s, const struct sched_result *r, uint64_t now_ns);
 
-/* The agent's instance is dead.  again: a replacement is coming, so its job waits for that instead of failing.
- * True when a job was put back.  Does not poke. */
-bool scheduler_agent_gone(struct scheduler *s, uint32_t agent, bool again, const char *why, uint64_t now_ns);
+/* What follows an instance: nobody; another one; another one that gets its task again. */
+enum sched_after { SCHED_NOBODY, SCHED_ANOTHER, SCHED_TASK_AGAIN };
+/* The agent's instance is dead: its job waits for the next one, as far as there is one and it may, or fails.  True when it
+ * was put back.  Does not poke. */
+bool scheduler_agent_gone(struct scheduler *s, uint32_t agent, enum sched_after after, const char *why, uint64_t now_ns);
+/* There is a job there, and it would be put back. */
+bool scheduler_would_go_on(const struct scheduler *s, uint32_t agent);
 /* No new work; what waits is skipped with reason. */
 void scheduler_stop(struct scheduler *s, const char *reason, uint64_t now_ns);
 
 void scheduler_expire(struct scheduler *s, uint64_t now_ns);
 uint64_t scheduler_next_deadline(const struct scheduler *s);
-/* The deadlines of what runs on this agent move by that much. */
-void scheduler_put_off(struct scheduler *s, uint32_t agent, int64_t ns);
+/* No time has passed, for so long, for what runs on this agent. */
+void scheduler_put_off(struct scheduler *s, uint32_t agent, uint64_t ns, uint64_t now_ns);
 /* Whoever works on this task now, by its id or its name in the crew file; UINT32_MAX: nobody. */
 uint32_t scheduler_who(const struct scheduler *s, const char *task);
 struct job *scheduler_job_of(const struct scheduler *s, uint32_t agent); /* running there, or NULL */

@@ -248,8 +248,7 @@ void state_dir_measure(struct agent *a) {
                 return;
         *m = (struct measurement){.crewd = c, .agent = a, .id = a->in.id};
         m->work.data = m;
-        m->dir = openat(c->states_fd, migrate_is_on(a) ? a->in.migrate.name : agent_name(a),
-                        O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        m->dir = tree_open_dir(c->states_fd, migrate_is_on(a) ? a->in.migrate.name : agent_name(a));
         if (m->dir < 0 || state_dir_queue(c, &m->work, measure_it, on_measured) < 0) {
                 crew_close(&m->dir);
                 free(m);

@@ -12,17 +12,19 @@
 
 #define INPUT_MAX 16711680u /* TaskStart.input */
 
-static void put_context(struct json_text *t, const struct crewd *c, const struct job *j) {
+/* False: the scheduler has started what it should not have. */
+static bool put_context(struct json_text *t, const struct crewd *c, const struct job *j) {
         json_key(t, "context");
         json_open(t, '{');
         for (size_t i = 0; j->task && i < j->task->n_context; i++) {
                 const struct job *dep = scheduler_run_job(c->scheduler, j->task->context[i]);
                 if (!dep || !dep->result)
-                        continue; /* the scheduler starts nothing whose context is not there */
+                        return false;
                 json_key(t, dep->name);
                 json_raw(t, dep->result, dep->result_len);
         }
         json_close(t, '}');
+        return true;
 }
 
 static void put_agent(struct json_text *t, const struct agent *a) {
@@ -49,7 +51,10 @@ static int make_input(const struct agent *a, const struct job *j, char **out, si
         if (j->input)
                 input = j->input; /* what a client submits goes before the crew file's */
         json_raw(&t, input ? input : "null", SIZE_MAX);
-        put_context(&t, a->crewd, j);
+        if (!put_context(&t, a->crewd, j)) {
+                json_text_fini(&t);
+                return -ENODATA;
+        }
         put_agent(&t, a);
         json_close(&t, '}');
         return json_text_take(&t, out, n);
@@ -64,7 +69,9 @@ int taskstart_send(struct agent *a, struct job *j, struct crew_err *err) {
         int r = make_input(a, j, &input, &n);
         if (r < 0)
                 return crew_fail(err, -r,
-                                 r == -E2BIG ? "the input with its context is larger than %u bytes" : "out of memory (%u)",
+                                 r == -E2BIG     ? "the input with its context is larger than %u bytes"
+                                 : r == -ENODATA ? "a result of its context is not there (%u)"
+                                                 : "out of memory (%u)",
                                  INPUT_MAX);
         if (journal_task_started(a, j, input, n) < 0)
                 return crew_fail(err, EIO, "the audit stream of %s cannot be written", agent_name(a));

@@ -181,6 +181,21 @@ static bool arguments_ok(struct agent *a, const struct journal_call *call, const
         return false;
 }
 
+static void has_effect(uint32_t agent, void *user) {
+        struct agent *a = &((struct crewd *)user)->agents[agent];
+
+        a->in.effects = true;
+        scheduler_note_effect(a->crewd->scheduler, agent);
+}
+
+/* A tool that is not idempotent is about to run: for this agent's task, and for those of all that wait for what it says. */
+static void note_effect(struct agent *a) {
+        struct crewd *c = a->crewd;
+
+        has_effect(a->index, c);
+        router_each_asker(c->router, a->index, has_effect, c);
+}
+
 static void grant(struct toolgate *t, struct agent *a, const struct crew_tool *tool, const char *arguments, uint64_t seq) {
         struct inflight_end end = {.agent = a->index, .incarnation = a->incarnation, .seq = seq};
         uint64_t now = crew_now_ns();
@@ -199,9 +214,8 @@ static void grant(struct toolgate *t, struct agent *a, const struct crew_tool *t
                                &(struct call_reply){.code = CALL_QUEUE_FULL, .message = "too many tool calls in flight"});
                 return;
         }
-        a->in.effects |= !tool->idempotent;
         if (!tool->idempotent)
-                scheduler_note_effect(t->crewd->scheduler, a->index);
+                note_effect(a);
         body.tool = (char *)tool->name;
         body.arguments = (char *)arguments;
         out.corr = seq;
@@ -402,15 +416,13 @@ void toolgate_request(struct toolgate *t, struct agent *a, const Crew__Envelope 
                               : "allowed by the policy, but the crew file has none of that name");
                 return deny_request(a, e, &v);
         }
-        if (!has_tool(a, b->tool)) {
-                if (journal_tool_request(a, b->tool, b->reason, true, v.rule, NULL) < 0)
-                        return toolgate_reply(
-                                a, e->seq,
-                                &(struct call_reply){.code = CALL_DENIED, .message = "the audit cannot be written"});
-                if (give(a, tool->name) < 0)
-                        return toolgate_reply(a, e->seq,
-                                              &(struct call_reply){.code = CALL_TOOL_FAILED, .message = "out of memory"});
-        }
+        bool had = has_tool(a, b->tool);
+        if (journal_tool_request(a, b->tool, b->reason, true, v.rule, had ? "it had it already" : NULL) < 0)
+                return toolgate_reply(a, e->seq,
+                                      &(struct call_reply){.code = CALL_DENIED, .message = "the audit cannot be written"});
+        if (!had && give(a, tool->name) < 0)
+                return toolgate_reply(a, e->seq,
+                                      &(struct call_reply){.code = CALL_TOOL_FAILED, .message = "out of memory"});
         toolgate_reply(a, e->seq, &(struct call_reply){.ok = true, .result = "{\"granted\":true}"});
 }
 

@@ -15,6 +15,7 @@
 #include <assert.h>
 #include <string.h>
 
+#define OOM_FRESH_NS 300000000u /* a look may come between a kill for memory and the end that it is */
 #define SECOND_NS 1000000000ull
 #define TELL_NS (60 * SECOND_NS)
 #define IDLE_NS (5 * SECOND_NS)
@@ -186,9 +187,11 @@ static uint32_t more(uint32_t *seen, uint32_t now) {
 
 static void see_counters(struct agent *a, const struct spawn_stats *s) {
         struct usage *u = &a->in.usage;
+        uint32_t killed = more(&u->oom_kills, s->oom_kills);
 
-        usage_hit(a, USAGE_MEMORY, more(&u->oom_kills, s->oom_kills), usage_max(a, USAGE_MEMORY),
-                  "the kernel killed a process for it");
+        if (killed)
+                u->oom_ns = crew_now_ns();
+        usage_hit(a, USAGE_MEMORY, killed, usage_max(a, USAGE_MEMORY), "the kernel killed a process for it");
         usage_hit(a, USAGE_PROCESSES, more(&u->forks_refused, s->forks_refused), usage_max(a, USAGE_PROCESSES),
                   "no more were made");
         usage_hit(a, USAGE_CPU, more(&u->periods_throttled, s->periods_throttled), 0,
@@ -247,6 +250,12 @@ void usage_seen(struct agent *a, const struct spawn_stats *s, uint64_t now_ns) {
         see_level(a, USAGE_TMP, s->tmp_full, s->tmp_bytes, "found full");
         see_cpu(a, s, now_ns);
         see_memory(a, s);
+}
+
+bool usage_oom_at_end(const struct agent *a, uint32_t oom_kills, uint64_t now_ns) {
+        const struct usage *u = &a->in.usage;
+
+        return oom_kills > u->oom_kills || (u->oom_ns && now_ns - u->oom_ns < OOM_FRESH_NS);
 }
 
 void usage_ended(struct agent *a, const struct spawn_stats *last) {

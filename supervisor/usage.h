@@ -45,6 +45,7 @@ struct usage {
         uint32_t sent, sent_was; /* messages in it, and in the one before */
         uint32_t connections;
         uint32_t oom_kills, forks_refused, periods_throttled; /* of the last look */
+        uint64_t oom_ns;                                      /* when the first had risen last; 0: never */
         uint64_t cpu_ns, cpu_at_ns;                           /* the same */
         struct usage_told {
                 bool at_bound;    /* when it was last looked at */
@@ -54,6 +55,8 @@ struct usage {
         } told[USAGE_LIMIT_N];
 };
 
+/* At its end: the kernel has killed something of it for memory just now, not at some time in its life. */
+bool usage_oom_at_end(const struct agent *a, uint32_t oom_kills, uint64_t now_ns);
 /* n hits.  value: what there was; 0: not known.  text: a constant. */
 void usage_hit(struct agent *a, enum usage_limit which, uint64_t n, uint64_t value, const char *text);
 /* It is over its limit by what crewd has measured: on record, and the agent ends.  text may go. */

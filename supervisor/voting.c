@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One open vote a task; at most one ballot a voter in each. */
+/* One open vote a proposal; at most one ballot a voter in each. */
 #include "voting.h"
 
+#include "common/record.h"
 #include "common/util.h"
 #include "consensus.h"
 #include "crewd.h"
@@ -21,19 +22,18 @@ struct ballot {
 };
 
 struct open_vote {
-        struct job *job; /* NULL: none is open */
+        struct open_vote *next;
+        struct job *job;
         uint64_t deadline_ns;
         uint32_t due;
-        struct ballot *ballots; /* n_voters */
+        struct ballot ballots[]; /* n_voters */
 };
 
 struct voting {
         struct crewd *crewd;
         const struct crew_consensus *rule;
-        uint32_t n_voters;
-        size_t n_votes;
-        struct open_vote *votes; /* n_tasks */
-        struct ballot *ballots;
+        uint32_t n_voters;       /* settled when the crew starts */
+        struct open_vote *votes; /* owned */
 };
 
 int voting_new(struct crewd *c, struct voting **out, struct crew_err *err) {
@@ -47,25 +47,17 @@ int voting_new(struct crewd *c, struct voting **out, struct crew_err *err) {
                 return crew_fail(err, ENOMEM, "out of memory");
         v->crewd = c;
         v->rule = rule;
-        v->n_votes = c->file->n_tasks;
         for (size_t i = 0; i < c->file->n_agents; i++)
                 v->n_voters += rule->weights[i] > 0;
-        v->votes = calloc(MAX_OF(c->file->n_tasks, (size_t)1), sizeof(*v->votes));
-        v->ballots = calloc(MAX_OF(c->file->n_tasks * v->n_voters, (size_t)1), sizeof(*v->ballots));
-        if (!v->votes || !v->ballots) {
-                voting_free(v);
-                return crew_fail(err, ENOMEM, "out of memory");
-        }
-        for (size_t i = 0; i < c->file->n_tasks; i++)
-                v->votes[i].ballots = v->ballots + i * v->n_voters;
         *out = v;
         return 0;
 }
 
 struct voting *voting_free(struct voting *v) {
-        if (v) {
-                free(v->votes);
-                free(v->ballots);
+        while (v && v->votes) {
+                struct open_vote *o = v->votes;
+                v->votes = o->next;
+                free(o);
         }
         free(v);
         return NULL;
@@ -89,20 +81,30 @@ static void list_votes(const struct voting *v, const struct open_vote *o, char *
         }
 }
 
+static void forget(struct voting *v, struct open_vote *o) {
+        struct open_vote **at = &v->votes;
+
+        while (*at != o)
+                at = &(*at)->next;
+        *at = o->next;
+        free(o);
+}
+
+/* Ends the vote; o is no more. */
 static void count(struct voting *v, struct open_vote *o) {
         struct crewd *c = v->crewd;
         struct job *j = o->job;
         struct consensus_vote *votes = calloc(MAX_OF(v->n_voters, 1u), sizeof(*votes));
         struct consensus_tally t = {.text = "out of memory"};
-        char list[2048], why[256];
+        char list[RECORD_VALUE_MAX + 64], why[256]; /* a longer one is marked as cut */
 
-        o->job = NULL;
         for (uint32_t i = 0; votes && i < v->n_voters; i++)
                 votes[i] = o->ballots[i].cast;
         if (votes)
                 consensus_count(v->rule, votes, v->n_voters, &t);
         free(votes);
         list_votes(v, o, list, sizeof(list));
+        forget(v, o);
         if (journal_tally(&c->agents[j->agent], j, crew_rule_names[v->rule->rule], &t, list) < 0) {
                 t.accepted = false;
                 snprintf(t.text, sizeof(t.text), "the audit cannot be written");
@@ -146,6 +148,7 @@ static void hand_ballot(struct voting *v, struct open_vote *o, struct ballot *b,
                                             "Vote on the proposal: {\"vote\": \"approve\", \"reject\" or \"abstain\", "
                                             "\"reason\": \"...\"}",
                                     .input = input,
+                                    .priority = UINT32_MAX, /* the vote has a deadline, what it does else may wait */
                                     .timeout_ns = 2 * v->rule->deadline_ms * 1000000u, /* the vote's own end comes first */
                                     .now_ns = now_ns};
         struct job *ballot;
@@ -156,22 +159,16 @@ static void hand_ballot(struct voting *v, struct open_vote *o, struct ballot *b,
                 cast(v, o, b, VOTE_ABSTAIN, input ? err.msg : "the ballot could not be made");
 }
 
-/* There is one for each task of the crew, and a task is voted on once at a time. */
-static struct open_vote *free_vote(struct voting *v) {
-        size_t i = 0;
-
-        while (i < v->n_votes && v->votes[i].job)
-                i++;
-        crew_assert(i < v->n_votes);
-        return &v->votes[i];
-}
-
 void voting_begin(struct crewd *c, struct job *j, uint64_t now_ns) {
         struct voting *v = c->voting;
-        struct open_vote *o = free_vote(v);
+        struct open_vote *o = calloc(1, sizeof(*o) + v->n_voters * sizeof(o->ballots[0]));
         _cleanup_free_ char *input = NULL;
-        struct ballot *b = o->ballots;
 
+        if (!o)
+                return scheduler_decide(c->scheduler, j, false, "not voted on: out of memory", now_ns);
+        struct ballot *b = o->ballots;
+        o->next = v->votes;
+        v->votes = o;
         o->job = j;
         o->due = v->n_voters;
         o->deadline_ns = now_ns + v->rule->deadline_ms * 1000000u;
@@ -211,9 +208,8 @@ static void read_ballot(struct voting *v, struct open_vote *o, struct ballot *b,
 void voting_ballot_done(struct crewd *c, const struct job *ballot) {
         struct voting *v = c->voting;
 
-        for (size_t t = 0; v && t < v->n_votes; t++) {
-                struct open_vote *o = &v->votes[t];
-                for (uint32_t i = 0; o->job && i < v->n_voters; i++) {
+        for (struct open_vote *o = v ? v->votes : NULL; o; o = o->next) {
+                for (uint32_t i = 0; i < v->n_voters; i++) {
                         struct ballot *b = &o->ballots[i];
                         if (strcmp(b->id, ballot->id) != 0)
                                 continue;
@@ -232,24 +228,55 @@ static void close_vote(struct voting *v, struct open_vote *o, uint64_t now_ns) {
                 struct job *j = b->id[0] ? scheduler_find(v->crewd->scheduler, b->id) : NULL;
                 if (!b->id[0])
                         continue;
-                cast(v, o, b, VOTE_ABSTAIN, "no vote within consensus.deadline");
+                cast(v, o, b, VOTE_ABSTAIN,
+                     j && !j->attempt ? "no vote within consensus.deadline: it was at work"
+                                      : "no vote within consensus.deadline");
                 if (j)
                         scheduler_cancel(v->crewd->scheduler, j, "the vote is over", now_ns);
         }
         count(v, o);
 }
 
+void voting_job_gone(struct crewd *c, const struct job *j) {
+        struct voting *v = c->voting;
+        struct open_vote *o = v ? v->votes : NULL;
+
+        while (o && o->job != j)
+                o = o->next;
+        if (o)
+                forget(v, o);
+}
+
+void voting_drop(struct crewd *c, const struct job *j, uint64_t now_ns) {
+        struct voting *v = c->voting;
+        struct open_vote *o = v ? v->votes : NULL;
+
+        while (o && o->job != j)
+                o = o->next;
+        for (uint32_t i = 0; o && i < v->n_voters; i++) {
+                struct job *ballot = o->ballots[i].id[0] ? scheduler_find(c->scheduler, o->ballots[i].id) : NULL;
+                o->ballots[i].id[0] = '\0';
+                if (ballot)
+                        scheduler_cancel(c->scheduler, ballot, "the vote is over", now_ns);
+        }
+        if (o)
+                forget(v, o);
+}
+
 void voting_expire(struct voting *v, uint64_t now_ns) {
-        for (size_t t = 0; v && t < v->n_votes; t++)
-                if (v->votes[t].job && now_ns >= v->votes[t].deadline_ns)
-                        close_vote(v, &v->votes[t], now_ns);
+        struct open_vote *next;
+
+        for (struct open_vote *o = v ? v->votes : NULL; o; o = next) {
+                next = o->next;
+                if (now_ns >= o->deadline_ns)
+                        close_vote(v, o, now_ns);
+        }
 }
 
 uint64_t voting_next_deadline(const struct voting *v) {
         uint64_t next = UINT64_MAX;
 
-        for (size_t t = 0; v && t < v->n_votes; t++)
-                if (v->votes[t].job)
-                        next = MIN_OF(next, v->votes[t].deadline_ns);
+        for (const struct open_vote *o = v ? v->votes : NULL; o; o = o->next)
+                next = MIN_OF(next, o->deadline_ns);
         return next;
 }

@@ -24,5 +24,9 @@ void voting_take_file(struct voting *v, const struct crew_file *crew);
 void voting_begin(struct crewd *c, struct job *j, uint64_t now_ns);
 /* A ballot has its outcome. */
 void voting_ballot_done(struct crewd *c, const struct job *ballot);
+/* j is over; if it was being voted on, no more. */
+void voting_job_gone(struct crewd *c, const struct job *j);
+/* j is called off: nobody needs to vote on it any more. */
+void voting_drop(struct crewd *c, const struct job *j, uint64_t now_ns);
 void voting_expire(struct voting *v, uint64_t now_ns);
 uint64_t voting_next_deadline(const struct voting *v);

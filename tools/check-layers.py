@@ -35,7 +35,7 @@ HOMES = {
     r"yaml\.h": ["supervisor/policy"],
     r"jansson\.h": ["supervisor/schema", "supervisor/policy", "worker", "cli", "supervisor"],
     r"seccomp\.h": ["worker/sandbox"],
-    r"sodium(/.*)?\.h": ["common/digest.c"],
+    r"sodium(/.*)?\.h": ["common/digest.c", "common/keys.c"],
     r"nng/.*": ["supervisor/link.c"],
     r"uv\.h": ["supervisor", "bench"],
     r"openssl/sha\.h": ["supervisor/audit/audit_digest.c", "gateway"],

@@ -237,8 +237,8 @@ void inbox_programs_ended(struct worker *w) {
 }
 
 void inbox_close(struct worker *w) {
-        refuse_all(w, &w->asks_waiting, &w->n_asks_waiting, "the crew is stopping");
-        refuse_all(w, &w->asks_taken, &w->n_asks_taken, "the crew is stopping");
+        refuse_all(w, &w->asks_waiting, &w->n_asks_waiting, "the agent was told to end");
+        refuse_all(w, &w->asks_taken, &w->n_asks_taken, "the agent was told to end");
 }
 
 /* ---- from crewd ---- */
@@ -270,7 +270,7 @@ void inbox_deliver(struct worker *w, const Crew__Envelope *e) {
         struct letter *l;
 
         if (w->phase == WORKER_STOPPING) {
-                drop(w, e, "the crew is stopping");
+                drop(w, e, "the agent was told to end");
         } else if (full || w->letter_bytes > MAX_LETTER_BYTES) {
                 drop(w, e, "its inbox is full");
         } else if (!(l = new_letter(w, e))) {

@@ -337,7 +337,7 @@ void method_line(struct client *c, const char *line, size_t n) {
                 if (c->w->phase == WORKER_RUNNING)
                         method->on_line(c, &m);
                 else if (m.kind == RPC_REQUEST)
-                        rpc_error(&c->out, m.id, RPC_TERMINATED, "the crew is stopping", NULL, 0);
+                        rpc_error(&c->out, m.id, RPC_TERMINATED, "the agent was told to end", NULL, 0);
         } else if (m.kind == RPC_REQUEST) {
                 snprintf(what, sizeof(what), "method not found: %s", m.method);
                 rpc_error(&c->out, m.id, RPC_NO_METHOD, what, NULL, 0);

@@ -483,6 +483,8 @@ static void describe_status(const struct program *p, char *out, size_t room) {
                 snprintf(out, room, "exited with status %d", program_exit_code(p));
         else if (sig == SIGSYS)
                 snprintf(out, room, "killed by SIGSYS: a system call its profile does not allow");
+        else if (sig == SIGXFSZ)
+                snprintf(out, room, "killed by SIGXFSZ: it wrote a file larger than limits.output");
         else if (sig == SIGKILL)
                 snprintf(out, room, "killed by SIGKILL, not by us: perhaps limits.memory");
         else
@@ -519,7 +521,7 @@ void program_describe(const struct program *p, char *out, size_t room) {
                 snprintf(out, room, "wrote more than %zu bytes to stdout", p->max_output);
                 return;
         case PROGRAM_STOPPED:
-                snprintf(out, room, "the crew is stopping");
+                snprintf(out, room, "its agent was told to end");
                 return;
         }
         add_tail(p, out, room);

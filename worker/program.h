@@ -20,7 +20,7 @@ enum program_end {
         PROGRAM_TIMED_OUT,
         PROGRAM_CANCELLED,
         PROGRAM_TOO_MUCH, /* more output than max_output */
-        PROGRAM_STOPPED,  /* the crew is stopping */
+        PROGRAM_STOPPED,  /* its agent was told to end */
 };
 
 struct program;

@@ -87,7 +87,9 @@ static void on_grace_over(struct timer *t) {
                 snprintf(q->agent->stopped_for, sizeof(q->agent->stopped_for),
                          "%s was %s, and the program did not answer 'cancel' in %u ms", task,
                          q->ending == CREW__OUTCOME__OUTCOME_TIMEOUT ? "over its time" : "cancelled", CANCEL_GRACE_MS);
-        report_ending(q);
+        /* A task is over with its program, which crewd hears of: a result would make it look free for the next one. */
+        if (!q->task_id[0])
+                report_ending(q);
         worker_observe(p->w, "limit-cancel", "the agent did not answer 'cancel' in %u ms and is stopped", CANCEL_GRACE_MS);
         program_stop(p, PROGRAM_TIMED_OUT, TERM_GRACE_MS);
 }
@@ -168,6 +170,8 @@ static void take_response(struct rpc_agent *a, const struct rpc_message *m) {
         char what[160];
         uint64_t id;
 
+        if (a->stopped_for[0])
+                return; /* too late */
         if (!json_u64(m->id, &id) || !(q = find_request(a, id))) {
                 snprintf(what, sizeof(what), "an answer to id %.*s, which is not open", (int)MIN_OF(m->id.n, 40u), m->id.p);
                 fault(a, what);
@@ -269,7 +273,7 @@ static void on_agent_end(struct program *p) {
         if (w->phase == WORKER_STOPPING) {
                 for (struct list *node; (node = list_pop(&w->rpc->requests));)
                         report(container_of(node, struct request, link), CREW__OUTCOME__OUTCOME_CANCELLED, NULL,
-                               "the crew is stopping");
+                               "the agent was told to end");
                 return;
         }
         tell_agent_end(p);

@@ -93,7 +93,7 @@ static void start_waiting(struct worker *w) {
                 struct tool_run *r = container_of(node, struct tool_run, link);
                 w->n_tools_waiting--;
                 if (w->phase == WORKER_STOPPING) {
-                        fail(w, r->corr, "the crew is stopping");
+                        fail(w, r->corr, "the agent was told to end");
                         free_run(r);
                 } else {
                         start(w, r);
@@ -123,7 +123,7 @@ void tool_grant(struct worker *w, uint64_t corr, const Crew__ToolGrant *g) {
         if (!tool) {
                 fail(w, corr, "the tool is not in this agent's plan");
         } else if (w->phase == WORKER_STOPPING) {
-                fail(w, corr, "the crew is stopping");
+                fail(w, corr, "the agent was told to end");
         } else if (w->n_tools_waiting >= MAX_TOOL_WAITING) {
                 fail(w, corr, "too many tool calls are waiting");
         } else if (!(r = new_run(tool, corr, g->arguments))) {

@@ -28,7 +28,9 @@ static int poison(struct audit_stream *s, int code) {
 static void cut_back(struct audit_stream *s, const char *p, size_t n) {
         const char *end = n ? memrchr(p, '\n', n) : NULL;
 
-        s->size += end ? (size_t)(end + 1 - p) : 0;
+        size_t whole = end ? (size_t)(end + 1 - p) : 0;
+        audit_tree_add(s, p, whole);
+        s->size += whole;
         if (ftruncate(s->fd, (off_t)s->size) == 0)
                 (void)fdatasync(s->fd);
 }
@@ -50,6 +52,7 @@ static int write_lines(struct audit_stream *s, const char *p, size_t n) {
         if (done > 0)
                 s->dirty = true;
         s->size += done;
+        audit_tree_add(s, p, done);
         return 0;
 }
 
@@ -145,6 +148,7 @@ int audit_append(struct audit_stream *s, const struct record *r, uint64_t *seq) 
                 return fault;
         /* Folded observations and their sums are counted when they are made. */
         s->counts[r->kind]++;
+        s->sign_soon |= r->kind == RECORD_KILL || r->kind == RECORD_TERMINATED;
         if (seq)
                 *seq = s->seq;
         return 0;
@@ -251,13 +255,13 @@ void audit_set_clock(struct audit_stream *s, uint64_t (*clock)(void)) {
         s->fold.tokens_ns = clock();
 }
 
-static int open_log(struct audit_stream *s, int dirfd, struct crew_err *err) {
+static int open_log(struct audit_stream *s, struct crew_err *err) {
         struct stat st;
 
-        s->fd = openat(dirfd, "log.jsonl", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+        s->fd = openat(s->dirfd, "log.jsonl", O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
         if (s->fd < 0)
                 return crew_fail_errno(err, "cannot open %s", s->path);
-        s->sync_fd = openat(dirfd, "log.jsonl", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        s->sync_fd = openat(s->dirfd, "log.jsonl", O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
         if (s->sync_fd < 0)
                 return crew_fail_errno(err, "cannot open %s", s->path);
         if (fstat(s->fd, &st) < 0)
@@ -277,8 +281,14 @@ static int write_opened(struct audit_stream *s, const struct audit_tail *tail, s
                 return crew_fail(err, ENOMEM, "out of memory opening %s", s->path);
         record_init(r, RECORD_LOG_OPENED, "crewd");
         record_str(r, "by", "crewd " CREW_VERSION);
-        record_str(r, "found", tail->torn_bytes ? "torn" : tail->records ? "continued" : "new");
+        record_str(r, "found",
+                   tail->unlike       ? tail->unlike
+                   : tail->torn_bytes ? "torn"
+                   : tail->records    ? "continued"
+                                      : "new");
         record_int(r, "records", (int64_t)tail->records);
+        if (tail->unlike)
+                record_int(r, "checkpoint_records", (int64_t)tail->checkpoint_records);
         if (tail->torn_bytes) {
                 record_int(r, "torn_bytes", (int64_t)tail->torn_bytes);
                 record_str(r, "torn_file", tail->torn_file);
@@ -297,36 +307,45 @@ static int start(struct audit_stream *s, const char *dir, struct crew_err *err) 
         int r = crew_mkdir_p(path, 0700, err);
         if (r < 0)
                 return r;
-        _cleanup_close_ int dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-        if (dirfd < 0)
+        s->dirfd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (s->dirfd < 0)
                 return crew_fail_errno(err, "cannot open %s", path);
-        if ((r = open_log(s, dirfd, err)) < 0 || (r = audit_tail_check(s, dirfd, &tail, err)) < 0)
+        if ((r = open_log(s, err)) < 0 || (r = audit_tail_check(s, &tail, err)) < 0)
                 return r;
-        if (fsync(dirfd) < 0)
+        if (fsync(s->dirfd) < 0)
                 return crew_fail_errno(err, "cannot sync %s", path);
         s->seq = tail.records;
         s->size = tail.size;
         memcpy(s->prev_hex, tail.prev_hex, sizeof(s->prev_hex));
+        if ((r = audit_tree_restore(s, &tail, err)) < 0)
+                return r;
         return write_opened(s, &tail, err);
 }
 
-int audit_open(const char *dir, const char *crew, const char *agent, struct audit_stream **out, struct crew_err *err) {
-        if (!crew_name_ok(crew) || !crew_agent_name_ok(agent))
+static void close_files(struct audit_stream *s) {
+        crew_close(&s->fd);
+        crew_close(&s->sync_fd);
+        crew_close(&s->dirfd);
+}
+
+int audit_open(const char *dir, const char *crew, const char *agent, const struct sign_key *key, struct audit_stream **out,
+               struct crew_err *err) {
+        if (!crew_name_ok(crew) || (!crew_agent_name_ok(agent) && strcmp(agent, AUDIT_CREW) != 0))
                 return crew_fail(err, EINVAL, "bad crew or agent name for an audit stream");
         /* malloc: the buffer's pages are touched only as far as lines reach. */
         struct audit_stream *s = malloc(sizeof(*s));
         if (!s)
                 return crew_fail(err, ENOMEM, "out of memory opening the audit stream of %s", agent);
         memset(s, 0, offsetof(struct audit_stream, buf));
-        s->fd = s->sync_fd = -1;
+        s->fd = s->sync_fd = s->dirfd = -1;
+        s->key = key;
         snprintf(s->crew, sizeof(s->crew), "%s", crew);
         snprintf(s->agent, sizeof(s->agent), "%s", agent);
         s->fold.tokens = AUDIT_FOLD_BURST;
         audit_set_clock(s, crew_now_ns);
         int r = start(s, dir, err);
         if (r < 0) {
-                crew_close(&s->fd);
-                crew_close(&s->sync_fd);
+                close_files(s);
                 free(s);
                 return r;
         }
@@ -340,10 +359,10 @@ struct audit_stream *audit_close(struct audit_stream *s) {
         (void)audit_fold_flush(s);
         (void)audit_release(s, false);
         (void)sync_out(s);
+        (void)audit_checkpoint_now(s, NULL);
         if (!s->no_reserve && !s->poison)
                 (void)!ftruncate(s->fd, (off_t)s->size); /* gives the reserved blocks back */
-        crew_close(&s->fd);
-        crew_close(&s->sync_fd);
+        close_files(s);
         fold_fini(&s->fold);
         free(s->held);
         free(s);

@@ -10,15 +10,22 @@
  */
 #pragma once
 
+#include "common/note.h"
 #include "common/record.h"
+
+/* The stream of the crew itself; no agent can have the name. */
+#define AUDIT_CREW "@crew"
 
 struct audit_stream;
 /* Opens (or continues) <dir>/<agent>/log.jsonl (dir 0700, file 0600, O_APPEND, lock held; -EBUSY when another writer
  * holds it) and appends a RECORD_LOG_OPENED.  On continue the tail is checked: a torn last line is cut off into
- * log.jsonl.torn-N and said in that record; a last line that is no record of this stream is -EBADMSG. */
-int audit_open(const char *dir, const char *crew, const char *agent, struct audit_stream **out, struct crew_err *err);
-struct audit_stream *audit_close(struct audit_stream *s);                 /* flushes folds, syncs, unlocks, frees; NULL */
-void audit_set_incarnation(struct audit_stream *s, uint32_t incarnation); /* 0 until set */
+ * log.jsonl.torn-N and said in that record; a last line that is no record of this stream is -EBADMSG.  With a key, which
+ * must outlive the stream, it has checkpoints (below); NULL: it has none.  agent: a name, or AUDIT_CREW. */
+int audit_open(const char *dir, const char *crew, const char *agent, const struct sign_key *key, struct audit_stream **out,
+               struct crew_err *err);
+/* Flushes folds, syncs, signs what is not signed yet, unlocks, frees; NULL. */
+struct audit_stream *audit_close(struct audit_stream *s);
+void audit_set_incarnation(struct audit_stream *s, uint32_t incarnation);        /* 0 until set */
 int audit_append(struct audit_stream *s, const struct record *r, uint64_t *seq); /* seq may be NULL */
 int audit_append_durable(struct audit_stream *s, const struct record *r, uint64_t *seq);
 /* Pending folds of a finished window and buffered lines out, then fdatasync if anything was written since the last;
@@ -42,6 +49,28 @@ void audit_hold(struct audit_stream *s);
 int audit_held(struct audit_stream *s, const char **lines, size_t *n, uint64_t *at); /* until the next call */
 int audit_release(struct audit_stream *s, bool go_on);
 int audit_complete(const char *dir, const char *agent, const char *lines, size_t n, uint64_t at, struct crew_err *err);
+
+/*
+ * Checkpoints: the number of lines in the file and the root of their tree, signed, in <dir>/<agent>/checkpoint.  Nothing is
+ * signed that is not on disk.  One is due AUDIT_SIGN_NS after the last, or at once when the agent was killed or has ended.
+ */
+#define AUDIT_SIGN_NS 1000000000u
+struct audit_checkpoint { /* what a thread signs and writes: a copy, but for the key and the stream's descriptor */
+        const struct sign_key *key;
+        int dirfd;
+        struct note note;
+};
+/* When it is due, on the stream's clock; UINT64_MAX: everything is signed, or nothing can be any more. */
+uint64_t audit_checkpoint_due(const struct audit_stream *s);
+/* True: one is due, of all that the file has now.  It may be written once a sync that began after this has succeeded, and
+ * is ended; one at a time, and before audit_close(). */
+bool audit_checkpoint_begin(struct audit_stream *s, struct audit_checkpoint *out);
+int audit_checkpoint_write(const struct audit_checkpoint *c); /* on any thread; 0 or -errno */
+void audit_checkpoint_end(struct audit_stream *s, const struct audit_checkpoint *c, int result);
+uint64_t audit_signed_lines(const struct audit_stream *s);
+/* All of it at once, of everything that was accepted, due or not.  1: it is on disk; 0: all is signed; -errno. */
+int audit_checkpoint_now(struct audit_stream *s, struct audit_checkpoint *made);
+
 bool audit_poisoned(const struct audit_stream *s);
 uint64_t audit_seq(const struct audit_stream *s);                          /* of the last record */
 uint64_t audit_count(const struct audit_stream *s, enum record_kind kind); /* since open; folded ones counted in full */

@@ -11,6 +11,15 @@
 
 #include <openssl/sha.h>
 
+void audit_digest_parts(const struct crew_part *parts, size_t n, uint8_t out[CREW_SHA256_BYTES]) {
+        SHA256_CTX state;
+
+        SHA256_Init(&state);
+        for (size_t i = 0; i < n; i++)
+                SHA256_Update(&state, parts[i].bytes, parts[i].n);
+        SHA256_Final(out, &state);
+}
+
 void audit_digest_hex(const void *buf, size_t n, char out[CREW_SHA256_HEX]) {
         uint8_t digest[CREW_SHA256_BYTES];
         SHA256_CTX state;

@@ -4,5 +4,6 @@
 
 #include "common/digest.h"
 
-/* The same as crew_sha256_hex(). */
+/* The same as crew_sha256_parts() and crew_sha256_hex(). */
+void audit_digest_parts(const struct crew_part *parts, size_t n, uint8_t out[CREW_SHA256_BYTES]);
 void audit_digest_hex(const void *buf, size_t n, char out[CREW_SHA256_HEX]);

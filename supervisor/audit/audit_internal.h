@@ -4,6 +4,8 @@
 
 #include "audit.h"
 
+#include "common/merkle.h"
+
 #include <limits.h>
 
 #define AUDIT_BUFFER (2 * RECORD_LINE_MAX)
@@ -35,6 +37,7 @@ struct fold { /* owned by the stream; the tables exist only while something is f
 struct audit_stream {
         int fd;
         int sync_fd; /* the same file, opened once more: errors of the disk are told to each open file once */
+        int dirfd;   /* owned */
         int poison;  /* errno */
         bool dirty;  /* written since the last fdatasync */
         bool no_reserve;
@@ -49,6 +52,11 @@ struct audit_stream {
         char crew[64], agent[64];
         char path[PATH_MAX];
         struct fold fold;
+        const struct sign_key *key; /* NULL: no checkpoints */
+        struct merkle tree;         /* over the whole lines that are in the file */
+        uint64_t signed_lines;      /* in the checkpoint on disk */
+        uint64_t signed_ns;         /* when that was, or was tried */
+        bool sign_soon;
         bool holding;    /* what is accepted waits in held, for audit_release() */
         bool sync_asked; /* some of that is to be on disk once it is let go */
         char *held;      /* owned */
@@ -63,9 +71,17 @@ struct audit_tail {
         uint64_t torn_bytes;
         char torn_file[32];
         char prev_hex[CREW_SHA256_HEX];
+        const char *unlike;          /* its checkpoint: "cut", "changed"; NULL: as it should be, or there is none */
+        uint64_t checkpoint_records; /* that it is of */
 };
 /* Finds where the stream in s->fd stands; moves a torn last line out of it. */
-int audit_tail_check(const struct audit_stream *s, int dirfd, struct audit_tail *out, struct crew_err *err);
+int audit_tail_check(const struct audit_stream *s, struct audit_tail *out, struct crew_err *err);
+/* The tree of what is there: the checkpoint's where that goes on as it says, else anew from the first line. */
+int audit_tree_restore(struct audit_stream *s, struct audit_tail *t, struct crew_err *err);
+/* Whole lines that have got into the file. */
+void audit_tree_add(struct audit_stream *s, const char *lines, size_t n);
+void audit_origin(const struct audit_stream *s, char out[NOTE_ORIGIN_MAX]);
+int audit_read_at(int fd, char *buf, size_t n, uint64_t off);
 
 void fold_fini(struct fold *f);
 /* Tests: a clock of their own (ns, monotonic). */

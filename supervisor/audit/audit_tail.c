@@ -18,7 +18,7 @@
 
 #define TORN_FILES_MAX 1000
 
-static int read_at(int fd, char *buf, size_t n, uint64_t off) {
+int audit_read_at(int fd, char *buf, size_t n, uint64_t off) {
         for (size_t done = 0; done < n;) {
                 ssize_t r = pread(fd, buf + done, n - done, (off_t)(off + done));
                 if (r < 0 && errno == EINTR)
@@ -34,7 +34,7 @@ static int read_at(int fd, char *buf, size_t n, uint64_t off) {
 static int find_line_end(int fd, uint64_t end, char *buf, uint64_t *out) {
         while (end > 0) {
                 size_t n = (size_t)MIN_OF(end, (uint64_t)RECORD_LINE_MAX);
-                int r = read_at(fd, buf, n, end - n);
+                int r = audit_read_at(fd, buf, n, end - n);
                 if (r < 0)
                         return r;
                 const char *nl = memrchr(buf, '\n', n);
@@ -51,7 +51,7 @@ static int find_line_end(int fd, uint64_t end, char *buf, uint64_t *out) {
 static int copy_range(int from, uint64_t off, uint64_t end, int to, char *buf) {
         while (off < end) {
                 size_t n = (size_t)MIN_OF(end - off, (uint64_t)RECORD_LINE_MAX);
-                int r = read_at(from, buf, n, off);
+                int r = audit_read_at(from, buf, n, off);
                 if (r == 0)
                         r = crew_write_full(to, buf, n);
                 if (r < 0)
@@ -71,9 +71,9 @@ static int create_torn(int dirfd, struct audit_tail *t) {
         return -EEXIST;
 }
 
-static int put_torn_aside(const struct audit_stream *s, int dirfd, uint64_t end, char *buf, struct audit_tail *t,
+static int put_torn_aside(const struct audit_stream *s, uint64_t end, char *buf, struct audit_tail *t,
                           struct crew_err *err) {
-        _cleanup_close_ int fd = create_torn(dirfd, t);
+        _cleanup_close_ int fd = create_torn(s->dirfd, t);
 
         int r = fd < 0 ? fd : copy_range(s->fd, t->size, end, fd, buf);
         if (r == 0 && (ftruncate(s->fd, (off_t)t->size) < 0 || fsync(s->fd) < 0))
@@ -98,7 +98,7 @@ static int read_last_line(const struct audit_stream *s, char *buf, struct audit_
         if (r == 0 && n >= RECORD_LINE_MAX)
                 return bad_tail(s, err);
         if (r == 0)
-                r = read_at(s->fd, buf, n, start);
+                r = audit_read_at(s->fd, buf, n, start);
         if (r < 0)
                 return crew_fail(err, -r, "cannot read %s: %s", s->path, strerror(-r));
         if (record_line_parse(buf, n, &l) || !record_line_is(&l, "crew", s->crew) ||
@@ -108,7 +108,7 @@ static int read_last_line(const struct audit_stream *s, char *buf, struct audit_
         return 0;
 }
 
-int audit_tail_check(const struct audit_stream *s, int dirfd, struct audit_tail *out, struct crew_err *err) {
+int audit_tail_check(const struct audit_stream *s, struct audit_tail *out, struct crew_err *err) {
         _cleanup_free_ char *buf = malloc(RECORD_LINE_MAX);
         struct stat st;
 
@@ -122,6 +122,6 @@ int audit_tail_check(const struct audit_stream *s, int dirfd, struct audit_tail 
         if (r < 0)
                 return crew_fail(err, -r, "cannot read %s: %s", s->path, strerror(-r));
         if (out->size < (uint64_t)st.st_size)
-                r = put_torn_aside(s, dirfd, (uint64_t)st.st_size, buf, out, err);
+                r = put_torn_aside(s, (uint64_t)st.st_size, buf, out, err);
         return r < 0 || out->size == 0 ? r : read_last_line(s, buf, out, err);
 }

@@ -11,9 +11,9 @@ import struct
 import subprocess
 import termios
 
-VERBS = ["run", "up", "down", "status", "logs", "kill", "start", "stop", "submit", "thaw", "state list", "state export",
+VERBS = ["run", "up", "down", "status", "logs", "kill", "start", "stop", "submit", "cancel", "thaw", "state list", "state export",
          "state import", "state reset", "approvals", "approve", "deny", "exec", "sandbox", "policy check",
-         "policy explain", "policy reload", "audit verify", "lock", "plan",
+         "policy explain", "policy reload", "audit verify", "audit export", "lock", "plan",
          "doctor"]
 
 

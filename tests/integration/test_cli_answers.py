@@ -129,6 +129,66 @@ Crew status: data-collector (ready), report-writer (ready)
     assert [a["name"] for a in said["others"]] == ["data-collector", "report-writer"]
 
 
+@pytest.mark.parametrize("state,says", [
+    (dict(), "it was waiting for agent data-collector"),
+    (dict(running=True), "agent data-collector was working on it: told, and killed in 2 s if it goes on"),
+    (dict(running=True, frozen=True), "agent data-collector is frozen, and hears of it when it is thawed")])
+def test_cancel(ctl, fake, state, says):
+    f = fake(lambda c, e: c.send("task_cancelled", corr=e.seq, task_id="t-7", task="collect", agent="data-collector", **state))
+    r = ctl.crewctl("cancel", "collect", "--reason", "wrong symbols")
+    assert (r.returncode, r.stdout, r.stderr) == (0, f"Task t-7 (collect) cancelled.\n  {says}\n", "")
+    assert (f.requests[-1].cancel_task.task, f.requests[-1].cancel_task.reason) == ("collect", "wrong symbols")
+    said = json.loads(ctl.crewctl("cancel", "t-7", "--json").stdout)
+    assert said == dict(crew="financial-analysis", task_id="t-7", task="collect", agent="data-collector",
+                        was="running" if state else "waiting", frozen="frozen" in state)
+
+
+def interrupted_submit(ctl, f, *args):
+    """A submit that gets SIGINT once crewd has its request."""
+    p = ctl.popen(ctl.program("crewctl"), "submit", "collect", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not any(e.WhichOneof("body") == "submit_task" for e in f.requests):
+        assert p.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.1)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=10)
+    return p.returncode, out, err
+
+
+def test_a_submit_that_is_interrupted_before_it_is_accepted_cancels_it_then(ctl, fake):
+    def answer(c, e):
+        body = e.WhichOneof("body")
+        if body == "submit_task":
+            submitted.append(e.seq)
+            time.sleep(0.4)
+            c.send("task_accepted", corr=e.seq, task_id="t-7")
+        elif body == "cancel_task":
+            c.send("task_cancelled", corr=e.seq, task_id="t-7", task="collect", agent="a")
+            c.send("task_done", corr=submitted[0], task_id="t-7", outcome=4, error="cancelled by you")
+
+    submitted = []
+    f = fake(answer)
+    assert interrupted_submit(ctl, f) == (130, "", "crewctl: cancelling task t-7; once more does not wait for it\n"
+                                                   "crewctl: task t-7: cancelled: cancelled by you\n")
+    assert f.requests[-1].cancel_task.task == "t-7"
+
+
+@pytest.mark.parametrize("code", ["over", "failed"])
+def test_a_result_that_came_before_the_cancel_counts(ctl, fake, code):
+    def answer(c, e):
+        body = e.WhichOneof("body")
+        if body == "submit_task":
+            submitted.append(e.seq)
+            c.send("task_accepted", corr=e.seq, task_id="t-7")
+        elif body == "cancel_task":
+            c.send("refused", corr=e.seq, code=code, message="task t-7 cannot be")
+            c.send("task_done", corr=submitted[0], task_id="t-7", outcome=1, result="5")
+
+    submitted = []
+    r = interrupted_submit(ctl, fake(answer))
+    assert r[:2] == (0, "5\n") and ("task t-7 cannot be" in r[2]) == (code == "failed")
+
+
 def test_ascii_where_the_locale_is_not_utf8(ctl, fake):
     fake()
     r = ctl.crewctl("kill", "--agent", "portfolio-analyzer", env={"LANG": "C"})

@@ -215,7 +215,7 @@ def test_an_intact_audit(crew):
     r = crew.crewctl("audit", "verify")
     assert r.returncode == 0
     lines = r.stdout.splitlines()
-    assert re.fullmatch(r"  ✓ collector        4 records  intact   head [0-9a-f]{64}", lines[0])
+    assert re.fullmatch(r"  ! collector        4 records  intact, not signed   head [0-9a-f]{64}", lines[0])
     assert lines[-1] == "2 streams, 6 records: intact"
     report = json.loads(crew.crewctl("audit", "verify", "--json").stdout)
     assert report["intact"] and report["records"] == 6
@@ -278,4 +278,4 @@ def test_verify_takes_files(crew):
 
 def test_verify_in_ascii(crew):
     r = crew.crewctl("audit", "verify", env={"LANG": "C"})
-    assert r.stdout.isascii() and "ok collector" in r.stdout
+    assert r.stdout.isascii() and "!! collector" in r.stdout

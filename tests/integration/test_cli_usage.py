@@ -12,7 +12,7 @@ import pytest
 from cli_help import VERBS, in_terminal
 from conftest import Runner
 
-NEEDS_A_CREW = [["status"], ["down"], ["kill", "--agent", "x"], ["start", "--agent", "x"], ["start", "--all"], ["stop", "--agent", "x"], ["thaw", "--agent", "x"], ["submit", "x"], ["exec", "--agent", "x", "--", "true"],
+NEEDS_A_CREW = [["status"], ["down"], ["kill", "--agent", "x"], ["start", "--agent", "x"], ["start", "--all"], ["stop", "--agent", "x"], ["thaw", "--agent", "x"], ["submit", "x"], ["cancel", "x"], ["exec", "--agent", "x", "--", "true"],
                 ["policy", "explain", "--agent", "x", "read", "/x"], ["approvals"], ["approve", "x"], ["deny", "x"],
                 ["policy", "reload"]]
 
@@ -148,6 +148,8 @@ def test_start_links_only_what_it_needs(ctl):
     (["policy", ""], ["check", "explain", "reload"], ["run"]),
     (["approve", "--"], ["--once", "--session", "--always", "--yes"], ["--follow"]),
     (["approve", ""], [], []),
+    (["cancel", ""], [], []),
+    (["cancel", "--"], ["--reason", "--crew", "--json"], ["--agent"]),
     (["policy", "reload", "--"], ["--agent", "--restart"], ["--yes"]),
     (["status", "--w"], ["--watch"], ["--json"]),
     (["logs", "--filter", ""], ["denied", "lifecycle"], ["--json"]),

@@ -2,6 +2,8 @@
 """crewctl up on a crew that runs: exactly the plan, with the least restarts, and everything back when it does not work out."""
 
 import json
+import threading
+import time
 
 import pytest
 
@@ -456,6 +458,31 @@ def test_a_frozen_agent_is_not_ended_by_the_way(runner):
         assert frozen.value.code == "busy" and "frozen" in frozen.value.message
         client.thaw("a")
         assert client.apply().outcome == APPLY["DONE"]
+
+
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_who_is_ended_by_somebody_while_a_file_is_applied_is_left_so(runner, how):
+    crew = make(runner, "a", "b")
+    with crew.start() as running:
+        client, other = running.client(), running.client()
+        client.submit(agent="a", description=hold(crew, "f"))
+        eventually(lambda: agent_status(client, "a").state == crewd.AgentState.WORKING)
+        edit(crew, "crew.yaml", '  a: {"policy": "a.yaml", "command": ["python3", ', '  a: {"policy": "a.yaml", "command": ["python3", "-u", ')
+        box = {}
+        thread = threading.Thread(target=lambda: box.update(done=other.apply()))
+        thread.start()
+        time.sleep(0.3)  # it drains: its task goes on
+        assert agent_status(client, "a").state == crewd.AgentState.WORKING
+        if how == "stop":
+            r = runner.crewctl("stop", "--agent", "a", "--grace", "700ms")
+            assert r.returncode == 0, r.stderr
+        else:
+            client.kill("a", "odd")
+        thread.join(20)
+        assert box["done"].outcome == APPLY["DONE"]
+        assert agent_status(client, "a").state == crewd.AgentState.TERMINATED
+        client.start_agent("a")
+        assert client.submit(agent="a", description="out(1)").wait(30).result == "1"
 
 
 def test_an_agent_that_is_down_comes_up_by_its_changed_definition(runner):

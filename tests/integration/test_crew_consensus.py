@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from crewlib import AGENT, Crew, done_task, eventually, state_of
+import crewd
 from crewd import AgentState
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -110,6 +111,51 @@ def test_who_does_not_vote_in_time_abstains(runner):
     late, = crew.records("slow-3", "task.vote")
     assert (late["vote"], late["reason"]) == ("abstain", "no vote within consensus.deadline")
     assert [r["cause"] for r in crew.records("slow-3", "task.finished") if r["task"] == "vote"] == ["cancelled"]
+
+
+def test_a_task_that_is_submitted_is_voted_on_too(runner):
+    crew = board(runner, ["yes-1", "no-2", "no-3"]).task("one", "yes-1", "out(1)").task("two", "yes-1", "out(2)")
+    with crew.start() as running:
+        client = running.client()
+        tasks = [client.submit(task=name) for name in ("one", "two", "one")]
+        for task in tasks:
+            done = task.wait(20)
+            assert done.outcome == crewd.Outcome.REFUSED and "1 approve, 2 reject (majority)" in done.error, done
+        assert client.submit(agent="yes-1", description="out(3)").result(20) == 3, "nobody's task but its own"
+    assert len(crew.records("yes-1", "task.tally")) == 3
+
+
+def test_a_vote_goes_before_a_voters_own_tasks(runner):
+    crew = board(runner, ["yes-1", "yes-2"], {"deadline": "5s"}).task("one", "yes-1", "time.sleep(0.3); out(1)")
+    for n in range(4):
+        crew.task(f"own-{n}", "yes-2", "time.sleep(0.7); out(1)")
+    done = run(crew)
+    assert done_task(done, "one").state == "done", done
+    assert [r["task"] for r in crew.records("yes-2", "task.started")][:2] == ["own-0", "vote"]
+
+
+def test_who_is_at_work_until_the_deadline_is_said_to_be(runner):
+    crew = board(runner, ["yes-1", "yes-2"], {"deadline": "700ms"}).task("one", "yes-1", "out(1)").task(
+        "long", "yes-2", "time.sleep(1.5); out(2)")
+    assert done_task(run(crew), "one").state == "failed"
+    late = crew.records("yes-2", "task.vote")[0]
+    assert (late["vote"], late["reason"]) == ("abstain", "no vote within consensus.deadline: it was at work")
+
+
+def test_a_frozen_voter_is_not_killed_when_the_vote_is_over(runner):
+    crew = board(runner, ["yes-1", "yes-2", "slow-3"], {"deadline": "1s"}).task("one", "yes-1", "out(1)")
+    with crew.start() as running:
+        client, other, box = running.client(), running.client(), {}
+        thread = threading.Thread(target=lambda: box.update(done=client.run()))
+        thread.start()
+        eventually(lambda: state_of(other, "slow-3") == AgentState.WORKING)
+        other.freeze("slow-3", reason="look at it")
+        thread.join(20)
+        assert done_task(box["done"], "one").state == "done"
+        time.sleep(2.5)
+        assert state_of(other, "slow-3") == AgentState.WORKING
+        other.thaw("slow-3")
+        eventually(lambda: state_of(other, "slow-3") == AgentState.READY)
 
 
 def test_a_voter_that_dies_abstains_and_the_vote_goes_on(runner):

@@ -240,10 +240,20 @@ def test_a_snapshot_is_whole_and_follows_nothing(runner):
         left = {x["path"]: x["why"] for x in member_json(tar, "a/left-out.json")}
         assert left["pipe"].startswith("a socket") and left["sparse"] == "too large"
         assert any(why == "too deep" for why in left.values())
-        if os.geteuid() != 0 or runner.rootless:
-            assert "closed" in left
+        assert tar.extractfile("a/state/closed/x").read() == b"secret"
         assert oct(os.stat(runner.home / "snap.tar").st_mode & 0o777) == "0o600"
         assert state_of(client, "b") == crewd.AgentState.READY
+
+
+def test_an_agent_cannot_shut_its_directory_against_a_snapshot(runner):
+    crew = Crew(runner).agent("a")
+    code = ("s = os.environ['CREW_STATE']\nopen(s + '/x', 'w').write('secret')\n"
+            "while True:\n    os.chmod(s, 0)\n    time.sleep(0.002)")
+    with crew.start() as running:
+        running.client().submit(agent="a", description=code)
+        eventually(lambda: os.stat(state_dir(crew, "a")).st_mode & 0o777 == 0)
+        _, tar = snapshot_of(runner, "--agent", "a")
+        assert tar.extractfile("a/state/x").read() == b"secret"
 
 
 def test_a_snapshot_names_the_connections_that_are_open(runner):

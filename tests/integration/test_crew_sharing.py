@@ -124,7 +124,8 @@ def test_within_allowed_a_tool_is_granted_on_request(runner):
         assert request == [0, {"granted": True}] and second == [0, {"ran": True}] and own == 0
         assert never[0] == 3 and "tools.allowed" in never[1]["error"]["message"] and denied == 3
     asked = crew.records("a", "tool.request")
-    assert [(r["tool"], r["verdict"]) for r in asked] == [("two", "granted"), ("three", "denied")]
+    assert [(r["tool"], r["verdict"]) for r in asked] == [("two", "granted"), ("three", "denied"), ("one", "granted")]
+    assert asked[2]["reason"] == "it had it already"
     assert asked[0]["asked_for"] == "to count"
 
 
@@ -137,7 +138,9 @@ def test_locked_is_a_readable_refusal(runner, delegation):
         assert first[0] == second[0] == 3 and denied == 3
         assert (request[0], request[1]["error"]["code"]) == (3, -32001)
         assert "tool_delegation of this crew is locked" in request[1]["error"]["message"]
-    assert [r["verdict"] for r in crew.records("a", "tool.request")] == ["denied", "denied"]
+    asked = crew.records("a", "tool.request")
+    assert [(r["tool"], r["verdict"]) for r in asked] == [("two", "denied"), ("three", "denied"), ("one", "granted")]
+    assert asked[2]["reason"] == "it had it already"
 
 
 def test_a_grant_ends_with_the_instance(runner):

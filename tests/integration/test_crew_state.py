@@ -178,6 +178,89 @@ def test_more_than_state_max_ends_the_agent(runner):
     assert [r["limit"] for r in crew.records("a", "limit.hit")] == ["state"]
 
 
+FILL = """
+s = os.environ['CREW_STATE']
+for d in ('d', 'e'):
+    os.mkdir(s + '/' + d)
+    open(s + '/' + d + '/f', 'w').write('x' * 5000)
+open(s + '/g', 'w').write('y' * 5000)
+out(1)
+"""
+
+
+def shut(crew):
+    with crew.start() as running:
+        running.client().submit(agent="a", description=FILL).result(10)
+    for name, mode in (("g", 0), ("d", 0), ("e", 0o400), ("", 0)):  # as the agent can; a crewd that runs opens them again
+        os.chmod(top(crew, "a") / name, mode)
+
+
+def test_a_directory_its_agent_has_shut_is_shown_with_all_that_is_in_it(runner):
+    crew = Crew(runner).agent("a").agent("b")
+    shut(crew)
+    r = runner.crewctl("state", "list")
+    assert r.returncode == 0 and r.stderr == "" and ">" not in r.stdout, r.stderr
+    shown = json.loads(runner.crewctl("state", "list", "--json", check=True).stdout)
+    assert [(s["agent"], s["files"]) for s in shown["state"]] == [("a", 3), ("b", 0)]
+    assert shown["state"][0]["bytes"] >= 15000
+
+
+def test_a_directory_its_agent_has_shut_is_exported_whole(runner):
+    crew = Crew(runner).agent("a").agent("b")
+    shut(crew)
+    archive = runner.home / "a.tar"
+    r = runner.crewctl("state", "export", "--agent", "a", archive)
+    assert r.returncode == 0 and r.stderr == "", r.stderr
+    with tarfile.open(archive) as tar:
+        modes = {m.name: m.mode for m in tar.getmembers()}
+    assert modes == {"d": 0, "d/f": 0o644, "e": 0o400, "e/f": 0o644, "g": 0}
+    assert os.stat(top(crew, "a") / "g").st_mode & 0o777 == 0
+    r = runner.crewctl("state", "import", "--agent", "b", archive)
+    assert r.returncode == 0, r.stderr
+    assert (top(crew, "b") / "d" / "f").read_text() == "x" * 5000
+
+
+def test_a_directory_its_agent_has_shut_is_reset(runner):
+    crew = Crew(runner).agent("a").agent("b")
+    shut(crew)
+    r = runner.crewctl("state", "reset", "--agent", "a", "--yes")
+    assert r.returncode == 0, r.stderr
+    assert not top(crew, "a").exists()
+    r = runner.crewctl("state", "reset", "--agent", "a", "--yes")
+    assert r.returncode == 3 and "kept nothing yet" in r.stderr
+
+
+def test_one_that_cannot_be_read_does_not_hide_the_others(runner):
+    crew = Crew(runner).agent("a").agent("b").agent("c")
+    crew.start().stop()
+    os.rmdir(top(crew, "a"))
+    top(crew, "a").write_text("no directory")
+    (top(crew, "b").parent / "b.version").write_text("no version")
+    r = runner.crewctl("state", "list")
+    assert r.returncode == 1 and "cannot open the directory of a: Not a directory" in r.stderr, r.stderr
+    assert "agent b: b.version is not what crewd writes" in r.stderr
+    rows = [line.split() for line in r.stdout.splitlines()[1:]]
+    assert [(row[0], row[1]) for row in rows] == [("a", "unreadable"), ("b", "unreadable"), ("c", "0")], r.stdout
+    r = runner.crewctl("state", "list", "--json")
+    shown = json.loads(r.stdout)["state"]
+    assert r.returncode == 1 and [("error" in s, "files" in s) for s in shown] == [(True, False), (True, False), (False, True)]
+    r = runner.crewctl("state", "export", "--agent", "a", runner.home / "a.tar")
+    assert r.returncode == 1 and "Not a directory" in r.stderr, r.stderr
+    r = runner.crewctl("state", "reset", "--agent", "a", "--yes")
+    assert r.returncode == 0 and not top(crew, "a").exists(), r.stderr
+
+
+@pytest.mark.parametrize("where", ["", "/d"])
+def test_what_is_kept_in_a_directory_that_is_shut_counts(runner, where):
+    crew = Crew(runner).agent("a", state_max="1MiB", limits="output: 64MiB")
+    fill = (f"d = os.environ['CREW_STATE'] + '{where}'\nos.makedirs(d, exist_ok=True)\nf = open(d + '/big', 'wb')\n"
+            "os.chmod(d, 0)\nf.write(b'x' * (4 << 20)); f.flush()\ntime.sleep(600)")
+    with crew.start() as running:
+        with pytest.raises(crewd.AgentTerminated) as e:
+            running.client().submit(agent="a", description=fill).result(20)
+        assert e.value.cause == crewd.Cause.LIMIT and "state_max is 1024 KiB" in e.value.record.reason
+
+
 def locked(crew, agent):
     """Its lock, as crewctl state and a crewd that is not quite dead hold it."""
     f = open(f"{top(crew, agent)}.lock", "r+")

@@ -87,6 +87,23 @@ def test_who_came_first_has_ended_it(runner):
         eventually(lambda: state_of(client, "a") == crewd.AgentState.STOPPING)
         end = boss.kill("a", "too slow").terminated
         assert (end.cause, end.reason) == (crewd.Cause.OPERATOR, "maintenance")
+    stop, kill = crew.records("a", "agent.stop")[0], crew.records("a", "agent.kill")[0]
+    assert stop["reason"] == "maintenance" and kill["reason"] == "too slow" and "planner" in kill["initiator"]
+
+
+def test_a_second_stop_with_less_time_counts(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description="signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+                                             "open(os.environ['CREW_STATE'] + '/up', 'w').close(); time.sleep(600)")
+        eventually(lambda: kept(crew, "a", "up").exists())
+        client._send("stop_agent", crewd.Message("StopAgent", agent="a", grace_ms=600000, reason="maintenance"))
+        eventually(lambda: state_of(client, "a") == crewd.AgentState.STOPPING)
+        r = runner.crewctl("stop", "--agent", "a", "--grace", "500ms", "--reason", "now", timeout=20)
+        assert r.returncode == 0 and "killed" in r.stdout, r.stdout + r.stderr
+        assert state_of(client, "a") == crewd.AgentState.TERMINATED
+    assert [x["reason"] for x in crew.records("a", "agent.stop")] == ["maintenance", "now"]
 
 
 def test_a_long_lived_agent_is_told_before_anything_else(runner):

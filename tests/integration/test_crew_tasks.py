@@ -2,11 +2,12 @@
 """Tasks: order, context, and agents that do not keep their side of the bargain."""
 
 import json
+import threading
 
 import pytest
 
 import crewd
-from crewlib import Crew, done_task, eventually
+from crewlib import AGENT, Crew, done_task, eventually
 
 
 def test_results_go_to_the_tasks_that_name_them(runner):
@@ -65,6 +66,86 @@ def test_an_agent_that_never_answers_is_cancelled_in_time(runner):
         assert "1.0 s" in done_task(done, "slow").error
         assert client.submit(agent="a", description="out(1)").result(20) == 1
     assert crew.records("a", "task.finished")[0]["cause"] == "timeout"
+
+
+def test_a_submitted_task_has_the_context_of_the_run_that_began_meanwhile(runner):
+    crew = Crew(runner).agent("a").agent("b")
+    crew.task("one", "a", "time.sleep(1); out(os.getpid())").task("two", "b", "out(context)", context=["one"])
+    with crew.start() as running:
+        client, other, box = running.client(), running.client(), {}
+        client.run()
+        other.submit(agent="b", description="time.sleep(0.7); out(0)")
+        two = other.submit(task="two")
+        thread = threading.Thread(target=lambda: box.update(done=client.run()))
+        thread.start()
+        got = two.result(20)
+        thread.join(20)
+        assert box["done"].tasks_ok == 2
+    assert got == {"one": json.loads((runner.home / "lib/t/out/one.json").read_text())}
+
+
+def test_a_submitted_task_whose_context_failed_is_refused_by_that(runner):
+    crew = Crew(runner).agent("a").agent("b").task("one", "a", "sys.exit(3)").task("two", "b", "out(1)", context=["one"])
+    with crew.start() as running:
+        client = running.client()
+        client.run()
+        with pytest.raises(crewd.Refused) as refused:
+            client.submit(task="two").result(10)
+    assert refused.value.message == "task 'two' needs the result of 'one', which failed"
+
+
+def test_a_submitted_task_has_no_more_time_than_its_agent(runner):
+    crew = Crew(runner).agent("a").task("slow", "a", "time.sleep(600)")
+    crew.files["a.yaml"] = crew.files["a.yaml"].replace("wall_time: 60s", "wall_time: 500ms")
+    with crew.start() as running:
+        done = running.client().submit(task="slow", timeout_ms=60000).wait(20)
+        assert done.outcome == crewd.Outcome.TIMEOUT
+        assert done.error in ("no result within 0.5 s", "timed out after 500 ms"), "by crewd's clock, or by the worker's"
+    assert [r["limit"] for r in crew.records("a", "limit.hit") if r["src"] == "crewd"] == ["wall_time"]
+
+
+# Deaf the first time: it reads no cancel while it works.
+DEAF = """#!/usr/bin/python3
+import json, os, sys, time
+seen = os.environ["CREW_STATE"] + "/seen"
+for line in sys.stdin:
+    m = json.loads(line)
+    if m.get("method") != "task":
+        continue
+    if not os.path.exists(seen):
+        open(seen, "w").close()
+        time.sleep(600)
+    print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": m["params"]["task"]}), flush=True)
+"""
+
+
+@pytest.mark.parametrize("action", ["reassign", "restart"])
+def test_a_task_whose_agent_hangs_is_tried_again_and_the_next_one_is_not_lost(runner, action):
+    crew = Crew(runner).agent("a", driver="stdio-rpc", on_agent_terminated=action, command=["python3", "${CREW_DIR}/deaf.py"])
+    crew.files["deaf.py"] = DEAF
+    crew.task("first", "a", timeout="500ms", retries=1).task("second", "a")
+    with crew.start() as running:
+        done = running.client().run(timeout=30)
+    assert [(t.name, t.state) for t in done.tasks] == [("first", "done"), ("second", "done")], done
+    assert [(r["attempt"], r["cause"]) for r in crew.records("a", "task.retried")] == [(1, "timeout")]
+    assert len(crew.records("a", "agent.terminated")) == 2  # and at the end of the crew
+
+
+def test_a_task_whose_question_had_an_effect_is_not_tried_again(runner):
+    crew = Crew(runner).agent("a", targets=["b"]).agent("b", tools=["pay"], targets=["c"])
+    crew.tool("pay", "#!/bin/sh\ncat >/dev/null\necho '{}'\n", idempotent=False)
+    crew.files["agent.py"] = AGENT.replace('exec(doc.get("description")', """
+if doc["kind"] == "ask":
+    call("tool", "pay", stdin={})
+    out("paid")
+    sys.exit(0)
+exec(doc.get("description")""")
+    crew.agent("c").task("buy", "a", "call('ask', 'b', stdin=5)\nsys.exit(1)", retries=3)
+    with crew.start() as running:
+        done = running.client().run()
+    assert done_task(done, "buy").state == "failed"
+    assert "not tried again: a tool that is not idempotent was called" in done_task(done, "buy").error
+    assert len(crew.records("b", "tool.call")) == 1
 
 
 RPC = """#!/usr/bin/python3

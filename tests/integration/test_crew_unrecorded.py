@@ -115,6 +115,19 @@ def test_no_order_of_a_manager_is_carried_out(runner, order):
         assert bool(agent_status(client, "a").task) == (order == "cancel")
 
 
+def test_no_task_is_cancelled(runner):
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        task = client.submit(agent="a", description=MUCH + "time.sleep(600)")
+        with unwritable(crew, running, "a"):
+            with pytest.raises(crewd.Refused) as e:
+                client.cancel(task.id)
+            assert e.value.code == "failed" and e.value.message == (
+                f"task {task.id} is not cancelled: the audit of agent a cannot be written")
+        assert agent_status(client, "a").task and not crew.records("a", "task.cancel")
+
+
 def test_no_tool_is_granted(runner):
     crew = Crew(runner).agent("a", tools=["mark"]).tool("mark", "#!/bin/sh\ncat\n")
     crew.agents["a"] |= {"tools": []}

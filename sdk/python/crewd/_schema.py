@@ -67,6 +67,7 @@ MESSAGES = {
         (84, "freeze_agent", "msg:FreezeAgent", False, 0),
         (85, "stop_agent", "msg:StopAgent", False, 0),
         (86, "start_agent", "msg:StartAgent", False, 0),
+        (87, "cancel_task", "msg:CancelTask", False, 0),
         (88, "plan_crew", "msg:PlanCrew", False, 0),
         (89, "apply_crew", "msg:ApplyCrew", False, 0),
         (90, "server_hello", "msg:ServerHello", False, 0),
@@ -86,6 +87,7 @@ MESSAGES = {
         (107, "agent_started", "msg:AgentStarted", False, 0),
         (108, "crew_plan", "msg:CrewPlan", False, 0),
         (109, "crew_applied", "msg:CrewApplied", False, 0),
+        (110, "task_cancelled", "msg:TaskCancelled", False, 0),
     ],
     "CallError": [
         (1, "code", "i32", False, 0),
@@ -329,6 +331,10 @@ MESSAGES = {
         (1, "agent", "str", False, 63),
         (2, "reason", "str", False, 512),
     ],
+    "CancelTask": [
+        (1, "task", "str", False, 63),
+        (2, "reason", "str", False, 512),
+    ],
     "StopCrew": [
         (1, "grace_ms", "u64", False, 0),
         (2, "reason", "str", False, 512),
@@ -494,6 +500,13 @@ MESSAGES = {
     "AgentStarted": [
         (1, "agent", "msg:AgentStatus", False, 0),
     ],
+    "TaskCancelled": [
+        (1, "task_id", "str", False, 63),
+        (2, "task", "str", False, 63),
+        (3, "agent", "str", False, 63),
+        (4, "running", "bool", False, 0),
+        (5, "frozen", "bool", False, 0),
+    ],
     "Refused": [
         (1, "code", "str", False, 32),
         (2, "message", "str", False, 1024),
@@ -650,6 +663,7 @@ BODIES = {
     "freeze_agent": ("FreezeAgent", 2048),
     "stop_agent": ("StopAgent", 2048),
     "start_agent": ("StartAgent", 2048),
+    "cancel_task": ("CancelTask", 2048),
     "plan_crew": ("PlanCrew", 8192),
     "apply_crew": ("ApplyCrew", 8192),
     "server_hello": ("ServerHello", 8192),
@@ -669,6 +683,7 @@ BODIES = {
     "crew_applied": ("CrewApplied", 4194304),
     "agent_held": ("AgentHeld", 16384),
     "agent_started": ("AgentStarted", 16384),
+    "task_cancelled": ("TaskCancelled", 1024),
 }
 
 ENUMS = {

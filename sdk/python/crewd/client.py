@@ -119,6 +119,10 @@ class Task:
             self._client._forget(self._corr)
         return self._done
 
+    def cancel(self, reason=""):
+        """Calls it off, see Client.cancel(); wait() then gives the outcome CANCELLED."""
+        return self._client.cancel(self.id, reason)
+
     def result(self, timeout=None):
         """The parsed result; raises TaskFailed or AgentTerminated when there is none."""
         done = self.wait(timeout)
@@ -304,6 +308,12 @@ class Client:
                                                 timeout_ms=timeout_ms, key=key, retries=retries))
         accepted = self._answer(seq, ("task_accepted",), self.timeout)[1]
         return Task(self, seq, accepted.task_id)
+
+    def cancel(self, task_id, reason=""):
+        """Calls a task off that waits or runs, by its id or its name in the crew file, whoever submitted it; returns the
+        TaskCancelled message.  Its outcome is CANCELLED: at once, or (.running) when its agent, who is told, ends it or has
+        been killed for going on.  Refused: UnknownTask, or .code "over" or "ending"."""
+        return self._call("cancel_task", Message("CancelTask", task=task_id, reason=reason), "task_cancelled")
 
     def run(self, timeout=None):
         """Runs every task of the crew file once; returns the CrewDone message.  Events can be read meanwhile."""

@@ -23,7 +23,7 @@ struct audit_stream *opened(void) {
         struct crew_err err = CREW_ERR_NULL;
         struct audit_stream *s = NULL;
 
-        if (audit_open(dir, "desk", "writer", &s, &err) < 0)
+        if (audit_open(dir, "desk", "writer", NULL, &s, &err) < 0)
                 fail_msg("%s", err.msg);
         return s;
 }

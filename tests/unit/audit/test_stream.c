@@ -159,7 +159,7 @@ static void two_writers_cannot_share_a_stream(void **state) {
         struct audit_stream *s = opened(), *other = NULL;
         struct crew_err err = CREW_ERR_NULL;
 
-        assert_int_equal(audit_open(dir, "desk", "writer", &other, &err), -EBUSY);
+        assert_int_equal(audit_open(dir, "desk", "writer", NULL, &other, &err), -EBUSY);
         assert_non_null(strstr(err.msg, "another process"));
         assert_null(other);
         audit_close(s);
@@ -227,7 +227,7 @@ static void a_foreign_last_line_is_refused(void **state) {
                 unlink(log_path());
                 audit_close(opened());
                 append_raw(tails[i], strlen(tails[i]));
-                assert_int_equal(audit_open(dir, "desk", "writer", &s, &err), -EBADMSG);
+                assert_int_equal(audit_open(dir, "desk", "writer", NULL, &s, &err), -EBADMSG);
                 assert_non_null(strstr(err.msg, "audit verify"));
         }
 }
@@ -240,13 +240,13 @@ static void a_planted_link_is_not_followed(void **state) {
         snprintf(path, sizeof(path), "%s/writer", dir);
         mkdir(path, 0700);
         assert_int_equal(symlink("/tmp/crew-audit-target", log_path()), 0);
-        assert_int_equal(audit_open(dir, "desk", "writer", &s, &err), -ELOOP);
+        assert_int_equal(audit_open(dir, "desk", "writer", NULL, &s, &err), -ELOOP);
         unlink(log_path());
         snprintf(path, sizeof(path), "%s/elsewhere", dir);
         close(open(path, O_CREAT | O_WRONLY, 0600));
         assert_int_equal(link(path, log_path()), 0);
-        assert_int_equal(audit_open(dir, "desk", "writer", &s, &err), -EINVAL);
-        assert_int_equal(audit_open(dir, "desk", "../x", &s, &err), -EINVAL);
+        assert_int_equal(audit_open(dir, "desk", "writer", NULL, &s, &err), -EINVAL);
+        assert_int_equal(audit_open(dir, "desk", "../x", NULL, &s, &err), -EINVAL);
 }
 
 /* The kernel stops a write in the middle of a line: the line is cut off again and the stream refuses everything. */
@@ -308,7 +308,7 @@ static int fill_tiny_disk(void) {
 
         if (!mount_tiny_disk())
                 return 1;
-        if (audit_open(dir, "desk", "writer", &s, &err) < 0)
+        if (audit_open(dir, "desk", "writer", NULL, &s, &err) < 0)
                 return 2;
         while (r == 0 && accepted < 100000) {
                 r = audit_append(s, denied("/some/path/that/is/denied"), &seq);

@@ -168,6 +168,65 @@ static void removing_what_is_not_there_is_done(void **state) {
         assert_int_equal(access("/etc/passwd", F_OK), 0);
 }
 
+static mode_t mode_of(int top, const char *name) {
+        struct stat st;
+
+        assert_int_equal(fstatat(top, name, &st, AT_SYMLINK_NOFOLLOW), 0);
+        return st.st_mode & 07777;
+}
+
+/* Modes mean something to anybody but root. */
+static void what_our_own_modes_shut_is_opened_and_nothing_else(void **state) {
+        int top = *(int *)*state;
+        bool root = geteuid() == 0;
+        struct tree_size size;
+
+        assert_int_equal(mkdirat(top, "theirs", 0), 0);
+        if (root) {
+                assert_int_equal(fchown(top, 65534, 65534), 0);
+                assert_int_equal(seteuid(65534), 0);
+        }
+        assert_int_equal(mkdirat(top, "shut", 0700), 0);
+        put(top, "shut/f", "x");
+        assert_int_equal(mkdirat(top, "blind", 0700), 0);
+        put(top, "blind/f", "x");
+        put(top, "g", "text");
+        assert_int_equal(symlinkat("shut", top, "l"), 0);
+        assert_int_equal(fchmodat(top, "g", 0, 0), 0);
+        assert_int_equal(fchmodat(top, "shut", 0, 0), 0);
+        assert_int_equal(fchmodat(top, "blind", 0400, 0), 0); /* to be read, but nothing is found in it */
+
+        int by_link = tree_open_dir(top, "l"), not_dir = tree_open_dir(top, "g"), theirs = tree_open_dir(top, "theirs");
+        int file = tree_open_file(top, "g"), dir_as_file = tree_open_file(top, "shut");
+        mode_t still_shut = mode_of(top, "shut"), of_file = mode_of(top, "g");
+        int r = tree_measure(top, 0, &size);
+        mode_t shut = mode_of(top, "shut"), blind = mode_of(top, "blind");
+        int again = tree_open_dir(top, "shut");
+        if (root)
+                assert_int_equal(seteuid(0), 0);
+
+        assert_true(by_link == -ENOTDIR || by_link == -ELOOP);
+        assert_int_equal(not_dir, -ENOTDIR);
+        assert_int_equal(dir_as_file, -EACCES);
+        assert_int_equal(still_shut, 0);
+        assert_true(file >= 0);
+        assert_int_equal(of_file, 0);
+        assert_int_equal(r, 0);
+        assert_int_equal(size.files, 3);
+        assert_true(again >= 0);
+        assert_int_equal(shut, 0700);
+        assert_int_equal(blind, 0700);
+        if (root) {
+                assert_int_equal(theirs, -EACCES);
+                assert_int_equal(mode_of(top, "theirs"), 0);
+                assert_int_equal(size.missed, 1);
+        } else {
+                close(theirs);
+        }
+        close(file);
+        close(again);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(links_are_seen_and_not_followed, setup, teardown),
@@ -176,6 +235,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(measuring_counts_and_has_an_end, setup, teardown),
                 cmocka_unit_test_setup_teardown(deep_and_closed_trees_are_removed, setup, teardown),
                 cmocka_unit_test_setup_teardown(removing_what_is_not_there_is_done, setup, teardown),
+                cmocka_unit_test_setup_teardown(what_our_own_modes_shut_is_opened_and_nothing_else, setup, teardown),
         };
 
         cmocka_set_message_output(CM_OUTPUT_TAP);

@@ -106,7 +106,7 @@ class Codec(unittest.TestCase):
         """Field rules are the pipeline's to judge; everything before and the canonical check must hold."""
         rng, frames, names = random.Random(2), [], []
         client = ["client_hello", "get_status", "subscribe", "run_tasks", "stop_crew", "submit_task", "kill_agent",
-                  "client_exec", "exec_input"]
+                  "cancel_task", "client_exec", "exec_input"]
         for body in client:
             for _ in range(20):
                 message = filled(rng, BODIES[body][0])
@@ -114,6 +114,8 @@ class Codec(unittest.TestCase):
                     message._values["protocol"] = 1
                 if body in ("kill_agent", "client_exec"):
                     message._values["agent"] = "a"
+                if body == "cancel_task":
+                    message._values["task"] = "t-7"
                 if body == "submit_task":
                     message._values.update(key="k", retries=10)
                 frames.append((CLIENT, codec.encode_envelope(len(frames) + 1, body, message)))
@@ -263,6 +265,32 @@ class ClientTests(unittest.TestCase):
             self.assertEqual((one.result(5), two.result(5)), ({"n": 1}, {"n": 2}))
             self.assertEqual(next(c.events(5)).text, "between")
             c.subscribe()
+
+    def test_a_task_is_cancelled_by_what_it_is_called(self):
+        def script(s):
+            submit, _ = s.take("submit_task")
+            s.answer("task_accepted", Message("TaskAccepted", task_id="t-1"), submit)
+            for wanted in ("t-1", "collect"):
+                seq, request = s.take("cancel_task")
+                self.assertEqual((request.task, request.reason), (wanted, "late"))
+                s.answer("task_cancelled", Message("TaskCancelled", task_id="t-1", task="collect", agent="a", running=True), seq)
+            s.answer("task_done", Message("TaskDone", task_id="t-1", outcome=4, error="cancelled by you: late"), submit)
+            for code in ("over", "unknown-task"):
+                seq, _ = s.take("cancel_task")
+                s.answer("refused", Message("Refused", code=code, message="no"), seq)
+
+        with FakeCrewd(script) as s, crewd.Client(path=s.path) as c:
+            task = c.submit("collect")
+            self.assertTrue(task.cancel("late").running)
+            self.assertEqual(c.cancel("collect", reason="late").agent, "a")
+            with self.assertRaises(crewd.TaskFailed) as raised:
+                task.result(5)
+            self.assertEqual(raised.exception.outcome, crewd.Outcome.CANCELLED)
+            with self.assertRaises(crewd.Refused) as raised:
+                task.cancel()
+            self.assertEqual(raised.exception.code, "over")
+            with self.assertRaises(crewd.UnknownTask):
+                c.cancel("t-9")
 
     def test_refusals_are_typed(self):
         def script(s):

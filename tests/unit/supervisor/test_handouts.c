@@ -80,9 +80,20 @@ static void a_key_finds_its_task_and_no_key_finds_none(void **state) {
         (void)state;
         add("t-1", "");
         add("t-2", "k");
-        assert_null(handouts_by_key(h, ""));
-        assert_null(handouts_by_key(h, "K"));
-        assert_string_equal(handouts_by_key(h, "k")->id, "t-2");
+        assert_null(handouts_by_key(h, "", ""));
+        assert_null(handouts_by_key(h, "", "K"));
+        assert_string_equal(handouts_by_key(h, "", "k")->id, "t-2");
+}
+
+static void a_key_is_of_the_task_it_was_used_in(void **state) {
+        const struct handout first = {.id = "t-2", .key = "k", .scope = "t-1"},
+                             second = {.id = "t-9", .key = "k", .scope = "t-8"};
+        (void)state;
+        assert_non_null(handouts_add(h, &first));
+        assert_null(handouts_by_key(h, "t-8", "k"));
+        assert_non_null(handouts_add(h, &second));
+        assert_string_equal(handouts_by_key(h, "t-1", "k")->id, "t-2");
+        assert_string_equal(handouts_by_key(h, "t-8", "k")->id, "t-9");
 }
 
 static void each_wait_is_answered_once(void **state) {
@@ -159,6 +170,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(at_once_and_in_all_are_bounded, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_outcome_is_set_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_key_finds_its_task_and_no_key_finds_none, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_key_is_of_the_task_it_was_used_in, setup, teardown),
                 cmocka_unit_test_setup_teardown(each_wait_is_answered_once, setup, teardown),
                 cmocka_unit_test_setup_teardown(too_many_waits_are_refused_and_a_dead_manager_is_not_told, setup, teardown),
                 cmocka_unit_test_setup_teardown(the_oldest_results_are_let_go_the_last_is_not, setup, teardown),

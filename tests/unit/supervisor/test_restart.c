@@ -76,7 +76,22 @@ static void the_back_off_doubles_and_forgets(void **state) {
                 assert_true(delay >= most / 2 && delay <= most);
                 most = most * 2 > RESTART_BACKOFF_MAX_NS ? RESTART_BACKOFF_MAX_NS : most * 2;
         }
-        assert_true(restart_take(&r, now + 60 * S, &delay));
+        assert_true(restart_take(&r, now + 80 * S, &delay)); /* it was back after 10 at most, and lived for 60 */
+        assert_true(delay <= RESTART_BACKOFF_FIRST_NS);
+}
+
+/* Its restarts leave the window before they are too many. */
+static void the_back_off_grows_beyond_a_short_period(void **state) {
+        struct restart r;
+        uint64_t delay = 0, now = 1000 * S;
+        (void)state;
+        restart_init(&r, 20, 1 * S, 1);
+        for (int i = 0; i < 30; i++) {
+                assert_true(restart_take(&r, now, &delay));
+                now += delay + S / 100;
+        }
+        assert_true(delay >= RESTART_BACKOFF_MAX_NS / 2);
+        assert_true(restart_take(&r, now + 2 * S, &delay));
         assert_true(delay <= RESTART_BACKOFF_FIRST_NS);
 }
 
@@ -101,6 +116,7 @@ int main(void) {
                 cmocka_unit_test(no_restart_without_a_policy),
                 cmocka_unit_test(the_fourth_death_within_the_period_gives_up),
                 cmocka_unit_test(the_back_off_doubles_and_forgets),
+                cmocka_unit_test(the_back_off_grows_beyond_a_short_period),
                 cmocka_unit_test(those_that_die_together_do_not_come_back_together),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);

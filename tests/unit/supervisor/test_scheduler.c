@@ -2,6 +2,7 @@
 /* The scheduler against hand-made crews and random graphs. */
 #include "supervisor/scheduler.h"
 
+#include "common/util.h"
 #include "supervisor/schema/schema.h"
 
 #include "test.h"
@@ -21,6 +22,8 @@ struct world {
         struct scheduler *s;
         enum sched_slot slot[A_MAX];
         struct job *running[A_MAX];
+        bool frozen[A_MAX];
+        uint64_t time_max;
         int start_result;
         char order[T_MAX * 8];
         int cancelled, overdue, runs_done, finished, retried;
@@ -87,6 +90,16 @@ static void run_done(void *user) {
         w.runs_done++;
 }
 
+static bool frozen(uint32_t agent, void *user) {
+        (void)user;
+        return w.frozen[agent];
+}
+
+static uint64_t time_max(uint32_t agent, void *user) {
+        (void)agent, (void)user;
+        return w.time_max;
+}
+
 static void make(uint32_t n_agents, uint32_t n_tasks) {
         static const struct sched_callbacks cb = {.slot = slot,
                                                   .start = start,
@@ -95,7 +108,9 @@ static void make(uint32_t n_agents, uint32_t n_tasks) {
                                                   .retried = retried,
                                                   .changed = changed,
                                                   .finished = finished,
-                                                  .run_done = run_done};
+                                                  .run_done = run_done,
+                                                  .frozen = frozen,
+                                                  .time_max = time_max};
         static const char *const agent_names[A_MAX] = {"a0", "a1", "a2", "a3", "a4", "a5"};
 
         for (uint32_t i = 0; i < n_agents; i++)
@@ -260,12 +275,11 @@ static void a_deadline_cancels_then_kills_then_is_a_timeout(void **state) {
         assert_int_equal(w.cancelled, 1);
         assert_int_equal(w.overdue, 1);
         w.running[0] = NULL;
-        assert_false(scheduler_agent_gone(w.s, 0, true, "deadline", 4 * S));
+        assert_false(scheduler_agent_gone(w.s, 0, SCHED_TASK_AGAIN, "deadline", 4 * S));
         assert_int_equal(job(0)->outcome, CREW__OUTCOME__OUTCOME_TIMEOUT);
 }
 
-static void a_deadline_that_is_put_off_comes_later_by_that(void **state) {
-        const int64_t far = 1000 * (int64_t)S;
+static void no_time_passes_for_the_job_of_one_that_stands_still(void **state) {
         (void)state;
         make(2, 2);
         w.tasks[1].agent_index = 1;
@@ -273,14 +287,123 @@ static void a_deadline_that_is_put_off_comes_later_by_that(void **state) {
         assert_int_equal(scheduler_who(w.s, "t0"), 0);
         assert_int_equal(scheduler_who(w.s, job(1)->id), 1);
         assert_int_equal(scheduler_who(w.s, "t9"), UINT32_MAX);
-        scheduler_put_off(w.s, 0, far);
+        w.frozen[0] = true;
         scheduler_expire(w.s, 5 * S);
         assert_int_equal(w.cancelled, 1); /* the other one's */
-        scheduler_put_off(w.s, 0, 10 * (int64_t)S - far);
+        assert_int_equal(scheduler_next_deadline(w.s), 5 * S + SCHED_CANCEL_GRACE_NS);
+        w.frozen[0] = false;
+        scheduler_put_off(w.s, 0, 10 * S, 10 * S);
         scheduler_expire(w.s, 11 * S - 1);
         assert_int_equal(w.cancelled, 1);
         scheduler_expire(w.s, 11 * S);
         assert_int_equal(w.cancelled, 2);
+}
+
+static void one_that_is_cancelled_while_it_stands_still_has_its_time_afterwards(void **state) {
+        (void)state;
+        make(1, 1);
+        w.tasks[0].timeout_ms = 1000000;
+        run();
+        w.frozen[0] = true;
+        assert_int_equal(scheduler_cancel(w.s, scheduler_job_of(w.s, 0), "not needed", 5 * S), 0);
+        scheduler_expire(w.s, 100 * S);
+        assert_int_equal(w.overdue, 0);
+        assert_int_equal(scheduler_next_deadline(w.s), UINT64_MAX);
+        w.frozen[0] = false;
+        scheduler_put_off(w.s, 0, 200 * S, 200 * S);
+        assert_int_equal(scheduler_next_deadline(w.s), 200 * S + SCHED_CANCEL_GRACE_NS);
+        scheduler_expire(w.s, 200 * S + SCHED_CANCEL_GRACE_NS - 1);
+        assert_int_equal(w.overdue, 0);
+        scheduler_expire(w.s, 200 * S + SCHED_CANCEL_GRACE_NS);
+        assert_int_equal(w.overdue, 1);
+}
+
+static void what_was_left_of_its_grace_is_left_after_it_stood_still(void **state) {
+        (void)state;
+        make(1, 1);
+        w.tasks[0].timeout_ms = 1000000;
+        run();
+        assert_int_equal(scheduler_cancel(w.s, scheduler_job_of(w.s, 0), "not needed", 5 * S), 0);
+        w.frozen[0] = true; /* at 6 */
+        w.frozen[0] = false;
+        scheduler_put_off(w.s, 0, 50 * S, 56 * S);
+        assert_int_equal(scheduler_next_deadline(w.s), 55 * S + SCHED_CANCEL_GRACE_NS);
+}
+
+static void a_job_has_no_more_time_than_its_agent_whoever_submits_it(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j;
+        (void)state;
+        make(1, 1);
+        w.time_max = 3 * S;
+        assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.task = "t0", .timeout_ns = 20 * S}, &j, &err), 0);
+        assert_int_equal(j->timeout_ns, 3 * S);
+        assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.agent = "a0"}, &j, &err), 0);
+        assert_int_equal(j->timeout_ns, 3 * S);
+        assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.agent = "a0", .timeout_ns = 2 * S}, &j, &err), 0);
+        assert_int_equal(j->timeout_ns, 2 * S);
+}
+
+/* A run that begins while it waits makes its context anew. */
+static void a_submitted_task_waits_for_the_context_of_the_run_that_began(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j;
+        (void)state;
+        make(2, 2);
+        depends(1, 0);
+        w.tasks[1].agent_index = 1;
+        assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.task = "t1"}, &j, &err), -EBUSY);
+        assert_non_null(strstr(err.msg, "has not run"));
+        run();
+        ok(0);
+        ok(1);
+        w.slot[1] = SCHED_BUSY;
+        assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.task = "t1"}, &j, &err), 0);
+        run();
+        w.slot[1] = SCHED_FREE;
+        scheduler_poke(w.s, 1);
+        assert_int_equal(j->state, JOB_WAITING);
+        result(0, CREW__OUTCOME__OUTCOME_FAILED, "", 2);
+        assert_int_equal(w.finished, 1);
+        assert_string_equal(w.finished_error, "needs 't0', which failed");
+        assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.task = "t1"}, &j, &err), -EBUSY);
+        assert_non_null(strstr(err.msg, "which failed"));
+}
+
+static void one_that_ran_out_of_time_and_was_killed_is_tried_again(void **state) {
+        (void)state;
+        make(1, 1);
+        w.tasks[0].retries = 1;
+        run();
+        for (uint64_t attempt = 0; attempt < 2; attempt++) {
+                scheduler_expire(w.s, (attempt * 10 + 1) * S);
+                scheduler_expire(w.s, (attempt * 10 + 3) * S);
+                assert_int_equal(w.overdue, attempt + 1);
+                w.running[0] = NULL;
+                bool again = scheduler_agent_gone(w.s, 0, SCHED_ANOTHER, "killed", (attempt * 10 + 4) * S);
+                assert_int_equal(again, attempt == 0);
+                scheduler_poke(w.s, (attempt + 1) * 10 * S);
+        }
+        assert_int_equal(w.retried, 1);
+        assert_int_equal(job(0)->attempt, 2);
+        assert_int_equal(job(0)->outcome, CREW__OUTCOME__OUTCOME_TIMEOUT);
+}
+
+static void a_run_lasts_as_long_as_what_its_manager_has_handed_out(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j;
+        (void)state;
+        make(2, 1);
+        w.crew.process = CREW_HIERARCHICAL;
+        run();
+        assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.agent = "a1", .by = "a0"}, &j, &err), 0);
+        scheduler_poke(w.s, 1);
+        ok(0);
+        scheduler_poke(w.s, 2);
+        assert_int_equal(w.runs_done, 0);
+        ok(1);
+        scheduler_poke(w.s, 3);
+        assert_int_equal(w.runs_done, 1);
 }
 
 static void a_result_after_the_deadline_counts_as_a_timeout(void **state) {
@@ -300,7 +423,7 @@ static void a_killed_agents_task_goes_to_its_replacement(void **state) {
         run();
         w.running[0] = NULL;
         w.slot[0] = SCHED_BUSY;
-        assert_true(scheduler_agent_gone(w.s, 0, true, "operator", 1));
+        assert_true(scheduler_agent_gone(w.s, 0, SCHED_TASK_AGAIN, "operator", 1));
         scheduler_poke(w.s, 1);
         assert_int_equal(job(0)->state, JOB_WAITING);
         w.slot[0] = SCHED_FREE;
@@ -319,7 +442,7 @@ static void without_a_replacement_the_task_fails_and_the_next_one_too(void **sta
         run();
         w.running[0] = NULL;
         w.slot[0] = SCHED_DEAD;
-        assert_false(scheduler_agent_gone(w.s, 0, false, "agent a0 terminated (operator)", 1));
+        assert_false(scheduler_agent_gone(w.s, 0, SCHED_NOBODY, "agent a0 terminated (operator)", 1));
         scheduler_poke(w.s, 1);
         assert_int_equal(job(0)->outcome, CREW__OUTCOME__OUTCOME_TERMINATED);
         assert_string_equal(job(0)->error, "agent a0 terminated (operator)");
@@ -381,7 +504,7 @@ static void after_an_effect_a_task_is_never_run_again(void **state) {
         assert_int_equal(job(0)->state, JOB_FAILED);
         assert_non_null(strstr(job(0)->error, "not tried again: a tool that is not idempotent was called"));
         w.running[1] = NULL;
-        assert_false(scheduler_agent_gone(w.s, 1, true, "agent a1 terminated", 1));
+        assert_false(scheduler_agent_gone(w.s, 1, SCHED_TASK_AGAIN, "agent a1 terminated", 1));
         assert_int_equal(job(1)->outcome, CREW__OUTCOME__OUTCOME_TERMINATED);
         assert_non_null(strstr(job(1)->error, "not run again"));
         assert_int_equal(w.retried, 0);
@@ -411,10 +534,58 @@ static void a_cancelled_job_has_that_outcome_whatever_comes(void **state) {
         scheduler_expire(w.s, 1 + SCHED_CANCEL_GRACE_NS);
         assert_int_equal(w.overdue, 1); /* it did not stop */
         w.running[1] = NULL;
-        assert_false(scheduler_agent_gone(w.s, 1, true, "killed", 3));
+        assert_false(scheduler_agent_gone(w.s, 1, SCHED_TASK_AGAIN, "killed", 3));
         assert_int_equal(w.finished, 3);
         assert_int_equal(w.finished_outcome, CREW__OUTCOME__OUTCOME_CANCELLED);
         assert_int_equal(w.retried, 0);
+}
+
+static void count_open(struct job *j, void *user) {
+        assert_true(j->state < JOB_DONE);
+        ++*(int *)user;
+}
+
+static void what_needs_a_cancelled_task_says_so(void **state) {
+        struct crew_err err = CREW_ERR_NULL;
+        int open = 0;
+        (void)state;
+        make(2, 4);
+        depends(1, 0);
+        depends(3, 2);
+        assert_int_equal(scheduler_run(w.s, 1, 2, 0, &err), 0);
+        scheduler_poke(w.s, 0);
+        scheduler_each_open(w.s, count_open, &open);
+        assert_int_equal(open, 4);
+        assert_int_equal(scheduler_cancel(w.s, scheduler_find(w.s, "t-1"), "not needed", 1), 0); /* running */
+        assert_int_equal(scheduler_cancel(w.s, scheduler_find(w.s, "t-3"), "nor that", 1), 0);   /* queued */
+        result(0, CREW__OUTCOME__OUTCOME_OK, "1", 2);
+        scheduler_poke(w.s, 2);
+        assert_int_equal(scheduler_run_job(w.s, 0)->state, JOB_FAILED);
+        assert_int_equal(scheduler_run_job(w.s, 2)->state, JOB_SKIPPED);
+        assert_string_equal(scheduler_run_job(w.s, 1)->error, "needs 't0', which was cancelled");
+        assert_string_equal(scheduler_run_job(w.s, 3)->error, "needs 't2', which was cancelled");
+        assert_int_equal(w.runs_done, 1);
+        assert_int_equal(scheduler_run_state(w.s)->ok, 0);
+}
+
+static void an_id_is_known_once_it_was_given_out(void **state) {
+        static const char *const never[] = {
+                "", "t-", "t-0", "t-3", "t-01", "t-1 ", "t--1", "x-1", "t-18446744073709551617"};
+        struct crew_err err = CREW_ERR_NULL;
+        struct job *j;
+        int open = 0;
+        (void)state;
+        make(1, 0);
+        for (int i = 0; i < 2; i++)
+                assert_int_equal(scheduler_submit(w.s, &(struct sched_submit){.agent = "a0"}, &j, &err), 0);
+        assert_int_equal(scheduler_cancel(w.s, scheduler_find(w.s, "t-1"), "gone", 1), 0);
+        assert_null(scheduler_find(w.s, "t-1"));
+        assert_true(scheduler_gave_out(w.s, "t-1"));
+        assert_true(scheduler_gave_out(w.s, "t-2"));
+        for (size_t i = 0; i < ELEMENTSOF(never); i++)
+                assert_false(scheduler_gave_out(w.s, never[i]));
+        scheduler_each_open(w.s, count_open, &open);
+        assert_int_equal(open, 1);
 }
 
 static void the_queue_goes_by_priority_then_by_order(void **state) {
@@ -508,7 +679,7 @@ static void a_stop_skips_what_waits(void **state) {
         assert_int_equal(job(1)->state, JOB_SKIPPED);
         assert_string_equal(job(1)->error, "the crew is stopping");
         w.running[0] = NULL;
-        assert_false(scheduler_agent_gone(w.s, 0, true, "shutdown", 1));
+        assert_false(scheduler_agent_gone(w.s, 0, SCHED_TASK_AGAIN, "shutdown", 1));
         scheduler_poke(w.s, 1);
         assert_int_equal(w.runs_done, 1);
         assert_true(scheduler_submit(w.s, &(struct sched_submit){.agent = "a0"}, &j, &err) < 0);
@@ -542,7 +713,7 @@ static void random_graphs_end_with_every_task_final_once(void **state) {
                                 break;
                         case 1:
                                 w.running[agent] = NULL;
-                                scheduler_agent_gone(w.s, agent, test_random(&seed, 2), "killed", now);
+                                scheduler_agent_gone(w.s, agent, test_random(&seed, 3), "killed", now);
                                 scheduler_poke(w.s, now);
                                 break;
                         default:
@@ -564,7 +735,15 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(a_result_that_is_no_json_fails_the_task, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_answer_to_a_foreign_or_finished_task_is_a_violation, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_deadline_cancels_then_kills_then_is_a_timeout, setup, teardown),
-                cmocka_unit_test_setup_teardown(a_deadline_that_is_put_off_comes_later_by_that, setup, teardown),
+                cmocka_unit_test_setup_teardown(no_time_passes_for_the_job_of_one_that_stands_still, setup, teardown),
+                cmocka_unit_test_setup_teardown(one_that_is_cancelled_while_it_stands_still_has_its_time_afterwards, setup,
+                                                teardown),
+                cmocka_unit_test_setup_teardown(what_was_left_of_its_grace_is_left_after_it_stood_still, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_job_has_no_more_time_than_its_agent_whoever_submits_it, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_submitted_task_waits_for_the_context_of_the_run_that_began, setup,
+                                                teardown),
+                cmocka_unit_test_setup_teardown(one_that_ran_out_of_time_and_was_killed_is_tried_again, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_run_lasts_as_long_as_what_its_manager_has_handed_out, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_result_after_the_deadline_counts_as_a_timeout, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_killed_agents_task_goes_to_its_replacement, setup, teardown),
                 cmocka_unit_test_setup_teardown(without_a_replacement_the_task_fails_and_the_next_one_too, setup, teardown),
@@ -573,6 +752,8 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(a_failed_task_is_tried_again_while_it_has_retries, setup, teardown),
                 cmocka_unit_test_setup_teardown(after_an_effect_a_task_is_never_run_again, setup, teardown),
                 cmocka_unit_test_setup_teardown(a_cancelled_job_has_that_outcome_whatever_comes, setup, teardown),
+                cmocka_unit_test_setup_teardown(what_needs_a_cancelled_task_says_so, setup, teardown),
+                cmocka_unit_test_setup_teardown(an_id_is_known_once_it_was_given_out, setup, teardown),
                 cmocka_unit_test_setup_teardown(the_queue_goes_by_priority_then_by_order, setup, teardown),
                 cmocka_unit_test_setup_teardown(held_tasks_wait_for_the_manager_and_are_skipped_without_it, setup,
                                                 teardown),

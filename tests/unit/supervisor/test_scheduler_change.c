@@ -207,7 +207,7 @@ static void what_comes_back_comes_back_as_it_is_declared_now(void **state) {
         run();
         take(two);
         w.running[0] = NULL;
-        assert_true(scheduler_agent_gone(w.s, 0, true, "killed", 0));
+        assert_true(scheduler_agent_gone(w.s, 0, SCHED_TASK_AGAIN, "killed", 0));
         scheduler_poke(w.s, 0);
         assert_non_null(w.running[2]);
         assert_ptr_equal(w.running[2]->task, &two->tasks[0]);
@@ -267,7 +267,7 @@ static bool step(uint64_t *seed) {
                 break;
         case 1:
                 w.running[agent] = NULL;
-                scheduler_agent_gone(w.s, agent, test_random(seed, 2), "killed", 0);
+                scheduler_agent_gone(w.s, agent, test_random(seed, 3), "killed", 0);
                 scheduler_poke(w.s, 0);
                 break;
         default:

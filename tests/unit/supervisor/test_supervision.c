@@ -247,7 +247,8 @@ static void bury(struct model *m, uint32_t agent) {
                 check_intensity(m, agent);
                 assert_true(v.delay_ns >= RESTART_BACKOFF_FIRST_NS / 2 && v.delay_ns <= RESTART_BACKOFF_MAX_NS);
         }
-        bool put_back = scheduler_agent_gone(m->scheduler, agent, v.task_again, "died", m->now);
+        enum sched_after after = v.task_again ? SCHED_TASK_AGAIN : again ? SCHED_ANOTHER : SCHED_NOBODY;
+        bool put_back = scheduler_agent_gone(m->scheduler, agent, after, "died", m->now);
         assert_false(put_back && !v.task_again);
         m->n_together -= l->together;
         l->dying = l->together = false;

@@ -28,7 +28,7 @@ static FILE *add_all(struct syncer *s, int bad_at, int bad_fd) {
 
         assert_non_null(f);
         for (int i = 0; i < JOBS; i++) {
-                jobs[i] = (struct sync_job){.fd = i == bad_at ? bad_fd : fileno(f), .error = -1};
+                jobs[i] = (struct sync_job){.fd = i == bad_at ? bad_fd : fileno(f), .on_done = on_done, .error = -1};
                 syncer_add(s, &jobs[i]);
                 if (i % BATCH == BATCH - 1)
                         syncer_begin(s);
@@ -61,7 +61,7 @@ static void jobs_come_back_in_order_with_their_error(void **state) {
         loop_thread = pthread_self();
         assert_int_equal(pipe(pair), 0);
         assert_int_equal(uv_loop_init(&loop), 0);
-        assert_int_equal(syncer_open(&loop, on_done, &s, NULL), 0);
+        assert_int_equal(syncer_open(&loop, &s, NULL), 0);
         FILE *f = add_all(s, 7, pair[0]); /* a pipe has no disk behind it */
         run_loop(&loop, JOBS, 2000);
         assert_int_equal(n_done, JOBS);
@@ -83,11 +83,11 @@ static void what_is_added_waits_for_the_beginning(void **state) {
         n_done = 0;
         loop_thread = pthread_self();
         assert_int_equal(uv_loop_init(&loop), 0);
-        assert_int_equal(syncer_open(&loop, on_done, &s, NULL), 0);
+        assert_int_equal(syncer_open(&loop, &s, NULL), 0);
         FILE *f = tmpfile();
         assert_non_null(f);
         for (int i = 0; i < 2; i++) {
-                jobs[i] = (struct sync_job){.fd = fileno(f), .error = -1};
+                jobs[i] = (struct sync_job){.fd = fileno(f), .on_done = on_done, .error = -1};
                 syncer_add(s, &jobs[i]);
         }
         run_loop(&loop, 1, 5);
@@ -109,7 +109,7 @@ static void nobody_is_called_after_close(void **state) {
 
         n_done = 0;
         assert_int_equal(uv_loop_init(&loop), 0);
-        assert_int_equal(syncer_open(&loop, on_done, &s, NULL), 0);
+        assert_int_equal(syncer_open(&loop, &s, NULL), 0);
         FILE *f = add_all(s, -1, -1);
         syncer_close(s);
         uv_run(&loop, UV_RUN_DEFAULT);
@@ -128,7 +128,7 @@ static void its_thread_takes_no_signals(void **state) {
         sigemptyset(&set);
         sigaddset(&set, SIGUSR1);
         assert_int_equal(uv_loop_init(&loop), 0);
-        assert_int_equal(syncer_open(&loop, on_done, &s, NULL), 0);
+        assert_int_equal(syncer_open(&loop, &s, NULL), 0);
         pthread_sigmask(SIG_BLOCK, &set, NULL);
         assert_int_equal(kill(getpid(), SIGUSR1), 0);
         usleep(20000);

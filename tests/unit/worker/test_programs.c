@@ -505,8 +505,22 @@ static void a_stdio_task_that_hangs_is_asked_then_the_agent_is_ended(void **stat
 
         start_rpc(&f, RPC_AGENT "  time.sleep(60)\n");
         fake_task(&f, "t-1", "{}", 100);
-        assert_int_equal(fake_result(&f)->outcome, CREW__OUTCOME__OUTCOME_TIMEOUT);
+        /* Without a result: what says that its task is over is taken for free. */
+        const Crew__AgentEnded *ended = fake_expect(&f, CREW__ENVELOPE__BODY_AGENT_ENDED)->agent_ended;
+        assert_int_equal(ended->end, CREW__AGENT_END__AGENT_END_DEADLINE);
+        assert_non_null(strstr(ended->detail, "t-1 was over its time, and the program did not answer 'cancel'"));
         assert_int_equal(fake_wait(&f), 128 + SIGTERM);
+}
+
+static void what_it_says_when_it_is_being_ended_is_no_result(void **state) {
+        struct fake_crewd f;
+
+        start_rpc(&f, "import signal\nsignal.signal(signal.SIGTERM, lambda *_: (say(id=i, result='late'), "
+                      "sys.exit(0)))\n" RPC_AGENT "  time.sleep(60)\n");
+        fake_task(&f, "t-1", "{}", 100);
+        const Crew__AgentEnded *ended = fake_expect(&f, CREW__ENVELOPE__BODY_AGENT_ENDED)->agent_ended;
+        assert_int_equal(ended->end, CREW__AGENT_END__AGENT_END_DEADLINE);
+        assert_int_equal(fake_wait(&f), 0);
 }
 
 static void a_stdio_agent_that_obeys_cancel_lives_on(void **state) {
@@ -696,6 +710,7 @@ int main(void) {
                 cmocka_unit_test(a_line_without_end_ends_the_agent),
                 cmocka_unit_test(the_end_of_the_agent_is_the_end_of_pid_1),
                 cmocka_unit_test(a_stdio_task_that_hangs_is_asked_then_the_agent_is_ended),
+                cmocka_unit_test(what_it_says_when_it_is_being_ended_is_no_result),
                 cmocka_unit_test(a_stdio_agent_that_obeys_cancel_lives_on),
                 cmocka_unit_test(shutdown_lets_programs_end_in_order),
                 cmocka_unit_test(shutdown_does_not_wait_longer_than_the_grace),
