@@ -35,7 +35,8 @@ struct taken {
 struct writing {
         struct audit_export *x;
         struct tar tar;
-        const struct verify_key *key; /* NULL: it has none that can be read */
+        struct verify_key key;
+        bool has_key; /* one that can be read */
         uint64_t wait_until_ns;
         json_t *agents; /* owned */
         struct cli_problem *p;
@@ -66,7 +67,7 @@ static bool read_note(const struct writing *w, struct taken *t, struct note *out
 
         t->n_note = n > 0 ? (size_t)n : 0;
         if (n > 0)
-                outcome = note_parse(t->note, t->n_note, w->key ? w->key : &nobody, out);
+                outcome = note_parse(t->note, t->n_note, w->has_key ? &w->key : &nobody, out);
         t->signed_records = outcome == NOTE_OK ? out->lines : 0;
         return outcome != NOTE_MALFORMED && out->has_edge;
 }
@@ -202,15 +203,14 @@ static void put_about(struct writing *w) {
         json_decref(o);
 }
 
-static int put_crew(struct writing *w, int base, struct verify_key *key) {
+static int put_crew(struct writing *w, int base) {
         char path[PATH_MAX + 32], text[KEY_TEXT_MAX];
 
         snprintf(path, sizeof(path), "%s/" AUDIT_CHECK_CREW "/key.pub", w->x->base);
-        if (audit_check_key(path, key, NULL) == 0)
-                w->key = key;
+        w->has_key = audit_check_key(path, &w->key, NULL) == 0;
         int r = put_one(w, base, AUDIT_CHECK_CREW, true);
-        if (r == 0 && w->key) {
-                verify_key_text(key, text);
+        if (r == 0 && w->has_key) {
+                verify_key_text(&w->key, text);
                 tar_put_bytes(&w->tar, AUDIT_CHECK_CREW "/key.pub", text, strlen(text));
         }
         return r < 0 ? r : 0;
@@ -219,11 +219,10 @@ static int put_crew(struct writing *w, int base, struct verify_key *key) {
 static int put_all(struct writing *w) {
         _cleanup_close_ int base = open(w->x->base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         struct crew_err err = CREW_ERR_NULL;
-        struct verify_key key;
 
         if (base < 0)
                 return failed(w->p, "open", w->x->base, errno);
-        int r = put_crew(w, base, &key);
+        int r = put_crew(w, base);
         for (size_t i = 0; i < w->x->agents->n && r == 0; i++)
                 r = put_one(w, base, w->x->agents->items[i], false);
         if (r < 0)

@@ -31,6 +31,7 @@ struct apply_agent {
         enum apply_turn turn;
         bool lived;   /* when this began */
         bool touched; /* it is not, or will not be, the instance that it was */
+        bool left;    /* somebody else has ended that, and is to have his way */
         uint64_t by_ns;
         char old_hex[CREW_SHA256_HEX], new_hex[CREW_SHA256_HEX]; /* "": none */
         char error[400];                                         /* taken back, and not up as it was */

@@ -56,12 +56,13 @@ static void await(struct apply *x, struct agent *a) {
         x->agents[a->index].by_ns = 0;
 }
 
-/* Somebody has ended it for good since this began: as it is to be, it is not there. */
-static bool was_ended(const struct apply *x, const struct agent *a) {
-        const struct termination *t = a->last;
+static bool by_somebody(const struct death *d) {
+        return d->cause == CREW__CAUSE__CAUSE_OPERATOR || d->cause == CREW__CAUSE__CAUSE_ORCHESTRATOR;
+}
 
-        return x->agents[a->index].lived && is_down(a) && t &&
-               (t->death.cause == CREW__CAUSE__CAUSE_OPERATOR || t->death.cause == CREW__CAUSE__CAUSE_ORCHESTRATOR);
+/* The instance that was there when this began was ended by somebody else, and nothing follows it: so it is to be. */
+static bool is_left(const struct apply *x, const struct agent *a) {
+        return x->agents[a->index].left && is_down(a);
 }
 
 static void leave_it(struct apply *x, struct agent *a) {
@@ -79,9 +80,10 @@ static void begin_end(struct apply *x, struct agent *a, bool trial, uint64_t now
                 await(x, a);
                 a->on_trial = trial;
         } else if (agent_state_live(a->state)) {
+                t->left = a->in.death.decided && by_somebody(&a->in.death) && x->step != APPLY_UNDO_AGENTS;
                 if (!a->in.death.decided) /* else it ends as whoever ends it wants it to */
                         death_renew(a, grace_of(x, a), x->by, reason_of(x));
-        } else if (was_ended(x, a)) {
+        } else if (t->lived && x->step != APPLY_UNDO_AGENTS && is_down(a) && a->last && by_somebody(&a->last->death)) {
                 leave_it(x, a);
         } else {
                 a->on_trial = trial;
@@ -93,7 +95,7 @@ static void begin_end(struct apply *x, struct agent *a, bool trial, uint64_t now
 static void go_on(struct apply *x, struct agent *a, bool trial, uint64_t now_ns) {
         if (!a->next) {
                 await(x, a);
-        } else if (was_ended(x, a)) {
+        } else if (is_left(x, a)) {
                 leave_it(x, a);
         } else if (!agent_state_live(a->state)) {
                 a->on_trial = trial;

@@ -281,7 +281,6 @@ static void job_changed(struct job *j, void *user) {
         voting_job_gone(c, j);
         if (j->ballot)
                 voting_ballot_done(c, j);
-        instance_task_over(&c->agents[j->agent]);
 }
 
 static void job_finished(struct job *j, void *user) {

@@ -606,12 +606,6 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
         }
 }
 
-/* A program that ended with its task leaves nothing half done; one that lives on may be at anything. */
-void instance_task_over(struct agent *a) {
-        if (a->decl->driver == PLAN_DRIVER_EXEC_JSON && router_owes(a->crewd->router, a->index) == 0)
-                a->in.effects = false;
-}
-
 static uint64_t earlier(uint64_t next, uint64_t deadline_ns) {
         return deadline_ns ? MIN_OF(next, deadline_ns) : next;
 }

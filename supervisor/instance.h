@@ -36,8 +36,6 @@ void instance_on_spawned(struct agent *a, const struct spawn_attestation *att, i
 void instance_on_spawn_failed(struct agent *a, int err, const char *step, const char *text);
 /* The worker says that its program is over: it should end by itself now. */
 void instance_on_program_ended(struct agent *a);
-/* A task of it has ended, in whatever way. */
-void instance_task_over(struct agent *a);
 /* Ready frame seen. */
 void instance_on_ready(struct agent *a);
 /* Spawn time-out, lost link, stop grace, due restart.  And when that is next. */

@@ -24,10 +24,16 @@ struct queue {
         struct parcel *head, **tail;
 };
 
+struct askers {
+        uint32_t of, n;  /* whose are looked for; how many are known */
+        uint32_t list[]; /* n_agents; the one that is asked first */
+};
+
 struct router {
         struct router_callbacks cb;
         void *user;
         struct inflight *calls;
+        struct askers *askers; /* owned; for router_each_asker() */
         uint32_t n_agents;
         struct queue queues[];
 };
@@ -43,7 +49,8 @@ struct router *router_new(uint32_t n_agents, const struct router_callbacks *cb, 
         r->user = user;
         r->n_agents = n_agents;
         r->calls = inflight_new(n_agents, &limits);
-        if (!r->calls)
+        r->askers = malloc(sizeof(*r->askers) + n_agents * sizeof(r->askers->list[0]));
+        if (!r->calls || !r->askers)
                 return router_free(r);
         for (uint32_t i = 0; i < n_agents; i++)
                 r->queues[i].tail = &r->queues[i].head;
@@ -61,6 +68,7 @@ struct router *router_free(struct router *r) {
                 }
         }
         inflight_free(r->calls);
+        free(r->askers);
         free(r);
         return NULL;
 }
@@ -312,11 +320,6 @@ void router_describe(struct router *r, uint32_t agent, void (*fn)(const char *te
                       &(struct describe){.router = r, .agent = agent, .fn = fn, .user = user});
 }
 
-struct askers {
-        uint32_t of, n;  /* whose are looked for; how many are known */
-        uint32_t list[]; /* n_agents; the one that is asked first */
-};
-
 static void note_asker(const struct inflight_call *c, void *user) {
         struct askers *k = user;
 
@@ -330,13 +333,8 @@ static void note_asker(const struct inflight_call *c, void *user) {
 }
 
 void router_each_asker(struct router *r, uint32_t agent, void (*fn)(uint32_t asker, void *user), void *user) {
-        _cleanup_free_ struct askers *k = malloc(sizeof(*k) + r->n_agents * sizeof(k->list[0]));
+        struct askers *k = r->askers;
 
-        if (!k) { /* rather too many than one too few */
-                for (uint32_t i = 0; i < r->n_agents; i++)
-                        fn(i, user);
-                return;
-        }
         k->n = 1;
         k->list[0] = agent;
         for (uint32_t i = 0; i < k->n; i++) {

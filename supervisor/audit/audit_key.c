@@ -62,7 +62,7 @@ static int unusable(const struct place *p, int code, const char *why, struct cre
 static int load_key(const struct place *p, struct sign_key **out, struct crew_err *err) {
         struct crew_err why = CREW_ERR_NULL;
         char text[KEY_TEXT_MAX];
-        struct stat st;
+        struct stat st = {0};
         size_t n = 0;
 
         int r = read_small(p->dirfd, "key", &st, text, &n);
@@ -82,7 +82,7 @@ static int load_key(const struct place *p, struct sign_key **out, struct crew_er
 
 static int check_public(const struct place *p, const struct sign_key *key, bool *rewritten, struct crew_err *err) {
         char text[KEY_TEXT_MAX], there[KEY_TEXT_MAX];
-        struct stat st;
+        struct stat st = {0};
         size_t n = 0;
 
         verify_key_text(sign_key_public(key), text);

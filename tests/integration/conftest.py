@@ -19,6 +19,10 @@ from pathlib import Path
 
 import pytest
 
+# In the background of a shell it is ignored, and would be by every program that a test interrupts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 SOURCE = Path(__file__).resolve().parent.parent.parent
 # Where the programs that run outside a jail come from, when that is another build (script/test: a sanitized one).
 SANITIZED = os.environ.get("CREWD_SANITIZED")

@@ -539,7 +539,7 @@ def test_an_archive_that_was_imported_meanwhile_stays(runner):
         archive = crew.runner.home / "a.tar"
         runner.crewctl("state", "export", "--agent", "a", archive, check=True)
         before = snapshot(top(crew))["n"]
-        client.submit(agent="b", description="time.sleep(600)")
+        busy = client.submit(agent="b", description="time.sleep(600)")
         eventually(lambda: state_of(client, "b") == crewd.AgentState.WORKING)
         to_version(crew, 2)
         break_b(crew)
@@ -548,7 +548,7 @@ def test_an_archive_that_was_imported_meanwhile_stays(runner):
         eventually(lambda: agent_status(client, "a").incarnation == 3 and state_of(client, "a") == crewd.AgentState.READY)
         client.stop_agent("a", 5000)
         runner.crewctl("state", "import", "--agent", "a", archive, check=True)
-        client.kill("b")
+        busy.cancel("let it be restarted")
         assert other._answer(seq, ("crew_applied",), 60)[1].outcome == crewd.codec.ENUMS["ApplyOutcome"]["UNDONE"]
         assert in_state(client) == {"n": "one"} and version(crew) == "1\n"
         assert snapshot(top(crew))["n"] != before

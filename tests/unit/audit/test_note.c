@@ -101,6 +101,12 @@ static void a_signature_of_another_implementation_is_good(void **state) {
         assert_memory_equal(sig, k.hash, sizeof(k.hash));
         assert_true(verify_key_accepts(&k, OTHERS_TEXT, strlen(OTHERS_TEXT), sig + 4));
         assert_false(verify_key_accepts(&k, OTHERS_TEXT, strlen(OTHERS_TEXT) - 1, sig + 4));
+        for (size_t i = 0; i + 1 < strlen(text); i++) {
+                struct verify_key changed;
+                text[i] ^= 1;
+                assert_false(verify_key_parse(text, strlen(text), &changed));
+                text[i] ^= 1;
+        }
         sig[10] ^= 1;
         assert_false(verify_key_accepts(&k, OTHERS_TEXT, strlen(OTHERS_TEXT), sig + 4));
 }
@@ -142,18 +148,8 @@ static void a_key_is_itself_again_and_a_changed_text_is_none(void **state) {
 }
 
 static void base64_has_one_form(void **state) {
-        static const char *const bad[] = {"QQ",
-                                          "QQ=",
-                                          "QR==",
-                                          "QQ==\n",
-                                          " QQ==",
-                                          "QQ==QQ==",
-                                          "Q=Q=",
-                                          "QUI-",
-                                          "=",
-                                          "Pet\xef",
-                                          "QQ=="
-                                          "="};
+        static const char *const bad[] = {
+                "QQ", "QQ=", "QR==", "QQ==\n", " QQ==", "QQ==QQ==", "Q=Q=", "QUI-", "=", "Pet\xef", "QQ==="};
         uint8_t out[8];
         size_t n;
 

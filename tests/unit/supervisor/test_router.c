@@ -359,6 +359,37 @@ static void unanswered_ones_that_wait_are_bounded(void **state) {
 
 /* --- random traces --- */
 
+static uint32_t asked_by;
+
+static void note_asker(uint32_t asker, void *user) {
+        (void)user;
+        assert_false(asked_by & 1u << asker);
+        asked_by |= 1u << asker;
+}
+
+static uint32_t askers_of(uint32_t agent) {
+        asked_by = 0;
+        router_each_asker(w.router, agent, note_asker, NULL);
+        return asked_by;
+}
+
+static void who_waits_for_an_answer_is_known_through_others_too(void **state) {
+        (void)state;
+        assert_int_equal(askers_of(2), 0);
+        send_text(1, "c", true, "1", 1);
+        send_text(1, "c", true, "2", 1);
+        send_text(0, "b", true, "1", 1);
+        send_text(2, "a", false, "1", 1); /* nobody waits for that */
+        assert_int_equal(askers_of(2), 1u << 1 | 1u << 0);
+        assert_int_equal(askers_of(1), 1u << 0);
+        assert_int_equal(askers_of(0), 0);
+        send_text(2, "a", true, "1", 1); /* in a ring */
+        assert_int_equal(askers_of(2), 1u << 1 | 1u << 0);
+        assert_int_equal(askers_of(0), 1u << 2 | 1u << 1);
+        assert_int_equal(answer(1, w.seq_out[1], "1"), ROUTER_ANSWERED);
+        assert_int_equal(askers_of(2), 1u << 1);
+}
+
 static void mark_dead(uint32_t agent) {
         for (size_t i = 0; i < w.n_sends; i++) {
                 struct send *s = &w.sends[i];
@@ -450,6 +481,7 @@ int main(void) {
                 cmocka_unit_test_setup_teardown(an_unanswered_one_is_delivered_and_nobody_is_told, setup, teardown),
                 cmocka_unit_test_setup_teardown(an_unanswered_one_that_is_lost_is_told_to_the_audit, setup, teardown),
                 cmocka_unit_test_setup_teardown(unanswered_ones_that_wait_are_bounded, setup, teardown),
+                cmocka_unit_test_setup_teardown(who_waits_for_an_answer_is_known_through_others_too, setup, teardown),
                 cmocka_unit_test_setup_teardown(every_send_gets_exactly_one_terminal_reply, setup, teardown),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
