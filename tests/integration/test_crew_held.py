@@ -256,12 +256,16 @@ def test_what_was_ended_by_hand_and_never_taken_over_is_not_said_to_have_died_wi
         assert by_hand(crew, "b") == ("operator", whoever(runner), "the night")
         assert by_hand(crew, "c")[0] == "supervisor lost"  # nobody said so
         assert state_of(again.client(), "a") == crewd.AgentState.READY
-    lose(crew.start())
-    assert runner.crewctl("down").returncode == 0
+    running = crew.start()
+    client = running.client()
+    assert [client.submit(agent=n, description="out(1)").result(20) for n in "abc"] == [1, 1, 1]
+    lose(running)
+    down = runner.crewctl("down", check=True).stdout
+    assert "3 held agents" in down, down
     notes.write_bytes(notes.read_bytes()[:-1])  # the last is not whole
     with crew.start():
         last = {n: crew.records(n, "agent.terminated")[-1] for n in "abc"}
-        assert sorted(r["cause"] for r in last.values()) == ["operator", "operator", "supervisor lost"]
+        assert sorted(r["cause"] for r in last.values()) == ["operator", "operator", "supervisor lost"], last
         assert {r["reason"] for r in last.values() if r["cause"] == "operator"} == {"crewctl down"}
         assert crew.records("a", "agent.terminated")[0]["reason"] == "odd queries"  # a note is of one life
     assert runner.crewctl("audit", "verify").returncode == 0
