@@ -48,7 +48,16 @@ static int connect_in(int at) {
         return crew_steal_fd(&fd);
 }
 
-static int ask_once(const struct crew_paths *paths, const char *crew, const char *kill, struct held_state *out) {
+/* The name, and behind its end the reason, as far as there is room. */
+static void put_kill(struct spawn_msg *m, const char *agent, const char *reason) {
+        size_t n = (size_t)snprintf(m->text, sizeof(m->text), "%s", agent) + 1;
+
+        if (n < sizeof(m->text))
+                snprintf(m->text + n, sizeof(m->text) - n, "%s", reason ? reason : "");
+}
+
+static int ask_once(const struct crew_paths *paths, const char *crew, const char *kill, const char *reason,
+                    struct held_state *out) {
         struct spawn_msg m = {.op = kill ? SPAWN_HELD_KILL : SPAWN_HELD_ASK};
         _cleanup_close_ int at = open_dir(paths, crew);
         _cleanup_close_ int fd = at < 0 ? -ESRCH : connect_in(at);
@@ -56,7 +65,8 @@ static int ask_once(const struct crew_paths *paths, const char *crew, const char
 
         if (r < 0)
                 return r;
-        snprintf(m.text, sizeof(m.text), "%s", kill ? kill : "");
+        if (kill)
+                put_kill(&m, kill, reason);
         ssize_t n = crew_send_fds(fd, &m, sizeof(m), NULL, 0);
         if (n >= 0)
                 n = crew_recv_fds(fd, &m, sizeof(m), NULL, NULL, 0);
@@ -72,13 +82,14 @@ static int ask_once(const struct crew_paths *paths, const char *crew, const char
 }
 
 /* Whoever comes before the spawner has noticed that its crewd is gone is turned away. */
-int held_ask(const struct crew_paths *paths, const char *crew, const char *kill, struct held_state *out) {
+int held_ask(const struct crew_paths *paths, const char *crew, const char *kill, const char *reason,
+             struct held_state *out) {
         int r = -ECONNRESET;
 
         for (int i = 0; i < KNOCKS && (r == -ECONNRESET || r == -EPIPE); i++) {
                 if (i > 0)
                         usleep(POLL_US);
-                r = ask_once(paths, crew, kill, out);
+                r = ask_once(paths, crew, kill, reason, out);
         }
         return r;
 }
@@ -95,7 +106,7 @@ bool held_choose(const struct crew_paths *paths, const char *wanted, char out[CR
                 if (wanted && strcmp(wanted, names.items[i]) != 0)
                         continue;
                 control = crew_connect(paths, names.items[i], 0);
-                if (control >= 0 || control == -EAGAIN || held_ask(paths, names.items[i], NULL, &s) < 0)
+                if (control >= 0 || control == -EAGAIN || held_ask(paths, names.items[i], NULL, NULL, &s) < 0)
                         continue;
                 snprintf(out, CREW_NAME_MAX, "%s", names.items[i]);
                 *state = s;
@@ -105,15 +116,15 @@ bool held_choose(const struct crew_paths *paths, const char *wanted, char out[CR
         return found == 1;
 }
 
-int held_end(const struct crew_paths *paths, const char *crew, const char *agent) {
+int held_end(const struct crew_paths *paths, const char *crew, const char *agent, const char *reason) {
         uint64_t until = crew_now_ns() + PATIENCE_S * 1000000000ull;
         struct held_state killed = {0}, now;
-        int r = held_ask(paths, crew, agent, &killed);
+        int r = held_ask(paths, crew, agent, reason, &killed);
 
         if (r < 0)
                 return r;
         /* The last one takes the spawner along. */
-        while (!*agent && crew_now_ns() < until && held_ask(paths, crew, NULL, &now) == 0)
+        while (!*agent && crew_now_ns() < until && held_ask(paths, crew, NULL, NULL, &now) == 0)
                 usleep(POLL_US);
         return (int)killed.killed;
 }

@@ -103,6 +103,8 @@ json_t *jsonout_agent(const Crew__AgentStatus *a) {
         set_int(o, "audit_seq", a->audit_seq);
         set_text(o, "audit_path", a->audit_path);
         set_text(o, "last_cause", a->last_cause);
+        if (*a->last_reason)
+                set_text(o, "last_reason", a->last_reason);
         set_text(o, "health", a->health);
         if (a->n_limits)
                 json_object_set_new(o, "limits", limits_array(a));

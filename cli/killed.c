@@ -8,9 +8,9 @@
 
 #include <string.h>
 
-void agent_names_fini(struct agent_names *l) {
+void agents_meant_fini(struct agents_meant *l) {
         free(l->items);
-        *l = (struct agent_names){0};
+        *l = (struct agents_meant){0};
 }
 
 bool agent_has_role(const Crew__AgentStatus *a, const char *role) {
@@ -35,7 +35,12 @@ static int nobody(const Crew__Status *s, const char *role, size_t asleep, struct
         return -1;
 }
 
-int agents_of_role(struct client *c, const char *role, struct agent_names *out, struct cli_problem *p) {
+static bool has_ended(const Crew__AgentStatus *a) {
+        return a->state == CREW__AGENT_STATE__AGENT_TERMINATED || a->state == CREW__AGENT_STATE__AGENT_FAILED ||
+               a->state == CREW__AGENT_STATE__AGENT_POLICY_ONLY;
+}
+
+int agents_of_role(struct client *c, const char *role, struct agents_meant *out, struct cli_problem *p) {
         const Crew__Status *s = NULL;
         size_t asleep = 0;
 
@@ -48,10 +53,12 @@ int agents_of_role(struct client *c, const char *role, struct agent_names *out, 
                 const Crew__AgentStatus *a = s->agents[i];
                 if (!agent_has_role(a, role))
                         continue;
-                if (a->pid != 0)
-                        snprintf(out->items[out->n++], KILL_NAME_MAX, "%s", a->name);
-                else
+                if (has_ended(a)) {
                         asleep++;
+                        continue;
+                }
+                snprintf(out->items[out->n].name, KILL_NAME_MAX, "%s", a->name);
+                out->items[out->n++].state = a->state;
         }
         return out->n > 0 ? 0 : nobody(s, role, asleep, p);
 }
@@ -71,6 +78,13 @@ void killed_print(const struct term *t, const Crew__Killed *k, const char *verb,
         const char *dot = term_dot(t);
         char took[TEXT_WORD];
 
+        if (k->was) {
+                fprintf(t->out, "Agent %s was waiting to be %s; it will not be now.\n", end->agent,
+                        k->was == CREW__AGENT_STATE__AGENT_RESTARTING ? "restarted" : "started");
+                if (others)
+                        killed_print_crew(t, k->others, k->n_others);
+                return;
+        }
         fprintf(t->out, "Agent %s %s. Sandbox destroyed.\n", end->agent, verb);
         if (end->kill_us > 0)
                 fprintf(t->out, "  %u process%s, %s", end->processes_killed, end->processes_killed == 1 ? "" : "es",
@@ -94,6 +108,7 @@ json_t *killed_json(const Crew__Killed *k) {
 
         for (size_t i = 0; i < k->n_others; i++)
                 json_array_append_new(others, jsonout_agent(k->others[i]));
-        return json_pack("{s:o, s:o, s:o, s:b}", "terminated", jsonout_terminated(k->terminated), "others", others, "task",
-                         jsonout_text(k->task), "task_reassigned", (int)k->task_reassigned);
+        return json_pack("{s:o, s:o, s:o, s:b, s:o}", "terminated", jsonout_terminated(k->terminated), "others", others,
+                         "task", jsonout_text(k->task), "task_reassigned", (int)k->task_reassigned, "was",
+                         k->was ? jsonout_text(name_agent_state(k->was)) : json_null());
 }

@@ -3,8 +3,10 @@
 
 #include "common/tree.h"
 #include "common/util.h"
+#include "interrupt.h"
 #include "jsonout.h"
 #include "log_file.h"
+#include "new_file.h"
 #include "tar.h"
 #include "worker/sandbox/proctree.h"
 
@@ -22,9 +24,7 @@
 #define LEFT_OUT_NAMED 1000u
 
 struct snapshot {
-        char file[PATH_MAX], part[PATH_MAX + 8];
-        int fd; /* owned */
-        bool done;
+        struct new_file file; /* owned */
         struct tar tar;
         struct crew_paths paths;
         char crew[64];
@@ -35,9 +35,7 @@ struct snapshot {
 struct snapshot *snapshot_free(struct snapshot *s) {
         if (!s)
                 return NULL;
-        if (s->fd >= 0 && !s->done)
-                unlink(s->part);
-        crew_close(&s->fd);
+        new_file_close(&s->file);
         json_decref(s->left_out);
         free(s);
         return NULL;
@@ -45,6 +43,12 @@ struct snapshot *snapshot_free(struct snapshot *s) {
 
 static int failed(struct cli_problem *p, const char *text) {
         return cli_problem_set(p, CLI_FAILED, "snapshot", "%s", text);
+}
+
+static int taken(struct cli_problem *p, const char *text) {
+        cli_problem_set(p, CLI_FAILED, "exists", "%s", text);
+        cli_problem_hint(p, "a snapshot replaces nothing: choose another name");
+        return -1;
 }
 
 static void put_json(struct snapshot *s, const char *agent, const char *name, json_t *v) {
@@ -63,17 +67,15 @@ int snapshot_begin(const char *file, const char *crew, const char *reason, struc
 
         if (!s)
                 return failed(p, "out of memory");
-        s->fd = -1;
+        s->file = NEW_FILE_NULL;
         if (crew_paths_init(&s->paths, &err) < 0)
                 return failed(p, err.msg);
         snprintf(s->crew, sizeof(s->crew), "%s", crew);
-        if ((size_t)snprintf(s->file, sizeof(s->file), "%s", file) >= sizeof(s->file))
-                return failed(p, "the name of the snapshot is too long");
-        snprintf(s->part, sizeof(s->part), "%s.part", s->file);
-        s->fd = open(s->part, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-        if (s->fd < 0)
-                return cli_problem_set(p, CLI_FAILED, "snapshot", "cannot make %s: %s", s->part, strerror(errno));
-        s->tar = (struct tar){.fd = s->fd, .mtime = (int64_t)(crew_realtime_ns() / 1000000000u)};
+        int r = new_file_open(&s->file, file, &err);
+        if (r < 0)
+                return r == -EEXIST ? taken(p, err.msg) : failed(p, err.msg);
+        s->tar = (struct tar){
+                .fd = s->file.fd, .mtime = (int64_t)(crew_realtime_ns() / 1000000000u), .stopped = interrupt_seen};
         put_json(s, "", "snapshot.json",
                  json_pack("{s:o, s:I, s:o, s:s}", "crew", jsonout_text(crew), "time_ms",
                            (json_int_t)(crew_realtime_ns() / 1000000u), "reason", jsonout_text(reason), "by",
@@ -163,7 +165,7 @@ static enum log_file_step to_spawn(const char *line, size_t n, void *user) {
                     json_integer_value(json_object_get(v, "inc")) == (json_int_t)k->incarnation;
 
         json_decref(v);
-        return here ? LOG_FILE_HERE : LOG_FILE_ON;
+        return here || interrupt_seen() ? LOG_FILE_HERE : LOG_FILE_ON;
 }
 
 static enum log_file_step to_last(const char *line, size_t n, void *user) {
@@ -274,7 +276,7 @@ static void put_connections(struct snapshot *s, const Crew__AgentStatus *a, stru
         size_t n;
 
         if (log_file_seek_back(log, to_spawn, &k) >= 0) {
-                while (log_file_next(log, &line, &n) == 1)
+                while (!interrupt_seen() && log_file_next(log, &line, &n) == 1)
                         note_connection(&c, line, n);
         }
         put_json(s, a->name, "connections.json", connections_list(&c));
@@ -366,11 +368,11 @@ int snapshot_end(struct snapshot *s, struct snapshot_totals *totals, struct cli_
         struct crew_err err = CREW_ERR_NULL;
         struct stat st;
 
-        if (tar_end(&s->tar, &err) < 0)
-                return failed(p, err.msg);
-        if (fsync(s->fd) < 0 || fstat(s->fd, &st) < 0 || rename(s->part, s->file) < 0)
-                return cli_problem_set(p, CLI_FAILED, "snapshot", "cannot write %s: %s", s->file, strerror(errno));
-        s->done = true;
+        if (tar_end(&s->tar, &err) < 0 || fstat(s->file.fd, &st) < 0)
+                return failed(p, *err.msg ? err.msg : strerror(errno));
+        int r = new_file_finish(&s->file, &err);
+        if (r < 0)
+                return r == -EEXIST ? taken(p, err.msg) : failed(p, err.msg);
         s->totals.bytes = (uint64_t)st.st_size;
         *totals = s->totals;
         return 0;

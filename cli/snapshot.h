@@ -8,7 +8,8 @@
 #include "client.h"
 
 struct snapshot;
-/* FILE.part until snapshot_end(); mode 0600. */
+/* It is not there before snapshot_end(), and replaces nothing; mode 0600.  A signal that interrupt.h has seen ends the
+ * writing as a failure. */
 int snapshot_begin(const char *file, const char *crew, const char *reason, struct snapshot **out,
                    struct cli_problem *problem);
 /* Everything of one agent below AGENT/. */

@@ -16,10 +16,16 @@ struct cell {
         enum term_style style;
 };
 
+struct note {
+        size_t row;
+        char *text; /* owned, raw */
+};
+
 struct table {
         const struct table_column *columns;
-        size_t n_columns, n_cells, room;
+        size_t n_columns, n_cells, room, n_notes;
         struct cell *cells; /* owned */
+        struct note *notes; /* owned; by row */
 };
 
 /* How the table is laid out on one terminal. */
@@ -44,7 +50,10 @@ struct table *table_free(struct table *t) {
                 return NULL;
         for (size_t i = 0; i < t->n_cells; i++)
                 free(t->cells[i].text);
+        for (size_t i = 0; i < t->n_notes; i++)
+                free(t->notes[i].text);
         free(t->cells);
+        free(t->notes);
         free(t);
         return NULL;
 }
@@ -68,6 +77,15 @@ void table_cell(struct table *t, enum term_style style, const char *fmt, ...) {
                 text = NULL;
         va_end(ap);
         t->cells[t->n_cells++] = (struct cell){text, style};
+}
+
+void table_note(struct table *t, const char *text) {
+        struct note *grown = t && t->n_cells && *text ? reallocarray(t->notes, t->n_notes + 1, sizeof(*grown)) : NULL;
+
+        if (!grown)
+                return;
+        t->notes = grown;
+        t->notes[t->n_notes++] = (struct note){.row = (t->n_cells - 1) / t->n_columns, .text = strdup(text)};
 }
 
 static char *cell_safe(const struct cell *c, bool utf8) {
@@ -180,6 +198,17 @@ static void print_row(const struct table *t, const struct layout *l, const struc
         fputc('\n', term->out);
 }
 
+static void print_note(const struct term *term, const char *indent, const char *text) {
+        _cleanup_free_ char *safe = text ? text_safe_dup(text, strlen(text), term->utf8) : NULL;
+        size_t width = term_width(term), before = strlen(indent) + GAP;
+
+        if (!safe)
+                return;
+        if (width > before)
+                text_fit(safe, width - before, term->utf8);
+        fprintf(term->out, "%s%*s%s%s%s\n", indent, GAP, "", term_on(term, TERM_DIM), safe, term_off(term, TERM_DIM));
+}
+
 void table_print(const struct table *t, const struct term *term, const char *indent) {
         if (!t || t->n_columns == 0)
                 return;
@@ -187,6 +216,10 @@ void table_print(const struct table *t, const struct term *term, const char *ind
 
         if (t->columns[0].head)
                 print_row(t, &l, term, indent, NULL);
-        for (size_t i = 0; i + t->n_columns <= t->n_cells; i += t->n_columns)
+        size_t note = 0;
+        for (size_t i = 0; i + t->n_columns <= t->n_cells; i += t->n_columns) {
                 print_row(t, &l, term, indent, &t->cells[i]);
+                for (; note < t->n_notes && t->notes[note].row <= i / t->n_columns; note++)
+                        print_note(term, indent, t->notes[note].text);
+        }
 }

@@ -22,4 +22,7 @@ struct table *table_new(const struct table_column *columns, size_t n);
 struct table *table_free(struct table *t);
 /* Cells fill row by row; text is made safe.  Memory that runs out shows as an empty cell. */
 void table_cell(struct table *t, enum term_style style, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* A line under the row of the last cell: what no column has room for.  "" is none; text is made safe, and cut on a
+ * terminal. */
+void table_note(struct table *t, const char *text);
 void table_print(const struct table *t, const struct term *term, const char *indent);

@@ -12,6 +12,8 @@
 #include <string.h>
 
 static void put(struct tar *t, const void *p, size_t n) {
+        if (!t->error && t->stopped && t->stopped())
+                t->error = ECANCELED;
         if (t->error)
                 return;
         int r = crew_write_full(t->fd, p, n);

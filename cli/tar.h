@@ -19,8 +19,9 @@
 struct tar {
         int fd; /* the caller's */
         int error;
-        int64_t mtime;    /* of what has none of its own */
-        uint64_t entries; /* headers written, extended ones as well */
+        int64_t mtime;        /* of what has none of its own */
+        uint64_t entries;     /* headers written, extended ones as well */
+        int (*stopped)(void); /* may be NULL; not 0: no more is written, a failure (ECANCELED) */
 };
 /* After a failure the others do nothing; tar_end() tells. */
 void tar_put_dir(struct tar *t, const char *path, mode_t mode, int64_t mtime);

@@ -79,7 +79,7 @@ static bool end_held(const struct options *o, int *status) {
 
         if (crew_paths_init(&paths, NULL) < 0 || !held_choose(&paths, o->crew, crew, &s))
                 return false;
-        int n = held_end(&paths, crew, "");
+        int n = held_end(&paths, crew, "", o->reason ? o->reason : "crewctl down");
         if (n < 0) {
                 struct cli_problem p = CLI_PROBLEM_NULL;
                 cli_problem_set(&p, CLI_FAILED, "held", "the agents of crew %s are held and cannot be ended: %s", crew,

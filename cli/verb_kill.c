@@ -2,71 +2,46 @@
 /*
  * crewctl kill: ends agents, whole trees, and shows how the others are; or freezes them, or looks at them first.
  *
- * With --snapshot every agent meant is frozen before the first byte is written, and none is killed before the archive is on
- * disk: if that fails they stay frozen.
+ * With --snapshot every agent meant is frozen before the first byte of it is written, and none is killed before the archive
+ * is on disk: if that fails, or a signal ends it, they stay frozen, and that is said.
  */
 #include "cli.h"
 
 #include "client.h"
 #include "common/util.h"
 #include "held.h"
-#include "hold.h"
+#include "interrupt.h"
 #include "jsonout.h"
-#include "killed.h"
-#include "snapshot.h"
+#include "kill_frozen.h"
 #include "term.h"
-#include "text.h"
 
 #include <string.h>
 
 #define KILL_MS 60000
 
-struct options {
-        const char *crew, *agent, *role, *task, *reason, *snapshot;
-        bool freeze, json;
-};
-
 static const struct cli_option options[] = {
-        {"agent", 'a', CLI_STRING, offsetof(struct options, agent), "AGENT", "the agent to end", CLI_COMPLETE_AGENT},
-        {"all-of-role", 0, CLI_STRING, offsetof(struct options, role), "ROLE", "every agent with that role or policy file",
-         CLI_COMPLETE_NONE},
-        {"task", 0, CLI_STRING, offsetof(struct options, task), "ID", "whichever agent works on that task now",
+        {"agent", 'a', CLI_STRING, offsetof(struct kill_options, agent), "AGENT", "the agent to end", CLI_COMPLETE_AGENT},
+        {"all-of-role", 0, CLI_STRING, offsetof(struct kill_options, role), "ROLE",
+         "every agent with that role or policy file", CLI_COMPLETE_NONE},
+        {"task", 0, CLI_STRING, offsetof(struct kill_options, task), "ID", "whichever agent works on that task now",
          CLI_COMPLETE_TASK},
-        {"freeze", 0, CLI_FLAG, offsetof(struct options, freeze), NULL,
+        {"freeze", 0, CLI_FLAG, offsetof(struct kill_options, freeze), NULL,
          "stop it without killing; crewctl thaw lets it go on", CLI_COMPLETE_NONE},
-        {"snapshot", 0, CLI_STRING, offsetof(struct options, snapshot), "FILE.tar",
+        {"snapshot", 0, CLI_STRING, offsetof(struct kill_options, snapshot), "FILE.tar",
          "first write what there is to see of it", CLI_COMPLETE_FILE},
-        {"reason", 'r', CLI_STRING, offsetof(struct options, reason), "TEXT", "why; goes into the audit and to hooks",
+        {"reason", 'r', CLI_STRING, offsetof(struct kill_options, reason), "TEXT", "why; goes into the audit and to hooks",
          CLI_COMPLETE_NONE},
-        CLI_OPTION_CREW(struct options),
-        CLI_OPTION_JSON(struct options),
+        CLI_OPTION_CREW(struct kill_options),
+        CLI_OPTION_JSON(struct kill_options),
 };
 
-struct doing {
-        const struct options *o;
-        struct client *c;
-        struct agent_names names; /* who is meant; none: whoever has the task */
-        struct term t;
-        json_t *frozen, *killed; /* with --json */
-        struct snapshot_totals snapshot;
-};
-
-static const char *reason_of(const struct options *o) {
+static const char *reason_of(const struct kill_options *o) {
         return o->reason ? o->reason : "";
 }
 
 /* --- who --- */
 
-static int add_name(struct agent_names *l, const char *name, struct cli_problem *p) {
-        l->items = l->items ? l->items : calloc(1, sizeof(*l->items));
-        if (!l->items)
-                return cli_problem_set(p, CLI_INTERNAL, "memory", "out of memory");
-        snprintf(l->items[0], sizeof(l->items[0]), "%s", name);
-        l->n = 1;
-        return 0;
-}
-
-static int choose(struct doing *d, struct cli_problem *p) {
+static int choose(struct kill_doing *d, struct cli_problem *p) {
         if (d->o->role)
                 return agents_of_role(d->c, d->o->role, &d->names, p);
         if (!d->o->agent)
@@ -74,93 +49,12 @@ static int choose(struct doing *d, struct cli_problem *p) {
         if (strlen(d->o->agent) >= KILL_NAME_MAX)
                 return cli_problem_set(p, CLI_ABSENT, "unknown-agent", "no agent '%.80s' in crew %s", d->o->agent,
                                        client_crew(d->c));
-        return add_name(&d->names, d->o->agent, p);
-}
-
-/* --- freezing --- */
-
-static void tell_frozen(struct doing *d, const Crew__AgentHeld *held) {
-        if (d->o->json) {
-                json_array_append_new(d->frozen, jsonout_agent(held->agent));
-        } else if (d->o->freeze) {
-                fprintf(d->t.out, "Agent %s frozen: nothing of it runs, nothing is lost.%s", held->agent->name,
-                        *held->task ? "  It keeps task " : "\n");
-                if (*held->task) {
-                        term_put(&d->t, held->task);
-                        fputs(".\n", d->t.out);
-                }
-                fprintf(d->t.out, "  crewctl thaw --agent %s lets it go on; crewctl kill --agent %s ends it\n",
-                        held->agent->name, held->agent->name);
-        }
-}
-
-static int freeze_one(struct doing *d, const char *agent, const char *task, struct cli_problem *p) {
-        const struct hold_call call = {.agent = agent, .task = task, .reason = d->o->reason};
-        const Crew__AgentHeld *held = NULL;
-
-        if (hold_call(d->c, &call, &held, p) < 0)
-                return -1;
-        tell_frozen(d, held);
-        return agent ? 0 : add_name(&d->names, held->agent->name, p);
-}
-
-static int freeze_all(struct doing *d, struct cli_problem *p) {
-        if (d->o->task)
-                return freeze_one(d, NULL, d->o->task, p);
-        for (size_t i = 0; i < d->names.n; i++) {
-                if (freeze_one(d, d->names.items[i], NULL, p) < 0)
-                        return -1;
-        }
-        return 0;
-}
-
-/* --- snapshot --- */
-
-static const Crew__AgentStatus *find(const Crew__Status *s, const char *name) {
-        for (size_t i = 0; i < s->n_agents; i++) {
-                if (strcmp(s->agents[i]->name, name) == 0)
-                        return s->agents[i];
-        }
-        return NULL;
-}
-
-static int write_snapshot(struct doing *d, struct cli_problem *p) {
-        _cleanup_snapshot_ struct snapshot *s = NULL;
-        const Crew__Status *status = NULL;
-
-        if (snapshot_begin(d->o->snapshot, client_crew(d->c), reason_of(d->o), &s, p) < 0 ||
-            client_status(d->c, &status, p) < 0)
-                return -1;
-        for (size_t i = 0; i < d->names.n; i++) {
-                const Crew__AgentStatus *a = find(status, d->names.items[i]);
-                if (!a || !a->frozen || a->pid == 0)
-                        return cli_problem_set(p, CLI_FAILED, "not-running", "agent %s has ended meanwhile",
-                                               d->names.items[i]);
-                if (snapshot_agent(s, a, p) < 0)
-                        return -1;
-        }
-        return snapshot_end(s, &d->snapshot, p);
-}
-
-static int take_snapshot(struct doing *d, struct cli_problem *p) {
-        char size[2 * TEXT_WORD];
-
-        if (write_snapshot(d, p) < 0) {
-                cli_problem_hint(p,
-                                 "nothing was killed; what was frozen stays so: crewctl thaw, or kill without --snapshot");
-                return -1;
-        }
-        if (!d->o->json)
-                fprintf(d->t.out, "Snapshot %s: %s, %u process%s%s\n", d->o->snapshot,
-                        text_size(d->snapshot.bytes, 0, size), d->snapshot.processes,
-                        d->snapshot.processes == 1 ? "" : "es",
-                        d->snapshot.left_out ? ", not everything of its state (left-out.json)" : "");
-        return 0;
+        return kill_note_name(&d->names, d->o->agent, p);
 }
 
 /* --- killing --- */
 
-static int ask_to_kill(struct doing *d, const char *agent, const char *task, uint64_t *seq, struct cli_problem *p) {
+static int ask_to_kill(struct kill_doing *d, const char *agent, const char *task, uint64_t *seq, struct cli_problem *p) {
         Crew__Envelope e = CREW__ENVELOPE__INIT;
         Crew__KillAgent request = CREW__KILL_AGENT__INIT;
 
@@ -172,11 +66,12 @@ static int ask_to_kill(struct doing *d, const char *agent, const char *task, uin
         return client_send(d->c, &e, seq, p);
 }
 
-static int take_answer(struct doing *d, const Crew__Envelope *answer, bool last, struct cli_problem *p) {
+static int take_answer(struct kill_doing *d, const Crew__Envelope *answer, bool last, struct cli_problem *p) {
         if (answer->body_case == CREW__ENVELOPE__BODY_REFUSED)
                 return client_refused(answer->refused, p);
         if (answer->body_case != CREW__ENVELOPE__BODY_KILLED || !answer->killed->terminated)
                 return cli_problem_set(p, CLI_INTERNAL, "protocol", "crewd did not say what became of the agent");
+        d->n_killed++;
         if (d->o->json)
                 json_array_append_new(d->killed, killed_json(answer->killed));
         else
@@ -185,7 +80,7 @@ static int take_answer(struct doing *d, const Crew__Envelope *answer, bool last,
 }
 
 /* Of several each answer leaves out one that is killed: so everybody is asked for when all are dead. */
-static int show_crew(struct doing *d, struct cli_problem *p) {
+static int show_crew(struct kill_doing *d, struct cli_problem *p) {
         const Crew__Status *status = NULL;
 
         if (d->o->json || !d->o->role)
@@ -196,47 +91,80 @@ static int show_crew(struct doing *d, struct cli_problem *p) {
         return 0;
 }
 
-/* All are asked for at once and die at the same time; of those that cannot be killed the first is the problem told. */
-static int kill_all(struct doing *d, struct cli_problem *p) {
-        size_t n = MAX_OF(d->names.n, (size_t)1), waiting = n;
-        uint64_t until = crew_now_ns() + KILL_MS * 1000000ull, first = 0, seq = 0;
-        int result = 0;
+/* Who the request of that number, from the first on, was about. */
+static const char *answer_agent(const struct kill_doing *d, uint64_t i) {
+        return i < d->names.n ? d->names.items[i].name : "";
+}
 
+static int ask_for_all(struct kill_doing *d, size_t n, uint64_t *first, uint64_t *last, struct cli_problem *p) {
         for (size_t i = 0; i < n; i++) {
-                const char *agent = d->names.n ? d->names.items[i] : "", *task = d->names.n ? "" : d->o->task;
-                if (ask_to_kill(d, agent, task, &seq, p) < 0)
+                const char *agent = d->names.n ? d->names.items[i].name : "", *task = d->names.n ? "" : d->o->task;
+                if (ask_to_kill(d, agent, task, last, p) < 0)
                         return -1;
-                first = first ? first : seq;
+                *first = *first ? *first : *last;
         }
-        while (waiting > 0) {
-                const Crew__Envelope *answer = NULL;
-                struct cli_problem problem = CLI_PROBLEM_NULL;
+        return 0;
+}
+
+/* The next answer to one of ours, within the time. */
+static int next_answer(struct kill_doing *d, uint64_t until, uint64_t first, uint64_t last, const Crew__Envelope **answer,
+                       struct cli_problem *p) {
+        for (;;) {
                 uint64_t now = crew_now_ns();
-                int r = client_next(d->c, now < until ? (int)((until - now) / 1000000u) : 0, &answer, p);
+                int r = client_next(d->c, now < until ? (int)((until - now) / 1000000u) : 0, answer, p);
                 if (r < 0)
                         return r;
                 if (r == 0)
                         return cli_problem_set(p, CLI_FAILED, "timeout", "crewd of crew %s does not answer",
                                                client_crew(d->c));
-                if (answer->corr < first || answer->corr > seq || answer->body_case == CREW__ENVELOPE__BODY_EVENT)
+                if ((*answer)->corr >= first && (*answer)->corr <= last &&
+                    (*answer)->body_case != CREW__ENVELOPE__BODY_EVENT)
+                        return 0;
+        }
+}
+
+/* All are asked for at once and die at the same time; of those that cannot be killed the first is the problem told.  One of
+ * a role that has ended by itself meanwhile is none, unless all have. */
+static int kill_all(struct kill_doing *d, struct cli_problem *p) {
+        size_t n = MAX_OF(d->names.n, (size_t)1);
+        uint64_t until = crew_now_ns() + KILL_MS * 1000000ull, first = 0, last = 0;
+        struct cli_problem ended = CLI_PROBLEM_NULL;
+        int result = ask_for_all(d, n, &first, &last, p);
+
+        interrupt_unwatch();
+        if (result < 0)
+                return -1;
+        for (size_t left = n; left > 0; left--) {
+                const Crew__Envelope *answer = NULL;
+                struct cli_problem problem = CLI_PROBLEM_NULL;
+                if (next_answer(d, until, first, last, &answer, p) < 0)
+                        return -1;
+                if (take_answer(d, answer, left == 1, &problem) == 0)
                         continue;
-                waiting--;
-                if (take_answer(d, answer, waiting == 0, &problem) < 0 && result == 0) {
+                if (d->o->role && problem.status == CLI_ABSENT) {
+                        kill_pass_over(d, answer_agent(d, answer->corr - first), problem.text);
+                        ended = problem;
+                } else if (result == 0) {
                         *p = problem;
                         result = -1;
                 }
         }
-        return result;
+        if (result < 0 || d->n_killed > 0)
+                return result;
+        *p = ended;
+        return -1;
 }
 
 /* --- all of it --- */
 
-static int carry_out(struct doing *d, struct cli_problem *p) {
-        if (choose(d, p) < 0)
+static int carry_out(struct kill_doing *d, struct cli_problem *p) {
+        bool freezes = d->o->freeze || d->o->snapshot;
+
+        if (choose(d, p) < 0 || kill_prepare(d, p) < 0)
                 return -1;
-        if ((d->o->freeze || d->o->snapshot) && freeze_all(d, p) < 0)
-                return -1;
-        if (d->o->snapshot && take_snapshot(d, p) < 0)
+        if (freezes)
+                interrupt_watch();
+        if ((freezes && kill_freeze(d, p) < 0) || (d->o->snapshot && kill_write_down(d, p) < 0))
                 return -1;
         if (d->o->freeze)
                 return 0;
@@ -244,7 +172,7 @@ static int carry_out(struct doing *d, struct cli_problem *p) {
 }
 
 /* One agent killed is one object, as it always was; everything else is lists. */
-static void print_json(struct doing *d) {
+static void print_json(struct kill_doing *d) {
         bool one = !d->o->freeze && !d->o->role && json_array_size(d->killed) == 1;
         json_t *o = one ? json_incref(json_array_get(d->killed, 0)) : json_object();
 
@@ -252,7 +180,9 @@ static void print_json(struct doing *d) {
                 json_object_set(o, "killed", d->killed);
         if (d->o->freeze)
                 json_object_set(o, "frozen", d->frozen);
-        if (d->o->snapshot)
+        if (d->o->role)
+                json_object_set(o, "passed_over", d->passed);
+        if (d->o->snapshot && d->snapshot.bytes)
                 json_object_set_new(o, "snapshot",
                                     json_pack("{s:o, s:I, s:I, s:I}", "file", jsonout_text(d->o->snapshot), "bytes",
                                               (json_int_t)d->snapshot.bytes, "processes", (json_int_t)d->snapshot.processes,
@@ -260,7 +190,7 @@ static void print_json(struct doing *d) {
         jsonout_print(o);
 }
 
-static bool usage_ok(const struct options *o, int *status) {
+static bool usage_ok(const struct kill_options *o, int *status) {
         int ways = (o->agent != NULL) + (o->role != NULL) + (o->task != NULL);
 
         if (ways == 1 && *(o->agent ? o->agent : o->role ? o->role : o->task) && (!o->snapshot || *o->snapshot))
@@ -275,7 +205,7 @@ static bool usage_ok(const struct options *o, int *status) {
 }
 
 /* Its crewd is gone: the spawner ends it, and the next crewd puts that on record. */
-static bool kill_held(const struct options *o, int *status) {
+static bool kill_held(const struct kill_options *o, int *status) {
         struct cli_problem p = CLI_PROBLEM_NULL;
         struct crew_paths paths;
         struct held_state s;
@@ -284,7 +214,7 @@ static bool kill_held(const struct options *o, int *status) {
         if (!o->agent || o->freeze || o->snapshot || crew_paths_init(&paths, NULL) < 0 ||
             !held_choose(&paths, o->crew, crew, &s))
                 return false;
-        int n = held_end(&paths, crew, o->agent);
+        int n = held_end(&paths, crew, o->agent, o->reason);
         if (n > 0) {
                 *status = CLI_OK;
                 if (o->json)
@@ -303,7 +233,7 @@ static bool kill_held(const struct options *o, int *status) {
 }
 
 static int run(const struct cli_verb *self, int argc, char **argv) {
-        struct options o = {0};
+        struct kill_options o = {0};
         struct cli_problem problem = CLI_PROBLEM_NULL;
         _cleanup_client_ struct client *c = NULL;
         struct cli_operands rest;
@@ -314,14 +244,16 @@ static int run(const struct cli_verb *self, int argc, char **argv) {
                 return status;
         if (client_open(o.crew, &c, &problem) < 0)
                 return strcmp(problem.code, "held") == 0 && kill_held(&o, &status) ? status : cli_report(&problem, o.json);
-        struct doing d = {.o = &o, .c = c, .frozen = json_array(), .killed = json_array()};
+        struct kill_doing d = {.o = &o, .c = c, .frozen = json_array(), .killed = json_array(), .passed = json_array()};
         term_init(&d.t, stdout);
         int r = carry_out(&d, &problem);
         if (r == 0 && o.json)
                 print_json(&d);
         json_decref(d.frozen);
         json_decref(d.killed);
-        agent_names_fini(&d.names);
+        json_decref(d.passed);
+        snapshot_free(d.into);
+        agents_meant_fini(&d.names);
         return r < 0 ? cli_report(&problem, o.json) : CLI_OK;
 }
 

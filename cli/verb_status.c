@@ -111,6 +111,18 @@ static void agent_row(struct table *t, const Crew__AgentStatus *a, bool checked)
                            or_dash(a->health));
 }
 
+/* Why there is no process of it: "operator: odd queries". */
+static void cause_note(struct table *t, const Crew__AgentStatus *a) {
+        char text[600];
+        bool gone = a->state == CREW__AGENT_STATE__AGENT_TERMINATED || a->state == CREW__AGENT_STATE__AGENT_FAILED ||
+                    a->state == CREW__AGENT_STATE__AGENT_RESTARTING;
+
+        snprintf(text, sizeof(text), "%.256s%s%.256s", a->last_cause, *a->last_cause && *a->last_reason ? ": " : "",
+                 a->last_reason);
+        if (gone)
+                table_note(t, text);
+}
+
 /* --- one agent's limits --- */
 
 static const char *in_bytes(uint64_t n, char out[2 * TEXT_WORD]) {
@@ -177,8 +189,10 @@ static void print_status(const struct term *term, const Crew__Status *s, bool li
 
         fprintf(term->out, "crew %s%s%s   %s %s   process %s\n", term_on(term, TERM_BOLD), s->crew,
                 term_off(term, TERM_BOLD), s->state, text_duration(s->up_ms * 1000000u, up), s->process);
-        for (size_t i = 0; i < s->n_agents; i++)
+        for (size_t i = 0; i < s->n_agents; i++) {
                 agent_row(t, s->agents[i], checked);
+                cause_note(t, s->agents[i]);
+        }
         table_print(t, term, "");
         table_free(t);
         for (size_t i = 0; limits && i < s->n_agents; i++)
@@ -261,7 +275,8 @@ const struct cli_verb verb_status = {
         .name = "status",
         .synopsis = "[--agent AGENT] [--watch] [--crew NAME] [--json]",
         .summary = "show a running crew: agents, tasks, resources, denials",
-        .details = "WALLS says \"full\" when every protection of the policy is in force, else what is missing.\n"
+        .details = "Under an agent that has ended stands why.\n"
+                   "WALLS says \"full\" when every protection of the policy is in force, else what is missing.\n"
                    "--agent adds what the agent uses of each of its limits, how often it came to it, and who enforces it.\n"
                    "\n"
                    "  crewctl status\n"

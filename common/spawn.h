@@ -25,18 +25,20 @@ enum spawn_op {
                          is divided among them once they seem to have more than .limits.memory_bytes */
         SPAWN_LIMITS, /* .limits of the running .id, where control groups limit it; one SPAWN_LIMITS_REPLY with its .cookie
                        */
-        SPAWN_HOLD,   /* fds: a listening SOCK_SEQPACKET socket, the memfd of crewd's state; .hold.  .hold.ms 0: no more */
+        SPAWN_HOLD,   /* fds: a listening SOCK_SEQPACKET socket, the memfd of crewd's state, maybe a file for notes
+                         (held_note.h); .hold.  .hold.ms 0: no more */
         SPAWN_RELINK, /* .id's worker gets a connection to the link path in .text; no reply: it comes or not */
         SPAWN_FORGET, /* the end of .id is known for good; while there is a SPAWN_HOLD, ends are kept until then */
         /* whoever connects -> spawner whose crewd is gone; each with .hold.token */
         SPAWN_ADOPT,     /* one SPAWN_HELD per live jail, one SPAWN_EXITED per end not forgotten, then SPAWN_HELD_END */
         SPAWN_HELD_ASK,  /* one SPAWN_HELD_END */
-        SPAWN_HELD_KILL, /* .text: the agent's name, "" all; then as SPAWN_HELD_ASK */
+        SPAWN_HELD_KILL, /* .text: the agent's name, "" all, and behind its NUL the reason; then as SPAWN_HELD_ASK */
         /* spawner -> crewd */
         SPAWN_READY = 64, /* fds: pidfd, then the capture listeners (tcp4, tcp6, udp4, udp6) if PLAN_NETRULES, then the
                              seccomp listener if PLAN_NOTIFY */
         SPAWN_FAILED,     /* .errno_, .step, .text; nothing of the jail is left */
-        SPAWN_EXITED,     /* whole tree reaped, cgroup removed; .text: who killed it while no crewd was there */
+        SPAWN_EXITED,     /* whole tree reaped, cgroup removed; .text: why somebody had it killed while no crewd was there,
+                             "" nobody; .cookie: the uid of that one */
         SPAWN_STATS_REPLY,
         SPAWN_HELLO, /* first message, unasked: .text says what a crew that died left behind and was removed, "" nothing */
         SPAWN_LIMITS_REPLY, /* .errno_: 0, or why not all of them could be set */

@@ -7,6 +7,7 @@
 
 #include "channel.h"
 #include "checkpoint.h"
+#include "common/held_note.h"
 #include "common/util.h"
 #include "crewd.h"
 #include "death.h"
@@ -275,8 +276,11 @@ static void end_one(struct agent *a, const struct legacy *l) {
                 if (m->id != a->in.id)
                         continue;
                 gone = m->exit;
-                if (*m->text)
-                        death_decide(a, CREW__CAUSE__CAUSE_OPERATOR, "operator", m->text);
+                if (*m->text) {
+                        char by[32];
+                        held_initiator(m->cookie, by, sizeof(by));
+                        death_decide(a, CREW__CAUSE__CAUSE_OPERATOR, by, m->text);
+                }
         }
         a->in.hung_up = true; /* what it said last was lost with its crewd */
         outbox_clear(&a->in.outbox);

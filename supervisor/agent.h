@@ -200,7 +200,8 @@ struct agent {
         uint64_t idle_max_ns;     /* a further instance: retired after so long */
         bool restart_asked;       /* by an operator: the next death is followed by a start, whatever `restart` says */
         struct policy_image *jail_policy; /* owned; what the live instance was made with, once decl->policy is newer */
-        char start_error[640];            /* why the last start failed */
+        char start_error[640];            /* why the last start failed, or was not to be: */
+        Crew__Cause called_off;           /* while it waited for it; UNSET: it was not */
         int start_errno;                  /* the same as an errno, 0: none is known */
         struct agent_waiter {
                 uint64_t client, corr;

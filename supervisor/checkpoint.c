@@ -12,6 +12,7 @@
 #include "journal.h"
 #include "memory.h"
 #include "migrate.h"
+#include "orphans.h"
 #include "outbox.h"
 #include "requests.h"
 #include "router.h"
@@ -302,7 +303,7 @@ static void end_holding(struct checkpoint *k) {
         const struct head nothing = {0};
 
         k->armed = k->ends = false;
-        spawner_keep(k->crewd->spawner, &none, -1, -1);
+        spawner_keep(k->crewd->spawner, &none, -1, -1, -1);
         spawner_let_go(k->crewd->spawner, false);
         (void)write_at(k->fd, &nothing, sizeof(nothing), 0);
         rundir_unlisten(k->crewd->rundir);
@@ -384,9 +385,10 @@ int checkpoint_arm(struct checkpoint *k, struct crew_err *err) {
 
         if (listener < 0)
                 return listener;
-        int r = save_now(k);
+        _cleanup_close_ int notes = orphans_notes(c);
+        int r = notes < 0 ? notes : save_now(k);
         if (r == 0)
-                r = spawner_keep(c->spawner, &hold, listener, k->fd);
+                r = spawner_keep(c->spawner, &hold, listener, k->fd, notes);
         if (r < 0) {
                 rundir_unlisten(c->rundir);
                 return crew_fail(err, -r, "agents cannot be held: %s", strerror(-r));

@@ -44,6 +44,7 @@ static void kill_before_start(struct agent *a, Crew__Cause cause, const char *in
         text_copy(d.initiator, sizeof(d.initiator), initiator, SIZE_MAX);
         text_copy(d.reason, sizeof(d.reason), reason, SIZE_MAX);
         snprintf(a->start_error, sizeof(a->start_error), "killed before its start, by %s: %.400s", d.initiator, d.reason);
+        a->called_off = cause;
         journal_kill(a, &d);
         agent_event(a, AGENT_EV_KILL);
         manager_agent_gone(a->crewd, a, SCHED_NOBODY);

@@ -264,6 +264,7 @@ void instance_spawn(struct agent *a) {
                 agent_take_file(a, crew_steal_ptr(&a->next));
         a->restart_at_ns = 0;
         a->start_error[0] = '\0';
+        a->called_off = CREW__CAUSE__CAUSE_UNSET;
         a->start_errno = 0;
         audit_set_incarnation(a->audit, ++a->incarnation);
         a->in.id = instance_id(a->index, a->incarnation);

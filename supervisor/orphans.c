@@ -3,6 +3,7 @@
  * under the same id. */
 #include "orphans.h"
 
+#include "common/held_note.h"
 #include "common/util.h"
 #include "crewd.h"
 #include "death.h"
@@ -12,8 +13,12 @@
 #include "manager.h"
 #include "rundir.h"
 #include "supervisor/audit/audit_life.h"
+#include "text.h"
 #include "webhook.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
 
@@ -25,35 +30,89 @@ static uint64_t id_of(const struct agent *a, const struct audit_life *life) {
         return (MAX_OF(life->spawned_ms, ID_EPOCH_MS) - ID_EPOCH_MS) << INSTANCE_INDEX_BITS | a->index;
 }
 
-static struct termination *describe(struct agent *a, const struct audit_life *life) {
-        pid_t before = rundir_predecessor(a->crewd->rundir);
+/* --- notes of its spawner --- */
+
+static void notes_path(const struct crewd *c, char path[PATH_MAX]) {
+        snprintf(path, PATH_MAX, "%.*s/%s/held.ends", PATH_MAX - 128, c->paths.state, c->file->name);
+}
+
+int orphans_notes(const struct crewd *c) {
+        char path[PATH_MAX];
+
+        notes_path(c, path);
+        int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+        return fd < 0 ? -errno : fd;
+}
+
+struct notes {
+        struct held_note *items; /* owned */
+        size_t n;
+};
+
+static void read_notes(struct crewd *c, struct notes *out) {
+        char path[PATH_MAX];
+
+        notes_path(c, path);
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+        int r = fd >= 0 ? held_notes_read(fd, &out->items, &out->n) : errno == ENOENT ? 0 : -errno;
+        if (r < 0)
+                crewd_log(c, "who was killed by hand while no crewd was there is not known: %s", strerror(-r));
+}
+
+/* Of this life and no other. */
+static const struct held_note *note_of(const struct notes *notes, const struct agent *a, uint32_t incarnation) {
+        for (size_t i = 0; i < notes->n; i++) {
+                const struct held_note *n = &notes->items[i];
+                if (n->id >> INSTANCE_INDEX_BITS == incarnation && strcmp(n->agent, agent_name(a)) == 0)
+                        return n;
+        }
+        return NULL;
+}
+
+/* --- what they died of --- */
+
+static void died_by_hand(struct death *d, const struct held_note *n) {
+        d->cause = CREW__CAUSE__CAUSE_OPERATOR;
+        held_initiator(n->uid, d->initiator, sizeof(d->initiator));
+        text_copy(d->reason, sizeof(d->reason), n->reason, SIZE_MAX);
+}
+
+static void died_with_crewd(struct death *d, pid_t crewd) {
+        d->cause = CREW__CAUSE__CAUSE_SUPERVISOR_LOST;
+        snprintf(d->initiator, sizeof(d->initiator), "crewd");
+        if (crewd)
+                snprintf(d->reason, sizeof(d->reason),
+                         "its crewd, process %d, did not end in order; the agent ended with it", (int)crewd);
+        else
+                snprintf(d->reason, sizeof(d->reason), "its crewd did not end in order; the agent ended with it");
+}
+
+static struct termination *describe(struct agent *a, const struct audit_life *life, const struct notes *notes) {
+        const struct held_note *note = note_of(notes, a, life->incarnation);
         struct termination *t = calloc(1, sizeof(*t));
 
         if (!t)
                 return NULL;
-        *t = (struct termination){
-                .id = id_of(a, life),
-                .incarnation = life->incarnation,
-                .death = {.decided = true, .cause = CREW__CAUSE__CAUSE_SUPERVISOR_LOST, .initiator = "crewd"},
-                .exit_code = -1,
-                .signal = SIGKILL,
-                .effects = life->effects,
-                .action = "fail_task",
-                .attempt = life->attempt,
-                .time_ms = crew_realtime_ns() / 1000000u};
+        *t = (struct termination){.id = id_of(a, life),
+                                  .incarnation = life->incarnation,
+                                  .death = {.decided = true},
+                                  .exit_code = -1,
+                                  .signal = SIGKILL,
+                                  .effects = life->effects,
+                                  .action = "fail_task",
+                                  .attempt = life->attempt,
+                                  .time_ms = crew_realtime_ns() / 1000000u};
         memcpy(t->task, life->task, sizeof(t->task));
-        if (before)
-                snprintf(t->death.reason, sizeof(t->death.reason),
-                         "its crewd, process %d, did not end in order; the agent ended with it", (int)before);
+        if (note)
+                died_by_hand(&t->death, note);
         else
-                snprintf(t->death.reason, sizeof(t->death.reason),
-                         "its crewd did not end in order; the agent ended with it");
+                died_with_crewd(&t->death, rundir_predecessor(a->crewd->rundir));
         return t;
 }
 
-static void report(struct agent *a, const struct audit_life *life) {
+static void report(struct agent *a, const struct audit_life *life, const struct notes *notes) {
         struct crewd *c = a->crewd;
-        struct termination *t = describe(a, life);
+        struct termination *t = describe(a, life, notes);
 
         if (!t)
                 return; /* it stays open for the next start */
@@ -72,6 +131,10 @@ static void report(struct agent *a, const struct audit_life *life) {
 }
 
 void orphans_report(struct crewd *c) {
+        struct notes notes = {0};
+        char path[PATH_MAX];
+
+        read_notes(c, &notes);
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 struct agent *a = &c->agents[i];
                 struct crew_err err = CREW_ERR_NULL;
@@ -82,7 +145,10 @@ void orphans_report(struct crewd *c) {
                 if (audit_last_life(a->audit, &life, &err) < 0)
                         crewd_log(c, "agent %s: what became of its last instance is not known: %s", agent_name(a), err.msg);
                 else if (life.open)
-                        report(a, &life);
+                        report(a, &life, &notes);
         }
+        free(notes.items);
+        notes_path(c, path);
+        unlink(path);
         hooks_run(c->hooks);
 }

@@ -318,31 +318,81 @@ static struct agent *named_or_working(struct crewd *c, uint64_t client, uint64_t
         return index == UINT32_MAX ? NULL : &c->agents[index];
 }
 
+struct killed {
+        Crew__AgentTerminated *end;
+        const char *task; /* that it had in hand, "" none */
+        bool reassigned;
+        Crew__AgentState was; /* UNSET: it had a process */
+};
+
+static void send_killed(struct crewd *c, const struct agent *a, const struct killed *k, struct agent_waiter to) {
+        struct status_lists lists;
+        Crew__Killed body = CREW__KILLED__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+
+        if (status_lists_make(c, a, false, &lists) < 0)
+                lists = (struct status_lists){0};
+        body.terminated = k->end;
+        body.others = lists.agent_pointers;
+        body.n_others = lists.n_agents;
+        body.task = (char *)k->task;
+        body.task_reassigned = k->reassigned;
+        body.was = k->was;
+        e.corr = to.corr;
+        e.body_case = CREW__ENVELOPE__BODY_KILLED;
+        e.killed = &body;
+        control_send(c->control, to.client, &e);
+        status_lists_fini(&lists);
+}
+
 const char *requests_reason(const char *reason) {
         return *reason ? reason : "no reason given";
 }
 
-static const char *why_not_running(enum agent_state state) {
-        if (state == AGENT_DECLARED)
-                return "was waiting to be started; it will not be now";
-        return state == AGENT_RESTARTING ? "was waiting to be restarted; it will not be now" : "is not running";
+/* One without a process that would have got one: nothing of it ran, so there is no termination; the record is that of the
+ * kill. */
+static void send_not_to_be(struct crewd *c, struct agent *a, enum agent_state was, struct agent_waiter to,
+                           const char *reason) {
+        const char *by = control_client_name(c->control, to.client);
+        Crew__AgentTerminated end = CREW__AGENT_TERMINATED__INIT;
+
+        end.crew = (char *)c->file->name;
+        end.agent = (char *)agent_name(a);
+        end.incarnation = a->incarnation;
+        end.cause = control_client_cause(c->control, to.client);
+        end.exit_code = -1;
+        end.initiator = (char *)by;
+        end.reason = (char *)reason;
+        end.limit = end.stderr_tail = (char *)"";
+        end.audit_seq = audit_seq(a->audit);
+        end.time_ms = crew_realtime_ns() / 1000000u;
+        send_killed(c, a,
+                    &(struct killed){.end = &end,
+                                     .task = "",
+                                     .was = was == AGENT_DECLARED ? CREW__AGENT_STATE__AGENT_DECLARED
+                                                                  : CREW__AGENT_STATE__AGENT_RESTARTING},
+                    to);
 }
 
-/* Whoever wants an agent dead waits for Killed; false: refused, there is nothing to kill. */
+/* Whoever wants an agent dead waits for Killed; false: there is nothing to kill, and that is answered. */
 static bool await_death(struct crewd *c, struct agent *a, uint64_t client, uint64_t corr, const char *reason) {
-        if (!agent_state_live(a->state)) {
-                enum agent_state was = a->state;
-                death_kill(a, control_client_cause(c->control, client), control_client_name(c->control, client),
-                           requests_reason(reason));
-                control_refuse(c->control, client, corr, "not-running", "", "agent %s %s", agent_name(a),
-                               why_not_running(was));
+        const struct agent_waiter w = {.client = client, .corr = corr};
+        enum agent_state was = a->state;
+
+        if (was == AGENT_DECLARED || was == AGENT_RESTARTING) {
+                death_kill(a, control_client_cause(c->control, client), control_client_name(c->control, client), reason);
+                send_not_to_be(c, a, was, w, reason);
+                return false;
+        }
+        if (!agent_state_live(was)) {
+                control_refuse(c->control, client, corr, "not-running", "", "agent %s is not running", agent_name(a));
                 return false;
         }
         if (a->n_killers == AGENT_KILLERS_MAX) {
                 control_refuse(c->control, client, corr, "too-many", "", "agent %s is being killed already", agent_name(a));
                 return false;
         }
-        a->killers[a->n_killers++] = (struct agent_waiter){.client = client, .corr = corr};
+        a->killers[a->n_killers++] = w;
         return true;
 }
 
@@ -350,7 +400,7 @@ static void on_kill_agent(struct crewd *c, uint64_t client, const Crew__Envelope
         const Crew__KillAgent *b = e->kill_agent;
         struct agent *a = named_or_working(c, client, e->seq, b->agent, b->task);
 
-        if (a && await_death(c, a, client, e->seq, b->reason))
+        if (a && await_death(c, a, client, e->seq, requests_reason(b->reason)))
                 death_kill(a, control_client_cause(c->control, client), control_client_name(c->control, client),
                            requests_reason(b->reason));
 }
@@ -362,7 +412,7 @@ static void on_stop_agent(struct crewd *c, uint64_t client, const Crew__Envelope
         if (a && hold_is_on(a))
                 return control_refuse(c->control, client, e->seq, "busy", "crewctl thaw, or kill it", "agent %s is frozen",
                                       agent_name(a));
-        if (a && await_death(c, a, client, e->seq, b->reason))
+        if (a && await_death(c, a, client, e->seq, requests_reason(b->reason)))
                 death_stop(a, MIN_OF(b->grace_ms, 3600000u), control_client_name(c->control, client),
                            requests_reason(b->reason));
 }
@@ -633,31 +683,14 @@ void requests_crew_stopped(struct crewd *c) {
         w->n = 0;
 }
 
-static void send_killed(struct crewd *c, const struct agent *a, const struct termination *t,
-                        const struct agent_waiter *to) {
-        struct status_lists lists;
-        struct termination_message m;
-        Crew__Killed body = CREW__KILLED__INIT;
-        Crew__Envelope e = CREW__ENVELOPE__INIT;
-
-        if (status_lists_make(c, a, false, &lists) < 0)
-                lists = (struct status_lists){0};
-        death_message(a, t, &m);
-        body.terminated = &m.pb;
-        body.others = lists.agent_pointers;
-        body.n_others = lists.n_agents;
-        body.task = (char *)t->task;
-        body.task_reassigned = a->task_reassigned;
-        e.corr = to->corr;
-        e.body_case = CREW__ENVELOPE__BODY_KILLED;
-        e.killed = &body;
-        control_send(c->control, to->client, &e);
-        status_lists_fini(&lists);
-}
-
 void requests_agent_dead(struct crewd *c, struct agent *a, const struct termination *t) {
+        struct termination_message m;
+        const struct killed k = {.end = &m.pb, .task = t->task, .reassigned = a->task_reassigned};
+
+        if (a->n_killers > 0)
+                death_message(a, t, &m);
         for (uint32_t i = 0; i < a->n_killers; i++)
-                send_killed(c, a, t, &a->killers[i]);
+                send_killed(c, a, &k, a->killers[i]);
         a->n_killers = 0;
         starters_failed(a);
 }

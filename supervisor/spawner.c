@@ -87,11 +87,11 @@ void spawner_let_go(struct spawner *s, bool go_on) {
         channel_release(s->channel, go_on);
 }
 
-int spawner_keep(struct spawner *s, const struct spawn_hold *hold, int listener, int state) {
+int spawner_keep(struct spawner *s, const struct spawn_hold *hold, int listener, int state, int notes) {
         const struct spawn_msg m = {.op = SPAWN_HOLD, .hold = *hold};
-        const int fds[] = {listener, state};
+        const int fds[] = {listener, state, notes};
 
-        return channel_send(s->channel, &m, fds, hold->ms ? 2 : 0);
+        return channel_send(s->channel, &m, fds, hold->ms ? 3 : 0);
 }
 
 int spawner_relink(struct spawner *s, uint32_t id, const char *link_path) {

@@ -33,7 +33,7 @@ void spawner_let_go(struct spawner *s, bool go_on);
 int spawner_start(struct spawner *s, uint32_t id, const int *fds, size_t n_fds, const char *link_path,
                   struct crew_err *err);
 /* SPAWN_HOLD; hold->ms 0: no more. */
-int spawner_keep(struct spawner *s, const struct spawn_hold *hold, int listener, int state);
+int spawner_keep(struct spawner *s, const struct spawn_hold *hold, int listener, int state, int notes);
 /* The worker of id is to connect to link_path. */
 int spawner_relink(struct spawner *s, uint32_t id, const char *link_path);
 /* op: SPAWN_KILL, SPAWN_FREEZE, SPAWN_THAW or SPAWN_FORGET. */

@@ -94,6 +94,7 @@ static const char *why_not_crew(const struct crewd *c, const char **code) {
 
 static void begin(struct agent *a) {
         a->start_error[0] = '\0';
+        a->called_off = CREW__CAUSE__CAUSE_UNSET;
         agent_renew_restarts(a);
         restart_free_of_charge(&a->restart);
         agent_start(a, crew_now_ns());

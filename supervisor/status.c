@@ -83,8 +83,9 @@ void status_agent(const struct agent *a, struct status_agent *out) {
         pb->restarts = a->restart.total;
         pb->audit_seq = audit_seq(a->audit);
         out->cause[0] = '\0';
-        if (a->last)
-                snprintf(out->cause, sizeof(out->cause), "%s", cause_name(a->last->death.cause));
+        if (a->called_off || a->last)
+                snprintf(out->cause, sizeof(out->cause), "%s",
+                         cause_name(a->called_off ? a->called_off : a->last->death.cause));
         pb->last_cause = out->cause;
         pb->audit_path = (char *)audit_path(a->audit);
         health_text(a, out->health);
@@ -170,6 +171,14 @@ static void put_limits(const struct agent *a, struct status_agent *out) {
         out->pb.n_limits = USAGE_LIMIT_N;
 }
 
+/* Why it has no process, whatever it died of before: what kept its start from being, or its last death. */
+static void put_reason(const struct agent *a, struct status_agent *out) {
+        const char *why = a->start_error[0] ? a->start_error : a->last ? a->last->death.reason : "";
+
+        text_copy(out->reason, sizeof(out->reason), agent_state_live(a->state) ? "" : why, SIZE_MAX);
+        out->pb.last_reason = out->reason;
+}
+
 int status_lists_make(struct crewd *c, const struct agent *except, bool limits, struct status_lists *l) {
         int r = lists_alloc(c, l);
 
@@ -181,6 +190,8 @@ int status_lists_make(struct crewd *c, const struct agent *except, bool limits, 
                 status_agent(&c->agents[i], &l->agents[l->n_agents]);
                 if (limits && c->agents[i].state != AGENT_POLICY_ONLY)
                         put_limits(&c->agents[i], &l->agents[l->n_agents]);
+                if (limits)
+                        put_reason(&c->agents[i], &l->agents[l->n_agents]);
                 l->agent_pointers[l->n_agents] = &l->agents[l->n_agents].pb;
                 l->n_agents++;
         }

@@ -10,7 +10,7 @@ struct job;
 /* The strings point into a, its crew file, and text. */
 struct status_agent {
         Crew__AgentStatus pb;
-        char walls[256], cause[256], role[256], policy[256], health[256];
+        char walls[256], cause[256], role[256], policy[256], health[256], reason[256];
         Crew__LimitUse limits[USAGE_LIMIT_N];
         Crew__LimitUse *limit_pointers[USAGE_LIMIT_N];
 };

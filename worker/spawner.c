@@ -307,7 +307,8 @@ static void on_exited(struct spawner *s, struct instance *i) {
         jail_reap(&i->jail, true, &m.exit);
         if (i->start) /* killed before it was made */
                 jail_start_forget(forget_start(s, i));
-        snprintf(m.text, sizeof(m.text), "%s", i->killed_by);
+        snprintf(m.text, sizeof(m.text), "%s", i->killed_why);
+        m.cookie = i->killed_uid;
         spawner_keep_exit(s, &m);
         spawner_reply(s, &m, NULL, 0);
         crew_close(&mounts); /* waits for RCU: after crewd knows */

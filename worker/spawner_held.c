@@ -26,11 +26,13 @@ void spawner_on_hold(struct spawner *s, const struct spawn_msg *m, int *fds, siz
 
         crew_close(&h->listener);
         crew_close(&h->state);
+        crew_close(&h->notes);
         h->for_ns = 0;
-        if (m->hold.ms == 0 || n_fds != 2)
+        if (m->hold.ms == 0 || n_fds < 2 || n_fds > 3)
                 return;
         h->listener = crew_steal_fd(&fds[0]);
         h->state = crew_steal_fd(&fds[1]);
+        h->notes = n_fds == 3 ? crew_steal_fd(&fds[2]) : -1;
         h->for_ns = MIN_OF(m->hold.ms, (uint64_t)UINT32_MAX) * 1000000u;
         memcpy(h->token, m->hold.token, sizeof(h->token));
 }
@@ -137,17 +139,20 @@ void spawner_held_fini(struct spawner *s) {
         }
         crew_close(&h->listener);
         crew_close(&h->state);
+        crew_close(&h->notes);
 }
 
 /* --- visitors --- */
 
-static bool of_our_uid(int fd) {
+static bool of_our_uid(int fd, uid_t *uid) {
         const struct timeval patience = {.tv_sec = VISIT_S};
         struct ucred cred;
         socklen_t n = sizeof(cred);
 
-        return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) == 0 && cred.uid == geteuid() &&
-               setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
+        if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0)
+                return false;
+        *uid = cred.uid;
+        return cred.uid == geteuid() && setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)) == 0 &&
                setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) == 0;
 }
 
@@ -242,31 +247,53 @@ static void await_deaths(struct spawner *s) {
         }
 }
 
+/* On one line, and none too long; the crewd that reads it sees to the rest. */
+static void put_reason(struct instance *i, const char *reason) {
+        snprintf(i->killed_why, sizeof(i->killed_why), "%s", *reason ? reason : "killed while no crewd was there");
+        for (char *p = i->killed_why; *p; p++)
+                *p = ((unsigned char)*p < 0x20 || *p == 0x7f) ? ' ' : *p;
+        size_t n = strlen(i->killed_why);
+        while (n > 0 && !crew_utf8_ok(i->killed_why, n)) /* it was cut within a character */
+                i->killed_why[--n] = '\0';
+}
+
 /* How many that were not being killed already. */
-static uint32_t kill_held(struct spawner *s, const char *agent) {
+static uint32_t kill_held(struct spawner *s, const char *agent, const char *reason, uid_t uid) {
         uint32_t n = 0;
 
         for (struct instance *i = s->instances; i; i = i->next) {
                 if (i->jail.kill_sent_ns || (*agent && strcmp(agent, i->agent) != 0))
                         continue;
-                snprintf(i->killed_by, sizeof(i->killed_by), "killed by the operator while no crewd was there");
+                put_reason(i, reason);
+                i->killed_uid = (uint32_t)uid;
                 jail_kill_begin(&i->jail);
+                if (s->held.notes >= 0) /* should nobody come who is told; what cannot be noted happens all the same */
+                        (void)held_note_add(s->held.notes, i->id, i->killed_uid, i->agent, i->killed_why);
                 n++;
         }
+        if (n > 0 && s->held.notes >= 0)
+                (void)fdatasync(s->held.notes);
         spawner_press_later(s);
         await_deaths(s);
         return n;
 }
 
+static const char *reason_of(const struct spawn_msg *m) {
+        const char *reason = m->text + strlen(m->text) + 1, *end = m->text + sizeof(m->text);
+
+        return reason < end && memchr(reason, '\0', (size_t)(end - reason)) ? reason : "";
+}
+
 void spawner_on_visitor(struct spawner *s) {
         _cleanup_close_ int fd = accept4(s->held.listener, NULL, NULL, SOCK_CLOEXEC);
         struct spawn_msg m;
+        uid_t uid;
 
-        if (fd < 0 || !of_our_uid(fd) || crew_recv_fds(fd, &m, sizeof(m), NULL, NULL, 0) != (ssize_t)sizeof(m) ||
+        if (fd < 0 || !of_our_uid(fd, &uid) || crew_recv_fds(fd, &m, sizeof(m), NULL, NULL, 0) != (ssize_t)sizeof(m) ||
             !knows_token(s, &m) || !memchr(m.text, '\0', sizeof(m.text)))
                 return;
         if (m.op == SPAWN_ADOPT)
                 return hand_over(s, &fd);
         if (m.op == SPAWN_HELD_KILL || m.op == SPAWN_HELD_ASK)
-                (void)send_end(s, fd, m.op == SPAWN_HELD_KILL ? kill_held(s, m.text) : 0, false);
+                (void)send_end(s, fd, m.op == SPAWN_HELD_KILL ? kill_held(s, m.text, reason_of(&m), uid) : 0, false);
 }

@@ -2,6 +2,7 @@
 /* The spawner, shared by its loop (spawner.c) and what it does without a crewd (spawner_held.c). */
 #pragma once
 
+#include "common/held_note.h"
 #include "common/spawn.h"
 #include "worker/sandbox/jail.h"
 
@@ -15,7 +16,8 @@ struct instance {
         int locks[SPAWN_LOCKS_MAX]; /* owned; of crewd's, kept as long as the jail */
         bool held;                  /* its plan has PLAN_HOLD */
         char agent[64];
-        char killed_by[64]; /* while there was no crewd */
+        char killed_why[HELD_REASON_MAX]; /* while there was no crewd; "": it was not */
+        uint32_t killed_uid;              /* by whom */
         struct instance *next;
 };
 
@@ -27,6 +29,7 @@ struct instance {
  */
 struct held {
         int listener, state; /* owned; -1: no SPAWN_HOLD */
+        int notes;           /* owned; -1: none are taken */
         uint64_t for_ns;     /* 0: no SPAWN_HOLD */
         uint64_t lost_ns;    /* crewd is gone since, until another has not only come but done something; 0: one is there */
         uint8_t token[SPAWN_TOKEN_BYTES];
@@ -35,7 +38,7 @@ struct held {
                 struct kept_exit *next;
         } * exits;
 };
-#define SPAWNER_HELD_NULL ((struct held){.listener = -1, .state = -1})
+#define SPAWNER_HELD_NULL ((struct held){.listener = -1, .state = -1, .notes = -1})
 
 struct spawner {
         int sock, epoll; /* sock -1: there is no crewd now */

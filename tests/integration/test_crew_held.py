@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import pwd
 import random
 import signal
 import threading
@@ -207,3 +208,79 @@ def test_agents_are_not_started_beside_some_that_cannot_be_asked_for(runner):
         sock.chmod(0o600)
         with crew.start() as again:
             assert agent_status(again.client(), "a").pid == pid
+
+
+def by_hand(crew, agent):
+    [end] = crew.records(agent, "agent.terminated")
+    return end["cause"], end["initiator"], end["reason"]
+
+
+def whoever(runner):
+    uid = pwd.getpwnam(runner.user).pw_uid if runner.user else os.geteuid()
+    return f"uid {uid} (crewctl)"
+
+
+def test_whoever_kills_a_held_agent_is_on_record_by_the_next_crewd(runner):
+    crew = held_crew(runner).agent("a").agent("b").agent("c")
+    running = crew.start()
+    pids = jails(crew, running.client())
+    lose(running)
+    why = "odd\tqueries " + "ä" * 200
+    assert runner.crewctl("kill", "--agent", "a", "--reason", why).returncode == 0
+    assert runner.crewctl("kill", "--agent", "b").returncode == 0
+    with crew.start() as again:
+        assert "took over 1 agent" in again.log()
+        assert agent_status(again.client(), "c").pid == pids["c"]
+        cause, initiator, reason = by_hand(crew, "a")
+        assert (cause, initiator) == ("operator", whoever(runner))
+        assert reason.startswith("odd queries ää") and len(reason.encode()) < 256 and set(reason[12:]) == {"ä"}
+        assert by_hand(crew, "b") == ("operator", whoever(runner), "killed while no crewd was there")
+        again.client().stop_agent("c")
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+def test_what_was_ended_by_hand_and_never_taken_over_is_not_said_to_have_died_with_its_crewd(runner):
+    crew = held_crew(runner).agent("a", restart={"max": 2, "within": "60s"}).agent("b").agent("c")
+    running = crew.start()
+    pids = jails(crew, running.client())
+    lose(running)
+    assert runner.crewctl("kill", "--agent", "a", "--reason", "odd queries").returncode == 0
+    os.kill(pids["c"], signal.SIGKILL)
+    eventually(lambda: not alive([pids["c"]]))
+    assert runner.crewctl("down", "--reason", "the night").returncode == 0
+    notes = runner.home / "lib" / "t" / "held.ends"
+    assert notes.stat().st_mode & 0o777 == 0o600
+    with crew.start() as again:
+        assert "took over" not in again.log()
+        assert by_hand(crew, "a") == ("operator", whoever(runner), "odd queries")
+        assert by_hand(crew, "b") == ("operator", whoever(runner), "the night")
+        assert by_hand(crew, "c")[0] == "supervisor lost"  # nobody said so
+        assert state_of(again.client(), "a") == crewd.AgentState.READY
+    running = crew.start()
+    client = running.client()
+    assert [client.submit(agent=n, description="out(1)").result(20) for n in "abc"] == [1, 1, 1]
+    lose(running)
+    down = runner.crewctl("down", check=True).stdout
+    assert "3 held agents" in down, down
+    notes.write_bytes(notes.read_bytes()[:-1])  # the last is not whole
+    with crew.start():
+        last = {n: crew.records(n, "agent.terminated")[-1] for n in "abc"}
+        assert sorted(r["cause"] for r in last.values()) == ["operator", "operator", "supervisor lost"], last
+        assert {r["reason"] for r in last.values() if r["cause"] == "operator"} == {"crewctl down"}
+        assert crew.records("a", "agent.terminated")[0]["reason"] == "odd queries"  # a note is of one life
+    assert runner.crewctl("audit", "verify").returncode == 0
+
+
+@pytest.mark.parametrize("bad", [b"\xff" * 336, b"\0" * 5000, b"x"])
+def test_notes_that_are_none_are_passed_over(runner, bad):
+    crew = held_crew(runner).agent("a")
+    running = crew.start()
+    pids = jails(crew, running.client())
+    running.proc.kill()
+    running.proc.wait()
+    notes = runner.home / "lib" / "t" / "held.ends"
+    os.kill(spawner_of(pids["a"]), signal.SIGKILL)
+    eventually(lambda: not alive(pids.values()))
+    notes.write_bytes(bad)
+    with crew.start():
+        assert by_hand(crew, "a")[0] == "supervisor lost"

@@ -304,7 +304,7 @@ def test_a_snapshot_that_cannot_be_written_kills_nobody(runner):
         client = running.client()
         r = runner.crewctl("kill", "--agent", "a", "--snapshot", "/nonexistent/x.tar")
         assert r.returncode == 1 and "nothing was killed" in r.stderr
-        assert agent_status(client, "a").frozen and agent_status(client, "a").pid
+        assert not agent_status(client, "a").frozen and agent_status(client, "a").pid
         r, tar = snapshot_of(runner, "--agent", "a", "--freeze")
         assert "terminated" not in r.stdout and agent_status(client, "a").frozen
         client.thaw("a")

@@ -219,7 +219,7 @@ def test_the_command_line_says_so_and_ends_them(runner):
     assert not alive(pids.values())
     assert runner.crewctl("status").returncode == 3
     with crew.start():
-        assert ends(crew, "a") == [("supervisor lost", 1)]
+        assert ends(crew, "a") == [("operator", 1)]
 
 
 @pytest.mark.parametrize("what", ["crew file", "policy"])

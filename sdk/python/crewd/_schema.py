@@ -409,6 +409,7 @@ MESSAGES = {
         (44, "open_files_max", "u32", False, 0),
         (50, "health", "str", False, 256),
         (51, "limits", "msg:LimitUse", True, 0),
+        (52, "last_reason", "str", False, 256),
     ],
     "TaskStatus": [
         (1, "name", "str", False, 63),
@@ -490,6 +491,7 @@ MESSAGES = {
         (2, "others", "msg:AgentStatus", True, 0),
         (3, "task", "str", False, 63),
         (4, "task_reassigned", "bool", False, 0),
+        (5, "was", "enum:AgentState", False, 0),
     ],
     "AgentHeld": [
         (1, "agent", "msg:AgentStatus", False, 0),

@@ -270,7 +270,9 @@ class Client:
         return self._call("get_status", Message("GetStatus"), "status")
 
     def kill(self, agent="", reason="", task=""):
-        """Kills one agent, or whichever works on a task now; returns the Killed message once its whole tree is gone."""
+        """Kills one agent, or whichever works on a task now; returns the Killed message once its whole tree is gone.
+
+        Its `was` is DECLARED or RESTARTING for one that had no process and waited for one: it gets none."""
         return self._call("kill_agent", Message("KillAgent", agent=agent, reason=reason, task=task), "killed")
 
     def stop_agent(self, agent, grace_ms=30000, reason=""):

@@ -21,6 +21,27 @@ static char *print(const struct table *t) {
         return text;
 }
 
+static void a_note_stands_under_its_row(void **state) {
+        struct table *t = table_new(columns, 3);
+
+        (void)state;
+        table_note(t, "of no row: not shown");
+        for (int i = 0; i < 3; i++) {
+                table_cell(t, TERM_PLAIN, "a");
+                table_cell(t, TERM_PLAIN, "%d", i);
+                table_cell(t, TERM_PLAIN, "x");
+                table_note(t, i == 1 ? "operator: a\x1b[31m\nb, longer than any row" : "");
+        }
+        char *text = print(t);
+        assert_string_equal(text, "  NAME  N  NOTE\n"
+                                  "  a     0  x\n"
+                                  "  a     1  x\n"
+                                  "    operator: a\\x1b[31m\\nb, longer than any row\n"
+                                  "  a     2  x\n");
+        free(text);
+        table_free(t);
+}
+
 static void columns_are_aligned_and_nothing_trails(void **state) {
         struct table *t = table_new(columns, 3);
 
@@ -66,6 +87,7 @@ static void wide_characters_keep_the_alignment(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(a_note_stands_under_its_row),
                 cmocka_unit_test(columns_are_aligned_and_nothing_trails),
                 cmocka_unit_test(cells_are_made_safe),
                 cmocka_unit_test(wide_characters_keep_the_alignment),
