@@ -290,7 +290,7 @@ def test_logs_of_a_run(runner):
     assert all(json.loads(line)["agent"] == "beta" for line in
                runner.crewctl("logs", "--agent", "beta", "--json").stdout.splitlines())
     r = runner.crewctl("audit", "verify")
-    assert r.returncode == 0 and "2 streams" in r.stdout
+    assert r.returncode == 0 and "✓ @crew " in r.stdout and "3 streams" in r.stdout
 
 
 def test_explain_finds_the_running_crews_file(up):
