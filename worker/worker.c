@@ -81,8 +81,6 @@ static void on_welcome(struct worker *w, const Crew__Envelope *e) {
                 return;
         }
         w->phase = WORKER_RUNNING;
-        if (w->lifeline.fd >= 0)
-                uplink_keep(&w->up, w->plan->incarnation);
         if (w->agent->driver == PLAN_DRIVER_STDIO_RPC && rpc_agent_start(w, &err) < 0)
                 worker_quit(w, WORKER_EXIT_BROKEN);
 }
@@ -294,7 +292,11 @@ static int worker_init(struct worker *w, const struct worker_config *c, struct c
                 if ((r = watch_set(&w->loop, &w->lifeline, EPOLLIN)) < 0)
                         return crew_fail(err, -r, "cannot watch the lifeline");
         }
-        return uplink_init(&w->up, &w->loop, c->link_fd, &link_callbacks, err);
+        r = uplink_init(&w->up, &w->loop, c->link_fd, &link_callbacks, err);
+        /* From the first word on: crewd may be lost when it has put down that this one is up, and not told it yet. */
+        if (r == 0 && w->lifeline.fd >= 0)
+                uplink_keep(&w->up, c->plan->incarnation);
+        return r;
 }
 
 /* Sealed before the first word: there is nothing to wait for between the two. */

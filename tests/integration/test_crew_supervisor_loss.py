@@ -92,6 +92,22 @@ def finished(crew):
     return collections.Counter(r["task_id"] for a in crew.agents for r in crew.records(a, "task.finished"))
 
 
+def test_killed_as_soon_as_it_is_ready_it_holds_everybody(runner):
+    """Some have not read yet that they are welcome."""
+    for _ in range(6):
+        crew = Crew(runner)
+        for name in "abc":
+            crew.agent(name)
+        crew.extra = "on_supervisor_loss: hold\n"
+        running = crew.start()
+        running.proc.kill()
+        running.proc.wait()
+        with crew.start() as running:
+            client = running.client()
+            assert [client.submit(agent=name, description="out(1)").result(20) for name in "abc"] == [1, 1, 1]
+            assert {a.incarnation for a in client.status().agents} == {1}
+
+
 def test_killed_at_any_moment_it_loses_and_doubles_nothing(runner):
     seed = int(os.environ.get("CREWD_TEST_SEED", random.randrange(1 << 32)))
     rng, numbers, accepted = random.Random(seed), itertools.count(), {}
