@@ -98,7 +98,7 @@ void killed_print(const struct term *t, const Crew__Killed *k, const char *verb,
         }
         fprintf(t->out, "%saudit record %llu\n", dot, (unsigned long long)end->audit_seq);
         if (end->side_effects_possible)
-                fputs("  it was in the middle of something: side effects are possible\n", t->out);
+                fputs("  it had called tools, sent or stored something: side effects are possible\n", t->out);
         if (others)
                 killed_print_crew(t, k->others, k->n_others);
 }
