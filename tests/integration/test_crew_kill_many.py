@@ -8,7 +8,7 @@ from crewlib import Crew, state_of
 
 PAIRS = 3
 VICTIMS = 10  # in turn, so that each has the time of its back-off
-SECONDS = 4
+SECONDS = 5
 
 # Says every number until it is told to end, each once: a send that is answered was delivered.
 SENDER = """
