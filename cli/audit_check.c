@@ -117,6 +117,8 @@ struct walk {
         bool failed; /* memory */
         struct merkle tree;
         char crew[80], agent[80]; /* as the first line has them */
+        char found[16];           /* what crewd said when it opened it and it was not as it was signed, or "" */
+        uint64_t found_at;
 };
 
 static void copy_text(const struct record_line *l, const char *key, char *out, size_t room) {
@@ -126,18 +128,18 @@ static void copy_text(const struct record_line *l, const char *key, char *out, s
                 snprintf(out, room, "%.*s", (int)v->len, v->text);
 }
 
+static unsigned digit(char c) {
+        return c >= 'a' ? (unsigned)(c - 'a' + 10) & 15u : (unsigned)(c - '0') & 15u;
+}
+
 static bool unhex(const struct record_value *v, uint8_t out[CREW_SHA256_BYTES]) {
         char hex[CREW_SHA256_HEX];
 
         if (!v || v->type != RECORD_VALUE_STRING || v->len != CREW_SHA256_HEX - 1)
                 return false;
-        for (size_t i = 0; i < CREW_SHA256_BYTES; i++) {
-                unsigned byte;
-                if (sscanf(v->text + 2 * i, "%2x", &byte) != 1)
-                        return false;
-                out[i] = (uint8_t)byte;
-        }
-        crew_hex(out, CREW_SHA256_BYTES, hex);
+        for (size_t i = 0; i < CREW_SHA256_BYTES; i++)
+                out[i] = (uint8_t)(digit(v->text[2 * i]) << 4 | digit(v->text[2 * i + 1]));
+        crew_hex(out, CREW_SHA256_BYTES, hex); /* what is no digit, or a capital, does not come back */
         return memcmp(hex, v->text, v->len) == 0;
 }
 
@@ -178,6 +180,17 @@ static void compare_claims(struct walk *w) {
                 w->kept_fits = is_root(w, &w->kept);
 }
 
+/* crewd goes on with a log that somebody was at, and signs it: what it found is then all that is left to see. */
+static void note_found(struct walk *w, const struct record_line *l) {
+        if (w->found[0] || !record_line_is(l, "kind", record_kind_names[RECORD_LOG_OPENED]))
+                return;
+        if (record_line_is(l, "found", "cut") || record_line_is(l, "found", "changed") ||
+            (w->is_crew && record_line_is(l, "found", "unsigned"))) {
+                copy_text(l, "found", w->found, sizeof(w->found));
+                w->found_at = w->tree.n;
+        }
+}
+
 static void on_line(const char *line, size_t n, const struct record_line *l, void *user) {
         struct walk *w = user;
 
@@ -187,6 +200,7 @@ static void on_line(const char *line, size_t n, const struct record_line *l, voi
         }
         merkle_add(&w->tree, line, n);
         compare_claims(w);
+        note_found(w, l);
         if (w->is_crew)
                 take_claim(w, l);
 }
@@ -227,6 +241,12 @@ static bool check_known(const struct walk *w, struct audit_finding *out) {
                 return say(out, "it has no checkpoint, and the crew's log knows one of %" PRIu64 " records",
                            k->claims[k->n - 1].lines);
         return true;
+}
+
+static bool check_found(const struct walk *w, struct audit_finding *out) {
+        return !w->found[0] ||
+               say(out, "when crewd opened it, and wrote record %" PRIu64 ", it was not as it had been signed: %s",
+                   w->found_at, w->found);
 }
 
 static bool check_names(const struct walk *w, const struct audit_check *c, const char *agent, struct audit_finding *out) {
@@ -378,18 +398,19 @@ static int check(struct audit_check *c, const struct source *src, struct audit_f
         if (out->chain.bad_line || out->chain.bad_seq)
                 say(out, "%s", out->chain.problem);
         else if (check_names(&w, c, src->agent, out) && check_known(&w, out) && check_kept(&w, c, src->agent, kept, out) &&
-                 (!out->checkpoint || check_own(&w, c, &note, outcome, src->loose, out)) && !out->checkpoint && c->pinned)
+                 check_found(&w, out) && (!out->checkpoint || check_own(&w, c, &note, outcome, src->loose, out)) &&
+                 !out->checkpoint && c->pinned)
                 say(out, "it has no checkpoint, and nothing of it is signed by the key that was given");
         return 0;
 }
 
-/* It has a checkpoint before there is anything else to record. */
+/* It has a checkpoint before there is a key, or anything else to record. */
 static void check_crew_log(struct audit_check *c, struct audit_finding *out) {
         for (size_t i = 0; i < c->n_known; i++) {
                 if (c->known[i].n > 1)
                         qsort(c->known[i].claims, c->known[i].n, sizeof(*c->known[i].claims), by_size);
         }
-        if (!out->problem[0] && !out->checkpoint && (c->n_known > 0 || out->chain.records > 1))
+        if (!out->problem[0] && !out->checkpoint && (c->has_key || c->n_known > 0 || out->chain.records > 1))
                 say(out, "its checkpoint is missing");
 }
 
@@ -407,8 +428,9 @@ int audit_check_stream(struct audit_check *c, const char *agent, struct audit_fi
                 return r;
         if (strcmp(agent, AUDIT_CHECK_CREW) == 0)
                 check_crew_log(c, out);
-        else if (!out->problem[0] && out->checkpoint && c->whole && !c->crew_log)
-                say(out, "it has a checkpoint, and the crew's own log (%.200s/" AUDIT_CHECK_CREW ") is missing", c->base);
+        else if (!out->problem[0] && (out->checkpoint || c->has_key) && !c->crew_log)
+                say(out, "the crew's own log (%.200s/" AUDIT_CHECK_CREW "), which says what was signed of it, is missing",
+                    c->base);
         return 0;
 }
 

@@ -32,7 +32,6 @@ struct audit_kept {
 
 struct audit_check {
         char base[PATH_MAX]; /* holds the streams: <base>/@crew, <base>/AGENT */
-        bool whole;          /* everything that the crew has should be here, not just a copy of some */
         bool pinned;         /* the key was given, and what is not signed by it counts for nothing */
         bool has_key;
         struct verify_key key;
@@ -53,7 +52,7 @@ struct audit_finding {
 /* -EINVAL: it is no key, or no checkpoint. */
 int audit_check_key(const char *path, struct verify_key *out, struct crew_err *err);
 int audit_check_kept(const char *path, struct audit_kept *out, struct crew_err *err);
-/* Takes <base>/@crew/key.pub where c->pinned is not set; base, whole, pinned with its key, and kept are the caller's. */
+/* Takes <base>/@crew/key.pub where c->pinned is not set; base, pinned with its key, and kept are the caller's. */
 void audit_check_begin(struct audit_check *c);
 void audit_check_fini(struct audit_check *c);
 /* The stream <base>/<agent>; @crew comes first, for what it says of the others.  A fault: it cannot be read. */

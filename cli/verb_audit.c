@@ -46,8 +46,8 @@ struct place {
         bool whole;
 };
 
-static struct audit_check begin(struct verify *v, const char *base, bool whole) {
-        struct audit_check c = {.whole = whole};
+static struct audit_check begin(struct verify *v, const char *base) {
+        struct audit_check c = {0};
 
         snprintf(c.base, sizeof(c.base), "%s", base);
         if (v->o->key) {
@@ -118,7 +118,7 @@ static int show_rest(struct verify *v, const struct place *at, struct audit_chec
 }
 
 static int verify_streams(struct verify *v, const struct place *at, const struct crew_names *agents, const char *crew) {
-        struct audit_check c = begin(v, at->base, at->whole);
+        struct audit_check c = begin(v, at->base);
         struct crew_err err = CREW_ERR_NULL;
         struct audit_finding f;
         size_t found = 0;
@@ -187,7 +187,7 @@ static int verify_file(struct verify *v, const char *path) {
         struct audit_finding f;
 
         snprintf(base, sizeof(base), "%.*s%s..", slash ? (int)(slash - path) : 0, path, slash ? "/" : "");
-        struct audit_check c = begin(v, base, false);
+        struct audit_check c = begin(v, base);
         int r = audit_check_file(&c, path, &f, &err);
         audit_check_fini(&c);
         if (r < 0)

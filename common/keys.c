@@ -20,6 +20,7 @@ static_assert(crypto_sign_PUBLICKEYBYTES == 32 && crypto_sign_SEEDBYTES == 32, "
 
 struct sign_key {
         struct verify_key public;
+        bool is_new;
         uint8_t *secret; /* owned; crypto_sign_SECRETKEYBYTES, of which the seed is the first half */
 };
 
@@ -152,6 +153,8 @@ int sign_key_make(const char *name, struct sign_key **out, struct crew_err *err)
         randombytes_buf(seed, sizeof(seed));
         int r = from_seed(name, seed, out, err);
         explicit_bzero(seed, sizeof(seed));
+        if (r == 0)
+                (*out)->is_new = true;
         return r;
 }
 
@@ -176,6 +179,10 @@ struct sign_key *sign_key_free(struct sign_key *k) {
                 sodium_free(k->secret);
         free(k);
         return NULL;
+}
+
+bool sign_key_is_new(const struct sign_key *k) {
+        return k->is_new;
 }
 
 const struct verify_key *sign_key_public(const struct sign_key *k) {

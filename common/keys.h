@@ -32,6 +32,7 @@ struct sign_key;
 int sign_key_make(const char *name, struct sign_key **out, struct crew_err *err);
 /* -EINVAL: it is none. */
 int sign_key_parse(const char *text, size_t n, struct sign_key **out, struct crew_err *err);
+bool sign_key_is_new(const struct sign_key *k);     /* by sign_key_make(): it was never used before */
 struct sign_key *sign_key_free(struct sign_key *k); /* NULL */
 const struct verify_key *sign_key_public(const struct sign_key *k);
 void sign_key_text(const struct sign_key *k, char out[KEY_TEXT_MAX]); /* the caller wipes it */

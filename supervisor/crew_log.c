@@ -132,18 +132,22 @@ static int open_key(struct crew_log *l, struct crew_err *err) {
 
         int r = audit_key_open(l->crewd->audit_dir, l->crewd->file->name, &l->key, &found, err);
         if (r == 0 && found.public_rewritten)
-                crewd_log(l->crewd, "%s/%s/key.pub was %s and is written anew", l->crewd->audit_dir, AUDIT_CREW,
-                          found.made ? "of a key that is gone" : "not that of the key beside it");
+                crewd_log(l->crewd, "%s/%s/key.pub was not that of the key beside it and is written anew",
+                          l->crewd->audit_dir, AUDIT_CREW);
         return r;
 }
 
-/* From the crew's first moment on its log has a checkpoint, so that one that has none was tampered with. */
-static void sign_first(struct crew_log *l) {
+/* Where there is a key, the crew's log had a checkpoint before, so that one that has none was tampered with. */
+static int sign_first(struct crew_log *l, struct crew_err *err) {
         int r = audit_signed_lines(l->audit) == 0 ? audit_checkpoint_now(l->audit, NULL) : 0;
 
+        if (r < 0 && sign_key_is_new(l->key))
+                return crew_fail(err, -r, "the first checkpoint of the crew's log, %s/%s/checkpoint, cannot be written: %s",
+                                 l->crewd->audit_dir, AUDIT_CREW, strerror(-r));
         if (r < 0)
                 crewd_log(l->crewd, "the checkpoint of the crew's log cannot be written: %s", strerror(-r));
         l->signing.complained = r < 0;
+        return sign_key_is_new(l->key) ? audit_key_keep(l->crewd->audit_dir, l->key, err) : 0;
 }
 
 int crew_log_open(struct crewd *c, struct crew_log **out, struct crew_err *err) {
@@ -156,11 +160,11 @@ int crew_log_open(struct crewd *c, struct crew_log **out, struct crew_err *err) 
         int r = open_key(l, err);
         if (r == 0)
                 r = open_stream(l, err);
-        if (r < 0)
-                return r;
-        sign_first(l);
-        mark(l);
-        return 0;
+        if (r == 0)
+                r = sign_first(l, err);
+        if (r == 0)
+                mark(l);
+        return r;
 }
 
 void crew_log_close(struct crew_log *l) {

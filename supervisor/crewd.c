@@ -202,7 +202,8 @@ static void stop_agent(struct agent *a, uint64_t grace_ms, const char *reason) {
         /* What is frozen must not run once more. */
         if (grace_ms == 0 || hold_is_on(a))
                 return death_kill(a, CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN, "crewd", reason);
-        a->in.stop_by_ns = crew_now_ns() + grace_ms * 1000000u;
+        uint64_t by_ns = crew_now_ns() + grace_ms * 1000000u;
+        a->in.stop_by_ns = a->in.stop_by_ns ? MIN_OF(a->in.stop_by_ns, by_ns) : by_ns;
         agent_event(a, AGENT_EV_STOP);
 }
 

@@ -310,7 +310,10 @@ static void settle_everything(struct agent *a, enum sched_after after) {
         execs_agent_gone(c->execs, a->index, why);
         char text[sizeof(why) + 80];
         snprintf(text, sizeof(text), "agent %s %s", agent_name(a), why);
+        bool had_task = scheduler_job_of(c->scheduler, a->index) != NULL;
         a->task_reassigned = scheduler_agent_gone(c->scheduler, a->index, after, text, crew_now_ns());
+        if (had_task && after != SCHED_NOBODY) /* what became of it, not what would of any */
+                after = a->task_reassigned ? SCHED_TASK_AGAIN : SCHED_ANOTHER;
         manager_agent_gone(c, a, after);
 }
 

@@ -275,6 +275,11 @@ void job_finish(struct scheduler *s, struct job *j, enum job_state state, Crew__
                 text_copy(j->error, sizeof(j->error), error, SIZE_MAX);
         if (state == JOB_DONE && j->in_run)
                 s->run.ok++;
+        if (state != JOB_DONE) { /* of a proposal that was not agreed to, or not any more */
+                free(crew_steal_ptr(&j->result));
+                j->result_len = 0;
+                j->summary[0] = '\0';
+        }
         s->cb.changed(j, s->user);
         if (!j->in_run) {
                 /* Unlinked first: the callback may submit or stop. */
@@ -514,9 +519,6 @@ void scheduler_decide(struct scheduler *s, struct job *j, bool accepted, const c
                 job_finish(s, j, JOB_DONE, CREW__OUTCOME__OUTCOME_OK, "", now_ns);
                 return;
         }
-        free(crew_steal_ptr(&j->result));
-        j->result_len = 0;
-        j->summary[0] = '\0';
         job_finish(s, j, JOB_FAILED, CREW__OUTCOME__OUTCOME_REFUSED, why, now_ns);
 }
 

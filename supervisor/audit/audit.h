@@ -58,6 +58,7 @@ int audit_complete(const char *dir, const char *agent, const char *lines, size_t
 struct audit_checkpoint { /* what a thread signs and writes: a copy, but for the key and the stream's descriptor */
         const struct sign_key *key;
         int dirfd;
+        bool first; /* there was none */
         struct note note;
 };
 /* When it is due, on the stream's clock; UINT64_MAX: everything is signed, or nothing can be any more. */

@@ -32,7 +32,7 @@ uint64_t audit_checkpoint_due(const struct audit_stream *s) {
 static void describe(const struct audit_stream *s, struct audit_checkpoint *out) {
         struct note *n = &out->note;
 
-        *out = (struct audit_checkpoint){.key = s->key, .dirfd = s->dirfd};
+        *out = (struct audit_checkpoint){.key = s->key, .dirfd = s->dirfd, .first = s->signed_lines == 0};
         audit_origin(s, n->origin);
         n->lines = s->tree.n;
         n->bytes = s->size;
@@ -52,10 +52,14 @@ bool audit_checkpoint_begin(struct audit_stream *s, struct audit_checkpoint *out
 int audit_checkpoint_write(const struct audit_checkpoint *c) {
         char text[NOTE_MAX];
         size_t n = note_format(&c->note, c->key, text);
-        _cleanup_close_ int fd = openat(c->dirfd, NEXT, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+        (void)unlinkat(c->dirfd, NEXT, 0); /* of a crewd before, or whatever somebody has put there */
+        _cleanup_close_ int fd = openat(c->dirfd, NEXT, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 
         int r = fd < 0 ? -errno : crew_write_full(fd, text, n);
         if (r == 0 && (fsync(fd) < 0 || renameat(c->dirfd, NEXT, c->dirfd, "checkpoint") < 0))
+                r = -errno;
+        if (r == 0 && c->first && fsync(c->dirfd) < 0) /* later ones replace one that will do */
                 r = -errno;
         return r;
 }

@@ -71,7 +71,7 @@ struct audit_tail {
         uint64_t torn_bytes;
         char torn_file[32];
         char prev_hex[CREW_SHA256_HEX];
-        const char *unlike;          /* its checkpoint: "cut", "changed"; NULL: as it should be, or there is none */
+        const char *unlike;          /* it: "cut", "changed", "unsigned"; NULL: it is as it should be */
         uint64_t checkpoint_records; /* that it is of */
 };
 /* Finds where the stream in s->fd stands; moves a torn last line out of it. */

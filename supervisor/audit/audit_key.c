@@ -40,16 +40,15 @@ static int read_small(int dirfd, const char *name, struct stat *st, char text[KE
         return crew_read_full(fd, text, *n);
 }
 
-static int make_key(const struct place *p, struct sign_key **out, struct crew_err *err) {
-        char text[KEY_TEXT_MAX];
-
-        int r = sign_key_make(p->name, out, err);
+static int open_place(const char *dir, struct place *p, struct crew_err *err) {
+        p->dirfd = -1;
+        if ((size_t)snprintf(p->path, sizeof(p->path), "%s/%s", dir, AUDIT_CREW) >= sizeof(p->path) - 16)
+                return crew_fail(err, ENAMETOOLONG, "audit path too long: %s", dir);
+        int r = crew_mkdir_p(p->path, 0700, err);
         if (r < 0)
                 return r;
-        sign_key_text(*out, text);
-        r = put_file(p, "key", 0600, text);
-        explicit_bzero(text, sizeof(text));
-        return r < 0 ? crew_fail(err, -r, "cannot write %s/key: %s", p->path, strerror(-r)) : 0;
+        p->dirfd = open(p->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        return p->dirfd < 0 ? crew_fail_errno(err, "cannot open %s", p->path) : 0;
 }
 
 static int unusable(const struct place *p, int code, const char *why, struct crew_err *err) {
@@ -100,25 +99,40 @@ int audit_key_open(const char *dir, const char *crew, struct sign_key **out, str
         struct place p;
 
         *found = (struct audit_key_found){0};
-        if ((size_t)snprintf(p.path, sizeof(p.path), "%s/%s", dir, AUDIT_CREW) >= sizeof(p.path) - 16)
-                return crew_fail(err, ENAMETOOLONG, "audit path too long: %s", dir);
+        *out = NULL;
         snprintf(p.name, sizeof(p.name), "crewd/%s", crew);
-        int r = crew_mkdir_p(p.path, 0700, err);
+        int r = open_place(dir, &p, err);
+        _cleanup_close_ int dirfd = p.dirfd;
         if (r < 0)
                 return r;
-        _cleanup_close_ int dirfd = open(p.path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-        if (dirfd < 0)
-                return crew_fail_errno(err, "cannot open %s", p.path);
-        p.dirfd = dirfd;
+        (void)dirfd;
         r = load_key(&p, &key, err);
-        if (r == -ENOENT) {
-                found->made = true;
-                r = make_key(&p, &key, err);
-        }
         if (r == 0)
                 r = check_public(&p, key, &found->public_rewritten, err);
+        if (r == -ENOENT) {
+                found->made = true;
+                r = sign_key_make(p.name, &key, err);
+        }
         if (r < 0)
                 key = sign_key_free(key);
         *out = key;
         return r;
+}
+
+int audit_key_keep(const char *dir, const struct sign_key *key, struct crew_err *err) {
+        char text[KEY_TEXT_MAX];
+        bool rewritten;
+        struct place p;
+
+        int r = open_place(dir, &p, err);
+        _cleanup_close_ int dirfd = p.dirfd;
+        (void)dirfd;
+        if (r == 0)
+                r = check_public(&p, key, &rewritten, err);
+        if (r < 0)
+                return r;
+        sign_key_text(key, text);
+        r = put_file(&p, "key", 0600, text);
+        explicit_bzero(text, sizeof(text));
+        return r < 0 ? crew_fail(err, -r, "cannot write %s/key: %s", p.path, strerror(-r)) : 0;
 }

@@ -3,9 +3,10 @@
  * The tree over the lines of a stream that is opened again.
  *
  * Our own checkpoint has its right edge, so that only what was written after it is read.  It is believed when its
- * signature, its origin and its root are right and the lines behind it lead to where the chain stands; anything else is not
- * complained of (a version before had none), the tree is made anew.  But an authentic one that says more than the file has,
- * or other lines, is what evidence of a change looks like, and goes on record.
+ * signature, its origin and its root are right and the lines behind it lead to where the chain stands; else the tree is
+ * made anew.  An authentic one that says more than the file has, or other lines, is what evidence of a change looks like,
+ * and so is none at all where the key has been used before; both go on record.  With a new key it is a log of an earlier
+ * version.
  */
 #include "audit_internal.h"
 
@@ -110,10 +111,17 @@ static int make_anew(struct audit_stream *s, const struct note *note, struct aud
         return r;
 }
 
+/* An agent that never lived for a second may have none; the crew's own stream has one before there is a key. */
+static bool should_have_one(const struct audit_stream *s, const struct audit_tail *t) {
+        return s->key && !sign_key_is_new(s->key) && (t->records > 0 || strcmp(s->agent, AUDIT_CREW) == 0);
+}
+
 int audit_tree_restore(struct audit_stream *s, struct audit_tail *t, struct crew_err *err) {
         struct note note;
         bool ours = read_checkpoint(s, &note);
 
+        if (!ours && should_have_one(s, t))
+                t->unlike = "unsigned";
         merkle_init(&s->tree, audit_digest_parts);
         s->signed_ns = s->clock();
         int r = ours ? go_on_from(s, &note, t) : 0;

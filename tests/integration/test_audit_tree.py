@@ -214,7 +214,9 @@ def test_what_a_killed_crewd_left_is_gone_on_with(runner, tmp_path):
         assert r.returncode == 0, r.stdout
     with crew.start():
         pass
-    assert [r["found"] for r in crew.records("a", "log.opened")] == ["new"] + ["continued"] * 3
+    found = [r["found"] for r in crew.records("a", "log.opened")]
+    # Who never lived for a second has no checkpoint yet.
+    assert found[0] == "new" and found[1] in ("continued", "unsigned") and found[2:] == ["continued"] * 2
     audit.agrees("a")
     assert audit.verify("--key", audit.dir / "@crew" / "key.pub").returncode == 0
 
@@ -366,6 +368,73 @@ def test_the_crews_own_log_is_checked_too(left, what):
     else:
         (left.dir / "@crew" / {"log": "log.jsonl"}.get(what, what)).unlink()
     left.broken()
+
+
+def forge(left):
+    """One agent's log as somebody wants it, with nothing that was signed of it."""
+    left.cut("a", 3)
+    left.chain_anew("a", lambda lines: [line.replace(b'"ok"', b'"no"') for line in lines])
+    left.checkpoint("a").unlink()
+
+
+def wipe_crew_log(left, how):
+    if how == "gone":
+        left.log("@crew").unlink()
+    elif how == "empty":
+        left.log("@crew").write_bytes(b"")
+    else:
+        left.cut("@crew", len(lines_of(left.log("@crew"))) - 1)
+    if how != "one line, and its checkpoint":
+        left.checkpoint("@crew").unlink()
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "one line", "one line, and its checkpoint"])
+def test_an_agents_log_is_not_forged_with_the_crews(left, how):
+    """Neither at once nor by having crewd sign it at its next start, without the private key."""
+    kept = left.tmp / "kept.pub"
+    kept.write_text(left.key())
+    left.runner.own(left.tmp)
+    forge(left)
+    wipe_crew_log(left, how)
+    left.broken()
+    left.broken("--key", kept)
+    copy = left.tmp / "copy"
+    shutil.copytree(left.dir, copy)
+    (copy / "@crew" / "key").unlink()
+    left.broken("--key", kept, copy)
+    left.broken(copy)
+    with left.crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description="out(1)").result(20)
+        eventually(lambda: signed(left, "a", "b"), timeout=10)
+    said = left.broken("--key", kept)
+    assert "when crewd opened it" in said and "@crew" in said
+    assert left.crew.records("a", "log.opened")[-1]["found"] == "unsigned"
+
+
+def test_a_copy_without_the_crews_log_is_no_proof(left, tmp_path):
+    kept = tmp_path / "kept.pub"
+    kept.write_text(left.key())
+    shutil.rmtree(left.dir / "a")
+    shutil.copytree(tmp_path / "middle" / "a", left.dir / "a")  # rolled back, signed as it was
+    copy = tmp_path / "copy"
+    shutil.copytree(left.dir, copy)
+    (copy / "@crew" / "key").unlink()
+    for name in ("log.jsonl", "checkpoint"):
+        (copy / "@crew" / name).unlink()
+    assert "the crew's own log" in left.broken("--key", kept, copy)
+
+
+def test_what_stands_where_a_checkpoint_is_made_holds_up_nobody(runner, tmp_path):
+    crew = Crew(runner).agent("a").agent("b")
+    audit = Audit(crew, tmp_path)
+    with crew.start() as running:
+        client = running.client()
+        eventually(lambda: signed(audit, "a", "b"), timeout=10)
+        os.mkfifo(audit.dir / "a" / "checkpoint.next")
+        client.submit(agent="a", description="out(1)").result(20)
+        eventually(lambda: signed(audit, "a", "b"), timeout=10)
+    assert audit.verify().returncode == 0
 
 
 def other_key(runner, tmp_path):

@@ -138,6 +138,49 @@ out([give(600, timeout_ms=1)["outcome"], give(0)["result"]])""")
     assert crew.records("a", "agent.terminated")[0]["action"] == "restart"
 
 
+# A manager that hands a task out and is deaf to its own end; the second time it only looks.
+DEAF_BOSS = """#!/usr/bin/python3
+import json, os, socket, subprocess, sys, time
+def call(*args, stdin=None):
+    r = subprocess.run(["crew-call", *args], input=json.dumps(stdin or {}), text=True, stdout=subprocess.PIPE)
+    return json.loads(r.stdout)
+for line in sys.stdin:
+    m = json.loads(line)
+    if m.get("method") != "task":
+        continue
+    task = call("submit", "a", stdin={"description": "time.sleep(4); out(7)", "key": "k"})
+    if task["state"] == "waiting":
+        time.sleep(600)
+    print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": call("wait", task["task_id"])["result"]}), flush=True)
+"""
+
+
+def deaf_manager(runner, action, retries):
+    crew = Crew(runner)
+    crew.process = "hierarchical\nmanager: boss"
+    crew.agent("boss", driver="stdio-rpc", command=["python3", "${CREW_DIR}/boss.py"], targets=["a"], on_agent_terminated=action)
+    crew.files["boss.py"] = DEAF_BOSS
+    return crew.agent("a").task("lead", "boss", timeout="1s" if retries == 0 else "6s", retries=retries)
+
+
+def test_what_a_manager_handed_out_goes_on_with_its_task(runner):
+    crew = deaf_manager(runner, "restart", 1)
+    crew.tasks["lead"]["timeout"] = "2s"
+    with crew.start() as running:
+        done = running.client().run(timeout=30)
+    assert done_task(done, "lead").state == "done" and result_of(crew) == 7
+    assert [r["outcome"] for r in crew.records("a", "task.finished")] == ["ok"]
+
+
+def test_what_a_manager_handed_out_ends_with_its_task(runner):
+    crew = deaf_manager(runner, "reassign", 0)
+    with crew.start() as running:
+        done = running.client().run(timeout=30)
+    assert done_task(done, "lead").state == "failed"
+    assert [(r["cause"], r["reason"]) for r in crew.records("a", "task.finished")] == [
+        ("cancelled", "its manager ended, and with it the task that handed it out")]
+
+
 def frozen_and_called_off(crew, running, box_check):
     client = running.client()
     with running_tasks(running) as box:
