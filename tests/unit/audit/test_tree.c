@@ -266,6 +266,29 @@ static void without_a_checkpoint_it_is_made_anew(void **state) {
         audit_close(s);
 }
 
+/* The key has been used before: there was one, or the agent had not lived for a second. */
+static void without_a_checkpoint_that_there_should_be_it_is_said_to_be_unsigned(void **state) {
+        struct sign_key *made = key;
+        struct crew_err err = CREW_ERR_NULL;
+        char text[KEY_TEXT_MAX];
+        struct audit_stream *s = open_signed();
+
+        add(s, 3);
+        audit_close(s);
+        sign_key_text(made, text);
+        assert_int_equal(sign_key_parse(text, strlen(text), &key, &err), 0);
+        s = open_signed();
+        last_found("continued", -1);
+        audit_close(s);
+        assert_int_equal(unlink(path_of("checkpoint")), 0);
+        s = open_signed();
+        tree_is_the_files(s);
+        last_found("unsigned", 0);
+        audit_close(s);
+        sign_key_free(key);
+        key = made;
+}
+
 static void a_foreign_or_broken_checkpoint_is_passed_over(void **state) {
         static const char *const texts[] = {"", "hello\n", "crewd/desk/writer\n1\nAAAA\n\n"};
         struct audit_stream *s = open_signed();
@@ -465,10 +488,13 @@ static void the_key_is_made_once(void **state) {
         assert_int_equal(open_key(&first, &found, &err), 0);
         assert_true(found.made && !found.public_rewritten);
         assert_string_equal(sign_key_public(first)->name, "crewd/desk");
+        assert_true(sign_key_is_new(first));
+        assert_int_equal(access(key_path("key"), F_OK), -1); /* not before there is a checkpoint */
+        assert_int_equal(audit_key_keep(dir, first, &err), 0);
         assert_int_equal(stat(key_path("key"), &st), 0);
         assert_int_equal(st.st_mode & 0777, 0600);
         assert_int_equal(open_key(&again, &found, &err), 0);
-        assert_true(!found.made && !found.public_rewritten);
+        assert_true(!found.made && !found.public_rewritten && !sign_key_is_new(again));
         assert_memory_equal(sign_key_public(first)->public_key, sign_key_public(again)->public_key, 32);
         sign_key_free(again);
         assert_non_null(f = fopen(key_path("key.pub"), "w"));
@@ -493,6 +519,7 @@ static void a_key_that_is_not_as_it_must_be_is_refused(void **state) {
         FILE *f;
 
         assert_int_equal(open_key(&k, &found, &err), 0);
+        assert_int_equal(audit_key_keep(dir, k, &err), 0);
         sign_key_free(k);
         assert_int_equal(chmod(key_path("key"), 0640), 0);
         assert_int_equal(open_key(&k, &found, &err), -EPERM);
@@ -529,6 +556,7 @@ int main(void) {
                 TREE_TEST(what_a_crewd_had_held_is_in_the_tree_of_the_next),
                 TREE_TEST(a_write_that_fails_leaves_tree_and_file_alike),
                 TREE_TEST(without_a_checkpoint_it_is_made_anew),
+                TREE_TEST(without_a_checkpoint_that_there_should_be_it_is_said_to_be_unsigned),
                 TREE_TEST(a_foreign_or_broken_checkpoint_is_passed_over),
                 TREE_TEST(a_log_that_was_cut_is_said_to_be),
                 TREE_TEST(a_log_of_other_lines_is_said_to_be_changed),
