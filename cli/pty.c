@@ -244,7 +244,7 @@ static int relay_once(struct relay *r, bool *ended) {
         };
         int e = 0;
 
-        if (poll(fds, ELEMENTSOF(fds), -1) < 0)
+        if (poll(fds, ELEMENTSOF(fds), r->also ? r->also->on_turn(r->also->user) : -1) < 0)
                 return errno == EINTR ? 0 : -errno;
         if (fds[1].revents)
                 e = on_signal(r);

@@ -29,6 +29,7 @@ void pty_close(struct pty *p);
 struct pty_watch {
         const int *fd;
         void (*on_ready)(void *user);
+        int (*on_turn)(void *user); /* before each wait: how long that may be in ms, -1 for ever */
         void *user;
 };
 

@@ -192,8 +192,8 @@ static void judge_limits(struct findings *f, const struct crew_kernel *k) {
                 add(f, LEVEL_OK, "limits", text);
                 return;
         }
-        snprintf(text, sizeof(text), "%s%s%s%sby rlimit only: no cgroup is ours", have, have[0] ? " by " : "",
-                 have[0] ? mode : "", have[0] ? "; rest " : "processes, files ");
+        snprintf(text, sizeof(text), "%s%s%s%s%s by crewd and rlimits: no cgroup is ours", have, have[0] ? " by " : "",
+                 have[0] ? mode : "", have[0] ? "; " : "", lack);
         struct finding *x = add(f, LEVEL_WEAKER, "limits", text);
         if (k->cgroup_mode == CREW_CGROUP_V2)
                 set_fix(x, "systemd-run --user --scope -p Delegate=yes crewctl up CREW.yaml");

@@ -14,9 +14,11 @@
 #include "pty.h"
 #include "sandbox_net.h"
 #include "supervisor/policy/planner.h"
+#include "worker/sandbox/governor.h"
 #include "worker/sandbox/jail.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <malloc.h>
 #include <signal.h>
 #include <string.h>
@@ -50,6 +52,8 @@ struct sandbox {
         struct jail_ahead *ahead;
         struct jail jail;
         struct sandbox_net net;
+        uint64_t govern_at_ns;
+        uint32_t killed; /* by its governor, as was said */
         int uid_lock;
         char cwd[PATH_MAX], crew_dir[PATH_MAX];
         const char *env[CLI_LIST_MAX + 2];
@@ -254,8 +258,38 @@ static int spawn_failed(const struct crew_err *err) {
         return cli_report(&p, false);
 }
 
+static void say_governed(struct sandbox *s) {
+        const struct governor_counts c = s->jail.governor ? governor_counts(s->jail.governor) : (struct governor_counts){0};
+        const char *cr = s->pty.input ? "\r" : ""; /* the terminal is raw */
+
+        if (c.kills > s->killed)
+                fprintf(stderr, "crewctl: sandbox: its largest process was killed: limits.memory%s\n", cr);
+        s->killed = c.kills;
+        if (c.unheld && !s->jail.kill_sent_ns) {
+                fprintf(stderr, "crewctl: sandbox: it ran on though it was stopped, and is ended: limits.cpu%s\n", cr);
+                jail_kill_begin(&s->jail);
+        }
+}
+
 static void on_net_report(void *user) {
-        sandbox_net_on_report(user);
+        struct sandbox *s = user;
+
+        sandbox_net_on_report(&s->net);
+}
+
+/* There is no spawner here that would hold it to its limits where no control group does, and no log to say so in. */
+static int on_turn(void *user) {
+        struct sandbox *s = user;
+        uint64_t now = crew_now_ns();
+
+        if (now >= s->govern_at_ns) {
+                s->govern_at_ns = jail_govern(&s->jail, now);
+                say_governed(s);
+                now = crew_now_ns();
+        }
+        if (s->govern_at_ns == UINT64_MAX)
+                return -1;
+        return s->govern_at_ns <= now ? 0 : (int)MIN_OF((s->govern_at_ns - now) / 1000000u + 1, (uint64_t)INT_MAX);
 }
 
 static int wait_jail(struct sandbox *s) {
@@ -263,7 +297,7 @@ static int wait_jail(struct sandbox *s) {
         struct crew_err err = CREW_ERR_NULL;
         unsigned char said;
 
-        const struct pty_watch net = {.fd = &s->net.fd, .on_ready = on_net_report, .user = &s->net};
+        const struct pty_watch net = {.fd = &s->net.fd, .on_ready = on_net_report, .on_turn = on_turn, .user = s};
         s->net.raw = s->pty.input;
         int r = pty_run(&s->pty, s->jail.pidfd, s->jail.status_fd, &net, &err);
         if (r < 0) {

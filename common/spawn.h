@@ -21,14 +21,12 @@ enum spawn_op {
         SPAWN_KILL,      /* kill the whole tree of .id now */
         SPAWN_FREEZE,    /* all of .id stands still; with a .cookie one SPAWN_FREEZE_REPLY */
         SPAWN_THAW,      /* it goes on; the same */
-        SPAWN_STATS,  /* ask for struct spawn_stats of .id; where no control group counts memory, what its processes share
-                         is divided among them once they seem to have more than .limits.memory_bytes */
-        SPAWN_LIMITS, /* .limits of the running .id, where control groups limit it; one SPAWN_LIMITS_REPLY with its .cookie
-                       */
-        SPAWN_HOLD,   /* fds: a listening SOCK_SEQPACKET socket, the memfd of crewd's state, maybe a file for notes
-                         (held_note.h); .hold.  .hold.ms 0: no more */
-        SPAWN_RELINK, /* .id's worker gets a connection to the link path in .text; no reply: it comes or not */
-        SPAWN_FORGET, /* the end of .id is known for good; while there is a SPAWN_HOLD, ends are kept until then */
+        SPAWN_STATS,     /* ask for struct spawn_stats of .id; .cookie */
+        SPAWN_LIMITS,    /* .limits of the running .id; one SPAWN_LIMITS_REPLY with its .cookie */
+        SPAWN_HOLD,      /* fds: a listening SOCK_SEQPACKET socket, the memfd of crewd's state, maybe a file for notes
+                            (held_note.h); .hold.  .hold.ms 0: no more */
+        SPAWN_RELINK,    /* .id's worker gets a connection to the link path in .text; no reply: it comes or not */
+        SPAWN_FORGET,    /* the end of .id is known for good; while there is a SPAWN_HOLD, ends are kept until then */
         /* whoever connects -> spawner whose crewd is gone; each with .hold.token */
         SPAWN_ADOPT,     /* one SPAWN_HELD per live jail, one SPAWN_EXITED per end not forgotten, then SPAWN_HELD_END */
         SPAWN_HELD_ASK,  /* one SPAWN_HELD_END */
@@ -70,9 +68,9 @@ struct spawn_attestation {
         uint32_t landlock_abi;
         uint32_t selftests; /* checks passed inside after sealing */
         uint32_t degraded;  /* bit set of enum plan_feature that are missing here and were allowed to be */
-        uint32_t limits_by; /* bit set: 1 cgroup memory, 2 cgroup pids, 4 cgroup cpu, 8 rlimits only.  Falling back on
-                               rlimits is by design and needs no allow_degraded: memory is then limited per process,
-                               processes per jail, cpu not at all. */
+        uint32_t limits_by; /* bit set: 1 cgroup memory, 2 cgroup pids, 4 cgroup cpu, 8 none of them.  What no group
+                               limits is by design, and needs no allow_degraded: memory and cpu are then held to by the
+                               spawner, from outside, processes by an rlimit, which counts in the jail alone. */
         uint32_t tripwires;
         uint64_t spawn_ns; /* clone to sealed */
 };
@@ -80,12 +78,14 @@ struct spawn_attestation {
 struct spawn_stats {
         uint64_t cpu_ns, memory_bytes, memory_peak;
         uint32_t processes;
-        uint32_t oom_kills;
+        uint32_t oom_kills;  /* by the kernel in its group, or by the spawner */
         uint32_t open_files; /* of the process that has most of them; 0: not known */
-        /* Since the start, counted by the control group that limits it; 0 without one. */
+        /* Since the start.  By the control group that limits it (0 without one), and how often it was held back: periods
+         * of a group, or stops by the spawner. */
         uint32_t forks_refused, periods_throttled;
         uint64_t tmp_bytes; /* in its private trees, with what crewd put there */
         bool tmp_full;
+        bool unheld; /* it ran on although the spawner stopped it */
 };
 
 /* What can change while a jail runs.  0: no limit. */
@@ -107,7 +107,7 @@ struct spawn_msg {
         uint32_t op;
         uint32_t id; /* chosen by crewd, unique per spawner lifetime */
         int32_t errno_;
-        uint32_t cookie; /* SPAWN_LIMITS, SPAWN_FREEZE, SPAWN_THAW: comes back */
+        uint32_t cookie; /* SPAWN_STATS, SPAWN_LIMITS, SPAWN_FREEZE, SPAWN_THAW: comes back */
         char step[32];
         char text[512];
         union {

@@ -18,6 +18,7 @@
 #include "hold.h"
 #include "instance.h"
 #include "journal.h"
+#include "late_result.h"
 #include "link.h"
 #include "orphans.h"
 #include "outbox.h"
@@ -258,6 +259,7 @@ static void adopt_one(struct agent *a, struct jail_left *j) {
         if (!as_written(a))
                 return give_up(a, "it was starting or ending when its crewd was lost");
         hold_ask_again(a);
+        late_result_ask_again(a);
         int r = instance_adopt(a, j->which, j->fds, &err);
         if (r < 0) {
                 char why[CREW_ERR_MSG_MAX + 64];

@@ -8,6 +8,7 @@
 #include "cause.h"
 #include "common/spawn.h"
 #include "crew.pb-c.h"
+#include "late_result.h"
 #include "meter.h"
 #include "migrate.h"
 #include "outbox.h"
@@ -118,6 +119,7 @@ struct instance {
         uint32_t cpu_percent;
         bool stats_asked, stats_for_usage; /* the answer is nobody's but usage.h's */
         struct usage usage;
+        struct late_result late;
         struct migrate migrate;
 };
 

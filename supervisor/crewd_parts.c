@@ -25,6 +25,7 @@
 #include "hooks.h"
 #include "instance.h"
 #include "journal.h"
+#include "late_result.h"
 #include "manager.h"
 #include "memory.h"
 #include "reload.h"
@@ -79,11 +80,15 @@ static void on_exited(uint32_t id, const struct spawn_exit *x, void *user) {
                 death_on_exited(a, x);
 }
 
-static void on_stats(uint32_t id, const struct spawn_stats *stats, void *user) {
+static void on_stats(uint32_t id, uint32_t cookie, const struct spawn_stats *stats, void *user) {
         struct agent *a = current(user, id);
 
-        if (a)
+        if (a && cookie == LATE_RESULT_COOKIE) {
+                usage_seen(a, stats);
+                late_result_settle(a);
+        } else if (a) {
                 requests_stats_came(user, a, stats);
+        }
 }
 
 static void on_limits(uint32_t id, uint32_t cookie, int err, void *user) {

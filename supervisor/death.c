@@ -138,6 +138,8 @@ static void conclude(struct agent *a, const struct spawn_exit *x) {
 
         if (!a->in.death.decided) {
                 cause_find(&a->in.told, x->code, x->signal, usage_oom_at_end(a, x->oom_kills, crew_now_ns()), &found);
+                if (found.cause == CREW__CAUSE__CAUSE_OOM && !usage_by_group(a, USAGE_MEMORY))
+                        found.initiator = "crewd"; /* not the kernel, which does not count there */
                 death_decide(a, found.cause, found.initiator, found.reason);
                 a->in.death.limit = found.limit;
         }

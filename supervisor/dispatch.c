@@ -13,6 +13,7 @@
 #include "health.h"
 #include "instance.h"
 #include "journal.h"
+#include "late_result.h"
 #include "manager.h"
 #include "router.h"
 #include "scheduler.h"
@@ -61,8 +62,7 @@ static void on_ready(struct agent *a, const Crew__Envelope *e) {
         instance_on_ready(a);
 }
 
-static void on_task_result(struct agent *a, const Crew__Envelope *e) {
-        const Crew__TaskResult *b = e->task_result;
+void dispatch_task_result(struct agent *a, const Crew__TaskResult *b) {
         struct sched_result r = {.agent = a->index,
                                  .task_id = b->task_id,
                                  .outcome = b->outcome,
@@ -74,6 +74,11 @@ static void on_task_result(struct agent *a, const Crew__Envelope *e) {
                 return dispatch_violation(a, "task_result", "task_id", "is no task in flight on this agent", false);
         state_dir_measure(a);
         agent_event(a, AGENT_EV_TASK_END);
+}
+
+static void on_task_result(struct agent *a, const Crew__Envelope *e) {
+        if (!late_result_hold(a, e->task_result))
+                dispatch_task_result(a, e->task_result);
 }
 
 static void on_tool_call(struct agent *a, const Crew__Envelope *e) {

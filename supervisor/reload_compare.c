@@ -26,7 +26,7 @@ static const struct {
 static_assert(ELEMENTSOF(parts) == POLICY_PART_N, "a place for each part");
 
 /* Who holds a limit: crewd or the gateway, which change it at once; control groups, where the jail has them (the bit in
- * spawn_attestation.limits_by); or the jail, for good. */
+ * spawn_attestation.limits_by), or the spawner; or the jail, for good. */
 enum { HELD_OUTSIDE, HELD_BY_MEMORY_GROUP = 1, HELD_BY_PIDS_GROUP = 2, HELD_BY_CPU_GROUP = 4, HELD_BY_JAIL = 1 << 16 };
 static const uint32_t limit_held_by[] = {
         [POLICY_LIMIT_MEMORY] = HELD_BY_MEMORY_GROUP,
@@ -70,11 +70,22 @@ static void compare_tools(const struct crew_file *crew, const struct policy_imag
         }
 }
 
-/* More processes than the jail began with its resource limits would not let it have. */
-static bool group_can(const struct agent *a, enum policy_limit i, const struct policy_limits *to) {
-        if (!(a->in.att.limits_by & limit_held_by[i] & ~(uint32_t)HELD_BY_JAIL))
-                return false;
-        return i != POLICY_LIMIT_PROCESSES || to->processes <= policy_limits_of(agent_jail_policy(a)).processes;
+/* More than the jail began with its resource limits would not let it have: processes always, memory where no group counts
+ * it. */
+static bool can_change(const struct agent *a, enum policy_limit i, const struct policy_limits *to) {
+        const struct policy_limits first = policy_limits_of(agent_jail_policy(a));
+        bool group = a->in.att.limits_by & limit_held_by[i] & ~(uint32_t)HELD_BY_JAIL;
+
+        switch (i) {
+        case POLICY_LIMIT_PROCESSES:
+                return group && to->processes <= first.processes;
+        case POLICY_LIMIT_MEMORY:
+                return group || !first.memory_bytes || (to->memory_bytes && to->memory_bytes <= first.memory_bytes);
+        case POLICY_LIMIT_CPU:
+                return true;
+        default:
+                return group;
+        }
 }
 
 static void compare_limits(struct reload_agent *ra, const struct policy_image *fresh) {
@@ -89,17 +100,17 @@ static void compare_limits(struct reload_agent *ra, const struct policy_image *f
                 bool jail = live && limit_held_by[i] != HELD_OUTSIDE;
                 if (!policy_limit_changed(jail ? &a->in.limits : &now, &to, (enum policy_limit)i, detail))
                         continue;
-                bool restart = jail && !group_can(a, (enum policy_limit)i, &to);
+                bool restart = jail && !can_change(a, (enum policy_limit)i, &to);
                 s->restart |= restart;
                 s->applied |= !restart;
                 ra->limits |= jail && !restart;
                 note(s, "%s%s", detail, restart ? " after a restart" : "");
         }
-        if (ra->limits && group_can(a, POLICY_LIMIT_MEMORY, &to))
+        if (ra->limits && can_change(a, POLICY_LIMIT_MEMORY, &to))
                 ra->new_limits.memory_bytes = to.memory_bytes;
-        if (ra->limits && group_can(a, POLICY_LIMIT_PROCESSES, &to))
+        if (ra->limits && can_change(a, POLICY_LIMIT_PROCESSES, &to))
                 ra->new_limits.processes = to.processes;
-        if (ra->limits && group_can(a, POLICY_LIMIT_CPU, &to))
+        if (ra->limits && can_change(a, POLICY_LIMIT_CPU, &to))
                 ra->new_limits.cpu_milli = to.cpu_milli;
 }
 

@@ -599,7 +599,7 @@ void requests_stats_came(struct crewd *c, struct agent *a, const struct spawn_st
                 c->requests->stats_due--;
         in->stats_asked = in->stats_for_usage = false;
         requests_flush_status(c, now);
-        usage_seen(a, stats, now);
+        usage_seen(a, stats);
 }
 
 /* --- terminal messages --- */

@@ -33,7 +33,7 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
                 s->cb.on_exited(m.id, &m.exit, s->user);
                 break;
         case SPAWN_STATS_REPLY:
-                s->cb.on_stats(m.id, &m.stats, s->user);
+                s->cb.on_stats(m.id, m.cookie, &m.stats, s->user);
                 break;
         case SPAWN_LIMITS_REPLY:
                 s->cb.on_limits(m.id, m.cookie, m.errno_, s->user);
@@ -126,8 +126,8 @@ int spawner_hold(struct spawner *s, uint32_t id, bool freeze, uint32_t cookie) {
         return channel_send(s->channel, &m, NULL, 0);
 }
 
-int spawner_stats(struct spawner *s, uint32_t id, uint64_t suspicious_bytes) {
-        struct spawn_msg m = {.op = SPAWN_STATS, .id = id, .limits.memory_bytes = suspicious_bytes};
+int spawner_stats(struct spawner *s, uint32_t id, uint32_t cookie) {
+        struct spawn_msg m = {.op = SPAWN_STATS, .id = id, .cookie = cookie};
 
         return channel_send(s->channel, &m, NULL, 0);
 }

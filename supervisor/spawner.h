@@ -17,7 +17,7 @@ struct spawner_callbacks {
         void (*on_ready)(uint32_t id, const struct spawn_attestation *att, int *fds, size_t n_fds, void *user);
         void (*on_failed)(uint32_t id, int err, const char *step, const char *text, void *user);
         void (*on_exited)(uint32_t id, const struct spawn_exit *exit, void *user);
-        void (*on_stats)(uint32_t id, const struct spawn_stats *stats, void *user);
+        void (*on_stats)(uint32_t id, uint32_t cookie, const struct spawn_stats *stats, void *user);
         void (*on_limits)(uint32_t id, uint32_t cookie, int err, void *user);
         void (*on_held)(uint32_t id, uint32_t cookie, int err, void *user);
         void (*on_gone)(void *user); /* the spawner died, and every jail with it */
@@ -40,7 +40,7 @@ int spawner_relink(struct spawner *s, uint32_t id, const char *link_path);
 int spawner_ask(struct spawner *s, uint32_t id, enum spawn_op op);
 /* Freezes or thaws; answered by on_held with the same cookie, which is not 0. */
 int spawner_hold(struct spawner *s, uint32_t id, bool freeze, uint32_t cookie);
-/* Answered by on_stats.  suspicious_bytes: see SPAWN_STATS; 0: memory is looked at no closer. */
-int spawner_stats(struct spawner *s, uint32_t id, uint64_t suspicious_bytes);
+/* Answered by on_stats, with the same cookie. */
+int spawner_stats(struct spawner *s, uint32_t id, uint32_t cookie);
 /* Answered by on_limits with the same cookie. */
 int spawner_limit(struct spawner *s, uint32_t id, const struct spawn_limits *l, uint32_t cookie);

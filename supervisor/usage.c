@@ -53,9 +53,9 @@ static const struct {
         uint32_t group;                 /* in limits_by, when a control group does it; 0: none can */
         const char *by_group, *by_else; /* who enforces it */
 } limits[USAGE_LIMIT_N] = {
-        [USAGE_MEMORY] = {JAIL(memory_bytes), BY_MEMORY_GROUP, "cgroup", "rlimit and crewd"},
+        [USAGE_MEMORY] = {JAIL(memory_bytes), BY_MEMORY_GROUP, "cgroup", "crewd and rlimit"},
         [USAGE_PROCESSES] = {JAIL(processes), BY_PIDS_GROUP, "cgroup", "rlimit"},
-        [USAGE_CPU] = {JAIL(cpu_milli), BY_CPU_GROUP, "cgroup", "nobody"},
+        [USAGE_CPU] = {JAIL(cpu_milli), BY_CPU_GROUP, "cgroup", "crewd"},
         [USAGE_OPEN_FILES] = {JAIL(open_files), 0, NULL, "rlimit"},
         [USAGE_TMP] = {JAIL(tmp_bytes), 0, NULL, "tmpfs"},
         [USAGE_OUTPUT] = {JAIL(output_bytes), 0, NULL, "rlimit"},
@@ -67,7 +67,7 @@ static const struct {
         [USAGE_STATE] = {0, 0, false, 0, NULL, "crewd"},
 };
 
-static bool by_group(const struct agent *a, enum usage_limit which) {
+bool usage_by_group(const struct agent *a, enum usage_limit which) {
         return a->in.att.limits_by & limits[which].group;
 }
 
@@ -191,11 +191,14 @@ static void see_counters(struct agent *a, const struct spawn_stats *s) {
 
         if (killed)
                 u->oom_ns = crew_now_ns();
-        usage_hit(a, USAGE_MEMORY, killed, usage_max(a, USAGE_MEMORY), "the kernel killed a process for it");
+        usage_hit(a, USAGE_MEMORY, killed, usage_max(a, USAGE_MEMORY),
+                  usage_by_group(a, USAGE_MEMORY) ? "the kernel killed a process for it"
+                                                  : "its largest process was killed for it");
         usage_hit(a, USAGE_PROCESSES, more(&u->forks_refused, s->forks_refused), usage_max(a, USAGE_PROCESSES),
                   "no more were made");
         usage_hit(a, USAGE_CPU, more(&u->periods_throttled, s->periods_throttled), 0,
-                  "held back in so many periods of a tenth of a second");
+                  usage_by_group(a, USAGE_CPU) ? "held back in so many periods of a tenth of a second"
+                                               : "stopped so often until it had made up for what it used");
 }
 
 /* Nobody counts: found at its bound where it was not before. */
@@ -211,45 +214,26 @@ static uint64_t own_processes(const struct spawn_stats *s) {
         return s->processes ? s->processes - 1 : 0; /* not the worker */
 }
 
-/* An average over at least half a second, and a tenth more than allowed: the kernel counts in ticks. */
-static void see_cpu(struct agent *a, const struct spawn_stats *s, uint64_t now_ns) {
-        struct usage *u = &a->in.usage;
-        uint64_t max = usage_max(a, USAGE_CPU), since = u->cpu_at_ns;
+static void see_unheld(struct agent *a, const struct spawn_stats *s) {
+        char text[160];
 
-        if (max == 0 || by_group(a, USAGE_CPU) || (since && now_ns - since < SECOND_NS / 2))
+        if (!s->unheld)
                 return;
-        uint64_t used = s->cpu_ns - MIN_OF(u->cpu_ns, s->cpu_ns);
-        u->cpu_ns = s->cpu_ns;
-        u->cpu_at_ns = now_ns;
-        if (since == 0)
-                return;
-        uint64_t milli = used / MAX_OF((now_ns - since) / 1000u, 1u);
-        see_level(a, USAGE_CPU, milli * 10 > max * 11, milli, "no control group holds it back here");
+        snprintf(text, sizeof(text), "it ran on although it was stopped for what it had used beyond limits.cpu (%u.%03u)",
+                 (unsigned)(usage_max(a, USAGE_CPU) / 1000), (unsigned)(usage_max(a, USAGE_CPU) % 1000));
+        usage_exceeded(a, USAGE_CPU, a->in.cpu_percent * 10ull, text);
 }
 
-static void see_memory(struct agent *a, const struct spawn_stats *s) {
-        uint64_t max = usage_max(a, USAGE_MEMORY);
-        char text[200];
-
-        if (max == 0 || by_group(a, USAGE_MEMORY) || s->memory_bytes <= max)
-                return;
-        snprintf(text, sizeof(text),
-                 "its processes hold %llu KiB together; limits.memory is %llu KiB, and no control group counts here",
-                 (unsigned long long)(s->memory_bytes >> 10), (unsigned long long)(max >> 10));
-        usage_exceeded(a, USAGE_MEMORY, s->memory_bytes, text);
-}
-
-void usage_seen(struct agent *a, const struct spawn_stats *s, uint64_t now_ns) {
+void usage_seen(struct agent *a, const struct spawn_stats *s) {
         uint64_t processes = usage_max(a, USAGE_PROCESSES), files = usage_max(a, USAGE_OPEN_FILES);
 
         see_counters(a, s);
-        if (!by_group(a, USAGE_PROCESSES))
+        if (!usage_by_group(a, USAGE_PROCESSES))
                 see_level(a, USAGE_PROCESSES, processes && own_processes(s) >= processes, own_processes(s),
                           "found at its bound");
         see_level(a, USAGE_OPEN_FILES, files && s->open_files >= files, s->open_files, "found at its bound in one process");
         see_level(a, USAGE_TMP, s->tmp_full, s->tmp_bytes, "found full");
-        see_cpu(a, s, now_ns);
-        see_memory(a, s);
+        see_unheld(a, s);
 }
 
 bool usage_oom_at_end(const struct agent *a, uint32_t oom_kills, uint64_t now_ns) {
@@ -302,9 +286,7 @@ static bool wants_look(const struct agent *a) {
 }
 
 int usage_ask(struct agent *a) {
-        uint64_t suspicious = by_group(a, USAGE_MEMORY) ? 0 : usage_max(a, USAGE_MEMORY);
-
-        return spawner_stats(a->crewd->spawner, a->in.id, suspicious);
+        return spawner_stats(a->crewd->spawner, a->in.id, 0);
 }
 
 static bool look(struct agent *a) {
@@ -396,7 +378,7 @@ static bool used(const struct agent *a, enum usage_limit which, uint64_t *out) {
 struct usage_row usage_row(const struct agent *a, enum usage_limit which) {
         bool live = agent_state_live(a->state) && a->in.attested;
         struct usage_row row = {.limit = usage_limit_names[which],
-                                .by = by_group(a, which) ? limits[which].by_group : limits[which].by_else,
+                                .by = usage_by_group(a, which) ? limits[which].by_group : limits[which].by_else,
                                 .max = usage_max(a, which),
                                 .hits = a->limit_hits[which]};
 

@@ -2,11 +2,11 @@
 /*
  * What an agent uses of its limits, and that it has come to one of them.
  *
- * Who enforces a limit is said in usage_by(); this part only watches, but for messages, of which it is the bucket, and for
- * the memory of a jail without a control group.  What is counted by whoever enforces it (a control group, the gateway, the
- * worker, crewd) is counted exactly, also when the agent is dead by then; what is not is looked at each second while the
- * agent has a task, else in turn, and counts once for each time that it was found at its bound.  The first time is on
- * record at once, what follows at most once a minute, with its count, and at the end.
+ * Who enforces a limit is said in usage_row(); this part only watches, but for messages, of which it is the bucket.  What
+ * is counted by whoever enforces it (a control group, the gateway, the worker, crewd) is counted exactly, also when the
+ * agent is dead by then; what is not is looked at each second while the agent has a task, else in turn, and counts once for
+ * each time that it was found at its bound.  The first time is on record at once, what follows at most once a minute, with
+ * its count, and at the end.
  */
 #pragma once
 
@@ -46,7 +46,6 @@ struct usage {
         uint32_t connections;
         uint32_t oom_kills, forks_refused, periods_throttled; /* of the last look */
         uint64_t oom_ns;                                      /* when the first had risen last; 0: never */
-        uint64_t cpu_ns, cpu_at_ns;                           /* the same */
         struct usage_told {
                 bool at_bound;    /* when it was last looked at */
                 uint64_t pending; /* hits that are not on record */
@@ -55,7 +54,7 @@ struct usage {
         } told[USAGE_LIMIT_N];
 };
 
-/* At its end: the kernel has killed something of it for memory just now, not at some time in its life. */
+/* At its end: something of it was killed for memory just now, not at some time in its life. */
 bool usage_oom_at_end(const struct agent *a, uint32_t oom_kills, uint64_t now_ns);
 /* n hits.  value: what there was; 0: not known.  text: a constant. */
 void usage_hit(struct agent *a, enum usage_limit which, uint64_t n, uint64_t value, const char *text);
@@ -64,7 +63,7 @@ void usage_exceeded(struct agent *a, enum usage_limit which, uint64_t value, con
 /* A message to another agent may go.  False: there were too many, and it has been ended if it does not slow down. */
 bool usage_message(struct agent *a, uint64_t now_ns);
 /* What the spawner measured of a live instance, and last of a dead one. */
-void usage_seen(struct agent *a, const struct spawn_stats *stats, uint64_t now_ns);
+void usage_seen(struct agent *a, const struct spawn_stats *stats);
 void usage_ended(struct agent *a, const struct spawn_stats *last);
 /* What is not on record yet. */
 void usage_flush(struct agent *a);
@@ -80,6 +79,8 @@ void usage_expire(struct crewd *c, uint64_t now_ns);
 uint64_t usage_next_deadline(const struct crewd *c);
 
 uint64_t usage_max(const struct agent *a, enum usage_limit which); /* 0: no limit */
+/* A control group of its jail enforces it. */
+bool usage_by_group(const struct agent *a, enum usage_limit which);
 struct usage_row {
         const char *limit, *by;
         uint64_t use, max, hits;

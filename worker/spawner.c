@@ -17,9 +17,12 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #define POOL_IDLE_MS 20 /* a burst of starts is not held up by namespaces for later */
 #define LATE_LOOK_MS 1000
+#define GOVERN_SOON_NS 1000000u
+#define GOVERN_SPARE 30u
 #define PATIENCE_NS (JAIL_KILL_PATIENCE_MS * 1000000ull)
 #define READY_FDS 6 /* pidfd, four listeners, the seccomp listener */
 
@@ -57,6 +60,36 @@ void spawner_reply(struct spawner *s, const struct spawn_msg *m, const int *fds,
 int spawner_watch(struct spawner *s, int fd, void *data) {
         struct epoll_event e = {.events = EPOLLIN, .data.ptr = data};
         return epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &e) < 0 ? -errno : 0;
+}
+
+/* --- limits without control groups --- */
+
+/* New, or not as it was when it was looked at. */
+static void govern_soon(struct spawner *s, struct instance *i) {
+        i->govern_at_ns = 0;
+        s->govern_at_ns = MIN_OF(s->govern_at_ns, crew_now_ns() + GOVERN_SOON_NS);
+}
+
+static uint64_t cpu_now_ns(void) {
+        struct timespec t;
+
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* Those that are due, and those that soon are.  All looks together take a thirtieth of a CPU at most: what is owed
+ * meanwhile is owed. */
+static void govern(struct spawner *s) {
+        uint64_t began = crew_now_ns(), next = UINT64_MAX, cpu = cpu_now_ns();
+
+        for (struct instance *i = s->instances; i; i = i->next) {
+                if (i->start)
+                        continue;
+                if (i->govern_at_ns <= began + GOVERN_SOON_NS)
+                        i->govern_at_ns = jail_govern(&i->jail, crew_now_ns());
+                next = MIN_OF(next, i->govern_at_ns);
+        }
+        s->govern_at_ns = MAX_OF(next, crew_now_ns() + (cpu_now_ns() - cpu) * GOVERN_SPARE);
 }
 
 /* --- start --- */
@@ -117,6 +150,7 @@ static void finish_start(struct spawner *s, struct instance *i) {
                 reply_failed(s, id, step, &err);
         } else {
                 reply_ready(s, i, plan);
+                govern_soon(s, i);
         }
         plan_close(plan);
 }
@@ -239,16 +273,18 @@ static void on_freeze(struct spawner *s, const struct spawn_msg *m, int *fds, si
         struct instance *i = find_made(s, m->id);
 
         answer.errno_ = i ? -jail_freeze(&i->jail, m->op == SPAWN_FREEZE) : ESRCH;
+        if (i)
+                govern_soon(s, i);
         if (m->cookie)
                 spawner_reply(s, &answer, NULL, 0);
 }
 
 static void on_stats(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
-        struct spawn_msg answer = {.op = SPAWN_STATS_REPLY, .id = m->id};
+        struct spawn_msg answer = {.op = SPAWN_STATS_REPLY, .id = m->id, .cookie = m->cookie};
         struct instance *i = find_made(s, m->id);
 
         if (i) {
-                jail_stats(&i->jail, m->limits.memory_bytes, &answer.stats);
+                jail_stats(&i->jail, &answer.stats);
                 spawner_reply(s, &answer, NULL, 0);
         }
 }
@@ -258,6 +294,8 @@ static void on_limits(struct spawner *s, const struct spawn_msg *m, int *fds, si
         struct instance *i = find_made(s, m->id);
 
         answer.errno_ = i ? -jail_limit(&i->jail, &m->limits) : ESRCH;
+        if (i)
+                govern_soon(s, i);
         spawner_reply(s, &answer, NULL, 0);
 }
 
@@ -374,11 +412,21 @@ static void end_late(struct spawner *s) {
         }
 }
 
-static int wait_ms(const struct spawner *s) {
+static int others_wait_ms(const struct spawner *s) {
         if (s->press_at_ns || netpool_wants(&s->pool))
                 return POOL_IDLE_MS;
         int held = spawner_held_wait_ms(s);
         return s->late_at_ns && (held < 0 || held > LATE_LOOK_MS) ? LATE_LOOK_MS : held;
+}
+
+static int wait_ms(const struct spawner *s) {
+        uint64_t now = crew_now_ns();
+        int others = others_wait_ms(s);
+
+        if (s->govern_at_ns == UINT64_MAX)
+                return others;
+        uint64_t ms = s->govern_at_ns <= now ? 0 : (s->govern_at_ns - now) / 1000000u + 1;
+        return others < 0 || ms < (uint64_t)others ? (int)MIN_OF(ms, (uint64_t)LATE_LOOK_MS) : others;
 }
 
 static void on_event(struct spawner *s, void *who) {
@@ -404,6 +452,8 @@ static void run(struct spawner *s) {
                         break;
                 if (s->press_at_ns && crew_now_ns() >= s->press_at_ns)
                         press(s);
+                if (crew_now_ns() >= s->govern_at_ns)
+                        govern(s);
                 if (s->late_at_ns && crew_now_ns() >= s->late_at_ns)
                         end_late(s);
                 else if (n == 1)
@@ -415,7 +465,8 @@ static void run(struct spawner *s) {
 }
 
 int spawner_main(int fd, jail_main_fn worker_main) {
-        struct spawner s = {.sock = fd, .epoll = -1, .worker_main = worker_main, .held = SPAWNER_HELD_NULL};
+        struct spawner s = {
+                .sock = fd, .epoll = -1, .worker_main = worker_main, .held = SPAWNER_HELD_NULL, .govern_at_ns = UINT64_MAX};
         int type = 0;
         socklen_t len = sizeof(type);
 

@@ -18,6 +18,7 @@ struct instance {
         char agent[64];
         char killed_why[HELD_REASON_MAX]; /* while there was no crewd; "": it was not */
         uint32_t killed_uid;              /* by whom */
+        uint64_t govern_at_ns;            /* when to look at it; see jail_govern() */
         struct instance *next;
 };
 
@@ -45,9 +46,10 @@ struct spawner {
         jail_main_fn worker_main;
         struct instance *instances;
         struct netpool pool;
-        unsigned starting;    /* instances with a start */
-        uint64_t late_at_ns;  /* when to look whether one of them is late; 0: there is none */
-        uint64_t press_at_ns; /* when to look whether what was killed has died; 0: nothing was */
+        unsigned starting;     /* instances with a start */
+        uint64_t late_at_ns;   /* when to look whether one of them is late; 0: there is none */
+        uint64_t press_at_ns;  /* when to look whether what was killed has died; 0: nothing was */
+        uint64_t govern_at_ns; /* when to look at the first of them; UINT64_MAX: at none */
         struct held held;
         bool hearing_out; /* crewd is gone; what it has said before is read to the end */
         bool done;

@@ -287,9 +287,17 @@ def test_limits_of_control_groups_apply_to_the_running_jail(runner):
         edit(crew, "a", ("memory: 256MiB", "memory: 100MiB"), ("processes: 128", "processes: 64"))
         states, a = sections(reload(crew), "a")
         status = next(x for x in c.status().agents if x.name == "a")
-        if not grouped:
+        if not grouped:  # crewd holds it to its memory, the kernel to its processes
             assert states["limits"] == "needs-restart"
-            assert status.memory_max == 256 << 20, "what is in force"
+            assert a["sections"]["limits"]["detail"] == "memory 256 MiB -> 100 MiB; processes 128 -> 64 after a restart"
+            assert (status.memory_max, status.processes_max) == (100 << 20, 128), "what is in force"
+            hold = HUNGRY.replace("* len(x[::4096])", "* len(x[::4096]); import time; time.sleep(5)")
+            assert c.submit(agent="a", description=hold).result(30) == -9
+            edit(crew, "a", ("memory: 100MiB", "memory: 256MiB"), ("processes: 64", "processes: 128"))
+            assert sections(reload(crew), "a")[0]["limits"] == "applied"
+            edit(crew, "a", ("memory: 256MiB", "memory: 400MiB"))
+            states, a = sections(reload(crew), "a")
+            assert a["sections"]["limits"]["detail"] == "memory 256 MiB -> 400 MiB after a restart", "its second wall stands"
             return
         assert states["limits"] == "applied"
         assert a["sections"]["limits"]["detail"] == "memory 256 MiB -> 100 MiB; processes 128 -> 64"

@@ -549,9 +549,9 @@ static bool is_frozen(const char *dir, bool unified) {
 }
 
 /* The kernel only begins with the write: each task stops on its own way out of the kernel. */
-static int await_frozen(const char *dir, bool unified) {
+static int await_frozen(const char *dir, bool unified, uint64_t wait_ns) {
         const struct timespec nap = {.tv_nsec = 200000};
-        uint64_t until = crew_now_ns() + FREEZE_WAIT_NS;
+        uint64_t until = crew_now_ns() + wait_ns;
 
         while (!is_frozen(dir, unified)) {
                 if (crew_now_ns() >= until)
@@ -562,20 +562,64 @@ static int await_frozen(const char *dir, bool unified) {
 }
 
 static int set_frozen(const char *dir, bool unified, bool on) {
-        int r = unified ? put_file(dir, "cgroup.freeze", "%d", on)
-                        : put_file(dir, "freezer.state", "%s", on ? "FROZEN" : "THAWED");
+        return unified ? put_file(dir, "cgroup.freeze", "%d", on)
+                       : put_file(dir, "freezer.state", "%s", on ? "FROZEN" : "THAWED");
+}
 
-        return r < 0 || !on ? r : await_frozen(dir, unified);
+/* The tree that freezes it. */
+static bool freezer_dir(const char *name, char dir[PATH_MAX], bool *unified) {
+        *unified = tree_dir(V2, name, dir);
+        return *unified || tree_dir(V1_FREEZER, name, dir);
+}
+
+/* A task that its quota holds back does not come to its way out of the kernel before the next period, or a later one. */
+struct quota {
+        char dir[PATH_MAX]; /* "": there was none */
+        const char *file;
+        char was[64];
+};
+
+static struct quota lift_quota(const char *name) {
+        bool unified = host.v2_limits & CGROUP_CPU;
+        struct quota q = {.file = unified ? "cpu.max" : "cpu.cfs_quota_us"};
+
+        if (!tree_dir(unified ? V2 : V1_CPU, name, q.dir) || get_file(q.dir, q.file, q.was, sizeof(q.was)) <= 0 ||
+            put_file(q.dir, q.file, "%s", unified ? "max" : "-1") < 0)
+                q.dir[0] = '\0';
+        return q;
+}
+
+static int put_quota_back(const struct quota *q) {
+        return q->dir[0] ? put_file(q->dir, q->file, "%s", q->was) : 0;
+}
+
+bool cgroup_can_freeze(const char *name) {
+        char dir[PATH_MAX];
+        bool unified;
+
+        return freezer_dir(name, dir, &unified);
+}
+
+int cgroup_freeze_begin(const char *name, bool on) {
+        char dir[PATH_MAX];
+        bool unified;
+
+        return freezer_dir(name, dir, &unified) ? set_frozen(dir, unified, on) : -EOPNOTSUPP;
 }
 
 int cgroup_freeze(const char *name, bool on) {
         char dir[PATH_MAX];
+        bool unified;
+        int r = cgroup_freeze_begin(name, on);
 
-        if (tree_dir(V2, name, dir))
-                return set_frozen(dir, true, on);
-        if (tree_dir(V1_FREEZER, name, dir))
-                return set_frozen(dir, false, on);
-        return -EOPNOTSUPP;
+        if (r < 0 || !on || !freezer_dir(name, dir, &unified))
+                return r;
+        if (await_frozen(dir, unified, FREEZE_WAIT_NS / 4) == 0)
+                return 0;
+        struct quota q = lift_quota(name);
+        r = await_frozen(dir, unified, FREEZE_WAIT_NS);
+        int back = put_quota_back(&q);
+        return back < 0 ? back : r;
 }
 
 /* "max" of version 2 and "-1" of version 1 are no limit. */
@@ -685,6 +729,15 @@ int cgroup_count(const char *name) {
                         return atoi(buf);
         }
         return -1;
+}
+
+bool cgroup_cpu_ns(const char *name, uint64_t *out) {
+        char dir[PATH_MAX];
+
+        if (!tree_dir(V2, name, dir))
+                return false;
+        *out = get_number(dir, "cpu.stat", "usage_usec") * 1000;
+        return *out > 0;
 }
 
 void cgroup_stats(const char *name, struct spawn_stats *out) {

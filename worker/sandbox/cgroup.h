@@ -40,10 +40,15 @@ int cgroup_join(const struct cgroup *g, struct crew_err *err);
 void cgroup_close(struct cgroup *g); /* the descriptors; the group stays */
 
 /* By name, in any process of the same owner.  An empty name is a no-op. */
-/* Waits until all of it stands still, at most FREEZE_WAIT_NS: -ETIMEDOUT, and it may be half frozen.  -EOPNOTSUPP: no tree
+/* Waits until all of it stands still, about FREEZE_WAIT_NS at most: -ETIMEDOUT, and it may be half frozen.  -EOPNOTSUPP: no tree
  * here can. */
 #define FREEZE_WAIT_NS 100000000u
 int cgroup_freeze(const char *name, bool on);
+bool cgroup_can_freeze(const char *name);
+/* The same without waiting. */
+int cgroup_freeze_begin(const char *name, bool on);
+/* Processor time of all that is and was in it, exact; false: no tree here knows. */
+bool cgroup_cpu_ns(const char *name, uint64_t *out);
 /* Other limits for a group that runs: those of limits_by.  The first that cannot be set ends it: -EBUSY, more is in use. */
 int cgroup_limit(const char *name, uint32_t limits_by, const struct spawn_limits *l);
 /* What cgroup_kill() writes to, of a group whose descriptors are open still: a kill need not look for it.  -1: none here.

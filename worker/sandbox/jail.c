@@ -7,6 +7,7 @@
 #include "jail.h"
 
 #include "attest.h"
+#include "governor.h"
 #include "jail_internal.h"
 #include "landlock_layer.h"
 #include "notify.h"
@@ -427,6 +428,33 @@ static int attest(struct spawn *s, struct crew_err *err) {
         return attest_child(s->proc_dir, s->birth.plan, s->own_filters, &s->out->att, err);
 }
 
+/* What no control group of it limits. */
+static struct spawn_limits ungrouped(const struct jail *j, const struct spawn_limits *l) {
+        return (struct spawn_limits){.memory_bytes = j->att.limits_by & CGROUP_MEMORY ? 0 : l->memory_bytes,
+                                     .cpu_milli = j->att.limits_by & CGROUP_CPU ? 0 : l->cpu_milli};
+}
+
+/* One that no group can freeze has a governor too, which sees to it that it stays stopped. */
+static int set_governor(struct jail *j, const struct spawn_limits *l) {
+        const struct spawn_limits rest = ungrouped(j, l);
+
+        if (j->governor) {
+                governor_limit(j->governor, &rest);
+                return 0;
+        }
+        if (!rest.memory_bytes && !rest.cpu_milli && cgroup_can_freeze(j->cgroup))
+                return 0;
+        j->governor = governor_new(j->pid, j->cgroup, &rest);
+        return j->governor ? 0 : -errno;
+}
+
+static int govern(struct spawn *s, struct crew_err *err) {
+        const struct plan_limits *l = &s->birth.plan->limits;
+        int r = set_governor(s->out, &(struct spawn_limits){.memory_bytes = l->memory_bytes, .cpu_milli = l->cpu_milli});
+
+        return r < 0 ? crew_fail(err, -r, "cannot watch its memory and processor time: %s", strerror(-r)) : 0;
+}
+
 static int let_go(struct spawn *s, struct crew_err *err) {
         if (s->birth.plan->flags & PLAN_SANDBOX) {
                 s->out->status_fd = crew_steal_fd(&s->sync);
@@ -467,6 +495,7 @@ static const struct outside_step apart_steps[] = {{"apart", keep_apart, ALWAYS}}
 static const struct outside_step finish_steps[] = {
         {"sealing", wait_sealed, ALWAYS},
         {"attestation", attest, ALWAYS},
+        {"governor", govern, ALWAYS},
         {"release", let_go, ALWAYS},
 };
 
@@ -651,7 +680,7 @@ void jail_kill_begin(struct jail *j) {
         /* The signal is enough: pid_namespaces(7).  But it reaches the others only when pid 1 has taken itself down, and
          * where a group can be killed all of it begins to die at once, on every CPU; pid 1 first, for it ends last. */
         syscall(SYS_pidfd_send_signal, j->pidfd, SIGKILL, NULL, 0);
-        cgroup_kill(j->cgroup, j->kill_fd, j->frozen);
+        cgroup_kill(j->cgroup, j->kill_fd, j->frozen || (j->governor && governor_holds_group(j->governor)));
 }
 
 void jail_kill_press(struct jail *j) {
@@ -666,6 +695,16 @@ static void await_death(struct jail *j) {
 
         if (j->kill_sent_ns && poll(&p, 1, JAIL_KILL_PATIENCE_MS) == 0)
                 jail_kill_press(j);
+}
+
+/* What the governor did is told as what a control group does. */
+static void governed_stats(const struct jail *j, struct spawn_stats *out) {
+        if (!j->governor)
+                return;
+        const struct governor_counts c = governor_counts(j->governor);
+        out->oom_kills += c.kills;
+        out->periods_throttled += c.holds;
+        out->unheld = c.unheld;
 }
 
 int jail_reap(struct jail *j, bool wait, struct spawn_exit *out) {
@@ -691,6 +730,7 @@ int jail_reap(struct jail *j, bool wait, struct spawn_exit *out) {
         else
                 out->signal = info.si_status;
         cgroup_stats(j->cgroup, &out->last);
+        governed_stats(j, &out->last);
         out->oom_kills = out->last.oom_kills;
         jail_fini(j);
         return r;
@@ -714,6 +754,7 @@ void jail_leave(struct jail *j) {
 }
 
 void jail_fini(struct jail *j) {
+        j->governor = governor_free(j->governor);
         cgroup_remove(j->cgroup);
         crew_close(&j->pidfd);
         crew_close(&j->notify_fd);
@@ -744,11 +785,11 @@ int jail_relink(const struct jail *j, const char *path) {
         return n < 0 ? (int)n : 0;
 }
 
-int jail_freeze(struct jail *j, bool on) {
-        if (j->pidfd < 0 || j->kill_sent_ns)
-                return -ESRCH;
+static int freeze(struct jail *j, bool on, bool *by_signals) {
         int r = cgroup_freeze(j->cgroup, on);
-        if (r == -EOPNOTSUPP)
+
+        *by_signals = r == -EOPNOTSUPP;
+        if (*by_signals)
                 r = proctree_stop(j->pid, on, FREEZE_WAIT_NS);
         else if (r == 0)
                 j->frozen = on;
@@ -757,8 +798,25 @@ int jail_freeze(struct jail *j, bool on) {
         return r;
 }
 
-int jail_limit(const struct jail *j, const struct spawn_limits *l) {
-        return cgroup_limit(j->cgroup, j->att.limits_by, l);
+int jail_freeze(struct jail *j, bool on) {
+        bool by_signals;
+
+        if (j->pidfd < 0 || j->kill_sent_ns)
+                return -ESRCH;
+        int r = freeze(j, on, &by_signals);
+        if (j->governor && (r == 0 || on)) /* after a freeze that failed all of it runs */
+                governor_frozen(j->governor, on && r == 0, by_signals);
+        return r;
+}
+
+int jail_limit(struct jail *j, const struct spawn_limits *l) {
+        int r = j->cgroup[0] ? cgroup_limit(j->cgroup, j->att.limits_by, l) : 0;
+
+        return r < 0 ? r : set_governor(j, l);
+}
+
+uint64_t jail_govern(struct jail *j, uint64_t now_ns) {
+        return j->governor && j->pidfd >= 0 && !j->kill_sent_ns ? governor_look(j->governor, now_ns) : UINT64_MAX;
 }
 
 /* Its private trees share one file system (view.c). */
@@ -771,11 +829,15 @@ static void tmp_stats(const struct jail *j, struct spawn_stats *out) {
         out->tmp_full = fs.f_bfree == 0 || fs.f_ffree == 0;
 }
 
-void jail_stats(const struct jail *j, uint64_t suspicious_bytes, struct spawn_stats *out) {
+void jail_stats(const struct jail *j, struct spawn_stats *out) {
+        const uint32_t counted = CGROUP_MEMORY | CGROUP_PIDS;
+        uint64_t ns;
+
         *out = (struct spawn_stats){0};
-        if (!j->cgroup[0] || cgroup_count(j->cgroup) < 0)
-                proctree_stats(j->pid, suspicious_bytes, out);
+        if ((j->att.limits_by & counted) != counted || !cgroup_cpu_ns(j->cgroup, &ns))
+                proctree_stats(j->pid, j->governor ? governor_limits(j->governor).memory_bytes : 0, out);
         cgroup_stats(j->cgroup, out);
+        governed_stats(j, out);
         tmp_stats(j, out);
         out->open_files = proctree_most_files(j->pid);
 }

@@ -65,15 +65,16 @@ struct jail { /* owned by the caller; JAIL_NULL */
         int mnt_ns;       /* keeps the mounts until jail_fini(): taking them down is not part of dying */
         int kill_fd;      /* cgroup_kill_open()'s; -1 */
         struct spawn_attestation att;
-        char step[32];           /* the last step; after a failure the one that failed */
-        char cgroup[128];        /* name below our cgroup root, "" when none */
-        uint64_t kill_sent_ns;   /* jail_kill_begin: when, 0 never */
-        uint32_t kill_processes; /* ... and how many lived */
-        int lifeline;            /* the other end of jail_child.lifeline; -1 */
-        int status_fd;           /* sandbox: the other end of jail_child.status_fd; -1 */
-        bool born_in_group;      /* pid 1 itself is in it */
-        bool frozen;             /* by jail_freeze() */
-        bool kill_pressed;       /* jail_kill_press() was called */
+        char step[32];             /* the last step; after a failure the one that failed */
+        char cgroup[128];          /* name below our cgroup root, "" when none */
+        uint64_t kill_sent_ns;     /* jail_kill_begin: when, 0 never */
+        uint32_t kill_processes;   /* ... and how many lived */
+        int lifeline;              /* the other end of jail_child.lifeline; -1 */
+        int status_fd;             /* sandbox: the other end of jail_child.status_fd; -1 */
+        bool born_in_group;        /* pid 1 itself is in it */
+        bool frozen;               /* by jail_freeze() */
+        bool kill_pressed;         /* jail_kill_press() was called */
+        struct governor *governor; /* owned; NULL: control groups do it all */
 };
 #define JAIL_NULL                                                                                                          \
         ((struct jail){.pid = -1,                                                                                          \
@@ -126,10 +127,13 @@ int jail_relink(const struct jail *j, const char *path);
 /* By the freezer of its control group, else with signals.  Nothing of it runs when this returns 0; after a failure all of
  * it does. */
 int jail_freeze(struct jail *j, bool on);
-/* Other limits, where control groups have them (att.limits_by). */
-int jail_limit(const struct jail *j, const struct spawn_limits *l);
-/* By cgroup where there is one, else by walking the process tree; suspicious_bytes: see proctree_stats(). */
-void jail_stats(const struct jail *j, uint64_t suspicious_bytes, struct spawn_stats *out);
+/* Other limits: by control groups where the jail has them (att.limits_by), memory and processors else by its governor. */
+int jail_limit(struct jail *j, const struct spawn_limits *l);
+/* To be called at that time and then when it says: see governor_look().  UINT64_MAX: not again, until it is frozen or
+ * limited anew. */
+uint64_t jail_govern(struct jail *j, uint64_t now_ns);
+/* By cgroup where there is one, else by walking the process tree. */
+void jail_stats(const struct jail *j, struct spawn_stats *out);
 
 /*
  * Removes what an earlier owner that died left behind: control groups and processes in them.  (Namespaces and mounts go

@@ -17,6 +17,8 @@
 #define BY_CGROUP_PIDS 2u
 /* More than the control group lets it have: the group is asked after this one, and counts how often it refuses. */
 #define SECOND_WALL 16u
+/* Memory likewise: what is held is looked at from outside, and who holds too much is killed (governor.h), which is known;
+ * an allocation that fails is not.  Twice as much bounds what a process can have got between two looks. */
 
 int privs_limit(const struct plan *plan, uint32_t limits_by, struct crew_err *err) {
         const struct plan_limits *l = &plan->limits;
@@ -33,7 +35,7 @@ int privs_limit(const struct plan *plan, uint32_t limits_by, struct crew_err *er
                 {"processes", l->processes + 1ull + (limits_by & BY_CGROUP_PIDS ? SECOND_WALL : 0), RLIMIT_NPROC,
                  l->processes},
                 {"file size", l->output_bytes, RLIMIT_FSIZE, l->output_bytes},
-                {"data", l->memory_bytes, RLIMIT_DATA, l->memory_bytes && !(limits_by & BY_CGROUP_MEMORY)},
+                {"data", l->memory_bytes * 2, RLIMIT_DATA, l->memory_bytes && !(limits_by & BY_CGROUP_MEMORY)},
                 {"locked memory", 8u << 20, RLIMIT_MEMLOCK, true},
                 {"message queues", 800u << 10, RLIMIT_MSGQUEUE, true},
                 {"pending signals", 4096, RLIMIT_SIGPENDING, true},

@@ -6,10 +6,12 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,47 +53,44 @@ uint32_t proctree_count(pid_t root) {
         return (uint32_t)proctree_walk(root, crew_now_ns() + COUNT_NS)->n;
 }
 
-struct taken {
-        uint64_t cpu_ns, resident_bytes;
-};
-
-static bool taken_by(pid_t pid, struct taken *out) {
-        unsigned long utime = 0, stime = 0;
+bool proctree_look(pid_t pid, struct proctree_process *out) {
+        unsigned long utime = 0, stime = 0, tick_ns = 1000000000ul / (unsigned long)sysconf(_SC_CLK_TCK);
         long cutime = 0, cstime = 0, rss = 0;
         char path[64], buf[1024];
+        int parent = 0;
 
         snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-        _cleanup_fclose_ FILE *f = fopen(path, "re");
-        size_t n = f ? fread(buf, 1, sizeof(buf) - 1, f) : 0;
-        buf[n] = '\0';
+        _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
+        buf[MAX_OF(n, 0)] = '\0';
         const char *close = strrchr(buf, ')'); /* the name before it may hold anything */
+        *out = (struct proctree_process){.state = 'X'};
         if (!close ||
-            sscanf(close + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %*u %*u %ld",
-                   &utime, &stime, &cutime, &cstime, &rss) != 5)
+            sscanf(close + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %*u %*u %ld",
+                   &out->state, &parent, &utime, &stime, &cutime, &cstime, &rss) != 7)
                 return false;
-        out->cpu_ns = (utime + stime + (unsigned long)cutime + (unsigned long)cstime) *
-                      (1000000000ull / (unsigned long)sysconf(_SC_CLK_TCK));
+        out->parent = parent;
+        out->cpu_ns = (utime + stime) * tick_ns;
+        out->children_ns = (unsigned long)(cutime + cstime) * tick_ns;
         out->resident_bytes = (uint64_t)rss * (uint64_t)sysconf(_SC_PAGESIZE);
         return true;
 }
 
 /* Its resident memory in bytes. */
 static uint64_t add_process(pid_t pid, struct spawn_stats *out) {
-        struct taken t;
+        struct proctree_process p;
 
-        if (!taken_by(pid, &t))
+        if (!proctree_look(pid, &p))
                 return 0;
         out->processes++;
-        out->cpu_ns += t.cpu_ns;
-        return t.resident_bytes;
+        out->cpu_ns += p.cpu_ns + p.children_ns;
+        return p.resident_bytes;
 }
 
-/* What the process takes if all that it shares is divided among those that share it.  One that hides that takes all it has,
- * one that died since it was looked at takes nothing. */
-static uint64_t share_of(pid_t pid) {
+uint64_t proctree_share(pid_t pid) {
         unsigned long long kib;
         char path[64], line[256];
-        struct taken now;
+        struct proctree_process now;
 
         snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
         _cleanup_fclose_ FILE *f = fopen(path, "re");
@@ -99,7 +98,7 @@ static uint64_t share_of(pid_t pid) {
                 if (sscanf(line, "Pss: %llu kB", &kib) == 1)
                         return kib * 1024;
         }
-        return taken_by(pid, &now) ? now.resident_bytes : 0;
+        return proctree_look(pid, &now) ? now.resident_bytes : 0;
 }
 
 void proctree_stats(pid_t root, uint64_t suspicious_bytes, struct spawn_stats *out) {
@@ -111,23 +110,38 @@ void proctree_stats(pid_t root, uint64_t suspicious_bytes, struct spawn_stats *o
         if (suspicious_bytes && out->memory_bytes > suspicious_bytes) {
                 out->memory_bytes = 0;
                 for (size_t i = 0; i < w->n; i++)
-                        out->memory_bytes += MIN_OF(resident[i], share_of(w->pids[i]));
+                        out->memory_bytes += MIN_OF(resident[i], proctree_share(w->pids[i]));
         }
         out->memory_peak = MAX_OF(out->memory_peak, out->memory_bytes);
 }
 
-/* 'T', 't', 'Z', 'X': stopped, traced, dead. */
-static char state_of(pid_t pid) {
-        char path[64], buf[1024], state = 'X';
+/* Orphans of a jail are children of its pid 1, so that each of it has that among its ancestors and nobody else has.  0: not
+ * to be had. */
+static pid_t parent_of(pid_t pid) {
+        struct proctree_process p;
 
-        snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-        _cleanup_fclose_ FILE *f = fopen(path, "re");
-        size_t n = f ? fread(buf, 1, sizeof(buf) - 1, f) : 0;
-        buf[n] = '\0';
-        const char *close = strrchr(buf, ')');
-        if (close)
-                sscanf(close + 1, " %c", &state);
-        return state;
+        return proctree_look(pid, &p) ? p.parent : 0;
+}
+
+static bool is_below(pid_t pid, pid_t root) {
+        for (unsigned i = 0; i < PROCTREE_MAX && pid > 1 && pid != root; i++)
+                pid = parent_of(pid);
+        return pid == root;
+}
+
+int proctree_signal(pid_t root, pid_t pid, int sig, int *pidfd) {
+        _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+
+        if (fd < 0)
+                return -errno;
+        /* Looked at with the descriptor in hand, which is of one process for good. */
+        if (!is_below(pid, root))
+                return -ESRCH;
+        if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) < 0)
+                return -errno;
+        if (pidfd)
+                *pidfd = crew_steal_fd(&fd);
+        return 0;
 }
 
 static bool stop_pass(pid_t root, bool on) {
@@ -135,12 +149,14 @@ static bool stop_pass(pid_t root, bool on) {
         bool still = w->n < PROCTREE_MAX;
 
         for (size_t i = 0; i < w->n; i++) {
-                char state = on ? state_of(w->pids[i]) : 'T';
-                if (!on || !strchr("TtZX", state))
-                        (void)kill(w->pids[i], on ? SIGSTOP : SIGCONT);
+                struct proctree_process p = {.state = 'T'};
+                if (on)
+                        (void)proctree_look(w->pids[i], &p);
+                if (!on || !strchr("TtZX", p.state))
+                        (void)proctree_signal(root, w->pids[i], on ? SIGSTOP : SIGCONT, NULL);
                 /* Whoever waits in the kernel ('D': a vfork whose child stands still) stops on its way out of there, and a
                  * fork is given up for a signal. */
-                if (!strchr("TtZXD", state))
+                if (!strchr("TtZXD", p.state))
                         still = false;
         }
         return still;

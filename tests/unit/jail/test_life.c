@@ -46,7 +46,7 @@ static void wait_for_processes(const struct jail *j, uint32_t n) {
         struct spawn_stats s;
 
         for (int i = 0; i < 500; i++) {
-                jail_stats(j, 0, &s);
+                jail_stats(j, &s);
                 if (s.processes >= n)
                         return;
                 usleep(10000);
@@ -122,7 +122,7 @@ static int spins(const struct jail_child *c) {
 
 static uint64_t cpu_of(const struct jail *j) {
         struct spawn_stats s;
-        jail_stats(j, 0, &s);
+        jail_stats(j, &s);
         return s.cpu_ns;
 }
 
