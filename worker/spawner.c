@@ -297,6 +297,20 @@ static void on_message(struct spawner *s) {
                 crew_close(&fds[i]);
 }
 
+static void close_mounts(struct spawner *s) {
+        while (s->n_mounts > 0)
+                crew_close(&s->mounts[--s->n_mounts]);
+}
+
+/* That unmounts all of it, a quarter of a millisecond each: after crewd knows of it, and of whoever died with it. */
+static void bury_mounts(struct spawner *s, int mounts) {
+        if (mounts < 0)
+                return;
+        if (s->n_mounts == SPAWNER_MOUNTS_MAX)
+                close_mounts(s);
+        s->mounts[s->n_mounts++] = mounts;
+}
+
 static void on_exited(struct spawner *s, struct instance *i) {
         struct spawn_msg m = {.op = SPAWN_EXITED, .id = i->id};
 
@@ -311,8 +325,8 @@ static void on_exited(struct spawner *s, struct instance *i) {
         m.cookie = i->killed_uid;
         spawner_keep_exit(s, &m);
         spawner_reply(s, &m, NULL, 0);
-        crew_close(&mounts); /* waits for RCU: after crewd knows */
         drop(s, i);
+        bury_mounts(s, mounts);
 }
 
 /* All at once, then one after the other: they die in parallel. */
@@ -375,7 +389,7 @@ static void end_late(struct spawner *s) {
 }
 
 static int wait_ms(const struct spawner *s) {
-        if (s->press_at_ns || netpool_wants(&s->pool))
+        if (s->press_at_ns || s->n_mounts > 0 || netpool_wants(&s->pool))
                 return POOL_IDLE_MS;
         int held = spawner_held_wait_ms(s);
         return s->late_at_ns && (held < 0 || held > LATE_LOOK_MS) ? LATE_LOOK_MS : held;
@@ -409,6 +423,8 @@ static void run(struct spawner *s) {
                 else if (n == 1)
                         on_event(s, e.data.ptr);
                 spawner_held_expire(s);
+                if (n == 0)
+                        close_mounts(s);
                 if (n == 0 && netpool_wants(&s->pool))
                         fill_pool(s);
         }
@@ -436,6 +452,7 @@ int spawner_main(int fd, jail_main_fn worker_main) {
         say_hello(&s);
         run(&s);
         kill_all(&s);
+        close_mounts(&s);
         spawner_held_fini(&s);
         netpool_fini(&s.pool);
         close(s.epoll);
