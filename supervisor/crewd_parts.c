@@ -490,8 +490,8 @@ void crewd_parts_close(struct crewd *c) {
         evidence_close(crew_steal_ptr(&c->evidence));
         gateway_close(crew_steal_ptr(&c->gateway));
         hooks_close(crew_steal_ptr(&c->hooks));
+        syncer_close(crew_steal_ptr(&c->syncer)); /* before those that have work for it: they do what it has left */
         webhook_close(crew_steal_ptr(&c->webhook));
-        syncer_close(crew_steal_ptr(&c->syncer));
         close_handle((uv_handle_t *)&c->wake);
         close_handle((uv_handle_t *)&c->sync);
         close_handle((uv_handle_t *)&c->prepare);
