@@ -111,6 +111,14 @@ static void on_spawner_hello(const char *found, void *user) {
                 journal_evidence_lost(&c->agents[i], "spawner", 0, found);
 }
 
+static void on_spawner_turn(bool begins, void *user) {
+        struct crewd *c = user;
+
+        c->deaths_together = begins;
+        if (!begins)
+                death_settle(c);
+}
+
 /* Every jail died with it. */
 static void on_spawner_gone(void *user) {
         struct crewd *c = user;
@@ -367,6 +375,7 @@ static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err 
                                                             .on_stats = on_stats,
                                                             .on_limits = on_limits,
                                                             .on_held = on_held,
+                                                            .on_turn = on_spawner_turn,
                                                             .on_gone = on_spawner_gone};
         int r = spawner_open(&c->loop, crew_steal_fd(&s->spawner_fd), &spawner_cb, c, &c->spawner, err);
 
