@@ -16,9 +16,9 @@ def row(what, ours, against, theirs, target, at_least=False, **more):
 
 
 def show(r):
-    p50 = f", p50 {r['p50']}" if "p50" in r else ""
+    more = "".join(f", {k} {r[k]}" for k in ("p50", "bare") if k in r)
     print(f"{r['what']:<48} {r['ours']:>12} {r['theirs']:>12}  {r['ratio']:>6}x  (target {'at least ' if r['at_least'] else ''}"
-          f"{r['target']}x){p50}{'' if r['met'] else '  MISSED'}", flush=True)
+          f"{r['target']}x){more}{'' if r['met'] else '  MISSED'}", flush=True)
 
 
 def main(make, benches):

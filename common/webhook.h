@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * crewd <-> crew-webhook, which delivers what crewd keeps in its outbox.  One fixed-size message a datagram, both ways.
+ * crewd <-> crew-webhook, which delivers what crewd keeps in its outbox.  One message a datagram, both ways, cut off
+ * behind its text but for CONFIG.
  *
  * CONFIG first, answered by READY or REFUSED.  Then SEND, each answered by FAILED for every attempt that failed and, last,
  * by SENT or GIVEN_UP.  Nothing secret is in any of them: crew-webhook reads the key itself, and the address is not in its
@@ -8,6 +9,7 @@
  */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define WEBHOOK_TEXT_MAX 60000u
@@ -33,3 +35,4 @@ struct webhook_msg {
         uint32_t attempt;
         char text[WEBHOOK_TEXT_MAX];
 };
+#define WEBHOOK_MSG_HEAD offsetof(struct webhook_msg, text)

@@ -56,15 +56,13 @@ struct sender {
 static int say(struct sender *s, enum webhook_op op, const struct item *it, const char *text) {
         struct webhook_msg *m = &s->msg;
 
-        *m = (struct webhook_msg){.op = op};
-        if (it) {
-                m->id = it->id;
-                m->agent = it->agent;
-                m->attempt = it->attempt;
-        }
+        m->op = op;
+        m->id = it ? it->id : 0;
+        m->agent = it ? it->agent : 0;
+        m->attempt = it ? it->attempt : 0;
         m->n = (uint32_t)MIN_OF(strlen(text), (size_t)256);
         memcpy(m->text, text, m->n);
-        ssize_t n = crew_send_fds(s->fd, m, sizeof(*m), NULL, 0);
+        ssize_t n = crew_send_fds(s->fd, m, WEBHOOK_MSG_HEAD + m->n, NULL, 0);
         return n < 0 ? (int)n : 0;
 }
 
@@ -250,7 +248,7 @@ static int take(struct sender *s) {
         ssize_t n = crew_recv_fds(s->fd, m, sizeof(*m), NULL, NULL, MSG_DONTWAIT);
         if (n == -EAGAIN)
                 return 1;
-        if (n != (ssize_t)sizeof(*m) || m->op != WEBHOOK_SEND || m->n > sizeof(m->text))
+        if (n < (ssize_t)WEBHOOK_MSG_HEAD || m->op != WEBHOOK_SEND || (size_t)n != WEBHOOK_MSG_HEAD + m->n)
                 return -EPIPE;
         for (size_t i = 0; i < ELEMENTSOF(s->items) && !free_one; i++)
                 free_one = s->items[i].json ? NULL : &s->items[i];

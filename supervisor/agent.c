@@ -167,7 +167,8 @@ bool agent_event(struct agent *a, enum agent_event event) {
         if (step.next != before && step.action != AGENT_DO_BURY)
                 status_announce_agent(a);
         actions[step.action](a);
-        starters_look(a);
+        if (step.action != AGENT_DO_BURY) /* nor is it over with that (death.c) */
+                starters_look(a);
         crewd_progress(a->crewd);
         return true;
 }

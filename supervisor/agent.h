@@ -15,6 +15,7 @@
 #include "restart.h"
 #include "signing.h"
 #include "starts.h"
+#include "supervision.h"
 #include "supervisor/audit/audit.h"
 #include "supervisor/policy/crew_file.h"
 #include "supervisor/policy/planner.h"
@@ -181,6 +182,7 @@ struct agent {
         uint64_t unalerted;                 /* denials since the last of them */
         struct restart restart;
         uint64_t restart_at_ns; /* 0: none due */
+        uint64_t prepare_at_ns; /* when what can be done ahead of that restart is; 0: it was, or nothing is */
         bool forgetting;        /* evidence of the last instance is still coming in */
         uint64_t forget_by_ns;
         bool ran_out; /* the last task to leave it had all the time that limits.wall_time gives */
@@ -197,10 +199,16 @@ struct agent {
                 uint32_t incarnation; /* that the link is for */
         } ahead;
         struct termination *last; /* owned; NULL: none died yet */
-        bool untold;              /* last: to hooks and webhook */
-        bool task_reassigned;     /* by the last death */
-        uint64_t idle_max_ns;     /* a further instance: retired after so long */
-        bool restart_asked;       /* by an operator: the next death is followed by a start, whatever `restart` says */
+        struct dying {            /* between its end and what is made of it */
+                struct agent *next;
+                struct termination *t;
+                struct supervision_verdict verdict;
+                bool planned;
+        } dying;
+        bool untold;          /* last: to hooks and webhook */
+        bool task_reassigned; /* by the last death */
+        uint64_t idle_max_ns; /* a further instance: retired after so long */
+        bool restart_asked;   /* by an operator: the next death is followed by a start, whatever `restart` says */
         struct policy_image *jail_policy; /* owned; what the live instance was made with, once decl->policy is newer */
         char start_error[640];            /* why the last start failed, or was not to be: */
         Crew__Cause called_off;           /* while it waited for it; UNSET: it was not */

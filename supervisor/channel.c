@@ -16,6 +16,7 @@ struct packet {
         struct packet *next;
         size_t n_fds;
         int fds[CHANNEL_FDS_MAX];
+        size_t n;
         char bytes[];
 };
 
@@ -79,6 +80,16 @@ static void hang_up(struct channel *c) {
                 tell(c->user);
 }
 
+/* Whole, or as much of it as there has to be. */
+static bool complete(struct channel *c, size_t n) {
+        if (n == c->msg_bytes)
+                return true;
+        if (!c->cb.head_bytes || n < c->cb.head_bytes || n > c->msg_bytes)
+                return false;
+        memset(c->in + n, 0, c->msg_bytes - n);
+        return true;
+}
+
 /* 1: a message was taken; 0: none there; negative: the channel is finished. */
 static int take_one(struct channel *c) {
         int fds[CHANNEL_FDS_MAX];
@@ -94,7 +105,7 @@ static int take_one(struct channel *c) {
         if (n < 0)
                 return (int)n;
         int r = 1;
-        if ((size_t)n == c->msg_bytes)
+        if (complete(c, (size_t)n))
                 c->cb.on_message(c->in, fds, n_fds, c->user);
         else
                 r = n == 0 ? -EPIPE : -EPROTO;
@@ -104,10 +115,10 @@ static int take_one(struct channel *c) {
 }
 
 /* 0: sent; -EAGAIN: the socket is full. */
-static int send_one(struct channel *c, const void *msg, const int *fds, size_t n_fds) {
-        ssize_t n = crew_send_fds(c->fd, msg, c->msg_bytes, fds, n_fds);
+static int send_one(struct channel *c, const void *msg, size_t n, const int *fds, size_t n_fds) {
+        ssize_t r = crew_send_fds(c->fd, msg, n, fds, n_fds);
 
-        return n < 0 ? (int)n : 0;
+        return r < 0 ? (int)r : 0;
 }
 
 static int watch(struct channel *c);
@@ -115,7 +126,7 @@ static int watch(struct channel *c);
 static int flush(struct channel *c) {
         while (c->head && c->n_queued > c->n_held) {
                 struct packet *p = c->head;
-                int r = send_one(c, p->bytes, p->fds, p->n_fds);
+                int r = send_one(c, p->bytes, p->n, p->fds, p->n_fds);
                 if (r < 0)
                         return r == -EAGAIN ? watch(c) : r;
                 c->head = p->next;
@@ -127,8 +138,7 @@ static int flush(struct channel *c) {
         return watch(c);
 }
 
-/* How many were taken; negative: the channel has hung up. */
-static int take_some(struct channel *c) {
+static int take_turn(struct channel *c) {
         int n = 0;
 
         while (n < CHANNEL_BUDGET && !c->closing) {
@@ -140,6 +150,16 @@ static int take_some(struct channel *c) {
                 n++;
         }
         return n;
+}
+
+/* How many were taken; negative: the channel has hung up. */
+static int take_some(struct channel *c) {
+        if (c->cb.on_turn)
+                c->cb.on_turn(true, c->user);
+        int r = take_turn(c);
+        if (c->cb.on_turn)
+                c->cb.on_turn(false, c->user);
+        return r;
 }
 
 static void on_gather(uv_timer_t *t);
@@ -213,14 +233,15 @@ int channel_open(uv_loop_t *loop, int fd, size_t msg_bytes, const struct channel
         return 0;
 }
 
-static int enqueue(struct channel *c, const void *msg, const int *fds, size_t n_fds) {
+static int enqueue(struct channel *c, const void *msg, size_t n, const int *fds, size_t n_fds) {
         struct packet *p;
 
         if (c->n_queued >= CHANNEL_QUEUE_MAX)
                 return -ENOBUFS;
-        if (!(p = calloc(1, sizeof(*p) + c->msg_bytes)))
+        if (!(p = calloc(1, sizeof(*p) + n)))
                 return -ENOMEM;
-        memcpy(p->bytes, msg, c->msg_bytes);
+        memcpy(p->bytes, msg, n);
+        p->n = n;
         for (; p->n_fds < n_fds; p->n_fds++) {
                 p->fds[p->n_fds] = fcntl(fds[p->n_fds], F_DUPFD_CLOEXEC, 3);
                 if (p->fds[p->n_fds] < 0) {
@@ -236,12 +257,21 @@ static int enqueue(struct channel *c, const void *msg, const int *fds, size_t n_
         return watch(c) < 0 ? -EIO : 0;
 }
 
-int channel_send(struct channel *c, const void *msg, const int *fds, size_t n_fds) {
+static int send_or_queue(struct channel *c, const void *msg, size_t n, const int *fds, size_t n_fds) {
         if (c->closing || !c->cb.on_hangup)
                 return -EPIPE;
         crew_assert(n_fds <= CHANNEL_FDS_MAX);
-        int r = c->head || c->holds ? -EAGAIN : send_one(c, msg, fds, n_fds);
-        return r == -EAGAIN ? enqueue(c, msg, fds, n_fds) : r;
+        int r = c->head || c->holds ? -EAGAIN : send_one(c, msg, n, fds, n_fds);
+        return r == -EAGAIN ? enqueue(c, msg, n, fds, n_fds) : r;
+}
+
+int channel_send(struct channel *c, const void *msg, const int *fds, size_t n_fds) {
+        return send_or_queue(c, msg, c->msg_bytes, fds, n_fds);
+}
+
+int channel_send_part(struct channel *c, const void *msg, size_t n) {
+        crew_assert(n <= c->msg_bytes);
+        return send_or_queue(c, msg, n, NULL, 0);
 }
 
 void channel_hold(struct channel *c) {

@@ -320,6 +320,7 @@ static void expire(struct crewd *c) {
 
         evidence_expire(c->evidence, now);
         gateway_expire(c->gateway, now);
+        hooks_expire(c->hooks, now);
         webhook_expire(c->webhook, now);
         router_expire(c->router, now);
         toolgate_expire(c->tools, now);
@@ -354,6 +355,7 @@ static uint64_t next_deadline(const struct crewd *c) {
         next = MIN_OF(next, requests_next_deadline(c));
         next = MIN_OF(next, evidence_settle_by(c->evidence));
         next = MIN_OF(next, gateway_next_deadline(c->gateway));
+        next = MIN_OF(next, hooks_next_deadline(c->hooks));
         next = MIN_OF(next, webhook_next_deadline(c->webhook));
         next = MIN_OF(next, usage_next_deadline(c));
         next = MIN_OF(next, c->sign_at_ns);

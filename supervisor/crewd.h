@@ -70,10 +70,12 @@ struct crewd {
 
         struct starts starts;
         struct supervision supervision;
-        uint32_t n_together;          /* are being ended, to be started again with one that died */
-        uint64_t together_at_ns;      /* when */
-        uint64_t last_termination_id; /* ids count up, whatever the clock does */
-        uint64_t lost_until_ns;       /* deadlines stand as if nobody had been lost until then; 0: nobody was */
+        struct agent *dying, *last_dying; /* whose record is yet to be made; death_settle() */
+        bool deaths_together;             /* more of them may come before that */
+        uint32_t n_together;              /* are being ended, to be started again with one that died */
+        uint64_t together_at_ns;          /* when */
+        uint64_t last_termination_id;     /* ids count up, whatever the clock does */
+        uint64_t lost_until_ns;           /* deadlines stand as if nobody had been lost until then; 0: nobody was */
 
         struct spawner *spawner;
         struct evidence *evidence; /* NULL: none on this host */

@@ -116,6 +116,14 @@ static void on_spawner_hello(const char *found, void *user) {
                 journal_evidence_lost(&c->agents[i], "spawner", 0, found);
 }
 
+static void on_spawner_turn(bool begins, void *user) {
+        struct crewd *c = user;
+
+        c->deaths_together = begins;
+        if (!begins)
+                death_settle(c);
+}
+
 /* Every jail died with it. */
 static void on_spawner_gone(void *user) {
         struct crewd *c = user;
@@ -372,6 +380,7 @@ static int open_helpers(struct crewd *c, struct crewd_setup *s, struct crew_err 
                                                             .on_stats = on_stats,
                                                             .on_limits = on_limits,
                                                             .on_held = on_held,
+                                                            .on_turn = on_spawner_turn,
                                                             .on_gone = on_spawner_gone};
         int r = spawner_open(&c->loop, crew_steal_fd(&s->spawner_fd), &spawner_cb, c, &c->spawner, err);
 
@@ -495,8 +504,8 @@ void crewd_parts_close(struct crewd *c) {
         evidence_close(crew_steal_ptr(&c->evidence));
         gateway_close(crew_steal_ptr(&c->gateway));
         hooks_close(crew_steal_ptr(&c->hooks));
+        syncer_close(crew_steal_ptr(&c->syncer)); /* before those that have work for it: they do what it has left */
         webhook_close(crew_steal_ptr(&c->webhook));
-        syncer_close(crew_steal_ptr(&c->syncer));
         close_handle((uv_handle_t *)&c->wake);
         close_handle((uv_handle_t *)&c->sync);
         close_handle((uv_handle_t *)&c->prepare);

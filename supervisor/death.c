@@ -5,6 +5,7 @@
 #include "approvals.h"
 #include "checkpoint.h"
 #include "common/util.h"
+#include "control.h"
 #include "crewd.h"
 #include "events.h"
 #include "evidence_client.h"
@@ -16,6 +17,7 @@
 #include "requests.h"
 #include "router.h"
 #include "scheduler.h"
+#include "starters.h"
 #include "status.h"
 #include "text.h"
 #include "toolgate.h"
@@ -118,6 +120,7 @@ void death_tell_outside(struct agent *a) {
                 return;
         a->untold = false;
         keep(a, a->last);
+        hooks_sync(a->crewd->hooks);
         hooks_run(a->crewd->hooks);
 }
 
@@ -260,8 +263,8 @@ static void come_back(struct agent *a, const struct supervision_verdict *v) {
         if (a->in.death.together)
                 a->restart_at_ns = MAX_OF(now, a->crewd->together_at_ns);
         journal_restart(a, a->restart_at_ns - now);
-        if (v->delay_ns > 0)
-                instance_prepare_ahead(a);
+        /* Not now: whoever else has just died is told of first. */
+        a->prepare_at_ns = v->delay_ns > 0 ? now + v->delay_ns / 2 : 0;
 }
 
 /* Those that the strategy starts again with it; each comes here by its own death, and waits for the last of them. */
@@ -330,47 +333,106 @@ static void leave(struct agent *a, const struct supervision_verdict *v) {
                 status_announce_agent(a);
 }
 
-/* Where it must be known before anybody acts on it: the hooks' outboxes, and the audit. */
-static void put_on_record(struct agent *a, struct termination *t, bool hooked) {
+/* --- the burial --- */
+
+/* Into the outboxes, which must have it before the audit does: what is on record is missed by no hook. */
+static void keep_for_outside(struct agent *a) {
+        struct termination *t = a->dying.t;
+
         if (a->in.stderr_cut)
                 journal_stderr(a, "agent", "", 0, a->in.stderr_cut);
         journal_flush(a);
         t->audit_seq = audit_seq(a->audit) + 1; /* what the record gets next */
-        if (hooked && t == a->last && checkpoint_is_armed(a->crewd->checkpoint))
+        if (a->dying.planned)
+                return;
+        if (t == a->last && checkpoint_is_armed(a->crewd->checkpoint))
                 a->untold = true; /* once the state that says so is down */
-        else if (hooked)
+        else
                 keep(a, t);
-        journal_terminated(a, t);
+}
+
+static void tell(struct agent *a) {
+        death_tell(a, a->dying.t);
+        if (!a->dying.planned)
+                manager_tell(a->crewd, a, a->dying.t);
+}
+
+static void follow(struct agent *a) {
+        const struct supervision_verdict v = a->dying.verdict;
+        struct termination *t = a->dying.t;
+        struct crewd *c = a->crewd;
+
+        come_back(a, &v);
+        approvals_agent_gone(c, a);
+        settle_everything(a, v.task_again ? SCHED_TASK_AGAIN : v.event == AGENT_EV_RESTART ? SCHED_ANOTHER : SCHED_NOBODY);
+        leave(a, &v);
+        requests_agent_dead(c, a, t);
+        if (v.others)
+                end_others(a);
+        if (v.stop_crew)
+                end_crew(a, t, &v);
+        starters_look(a);
+}
+
+static void for_each_dying(struct agent *a, void (*fn)(struct agent *a)) {
+        while (a) {
+                struct agent *next = a->dying.next;
+                fn(a);
+                a = next;
+        }
+}
+
+static void put_on_record(struct agent *a) {
+        journal_terminated(a, a->dying.t);
+}
+
+/* Step by step for all of them, not one after the other: who died last is told of before anything follows from who died
+ * first, and one sync of the outbox is for all. */
+void death_settle(struct crewd *c) {
+        struct agent *first = crew_steal_ptr(&c->dying);
+
+        if (!first)
+                return;
+        c->last_dying = NULL;
+        for_each_dying(first, keep_for_outside);
+        hooks_sync(c->hooks);
+        for_each_dying(first, put_on_record);
+        for_each_dying(first, tell);
+        if (!c->checkpoint) /* else not before the state that says so is down */
+                control_flush(c->control);
+        hooks_run(c->hooks);
+        for_each_dying(first, follow);
+}
+
+static void add_dying(struct agent *a, struct termination *t) {
+        struct crewd *c = a->crewd;
+
+        a->dying.next = NULL;
+        a->dying.t = t;
+        a->dying.planned = a->in.death.cause == CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN && !a->in.death.together;
+        fill(a, t);
+        a->dying.verdict = judge(a, t);
+        *(c->last_dying ? &c->last_dying->dying.next : &c->dying) = a;
+        c->last_dying = a;
+}
+
+/* Where one death is the end of others, those that have died by themselves are not to be taken for more of the same. */
+static bool may_wait(const struct agent *a) {
+        return a->crewd->deaths_together && a->last && a->crewd->supervision.strategy == CREW_ONE_FOR_ONE;
 }
 
 void death_bury(struct agent *a) {
         struct crewd *c = a->crewd;
-        struct termination spare = {0}, *t;
-        bool planned;
+        struct termination spare = {0};
 
         instance_cut(a);
         if (a->in.attested && evidence_forget(c->evidence, a->in.id) == 0) {
                 a->forgetting = true;
                 a->forget_by_ns = crew_now_ns() + FORGET_NS;
         }
-        t = a->last ? a->last : &spare; /* out of memory: the death is told all the same */
-        planned = a->in.death.cause == CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN && !a->in.death.together;
-        fill(a, t);
-        struct supervision_verdict v = judge(a, t);
-        put_on_record(a, t, !planned);
-        death_tell(a, t);
-        if (!planned)
-                manager_tell(c, a, t);
-        come_back(a, &v);
-        approvals_agent_gone(c, a);
-        settle_everything(a, v.task_again ? SCHED_TASK_AGAIN : v.event == AGENT_EV_RESTART ? SCHED_ANOTHER : SCHED_NOBODY);
-        leave(a, &v);
-        requests_agent_dead(c, a, t);
-        hooks_run(c->hooks);
-        if (v.others)
-                end_others(a);
-        if (v.stop_crew)
-                end_crew(a, t, &v);
+        add_dying(a, a->last ? a->last : &spare); /* out of memory: the death is told all the same */
+        if (!may_wait(a))
+                death_settle(c);
 }
 
 void death_message(const struct agent *a, const struct termination *t, struct termination_message *out) {

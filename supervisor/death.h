@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * How an instance ends.  A kill is recorded durably, then link and network are cut, then the tree is killed; when the
- * spawner says that all of it is reaped, the termination is recorded and told: to clients first, then to everybody who
- * waits for something of the dead agent, then to the hook.
+ * spawner says that all of it is reaped, the termination is recorded and told at once: to clients first, to the manager and
+ * the hook, and then to everybody who waits for something of the dead agent.  Only then follows what comes of it.
  */
 #pragma once
 
@@ -28,8 +28,9 @@ void death_on_exited(struct agent *a, const struct spawn_exit *x);
 void death_heard_out(struct agent *a);
 /* There never was a tree, or the spawner has taken back what there was. */
 void death_on_start_failed(struct agent *a, const char *reason);
-/* AGENT_DO_BURY. */
+/* AGENT_DO_BURY.  Those that the spawner tells of in one turn are buried together, by death_settle(); any other at once. */
 void death_bury(struct agent *a);
+void death_settle(struct crewd *c);
 /* As the AgentTerminated message; the pointers are into t and a. */
 struct termination_message {
         Crew__AgentTerminated pb;

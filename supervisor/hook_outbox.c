@@ -15,6 +15,7 @@
 struct hook_outbox {
         char path[PATH_MAX];
         int fd;            /* owned */
+        bool unsynced;     /* since the last hook_outbox_sync() something was added */
         size_t file_bytes; /* whole lines only */
         struct hook_outbox_item *first, **last;
         size_t n, bytes;
@@ -199,6 +200,7 @@ int hook_outbox_open(const char *path, struct hook_outbox **out, uint32_t *dropp
 struct hook_outbox *hook_outbox_close(struct hook_outbox *o) {
         if (!o)
                 return NULL;
+        hook_outbox_tidy(o);
         while (o->first)
                 drop(o, &o->first);
         crew_close(&o->fd);
@@ -206,8 +208,8 @@ struct hook_outbox *hook_outbox_close(struct hook_outbox *o) {
         return NULL;
 }
 
-int hook_outbox_put(struct hook_outbox *o, uint64_t id, const char *agent, const char *json, size_t n,
-                    struct crew_err *err) {
+static int put(struct hook_outbox *o, uint64_t id, const char *agent, const char *json, size_t n, bool durable,
+               struct crew_err *err) {
         struct hook_outbox_item *i;
 
         if (o->n == HOOK_OUTBOX_MAX || o->bytes + n > HOOK_OUTBOX_BYTES)
@@ -219,7 +221,25 @@ int hook_outbox_put(struct hook_outbox *o, uint64_t id, const char *agent, const
         size_t at = write_head(line, i);
         memcpy(line + at, json, n);
         line[at + n] = '\n';
-        return write_line(o, line, at + n + 1, true, err);
+        return write_line(o, line, at + n + 1, durable, err);
+}
+
+int hook_outbox_put(struct hook_outbox *o, uint64_t id, const char *agent, const char *json, size_t n,
+                    struct crew_err *err) {
+        return put(o, id, agent, json, n, true, err);
+}
+
+int hook_outbox_add(struct hook_outbox *o, uint64_t id, const char *agent, const char *json, size_t n,
+                    struct crew_err *err) {
+        o->unsynced = true;
+        return put(o, id, agent, json, n, false, err);
+}
+
+int hook_outbox_sync(struct hook_outbox *o, struct crew_err *err) {
+        if (!o->unsynced)
+                return 0;
+        o->unsynced = false;
+        return fdatasync(o->fd) < 0 ? crew_fail_errno(err, "cannot write %s", o->path) : 0;
 }
 
 const struct hook_outbox_item *hook_outbox_first(const struct hook_outbox *o) {
@@ -257,12 +277,15 @@ void hook_outbox_ack(struct hook_outbox *o, uint64_t id) {
         int n = snprintf(line, sizeof(line), "ack %llu\n", (unsigned long long)id);
         drop(o, at);
         /* What goes wrong here is a repeat later. */
-        if (o->n == 0 && o->fd >= 0 && ftruncate(o->fd, 0) == 0)
-                o->file_bytes = 0;
-        else if (o->file_bytes > o->bytes + HOOK_OUTBOX_SPARE)
+        if (o->file_bytes > o->bytes + HOOK_OUTBOX_SPARE)
                 (void)rewrite(o, NULL);
         else
                 (void)write_line(o, line, (size_t)n, false, NULL);
+}
+
+void hook_outbox_tidy(struct hook_outbox *o) {
+        if (o->n == 0 && o->file_bytes > 0 && o->fd >= 0 && ftruncate(o->fd, 0) == 0)
+                o->file_bytes = 0;
 }
 
 size_t hook_outbox_count(const struct hook_outbox *o) {

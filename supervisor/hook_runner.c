@@ -56,7 +56,7 @@ static pid_t start(const char *const *command, const struct hook_msg *m) {
         /* A pipe holds 64 KiB: this never waits for the hook to read. */
         if (pid > 0) {
                 setpgid(pid, pid);
-                (void)!crew_write_full(pipe_fd[1], m->json, MIN_OF(m->n, TERMINATION_JSON_MAX));
+                (void)!crew_write_full(pipe_fd[1], m->json, m->n);
         }
         close(pipe_fd[1]);
         return pid;
@@ -91,12 +91,13 @@ static bool say(struct runner *r, uint64_t id, int status) {
         m->id = id;
         m->status = status;
         m->n = 0;
-        return crew_send_fds(r->fd, m, sizeof(*m), NULL, 0) >= 0;
+        return crew_send_fds(r->fd, m, HOOK_MSG_HEAD, NULL, 0) >= 0;
 }
 
 /* Takes a request for a slot that is free.  False: crewd is gone. */
 static bool begin(struct runner *r, struct run *run) {
-        if (crew_recv_fds(r->fd, &r->msg, sizeof(r->msg), NULL, NULL, 0) != (ssize_t)sizeof(r->msg))
+        ssize_t n = crew_recv_fds(r->fd, &r->msg, sizeof(r->msg), NULL, NULL, 0);
+        if (n < (ssize_t)HOOK_MSG_HEAD || (size_t)n != HOOK_MSG_HEAD + r->msg.n)
                 return false;
         pid_t pid = start(r->command, &r->msg);
         int pidfd = pid < 0 ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);

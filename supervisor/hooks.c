@@ -21,7 +21,8 @@ struct hooks {
         struct crewd *crewd;
         struct channel *channel; /* NULL: the runner is gone */
         struct hook_outbox *outbox;
-        unsigned running; /* of the outbox */
+        unsigned running;    /* of the outbox: handed out */
+        uint64_t tidy_at_ns; /* 0: the outbox is empty on disk, or something waits in it */
 };
 
 int hooks_start_runner(const char *const *command, struct crew_err *err) {
@@ -80,6 +81,7 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
                 crewd_log(c, "hook %s for agent %s", text, i->agent);
         hook_outbox_ack(h->outbox, m->id);
         hooks_run(h);
+        h->tidy_at_ns = hook_outbox_count(h->outbox) == 0 ? crew_now_ns() + HOOKS_QUIET_NS : 0;
         crewd_progress(c);
 }
 
@@ -110,7 +112,8 @@ static int open_outbox(struct hooks *h, struct crew_err *err) {
 }
 
 int hooks_open(struct crewd *c, int fd, struct hooks **out, struct crew_err *err) {
-        static const struct channel_callbacks cb = {.on_message = on_message, .on_hangup = on_hangup};
+        static const struct channel_callbacks cb = {
+                .on_message = on_message, .on_hangup = on_hangup, .head_bytes = HOOK_MSG_HEAD};
         struct hooks *h = calloc(1, sizeof(*h));
 
         if (!h) {
@@ -141,6 +144,17 @@ void hooks_close(struct hooks *h) {
         free(h);
 }
 
+uint64_t hooks_next_deadline(const struct hooks *h) {
+        return h && h->tidy_at_ns ? h->tidy_at_ns : UINT64_MAX;
+}
+
+void hooks_expire(struct hooks *h, uint64_t now_ns) {
+        if (!h || !h->tidy_at_ns || now_ns < h->tidy_at_ns)
+                return;
+        h->tidy_at_ns = 0;
+        hook_outbox_tidy(h->outbox);
+}
+
 bool hooks_idle(const struct hooks *h) {
         return !h || !h->channel || hook_outbox_count(h->outbox) == 0;
 }
@@ -152,20 +166,29 @@ void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t) {
 
         if (!h)
                 return;
+        h->tidy_at_ns = 0;
         int r = termination_json(a, t, TERMINATION_OUTSIDE, &json, &n);
         if (r == 0)
-                r = hook_outbox_put(h->outbox, t->id, agent_name(a), json, n, &err);
+                r = hook_outbox_add(h->outbox, t->id, agent_name(a), json, n, &err);
         if (r == -ENOBUFS || !json)
                 journal_hook(a, h->crewd->file->hook_terminated[0], -2, "on_agent_terminated was not run: too many wait");
         else if (r < 0)
                 crewd_log(h->crewd, "the hook's outbox: %s", err.msg);
 }
 
+void hooks_sync(struct hooks *h) {
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (h && hook_outbox_sync(h->outbox, &err) < 0)
+                crewd_log(h->crewd, "the hook's outbox: %s", err.msg);
+}
+
 static int run(struct hooks *h, struct hook_outbox_item *i, struct hook_msg *m) {
         m->id = i->id;
+        m->status = 0;
         m->n = (uint32_t)i->n;
         memcpy(m->json, i->json, i->n);
-        int r = channel_send(h->channel, m, NULL, 0);
+        int r = channel_send_part(h->channel, m, HOOK_MSG_HEAD + i->n);
         i->running = r == 0;
         h->running += i->running;
         return r;
@@ -175,10 +198,10 @@ void hooks_run(struct hooks *h) {
         _cleanup_free_ struct hook_msg *m = NULL;
         struct hook_outbox_item *i;
 
-        while (h && h->channel && h->running < HOOKS_AT_ONCE && (i = hook_outbox_next(h->outbox))) {
+        while (h && h->channel && h->running < HOOKS_HANDED_OUT && (i = hook_outbox_next(h->outbox))) {
                 if (i->n > TERMINATION_JSON_MAX) /* nothing of ours is that long; a file may be anybody's */
                         hook_outbox_ack(h->outbox, i->id);
-                else if ((!m && !(m = calloc(1, sizeof(*m)))) || run(h, i, m) < 0)
+                else if ((!m && !(m = malloc(sizeof(*m)))) || run(h, i, m) < 0)
                         return;
         }
 }

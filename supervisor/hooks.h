@@ -16,6 +16,8 @@
 
 #define HOOKS_TIMEOUT_NS 10000000000ull
 #define HOOKS_AT_ONCE 8u
+#define HOOKS_HANDED_OUT 64u /* to the runner, which begins the next by itself when one ends: crewd may have much to do */
+#define HOOKS_QUIET_NS 100000000ull /* without an end: the outbox is emptied then, not between the deaths of a burst */
 
 struct hooks;
 
@@ -26,6 +28,9 @@ int hooks_start_runner(const char *const *command, struct crew_err *err);
 int hooks_open(struct crewd *c, int fd, struct hooks **out, struct crew_err *err);
 void hooks_close(struct hooks *h);
 /* h may be NULL in what follows: no hook. */
-void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t); /* on disk when it returns */
+void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t); /* on disk with the next hooks_sync() */
+void hooks_sync(struct hooks *h);                                               /* before any of them is run */
 void hooks_run(struct hooks *h);                                                /* the oldest, if there is room */
+uint64_t hooks_next_deadline(const struct hooks *h);
+void hooks_expire(struct hooks *h, uint64_t now_ns);
 bool hooks_idle(const struct hooks *h);

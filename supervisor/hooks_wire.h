@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* crewd <-> its hook runner, a process of the same program.  At most HOOKS_AT_ONCE requests without their reply. */
+/* crewd <-> its hook runner, a process of the same program.  At most HOOKS_HANDED_OUT requests without their reply.
+ * A message ends with its text: a datagram of all that there is room for would cost as much as the hook does. */
 #pragma once
 
 #include "hooks.h"
@@ -11,6 +12,7 @@ struct hook_msg {
         uint32_t n;
         char json[TERMINATION_JSON_MAX];
 };
+#define HOOK_MSG_HEAD offsetof(struct hook_msg, json)
 
 /* Runs hooks until the other end closes.  In hook_runner.c. */
 _Noreturn void hook_runner(int fd, const char *const *command);

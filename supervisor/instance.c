@@ -262,7 +262,7 @@ void instance_spawn(struct agent *a) {
         instance_clear(a);
         if (a->next)
                 agent_take_file(a, crew_steal_ptr(&a->next));
-        a->restart_at_ns = 0;
+        a->restart_at_ns = a->prepare_at_ns = 0;
         a->start_error[0] = '\0';
         a->called_off = CREW__CAUSE__CAUSE_UNSET;
         a->start_errno = 0;
@@ -564,6 +564,11 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
         if (a->forgetting && due(a->forget_by_ns, now_ns))
                 a->forgetting = false;
         starts_expire(a, now_ns);
+        if (due(a->prepare_at_ns, now_ns)) {
+                a->prepare_at_ns = 0;
+                if (a->state == AGENT_RESTARTING)
+                        instance_prepare_ahead(a);
+        }
         if (due(a->restart_at_ns, now_ns) && may_start(a))
                 starts_want(a);
         if (migrate_next_due(a))
@@ -619,6 +624,7 @@ uint64_t instance_next_deadline(const struct agent *a) {
         next = earlier(next, a->in.resume_ns);
         next = earlier(next, a->in.stop_by_ns);
         next = MIN_OF(next, health_next_deadline(a));
+        next = earlier(next, a->prepare_at_ns);
         next = MIN_OF(next, starts_next_deadline(a));
         if (a->forgetting)
                 return earlier(next, a->forget_by_ns);

@@ -121,6 +121,7 @@ static void report(struct agent *a, const struct audit_life *life, const struct 
                 journal_task_lost(a, life->task, life->task_id, t->death.reason);
         t->audit_seq = audit_seq(a->audit) + 1;
         hooks_keep(c->hooks, a, t);
+        hooks_sync(c->hooks);
         webhook_keep(c->webhook, a, t);
         journal_terminated(a, t);
         audit_set_incarnation(a->audit, 0);

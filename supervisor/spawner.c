@@ -46,6 +46,12 @@ static void on_message(const void *bytes, int *fds, size_t n_fds, void *user) {
         }
 }
 
+static void on_turn(bool begins, void *user) {
+        struct spawner *s = user;
+
+        s->cb.on_turn(begins, s->user);
+}
+
 static void on_hangup(void *user) {
         struct spawner *s = user;
 
@@ -54,7 +60,8 @@ static void on_hangup(void *user) {
 
 int spawner_open(uv_loop_t *loop, int fd, const struct spawner_callbacks *cb, void *user, struct spawner **out,
                  struct crew_err *err) {
-        static const struct channel_callbacks channel_cb = {.on_message = on_message, .on_hangup = on_hangup};
+        static const struct channel_callbacks channel_cb = {
+                .on_message = on_message, .on_hangup = on_hangup, .on_turn = on_turn};
         struct spawner *s = calloc(1, sizeof(*s));
 
         if (!s) {

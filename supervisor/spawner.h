@@ -20,7 +20,8 @@ struct spawner_callbacks {
         void (*on_stats)(uint32_t id, uint32_t cookie, const struct spawn_stats *stats, void *user);
         void (*on_limits)(uint32_t id, uint32_t cookie, int err, void *user);
         void (*on_held)(uint32_t id, uint32_t cookie, int err, void *user);
-        void (*on_gone)(void *user); /* the spawner died, and every jail with it */
+        void (*on_turn)(bool begins, void *user); /* around what is told in one turn of the loop */
+        void (*on_gone)(void *user);              /* the spawner died, and every jail with it */
 };
 
 int spawner_open(uv_loop_t *loop, int fd, const struct spawner_callbacks *cb, void *user, struct spawner **out,

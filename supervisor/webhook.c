@@ -8,6 +8,7 @@
 #include "environment.h"
 #include "journal.h"
 #include "launcher.h"
+#include "syncer.h"
 #include "termination.h"
 #include "text.h"
 #include "webhook_outbox.h"
@@ -21,6 +22,8 @@
 
 /* Before the next start of one that died, and again and again before the one after. */
 static const uint64_t delays_ns[] = {100000000ull, 1000000000ull, 5000000000ull, 30000000000ull};
+#define QUIET_NS 100000000u /* since the last death: time to tidy the outbox */
+#define QUIET_STEP_NS 5000000u
 #define PROVEN_NS 60000000000ull /* one that ran so long did not die of how it was started */
 
 struct webhook {
@@ -34,6 +37,10 @@ struct webhook {
         bool again;                                    /* this crew-webhook is not the first one */
         bool told;                                     /* what the outbox held at its start was counted */
         uint64_t started_ns, start_at_ns, ready_by_ns; /* the last two: 0 when nothing is waited for */
+        uint64_t quiet_at_ns;                          /* to tidy the outbox; 0: it is tidy */
+        struct webhook_outbox_done done;               /* the syncer's while removing */
+        struct sync_job removal;
+        bool removing;
 };
 
 /* --- start --- */
@@ -76,7 +83,7 @@ static int await_ready(int fd, struct crew_err *err) {
 
         if (!m)
                 return crew_fail(err, ENOMEM, "out of memory");
-        if (poll(&p, 1, START_MS) <= 0 || crew_recv_fds(fd, m, sizeof(*m), NULL, NULL, 0) != (ssize_t)sizeof(*m))
+        if (poll(&p, 1, START_MS) <= 0 || crew_recv_fds(fd, m, sizeof(*m), NULL, NULL, 0) < (ssize_t)WEBHOOK_MSG_HEAD)
                 return crew_fail(err, ETIMEDOUT, "crew-webhook did not start");
         if (m->op == WEBHOOK_READY)
                 return 0;
@@ -109,13 +116,17 @@ int webhook_start(const struct crew_file *file, struct webhook_fds *out, pid_t *
 
 /* It is on its way by now.  What cannot be handed over stays in the outbox for the next start. */
 static void hand_over(struct webhook *w, uint64_t id, uint32_t agent, const char *json, size_t n) {
-        _cleanup_free_ struct webhook_msg *m = n <= WEBHOOK_TEXT_MAX ? calloc(1, sizeof(*m)) : NULL;
+        _cleanup_free_ struct webhook_msg *m = n <= WEBHOOK_TEXT_MAX ? malloc(sizeof(*m)) : NULL;
 
         if (m) {
-                *m = (struct webhook_msg){.op = WEBHOOK_SEND, .n = (uint32_t)n, .id = id, .agent = agent};
+                m->op = WEBHOOK_SEND;
+                m->n = (uint32_t)n;
+                m->id = id;
+                m->agent = agent;
+                m->attempt = 0;
                 memcpy(m->text, json, n);
         }
-        if (!m || channel_send(w->channel, m, NULL, 0) < 0)
+        if (!m || channel_send_part(w->channel, m, WEBHOOK_MSG_HEAD + n) < 0)
                 webhook_outbox_end(w->outbox, id, false);
         else
                 w->fresh += agent != NO_AGENT;
@@ -182,6 +193,7 @@ static void tell(struct webhook *w, const struct webhook_msg *m, int status, con
 static void on_sent(struct webhook *w, const struct webhook_msg *m) {
         char text[96];
 
+        w->quiet_at_ns = crew_now_ns() + QUIET_NS;
         snprintf(text, sizeof(text), "on_agent_terminated was delivered at attempt %u", m->attempt);
         tell(w, m, 0, text);
 }
@@ -267,7 +279,8 @@ static void on_launcher_gone(void *user) {
 
 /* --- life --- */
 
-static const struct channel_callbacks callbacks = {.on_message = on_message, .on_hangup = on_hangup};
+static const struct channel_callbacks callbacks = {
+        .on_message = on_message, .on_hangup = on_hangup, .head_bytes = WEBHOOK_MSG_HEAD};
 
 static int start_again(struct webhook *w, struct crew_err *err) {
         _cleanup_free_ struct webhook_msg *config = config_new(&w->crewd->file->webhook, err);
@@ -290,14 +303,52 @@ static int start_again(struct webhook *w, struct crew_err *err) {
 uint64_t webhook_next_deadline(const struct webhook *w) {
         uint64_t next = w && w->start_at_ns ? w->start_at_ns : UINT64_MAX;
 
+        if (w && w->quiet_at_ns)
+                next = MIN_OF(next, w->quiet_at_ns);
         if (w && has_room(w) && webhook_outbox_must_look(w->outbox))
                 return 0;
         return w && w->ready_by_ns ? MIN_OF(next, w->ready_by_ns) : next;
 }
 
+static int remove_done(struct sync_job *job) {
+        const struct webhook *w = job->data;
+
+        webhook_outbox_remove(w->outbox, &w->done);
+        return 0;
+}
+
+static void on_removed(struct sync_job *job) {
+        struct webhook *w = job->data;
+
+        w->removing = false;
+}
+
+/* True: there is something. */
+static bool begin_removal(struct webhook *w) {
+        webhook_outbox_take_done(w->outbox, &w->done);
+        if (w->done.n == 0)
+                return false;
+        w->removal = (struct sync_job){.fd = -1, .work = remove_done, .on_done = on_removed, .data = w};
+        w->removing = true;
+        syncer_add(w->crewd->syncer, &w->removal);
+        syncer_begin(w->crewd->syncer);
+        return true;
+}
+
+/* In steps: away with what was delivered, and new files for those that will die. */
+static void tidy(struct webhook *w, uint64_t now_ns) {
+        if (!w->quiet_at_ns || now_ns < w->quiet_at_ns)
+                return;
+        bool more = w->removing || begin_removal(w);
+        more |= webhook_outbox_prepare(w->outbox);
+        w->quiet_at_ns = more ? now_ns + QUIET_STEP_NS : 0;
+}
+
 void webhook_expire(struct webhook *w, uint64_t now_ns) {
         struct crew_err err = CREW_ERR_NULL;
 
+        if (w)
+                tidy(w, now_ns);
         if (w && w->ready_by_ns && now_ns >= w->ready_by_ns)
                 go_down(w, "crew-webhook did not start");
         if (w && webhook_outbox_must_look(w->outbox))
@@ -334,6 +385,7 @@ int webhook_open(struct crewd *c, struct webhook_fds *fds, struct webhook **out,
         }
         webhook_outbox_look(w->outbox);
         send_put_off(w);
+        w->quiet_at_ns = crew_now_ns() + QUIET_NS;
         *out = w;
         return 0;
 }
@@ -343,6 +395,8 @@ void webhook_close(struct webhook *w) {
                 return;
         channel_close(w->channel);
         channel_close(w->launcher);
+        if (w->removing) /* the syncer has left it */
+                webhook_outbox_remove(w->outbox, &w->done);
         webhook_outbox_close(w->outbox);
         free(w);
 }
@@ -371,6 +425,7 @@ void webhook_keep(struct webhook *w, struct agent *a, const struct termination *
 
         if (!w)
                 return;
+        w->quiet_at_ns = crew_now_ns() + QUIET_NS;
         if (termination_json(a, t, TERMINATION_OUTSIDE, &json, &n) < 0 ||
             webhook_outbox_write(w->outbox, t->id, json, n, &err) < 0) {
                 journal_hook(a, "webhook", -2, "on_agent_terminated was not sent: the outbox cannot be written");

@@ -4,10 +4,13 @@
 
 #include "common/util.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/stat.h>
 
 struct webhook_outbox {
         char dir[PATH_MAX];
@@ -19,7 +22,10 @@ struct webhook_outbox {
         bool more;     /* there may be such */
         bool looking;  /* ids[] is not whole yet */
         uint64_t found;
-        DIR *names; /* owned; stays open, so that no look can fail */
+        uint64_t done[WEBHOOK_OUTBOX_DONE]; /* delivered, their files not removed yet */
+        uint32_t n_done;
+        uint64_t spare; /* a bit for each file that is made */
+        DIR *names;     /* owned; stays open, so that no look can fail */
 };
 
 static int path_of(const struct webhook_outbox *o, uint64_t id, char out[PATH_MAX]) {
@@ -106,15 +112,54 @@ bool webhook_outbox_next(struct webhook_outbox *o, uint64_t *id) {
         return true;
 }
 
-void webhook_outbox_end(struct webhook_outbox *o, uint64_t id, bool delivered) {
+/* --- what was delivered --- */
+
+static int done_path(const struct webhook_outbox *o, uint64_t id, char out[PATH_MAX]) {
+        return (size_t)snprintf(out, PATH_MAX, "%s/%020llu.done", o->dir, (unsigned long long)id) >= PATH_MAX
+                       ? -ENAMETOOLONG
+                       : 0;
+}
+
+void webhook_outbox_remove(const struct webhook_outbox *o, const struct webhook_outbox_done *done) {
         char path[PATH_MAX];
 
+        for (uint32_t i = 0; i < done->n; i++) {
+                if (done_path(o, done->ids[i], path) == 0)
+                        unlink(path);
+        }
+}
+
+void webhook_outbox_take_done(struct webhook_outbox *o, struct webhook_outbox_done *out) {
+        out->n = MIN_OF(o->n_done, WEBHOOK_OUTBOX_DONE_STEP);
+        o->n_done -= out->n;
+        memcpy(out->ids, o->done + o->n_done, out->n * sizeof(out->ids[0]));
+}
+
+static void remove_done(struct webhook_outbox *o) {
+        struct webhook_outbox_done done;
+
+        for (webhook_outbox_take_done(o, &done); done.n > 0; webhook_outbox_take_done(o, &done))
+                webhook_outbox_remove(o, &done);
+}
+
+static void put_away(struct webhook_outbox *o, uint64_t id) {
+        char from[PATH_MAX], to[PATH_MAX];
+
+        if (path_of(o, id, from) < 0)
+                return;
+        if (o->n_done < WEBHOOK_OUTBOX_DONE && done_path(o, id, to) == 0 && rename(from, to) == 0)
+                o->done[o->n_done++] = id;
+        else
+                unlink(from);
+}
+
+void webhook_outbox_end(struct webhook_outbox *o, uint64_t id, bool delivered) {
         for (uint32_t i = 0; i < o->n_sent; i++) {
                 if (o->sent[i] == id)
                         o->sent[i] = o->sent[--o->n_sent];
         }
-        if (delivered && path_of(o, id, path) == 0)
-                unlink(path);
+        if (delivered)
+                put_away(o, id);
 }
 
 uint32_t webhook_outbox_sent(const struct webhook_outbox *o) {
@@ -134,11 +179,11 @@ bool webhook_outbox_must_look(const struct webhook_outbox *o) {
         return o->looking || (o->more && o->n_ids == 0);
 }
 
-static bool id_of(const char *name, uint64_t *id) {
+static bool id_of(const char *name, const char *ending, uint64_t *id) {
         const char *dot = strchr(name, '.');
         char number[32];
 
-        if (!dot || strcmp(dot, ".json") != 0 || dot - name != 20)
+        if (!dot || strcmp(dot, ending) != 0 || dot - name != 20)
                 return false;
         snprintf(number, sizeof(number), "%.20s", name);
         return crew_parse_u64(number, id) == 0;
@@ -166,7 +211,9 @@ bool webhook_outbox_step(struct webhook_outbox *o, uint64_t *found) {
         for (uint32_t i = 0; i < WEBHOOK_OUTBOX_NAMES; i++) {
                 if (!(e = readdir(o->names)))
                         return end_look(o, found);
-                if (!id_of(e->d_name, &id) || id < o->from || is_sent(o, id))
+                if (id_of(e->d_name, ".done", &id) && o->n_done < WEBHOOK_OUTBOX_DONE)
+                        o->done[o->n_done++] = id; /* by a crewd that was killed, or already known of */
+                if (!id_of(e->d_name, ".json", &id) || id < o->from || is_sent(o, id))
                         continue;
                 o->found++;
                 insert(o, id);
@@ -176,11 +223,75 @@ bool webhook_outbox_step(struct webhook_outbox *o, uint64_t *found) {
 
 /* --- files --- */
 
-int webhook_outbox_write(const struct webhook_outbox *o, uint64_t id, const char *json, size_t n, struct crew_err *err) {
+static_assert(WEBHOOK_OUTBOX_SPARE <= 64, "a bit for each");
+
+/* Their names are ours alone, and there are so many of them: what a crewd that was killed has left is used again. */
+static void spare_name(unsigned i, char out[16]) {
+        snprintf(out, 16, "spare.%u", i);
+}
+
+bool webhook_outbox_prepare(struct webhook_outbox *o) {
+        char name[16];
+        unsigned made = 0;
+
+        for (unsigned i = 0; i < WEBHOOK_OUTBOX_SPARE; i++) {
+                if (o->spare & UINT64_C(1) << i)
+                        continue;
+                if (made++ == WEBHOOK_OUTBOX_MADE)
+                        return true;
+                spare_name(i, name);
+                _cleanup_close_ int fd = openat(dirfd(o->names), name,
+                                                O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+                if (fd < 0)
+                        return false; /* what is wrong shows, and is told, with the next record */
+                o->spare |= UINT64_C(1) << i;
+        }
+        return false;
+}
+
+static int fill(int fd, const char *json, size_t n) {
+        struct stat st;
+
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return -errno;
+        if (!S_ISREG(st.st_mode) || st.st_nlink != 1 || st.st_size != 0 || (st.st_mode & 07777) != 0600)
+                return -EINVAL;
+        int r = crew_write_full(fd, json, n);
+        return r == 0 && fsync(fd) < 0 ? -errno : r;
+}
+
+/* False: there is none, or something is wrong with it. */
+static bool write_spare(struct webhook_outbox *o, const char *path, const char *json, size_t n) {
+        char name[16];
+
+        if (!o->spare)
+                return false;
+        unsigned i = (unsigned)__builtin_ctzll(o->spare);
+        o->spare &= o->spare - 1;
+        spare_name(i, name);
+        _cleanup_close_ int fd = openat(dirfd(o->names), name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+        if (fill(fd, json, n) == 0 && renameat(dirfd(o->names), name, AT_FDCWD, path) == 0)
+                return true;
+        unlinkat(dirfd(o->names), name, 0);
+        return false;
+}
+
+static void remove_spares(struct webhook_outbox *o) {
+        char name[16];
+
+        for (; o->spare; o->spare &= o->spare - 1) {
+                spare_name((unsigned)__builtin_ctzll(o->spare), name);
+                unlinkat(dirfd(o->names), name, 0);
+        }
+}
+
+int webhook_outbox_write(struct webhook_outbox *o, uint64_t id, const char *json, size_t n, struct crew_err *err) {
         char path[PATH_MAX];
 
         if (path_of(o, id, path) < 0)
                 return crew_fail(err, ENAMETOOLONG, "path too long: %s", o->dir);
+        if (write_spare(o, path, json, n))
+                return 0;
         return crew_write_file_atomic(path, json, n, 0600, err);
 }
 
@@ -213,6 +324,8 @@ int webhook_outbox_open(const char *dir, struct webhook_outbox **out, struct cre
 struct webhook_outbox *webhook_outbox_close(struct webhook_outbox *o) {
         if (!o)
                 return NULL;
+        remove_spares(o);
+        remove_done(o);
         closedir(o->names);
         free(o);
         return NULL;

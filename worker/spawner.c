@@ -335,6 +335,20 @@ static void on_message(struct spawner *s) {
                 crew_close(&fds[i]);
 }
 
+static void close_mounts(struct spawner *s) {
+        while (s->n_mounts > 0)
+                crew_close(&s->mounts[--s->n_mounts]);
+}
+
+/* That unmounts all of it, a quarter of a millisecond each: after crewd knows of it, and of whoever died with it. */
+static void bury_mounts(struct spawner *s, int mounts) {
+        if (mounts < 0)
+                return;
+        if (s->n_mounts == SPAWNER_MOUNTS_MAX)
+                close_mounts(s);
+        s->mounts[s->n_mounts++] = mounts;
+}
+
 static void on_exited(struct spawner *s, struct instance *i) {
         struct spawn_msg m = {.op = SPAWN_EXITED, .id = i->id};
 
@@ -349,8 +363,8 @@ static void on_exited(struct spawner *s, struct instance *i) {
         m.cookie = i->killed_uid;
         spawner_keep_exit(s, &m);
         spawner_reply(s, &m, NULL, 0);
-        crew_close(&mounts); /* waits for RCU: after crewd knows */
         drop(s, i);
+        bury_mounts(s, mounts);
 }
 
 /* All at once, then one after the other: they die in parallel. */
@@ -413,7 +427,7 @@ static void end_late(struct spawner *s) {
 }
 
 static int others_wait_ms(const struct spawner *s) {
-        if (s->press_at_ns || netpool_wants(&s->pool))
+        if (s->press_at_ns || s->n_mounts > 0 || netpool_wants(&s->pool))
                 return POOL_IDLE_MS;
         int held = spawner_held_wait_ms(s);
         return s->late_at_ns && (held < 0 || held > LATE_LOOK_MS) ? LATE_LOOK_MS : held;
@@ -442,6 +456,16 @@ static void on_event(struct spawner *s, void *who) {
                 on_message(s);
 }
 
+static bool is_quiet(const struct spawner *s) {
+        return crew_now_ns() >= s->event_at_ns + POOL_IDLE_MS * 1000000ull;
+}
+
+static void use_quiet(struct spawner *s) {
+        close_mounts(s);
+        if (netpool_wants(&s->pool))
+                fill_pool(s);
+}
+
 /* One event at a time: what is done about one may be the end of the instance that the next is about. */
 static void run(struct spawner *s) {
         struct epoll_event e;
@@ -450,6 +474,7 @@ static void run(struct spawner *s) {
                 int n = epoll_wait(s->epoll, &e, 1, wait_ms(s));
                 if (n < 0 && errno != EINTR)
                         break;
+                s->event_at_ns = n == 1 ? crew_now_ns() : s->event_at_ns;
                 if (s->press_at_ns && crew_now_ns() >= s->press_at_ns)
                         press(s);
                 if (crew_now_ns() >= s->govern_at_ns)
@@ -459,8 +484,8 @@ static void run(struct spawner *s) {
                 else if (n == 1)
                         on_event(s, e.data.ptr);
                 spawner_held_expire(s);
-                if (n == 0 && netpool_wants(&s->pool))
-                        fill_pool(s);
+                if (n == 0 && is_quiet(s))
+                        use_quiet(s);
         }
 }
 
@@ -487,6 +512,7 @@ int spawner_main(int fd, jail_main_fn worker_main) {
         say_hello(&s);
         run(&s);
         kill_all(&s);
+        close_mounts(&s);
         spawner_held_fini(&s);
         netpool_fini(&s.pool);
         close(s.epoll);

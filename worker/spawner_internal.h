@@ -41,15 +41,20 @@ struct held {
 };
 #define SPAWNER_HELD_NULL ((struct held){.listener = -1, .state = -1, .notes = -1})
 
+#define SPAWNER_MOUNTS_MAX 64
+
 struct spawner {
         int sock, epoll; /* sock -1: there is no crewd now */
         jail_main_fn worker_main;
         struct instance *instances;
         struct netpool pool;
-        unsigned starting;     /* instances with a start */
-        uint64_t late_at_ns;   /* when to look whether one of them is late; 0: there is none */
+        unsigned starting;              /* instances with a start */
+        uint64_t late_at_ns;            /* when to look whether one of them is late; 0: there is none */
+        int mounts[SPAWNER_MOUNTS_MAX]; /* owned; of the dead, to be closed when it is quiet */
+        size_t n_mounts;
         uint64_t press_at_ns;  /* when to look whether what was killed has died; 0: nothing was */
         uint64_t govern_at_ns; /* when to look at the first of them; UINT64_MAX: at none */
+        uint64_t event_at_ns;  /* when there was the last */
         struct held held;
         bool hearing_out; /* crewd is gone; what it has said before is read to the end */
         bool done;

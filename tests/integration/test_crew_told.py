@@ -2,10 +2,13 @@
 """The manager of a crew is told of each end of an agent: at least once, first, and nobody can get in the way."""
 
 import json
+import os
+import re
 import signal
+from pathlib import Path
 
 from crewd import AgentState
-from crewlib import Crew, agent_status, eventually
+from crewlib import Crew, agent_status, alive, eventually, outside
 from test_crew_manager import ORDERS, boss, managed, orders, run, running_tasks
 
 WORKING = AgentState.WORKING
@@ -181,6 +184,51 @@ def test_what_died_with_its_crewd_is_told_by_the_next_one(runner):
         eventually(lambda: len(told(crew)) == 3)
         assert {t["agent"]: t["cause"] for t in submit_to_boss(client)["open"]["terminations"]} == dict.fromkeys(
             ("boss", "a", "b"), "supervisor lost")
+
+
+def at_rest(pid):
+    return re.search(r"^State:\s+S", Path(f"/proc/{pid}/status").read_text(), re.M)
+
+
+def die_together(running, pids):
+    """crewd finds all of their links closed, and then all of their ends, in one turn each."""
+    spawner, = [p for p, comm in outside(running.proc.pid).items() if comm == "crew-worker"
+                and f"PPid:\t{running.proc.pid}\n" in Path(f"/proc/{p}/status").read_text()]
+    for p in (running.proc.pid, spawner):
+        os.kill(p, signal.SIGSTOP)
+    for p in pids:
+        os.kill(p, signal.SIGKILL)
+    eventually(lambda: not alive(pids))
+    os.kill(spawner, signal.SIGCONT)
+    eventually(lambda: not any(Path(f"/proc/{p}").exists() for p in pids) and at_rest(spawner))
+    os.kill(running.proc.pid, signal.SIGCONT)
+
+
+def test_of_many_that_die_at_once_all_are_told_before_anything_follows(runner):
+    names = list("abcdef")
+    crew = Crew(runner)
+    for name in names:
+        crew.agent(name, restart={"max": 9, "within": "60s"})
+    crew.extra = 'hooks: {on_agent_terminated: {command: ["/bin/sh", "-c", "r=$(cat); echo \\"$r\\" >>%s/got"]}}\n' % runner.home
+    with crew.start() as running:
+        client = running.client()
+        client.subscribe()
+        die_together(running, [a.pid for a in client.status().agents])
+        seen, back = [], set()
+        for e in client.events(20):
+            if e.kind in ("terminated", "agent-state"):
+                seen.append((e.kind, e.terminated.agent if e.kind == "terminated" else e.agent.name))
+            if e.kind == "agent-state" and e.agent.state == AgentState.READY and ("terminated", e.agent.name) in seen:
+                back.add(e.agent.name)
+            if len(back) == len(names):
+                break
+        first = [kind for kind, _ in seen].index("terminated")
+        assert sorted(seen[first:first + len(names)]) == [("terminated", name) for name in names]
+        assert sorted(back) == names
+        records = {name: crew.records(name, "agent.terminated")[0] for name in names}
+        got = eventually(lambda: (t := [json.loads(line) for line in (runner.home / "got").read_text().splitlines()])
+                         and len(t) == len(names) and t)
+        assert {d["agent"]: (d["id"], d["audit_seq"]) for d in got} == {n: (r["id"], r["seq"]) for n, r in records.items()}
 
 
 def test_a_planned_end_is_not_told(runner):

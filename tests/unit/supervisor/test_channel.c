@@ -83,6 +83,49 @@ static void last_words_are_heard_before_the_end(void **state) {
 }
 
 /* The kernel calls that an error, and so does libuv. */
+static unsigned turns, in_turn;
+
+static void on_turn(bool begins, void *user) {
+        turns += begins;
+        in_turn = begins;
+}
+
+static void on_part(const void *msg, int *fds, size_t n_fds, void *user) {
+        const struct word *w = msg;
+
+        assert_true(in_turn);
+        assert_int_equal(w->number, 7);
+        for (size_t i = 0; i < sizeof(w->rest); i++)
+                assert_int_equal(w->rest[i], i < heard ? 'x' : 0);
+        heard++;
+}
+
+/* What is missing is zeros, whatever came before; and those of one turn are told as such. */
+static void messages_may_end_with_their_text(void **state) {
+        static const struct channel_callbacks cb = {.on_message = on_part,
+                                                    .on_hangup = on_hangup,
+                                                    .on_turn = on_turn,
+                                                    .head_bytes = offsetof(struct word, rest)};
+        struct word w = {.number = 7};
+        int pair[2];
+        (void)state;
+        memset(w.rest, 'x', sizeof(w.rest));
+        heard = hangups = turns = 0;
+        assert_int_equal(channel_pair(pair), 0);
+        assert_int_equal(channel_open(&loop, pair[0], sizeof(w), &cb, NULL, &channel, NULL), 0);
+        for (size_t n = 0; n < 3; n++)
+                assert_int_equal(send(pair[1], &w, offsetof(struct word, rest) + n, 0), offsetof(struct word, rest) + n);
+        turn_until(&heard, 3);
+        assert_int_equal(turns, 1);
+        assert_int_equal(channel_send_part(channel, &w, sizeof(w.number) + 2), 0);
+        assert_int_equal(recv(pair[1], &w, sizeof(w), 0), sizeof(w.number) + 2);
+        assert_int_equal(send(pair[1], &w, sizeof(w.number) - 1, 0), sizeof(w.number) - 1);
+        turn_until(&hangups, 1);
+        assert_int_equal(heard, 3);
+        close(pair[1]);
+        end_it();
+}
+
 static void last_words_of_one_that_did_not_read_are_heard_too(void **state) {
         for (unsigned gather_ms = 0; gather_ms < 3; gather_ms += 2) {
                 int fd = open_it(gather_ms);
@@ -132,6 +175,7 @@ static int teardown(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(last_words_are_heard_before_the_end),
+                cmocka_unit_test(messages_may_end_with_their_text),
                 cmocka_unit_test(last_words_of_one_that_did_not_read_are_heard_too),
                 cmocka_unit_test(last_words_are_heard_though_others_wait_to_be_sent),
                 cmocka_unit_test(one_that_is_closed_over_it_hears_no_more),

@@ -5,9 +5,12 @@
 #include "common/util.h"
 #include "test.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 
 #define MANY (3 * WEBHOOK_OUTBOX_IDS + 7)
 
@@ -239,6 +242,89 @@ static void a_record_is_read_as_it_was_written(void **state) {
         webhook_outbox_close(o);
 }
 
+static unsigned files(const char *ending) {
+        unsigned n = 0;
+        DIR *d = opendir(dir);
+
+        assert_non_null(d);
+        for (const struct dirent *e; (e = readdir(d));)
+                n += strstr(e->d_name, ending) != NULL;
+        closedir(d);
+        return n;
+}
+
+static void files_are_made_ahead_and_none_is_left(void **state) {
+        struct webhook_outbox *o = opened();
+        unsigned steps = 1;
+        (void)state;
+        while (webhook_outbox_prepare(o))
+                steps++;
+        assert_int_equal(steps, WEBHOOK_OUTBOX_SPARE / WEBHOOK_OUTBOX_MADE);
+        assert_int_equal(files("spare."), WEBHOOK_OUTBOX_SPARE);
+        /* More than there are: those are made as they come. */
+        for (uint64_t id = 1; id <= WEBHOOK_OUTBOX_SPARE + 2; id++) {
+                _cleanup_free_ char *json = NULL;
+                size_t n = 0;
+                assert_int_equal(webhook_outbox_write(o, id, "{\"id\":1}", 8, NULL), 0);
+                assert_int_equal(webhook_outbox_read(o, id, &json, &n, NULL), 0);
+                assert_int_equal(n, 8);
+        }
+        assert_int_equal(files("spare."), 0);
+        webhook_outbox_prepare(o);
+        webhook_outbox_close(o);
+        assert_int_equal(files("spare."), 0);
+        assert_int_equal(files(".json"), WEBHOOK_OUTBOX_SPARE + 2);
+        forget(MANY + 1);
+}
+
+/* What an earlier crewd has left may hold half a record, or be somebody's link. */
+static void a_file_made_ahead_is_used_only_while_it_is_as_it_was_made(void **state) {
+        struct webhook_outbox *o = opened();
+        _cleanup_free_ char *json = NULL;
+        char spare[PATH_MAX], id[PATH_MAX];
+        size_t n = 0;
+        (void)state;
+        webhook_outbox_prepare(o);
+        snprintf(spare, sizeof(spare), "%s/spare.0", dir);
+        path_of(9, id);
+        assert_int_equal(unlink(spare), 0);
+        touch(9);
+        assert_int_equal(link(id, spare), 0);
+        assert_int_equal(webhook_outbox_write(o, 1, "{\"id\":1}", 8, NULL), 0);
+        assert_int_equal(webhook_outbox_read(o, 1, &json, &n, NULL), 0);
+        assert_int_equal(n, 8);
+        struct stat st;
+        assert_int_equal(stat(id, &st), 0);
+        assert_int_equal(st.st_size, 0);
+        webhook_outbox_close(o);
+        forget(MANY + 1);
+}
+
+static void what_was_delivered_is_no_record_and_its_file_goes_later(void **state) {
+        struct webhook_outbox *o = opened();
+        struct webhook_outbox_done done;
+        uint32_t steps;
+        (void)state;
+        for (uint64_t id = 1; id <= 6; id++)
+                assert_true(keep(o, id));
+        for (uint64_t id = 1; id <= 6; id++)
+                webhook_outbox_end(o, id, true);
+        assert_int_equal(files(".json"), 0);
+        assert_int_equal(files(".done"), 6);
+        webhook_outbox_take_done(o, &done);
+        assert_int_equal(done.n, WEBHOOK_OUTBOX_DONE_STEP);
+        webhook_outbox_remove(o, &done);
+        assert_int_equal(files(".done"), 2);
+        /* Killed now: the next one sends none of them again, and removes them. */
+        struct webhook_outbox *again = opened();
+        webhook_outbox_look(again);
+        assert_int_equal(look(again, &steps), 0);
+        assert_int_equal(next(again), 0);
+        webhook_outbox_close(again);
+        assert_int_equal(files(".done"), 0);
+        webhook_outbox_close(o);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(what_is_put_off_follows_in_order_and_is_not_overtaken),
@@ -248,6 +334,9 @@ int main(void) {
                 cmocka_unit_test(ids_in_any_order_are_all_handed_out),
                 cmocka_unit_test(what_is_not_a_record_is_left_alone),
                 cmocka_unit_test(a_record_is_read_as_it_was_written),
+                cmocka_unit_test(files_are_made_ahead_and_none_is_left),
+                cmocka_unit_test(a_file_made_ahead_is_used_only_while_it_is_as_it_was_made),
+                cmocka_unit_test(what_was_delivered_is_no_record_and_its_file_goes_later),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
         return cmocka_run_group_tests(tests, setup, teardown);
