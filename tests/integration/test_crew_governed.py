@@ -66,15 +66,15 @@ while time.monotonic() - t < 8:
 
 
 def test_one_that_has_itself_continued(runner):
-    """It is ended, for it is not to be held."""
+    """It is ended, for it is not to be held, unless it was held all the same."""
     crew = rpc_crew(runner, "a", "b")
     crew.files["a.yaml"] = crew.files["a.yaml"].replace("wall_time: 60s", "wall_time: 60s, cpu: 0.1")
     with crew.start() as running:
         client = running.client()
         by_group = grouped(crew, "a", "cpu")
         done = client.submit(agent="a", description=CONTINUED + SPIN + "result = used()").wait(60)
-        if by_group:  # that does not hold it by signals
-            assert done.outcome == crewd.Outcome.OK and float(done.result) < 8 * 0.1 * 1.5
+        if done.outcome == crewd.Outcome.OK:  # what it got away with is less than the second after which it is ended
+            assert float(done.result) < 8 * 0.1 * 1.5 + (0 if by_group else 1.3), done
             return
         end = ended(crew, "a")
         assert done.outcome == crewd.Outcome.TERMINATED, done
