@@ -22,7 +22,9 @@
 #define POOL_IDLE_MS 20 /* a burst of starts is not held up by namespaces for later */
 #define LATE_LOOK_MS 1000
 #define GOVERN_SOON_NS 1000000u
+#define GOVERN_BUSY_NS 40000000u /* who is to be looked at sooner than that does something */
 #define GOVERN_SPARE 30u
+#define GOVERN_SPARE_IDLE 100u
 #define PATIENCE_NS (JAIL_KILL_PATIENCE_MS * 1000000ull)
 #define READY_FDS 6 /* pidfd, four listeners, the seccomp listener */
 
@@ -77,8 +79,8 @@ static uint64_t cpu_now_ns(void) {
         return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-/* Those that are due, and those that soon are.  All looks together take a thirtieth of a CPU at most: what is owed
- * meanwhile is owed. */
+/* Those that are due, and those that soon are.  All looks together take a thirtieth of a CPU at most, a hundredth while
+ * nothing is done anywhere: what is owed meanwhile is owed. */
 static void govern(struct spawner *s) {
         uint64_t began = crew_now_ns(), next = UINT64_MAX, cpu = cpu_now_ns();
 
@@ -89,7 +91,8 @@ static void govern(struct spawner *s) {
                         i->govern_at_ns = jail_govern(&i->jail, crew_now_ns());
                 next = MIN_OF(next, i->govern_at_ns);
         }
-        s->govern_at_ns = MAX_OF(next, crew_now_ns() + (cpu_now_ns() - cpu) * GOVERN_SPARE);
+        uint64_t now = crew_now_ns(), spare = next < now + GOVERN_BUSY_NS ? GOVERN_SPARE : GOVERN_SPARE_IDLE;
+        s->govern_at_ns = MAX_OF(next, now + (cpu_now_ns() - cpu) * spare);
 }
 
 /* --- start --- */
