@@ -120,10 +120,12 @@ static void report(struct agent *a, const struct audit_life *life, const struct 
         if (life->task_id[0])
                 journal_task_lost(a, life->task, life->task_id, t->death.reason);
         t->audit_seq = audit_seq(a->audit) + 1;
+        webhook_wait(c->webhook);
         hooks_keep(c->hooks, a, t);
         hooks_sync(c->hooks);
         webhook_keep(c->webhook, a, t);
         journal_terminated(a, t);
+        webhook_let_go(c->webhook);
         audit_set_incarnation(a->audit, 0);
         death_tell(a, t);
         manager_tell(c, a, t);

@@ -418,6 +418,16 @@ static bool its_turn(struct webhook *w, uint64_t id) {
         return false;
 }
 
+void webhook_wait(struct webhook *w) {
+        if (w && w->channel)
+                channel_hold(w->channel);
+}
+
+void webhook_let_go(struct webhook *w) {
+        if (w && w->channel)
+                channel_release(w->channel, false);
+}
+
 void webhook_keep(struct webhook *w, struct agent *a, const struct termination *t) {
         struct crew_err err = CREW_ERR_NULL;
         _cleanup_free_ char *json = NULL;
