@@ -304,6 +304,19 @@ int webhook_outbox_read(const struct webhook_outbox *o, uint64_t id, char **json
         return crew_read_file(path, WEBHOOK_TEXT_MAX, json, n, err);
 }
 
+void webhook_outbox_forget(struct webhook_outbox *o, bool (*which)(const char *json, void *user), void *user) {
+        const struct dirent *e;
+        uint64_t id;
+
+        rewinddir(o->names);
+        while ((e = readdir(o->names))) {
+                _cleanup_free_ char *json = NULL;
+                size_t n = 0;
+                if (id_of(e->d_name, ".json", &id) && webhook_outbox_read(o, id, &json, &n, NULL) == 0 && which(json, user))
+                        unlinkat(dirfd(o->names), e->d_name, 0);
+        }
+}
+
 int webhook_outbox_open(const char *dir, struct webhook_outbox **out, struct crew_err *err) {
         struct webhook_outbox *o;
 
