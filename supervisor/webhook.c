@@ -383,7 +383,7 @@ int webhook_open(struct crewd *c, struct webhook_fds *fds, struct webhook **out,
                 webhook_close(w);
                 return r;
         }
-        webhook_outbox_look(w->outbox); /* in the first turn of the loop; orphans.c comes before */
+        webhook_outbox_look(w->outbox); /* in the first turn of the loop: orphans.c comes before */
         w->quiet_at_ns = crew_now_ns() + QUIET_NS;
         *out = w;
         return 0;
@@ -418,8 +418,10 @@ static bool its_turn(struct webhook *w, uint64_t id) {
 }
 
 void webhook_forget(struct webhook *w, bool (*which)(const char *json, void *user), void *user) {
-        if (w)
-                webhook_outbox_forget(w->outbox, which, user);
+        if (!w)
+                return;
+        webhook_outbox_forget(w->outbox, which, user);
+        send_put_off(w); /* before what is kept from now on */
 }
 
 void webhook_wait(struct webhook *w) {
