@@ -498,6 +498,7 @@ int crewd_run(struct crewd_setup *setup) {
                 report_predecessor(&c);
                 if (!c.legacy)
                         orphans_report(&c);
+                hooks_run(c.hooks);
                 crewd_progress(&c);
         }
         if (c.loop_ready)

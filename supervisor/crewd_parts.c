@@ -53,10 +53,11 @@
 
 /* --- spawner --- */
 
+/* Nor one that has ended in this turn, and is yet to be buried. */
 static struct agent *current(struct crewd *c, uint32_t id) {
         struct agent *a = crewd_agent_by_id(c, id);
 
-        return a && a->in.id == id ? a : NULL;
+        return a && a->in.id == id && agent_state_live(a->state) ? a : NULL;
 }
 
 static void on_spawned(uint32_t id, const struct spawn_attestation *att, int *fds, size_t n_fds, void *user) {
@@ -136,6 +137,7 @@ static void on_spawner_gone(void *user) {
                 a->in.kill_sent = true; /* nobody is left to be asked */
                 death_on_exited(a, &(struct spawn_exit){.code = -1, .signal = SIGKILL});
         }
+        death_settle(c); /* so that what would come back is stopped too */
         if (c->phase <= CREWD_STOPPING)
                 crewd_fail(c, "the spawner died");
 }

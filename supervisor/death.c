@@ -358,10 +358,14 @@ static void tell(struct agent *a) {
 }
 
 static void follow(struct agent *a) {
-        const struct supervision_verdict v = a->dying.verdict;
+        struct supervision_verdict v = a->dying.verdict;
         struct termination *t = a->dying.t;
         struct crewd *c = a->crewd;
 
+        if (a->in.stopped) { /* perhaps by what followed from another */
+                v.event = AGENT_EVENT_N;
+                v.task_again = false;
+        }
         come_back(a, &v);
         approvals_agent_gone(c, a);
         settle_everything(a, v.task_again ? SCHED_TASK_AGAIN : v.event == AGENT_EV_RESTART ? SCHED_ANOTHER : SCHED_NOBODY);
@@ -394,9 +398,11 @@ void death_settle(struct crewd *c) {
         if (!first)
                 return;
         c->last_dying = NULL;
+        webhook_wait(c->webhook);
         for_each_dying(first, keep_for_outside);
         hooks_sync(c->hooks);
         for_each_dying(first, put_on_record);
+        webhook_let_go(c->webhook);
         for_each_dying(first, tell);
         if (!c->checkpoint) /* else not before the state that says so is down */
                 control_flush(c->control);

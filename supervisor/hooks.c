@@ -131,7 +131,6 @@ int hooks_open(struct crewd *c, int fd, struct hooks **out, struct crew_err *err
                 return r;
         }
         *out = h;
-        hooks_run(h);
         return 0;
 }
 
@@ -174,6 +173,17 @@ void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t) {
                 journal_hook(a, h->crewd->file->hook_terminated[0], -2, "on_agent_terminated was not run: too many wait");
         else if (r < 0)
                 crewd_log(h->crewd, "the hook's outbox: %s", err.msg);
+}
+
+void hooks_forget(struct hooks *h, bool (*which)(const char *json, void *user), void *user) {
+        const struct hook_outbox_item *i = h ? hook_outbox_first(h->outbox) : NULL;
+
+        while (i) {
+                const struct hook_outbox_item *next = i->next;
+                if (which(i->json, user))
+                        hook_outbox_ack(h->outbox, i->id);
+                i = next;
+        }
 }
 
 void hooks_sync(struct hooks *h) {

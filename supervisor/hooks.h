@@ -29,8 +29,10 @@ int hooks_open(struct crewd *c, int fd, struct hooks **out, struct crew_err *err
 void hooks_close(struct hooks *h);
 /* h may be NULL in what follows: no hook. */
 void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t); /* on disk with the next hooks_sync() */
-void hooks_sync(struct hooks *h);                                               /* before any of them is run */
-void hooks_run(struct hooks *h);                                                /* the oldest, if there is room */
+/* Those of which it says so, before any is run. */
+void hooks_forget(struct hooks *h, bool (*which)(const char *json, void *user), void *user);
+void hooks_sync(struct hooks *h); /* before any of them is run */
+void hooks_run(struct hooks *h);  /* the oldest, if there is room */
 uint64_t hooks_next_deadline(const struct hooks *h);
 void hooks_expire(struct hooks *h, uint64_t now_ns);
 bool hooks_idle(const struct hooks *h);

@@ -112,6 +112,8 @@ static void retire(struct agent *a, const char *initiator, const char *reason) {
                 death_retire(a, RETIRE_GRACE_MS, initiator, reason);
         else if (a->state == AGENT_RESTARTING)
                 agent_event(a, AGENT_EV_KILL); /* it is not coming */
+        else if (a->in.id)
+                a->in.stopped = true; /* it died in the same moment, and nothing has followed from that yet (death.c) */
 }
 
 void manager_on_retire(const struct order *o) {

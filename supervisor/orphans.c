@@ -120,10 +120,12 @@ static void report(struct agent *a, const struct audit_life *life, const struct 
         if (life->task_id[0])
                 journal_task_lost(a, life->task, life->task_id, t->death.reason);
         t->audit_seq = audit_seq(a->audit) + 1;
+        webhook_wait(c->webhook);
         hooks_keep(c->hooks, a, t);
         hooks_sync(c->hooks);
         webhook_keep(c->webhook, a, t);
         journal_terminated(a, t);
+        webhook_let_go(c->webhook);
         audit_set_incarnation(a->audit, 0);
         death_tell(a, t);
         manager_tell(c, a, t);
@@ -131,25 +133,65 @@ static void report(struct agent *a, const struct audit_life *life, const struct 
         a->last = t;
 }
 
-void orphans_report(struct crewd *c) {
-        struct notes notes = {0};
-        char path[PATH_MAX];
+/* --- what its crewd had begun to tell --- */
 
-        read_notes(c, &notes);
+struct lives {
+        const struct crewd *crewd;
+        struct audit_life *of; /* by the agent's index */
+};
+
+/* A record of an end that the audit does not have: nobody was told of it yet (death.c), and it is told of here, under an id
+ * of its own.  Quotes within its texts are escaped. */
+static bool is_of_open_life(const char *json, void *user) {
+        const struct lives *l = user;
+        const char *seq = strstr(json, "\"audit_seq\":");
+        char name[sizeof(l->crewd->agents->name) + 16];
+
+        for (uint32_t i = 0; seq && i < l->crewd->n_agents; i++) {
+                snprintf(name, sizeof(name), "\"agent\":\"%s\",", agent_name(&l->crewd->agents[i]));
+                if (l->of[i].open && strstr(json, name))
+                        return strtoull(seq + strlen("\"audit_seq\":"), NULL, 10) > l->of[i].spawned_seq;
+        }
+        return false;
+}
+
+/* True: there is one. */
+static bool find_open(struct crewd *c, struct audit_life *lives) {
+        bool any = false;
+
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 struct agent *a = &c->agents[i];
                 struct crew_err err = CREW_ERR_NULL;
-                struct audit_life life;
 
                 if (a->state == AGENT_POLICY_ONLY)
                         continue;
-                if (audit_last_life(a->audit, &life, &err) < 0)
+                if (audit_last_life(a->audit, &lives[i], &err) < 0) {
                         crewd_log(c, "agent %s: what became of its last instance is not known: %s", agent_name(a), err.msg);
-                else if (life.open)
-                        report(a, &life, &notes);
+                        lives[i].open = false;
+                }
+                any |= lives[i].open;
+        }
+        return any;
+}
+
+void orphans_report(struct crewd *c) {
+        _cleanup_free_ struct audit_life *lives = calloc(MAX_OF(c->n_agents, 1u), sizeof(*lives));
+        struct notes notes = {0};
+        char path[PATH_MAX];
+
+        if (!lives)
+                return; /* they stay open for the next start */
+        read_notes(c, &notes);
+        if (find_open(c, lives)) {
+                struct lives l = {.crewd = c, .of = lives};
+                hooks_forget(c->hooks, is_of_open_life, &l);
+                webhook_forget(c->webhook, is_of_open_life, &l);
+        }
+        for (uint32_t i = 0; i < c->n_agents; i++) {
+                if (lives[i].open)
+                        report(&c->agents[i], &lives[i], &notes);
         }
         free(notes.items);
         notes_path(c, path);
         unlink(path);
-        hooks_run(c->hooks);
 }

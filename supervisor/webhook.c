@@ -383,8 +383,7 @@ int webhook_open(struct crewd *c, struct webhook_fds *fds, struct webhook **out,
                 webhook_close(w);
                 return r;
         }
-        webhook_outbox_look(w->outbox);
-        send_put_off(w);
+        webhook_outbox_look(w->outbox); /* in the first turn of the loop: orphans.c comes before */
         w->quiet_at_ns = crew_now_ns() + QUIET_NS;
         *out = w;
         return 0;
@@ -416,6 +415,23 @@ static bool its_turn(struct webhook *w, uint64_t id) {
                           "webhook: %u records are on their way: more of them wait in %s and follow, oldest first",
                           WEBHOOK_WAITING_MAX, w->dir);
         return false;
+}
+
+void webhook_forget(struct webhook *w, bool (*which)(const char *json, void *user), void *user) {
+        if (!w)
+                return;
+        webhook_outbox_forget(w->outbox, which, user);
+        send_put_off(w); /* before what is kept from now on */
+}
+
+void webhook_wait(struct webhook *w) {
+        if (w && w->channel)
+                channel_hold(w->channel);
+}
+
+void webhook_let_go(struct webhook *w) {
+        if (w && w->channel)
+                channel_release(w->channel, false);
 }
 
 void webhook_keep(struct webhook *w, struct agent *a, const struct termination *t) {

@@ -26,6 +26,11 @@ int webhook_open(struct crewd *c, struct webhook_fds *fds, struct webhook **out,
 void webhook_close(struct webhook *w);
 /* On disk when it returns, and on its way. */
 void webhook_keep(struct webhook *w, struct agent *a, const struct termination *t); /* w NULL: none */
+/* Of what is left from an earlier run, those of which it says so; before any is sent. */
+void webhook_forget(struct webhook *w, bool (*which)(const char *json, void *user), void *user);
+/* What is kept in between is not sent before the end of it: when it is on record too.  w NULL: none. */
+void webhook_wait(struct webhook *w);
+void webhook_let_go(struct webhook *w);
 /* Each record has had its first attempt. */
 bool webhook_idle(const struct webhook *w);
 uint64_t webhook_next_deadline(const struct webhook *w); /* UINT64_MAX: none */

@@ -225,7 +225,8 @@ bool webhook_outbox_step(struct webhook_outbox *o, uint64_t *found) {
 
 static_assert(WEBHOOK_OUTBOX_SPARE <= 64, "a bit for each");
 
-/* Their names are ours alone, and there are so many of them: what a crewd that was killed has left is used again. */
+/* Their names are ours alone, and there are so many of them: what a crewd that was killed has left is in the way of none.
+ */
 static void spare_name(unsigned i, char out[16]) {
         snprintf(out, 16, "spare.%u", i);
 }
@@ -240,8 +241,8 @@ bool webhook_outbox_prepare(struct webhook_outbox *o) {
                 if (made++ == WEBHOOK_OUTBOX_MADE)
                         return true;
                 spare_name(i, name);
-                _cleanup_close_ int fd = openat(dirfd(o->names), name,
-                                                O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+                unlinkat(dirfd(o->names), name, 0);
+                _cleanup_close_ int fd = openat(dirfd(o->names), name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
                 if (fd < 0)
                         return false; /* what is wrong shows, and is told, with the next record */
                 o->spare |= UINT64_C(1) << i;
@@ -301,6 +302,19 @@ int webhook_outbox_read(const struct webhook_outbox *o, uint64_t id, char **json
         if (path_of(o, id, path) < 0)
                 return crew_fail(err, ENAMETOOLONG, "path too long: %s", o->dir);
         return crew_read_file(path, WEBHOOK_TEXT_MAX, json, n, err);
+}
+
+void webhook_outbox_forget(struct webhook_outbox *o, bool (*which)(const char *json, void *user), void *user) {
+        const struct dirent *e;
+        uint64_t id;
+
+        rewinddir(o->names);
+        while ((e = readdir(o->names))) {
+                _cleanup_free_ char *json = NULL;
+                size_t n = 0;
+                if (id_of(e->d_name, ".json", &id) && webhook_outbox_read(o, id, &json, &n, NULL) == 0 && which(json, user))
+                        unlinkat(dirfd(o->names), e->d_name, 0);
+        }
 }
 
 int webhook_outbox_open(const char *dir, struct webhook_outbox **out, struct crew_err *err) {

@@ -38,6 +38,9 @@ bool webhook_outbox_prepare(struct webhook_outbox *o);
 int webhook_outbox_write(struct webhook_outbox *o, uint64_t id, const char *json, size_t n, struct crew_err *err);
 int webhook_outbox_read(const struct webhook_outbox *o, uint64_t id, char **json, size_t *n, struct crew_err *err);
 
+/* Before the first look: removes those of which it says so. */
+void webhook_outbox_forget(struct webhook_outbox *o, bool (*which)(const char *json, void *user), void *user);
+
 /* One that was just written: is it its turn?  True: it is on its way from here on.  False: it was put off. */
 bool webhook_outbox_send(struct webhook_outbox *o, uint64_t id);
 /* The oldest that was put off: true: it is on its way from here on.  False: there is none, or no room, or one has to look.

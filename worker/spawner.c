@@ -21,6 +21,7 @@
 
 #define POOL_IDLE_MS 20 /* a burst of starts is not held up by namespaces for later */
 #define LATE_LOOK_MS 1000
+#define MOUNTS_NS 200000000u /* what the dead had mounted is kept no longer, however much there is to do */
 #define GOVERN_SOON_NS 1000000u
 #define GOVERN_BUSY_NS 40000000u /* who is to be looked at sooner than that does something */
 #define GOVERN_SPARE 30u
@@ -349,6 +350,8 @@ static void bury_mounts(struct spawner *s, int mounts) {
                 return;
         if (s->n_mounts == SPAWNER_MOUNTS_MAX)
                 close_mounts(s);
+        if (s->n_mounts == 0)
+                s->mounts_by_ns = crew_now_ns() + MOUNTS_NS;
         s->mounts[s->n_mounts++] = mounts;
 }
 
@@ -489,6 +492,8 @@ static void run(struct spawner *s) {
                 spawner_held_expire(s);
                 if (n == 0 && is_quiet(s))
                         use_quiet(s);
+                if (s->n_mounts > 0 && crew_now_ns() >= s->mounts_by_ns)
+                        close_mounts(s);
         }
 }
 

@@ -52,6 +52,7 @@ struct spawner {
         uint64_t late_at_ns;            /* when to look whether one of them is late; 0: there is none */
         int mounts[SPAWNER_MOUNTS_MAX]; /* owned; of the dead, to be closed when it is quiet */
         size_t n_mounts;
+        uint64_t mounts_by_ns; /* when to do so at the latest; for n_mounts > 0 */
         uint64_t press_at_ns;  /* when to look whether what was killed has died; 0: nothing was */
         uint64_t govern_at_ns; /* when to look at the first of them; UINT64_MAX: at none */
         uint64_t event_at_ns;  /* when there was the last */

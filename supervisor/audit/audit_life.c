@@ -95,6 +95,8 @@ static int on_spawned(struct search *f, const struct record_line *l) {
         f->life->open = f->decided = true;
         f->life->incarnation = (uint32_t)inc;
         f->life->spawned_ms = t / 1000000u;
+        if (!record_line_u64(l, "seq", &f->life->spawned_seq))
+                f->life->spawned_seq = UINT64_MAX;
         return 0;
 }
 

@@ -12,6 +12,7 @@ struct audit_life {
         bool open;                  /* it was spawned, and no end of it is on record */
         uint32_t incarnation;       /* the rest is of an open one only */
         uint64_t spawned_ms;        /* since 1970 */
+        uint64_t spawned_seq;       /* of that record */
         bool effects;               /* a tool was let run, or a message went out */
         char task[64], task_id[24]; /* begun and not finished; "": none */
         uint32_t attempt;           /* of that task */

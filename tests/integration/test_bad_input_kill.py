@@ -98,7 +98,7 @@ def test_kill_9_at_any_time_leaves_nothing_and_is_found(runner):
             if had_pid:
                 found += 1
                 assert f"crewd process {running.proc.pid} did not end in order" in again.log(), again.log()
-                lost = [r for r in crew.records("a", "evidence.lost") if str(running.proc.pid) in r["reason"]]
+                lost = [r for r in crew.records("a", "evidence.lost") if f"process {running.proc.pid} " in r["reason"]]
                 assert len(lost) == 1 and "did not end in order" in lost[0]["reason"]
             assert again.client().submit(agent="a", description="out(call('tool', 't', stdin={})[0])").result(20) == 0
             assert again.stop() == 0

@@ -129,7 +129,7 @@ time.sleep(600)""")
         if when != "starting":
             assert "did not end in order" in again.log()
             lost = crew.records("a", "evidence.lost")
-            assert lost and "did not end in order" in lost[0]["reason"]
+            assert any("did not end in order" in r["reason"] for r in lost)  # another's groups may have been swept too
         assert again.client().submit(agent="a", description="out(1)").result(20) == 1
     finally:
         again.stop()

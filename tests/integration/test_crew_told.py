@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The manager of a crew is told of each end of an agent: at least once, first, and nobody can get in the way."""
 
+import contextlib
 import json
 import os
 import re
 import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from crewd import AgentState
+import pytest
+
+from crewd import AgentState, CrewdError
 from crewlib import Crew, agent_status, alive, eventually, outside
+from test_crew_instances import SPAWN
 from test_crew_manager import ORDERS, boss, managed, orders, run, running_tasks
 
 WORKING = AgentState.WORKING
@@ -190,15 +197,20 @@ def at_rest(pid):
     return re.search(r"^State:\s+S", Path(f"/proc/{pid}/status").read_text(), re.M)
 
 
-def die_together(running, pids):
-    """crewd finds all of their links closed, and then all of their ends, in one turn each."""
+def spawner_of(running):
     spawner, = [p for p, comm in outside(running.proc.pid).items() if comm == "crew-worker"
                 and f"PPid:\t{running.proc.pid}\n" in Path(f"/proc/{p}/status").read_text()]
+    return spawner
+
+
+def die_together(running, pids):
+    """crewd finds all of their links closed, and then all of their ends, in one turn each."""
+    spawner = spawner_of(running)
     for p in (running.proc.pid, spawner):
         os.kill(p, signal.SIGSTOP)
     for p in pids:
         os.kill(p, signal.SIGKILL)
-    eventually(lambda: not alive(pids))
+        eventually(lambda p=p: not alive([p]))
     os.kill(spawner, signal.SIGCONT)
     eventually(lambda: not any(Path(f"/proc/{p}").exists() for p in pids) and at_rest(spawner))
     os.kill(running.proc.pid, signal.SIGCONT)
@@ -229,6 +241,79 @@ def test_of_many_that_die_at_once_all_are_told_before_anything_follows(runner):
         got = eventually(lambda: (t := [json.loads(line) for line in (runner.home / "got").read_text().splitlines()])
                          and len(t) == len(names) and t)
         assert {d["agent"]: (d["id"], d["audit_seq"]) for d in got} == {n: (r["id"], r["seq"]) for n, r in records.items()}
+
+
+def test_nothing_is_heard_of_it_between_its_end_and_its_burial(runner):
+    """The answer to a freeze comes in one turn with the end, and behind it."""
+    crew = Crew(runner).agent("a").agent("b")
+    with crew.start() as running, ThreadPoolExecutor() as pool:
+        client, other, spawner = running.client(), running.client(), spawner_of(running)
+        pid = agent_status(client, "a").pid
+        client.subscribe()
+        os.kill(spawner, signal.SIGSTOP)
+        os.kill(pid, signal.SIGKILL)
+        asked = pool.submit(other.freeze, "a")
+        eventually(lambda: crew.records("a", "agent.frozen"))
+        os.kill(running.proc.pid, signal.SIGSTOP)
+        os.kill(spawner, signal.SIGCONT)
+        eventually(lambda: not Path(f"/proc/{pid}").exists() and at_rest(spawner))
+        os.kill(running.proc.pid, signal.SIGCONT)
+        with pytest.raises(CrewdError, match="has ended meanwhile"):
+            asked.result(10)
+        seen = []
+        for e in client.events(10):
+            if e.kind == "terminated" or (e.kind == "agent-state" and e.agent.name == "a"):
+                seen.append("dead" if e.kind == "terminated" else e.agent.state)
+            if AgentState.TERMINATED in seen:
+                break
+        assert seen[-2:] == ["dead", AgentState.TERMINATED], seen
+
+
+@pytest.mark.parametrize("first", ["boss", "a#2"])
+def test_an_instance_that_dies_with_its_manager_does_not_come_back(runner, first):
+    crew = Crew(runner)
+    crew.process = "hierarchical\nmanager: boss"
+    crew.agent("boss", targets=["a"])
+    crew.agent("a", max_instances=2, on_agent_terminated="restart", restart={"max": 9, "within": "60s"})
+    boss(crew, SPAWN + "spawn('a')\ntime.sleep(600)")
+    with crew.start() as running:
+        client = running.client()
+        with running_tasks(running):
+            eventually(lambda: "a#2" in {a.name for a in client.status().agents if a.state == AgentState.READY})
+            die_together(running, [agent_status(client, n).pid for n in (first, *({"boss", "a#2"} - {first}))])
+        eventually(lambda: crew.records("a#2", "agent.terminated"))
+        time.sleep(1.5)
+        assert "a#2" not in {a.name for a in client.status().agents}
+        assert client.submit(agent="a", description="out(1)").result(20) == 1
+
+
+def test_what_the_dead_had_mounted_goes_while_there_is_much_to_do(runner):
+    crew = Crew(runner).agent("a").agent("b", restart={"max": 9, "within": "60s"})
+    with crew.start() as running:
+        client, other, spawner, stop = running.client(), running.client(), spawner_of(running), threading.Event()
+        mounts = os.readlink(f"/proc/{agent_status(client, 'b').pid}/ns/mnt")
+
+        def held():
+            found = set()
+            for fd in os.listdir(f"/proc/{spawner}/fd"):
+                with contextlib.suppress(OSError):
+                    found.add(os.readlink(f"/proc/{spawner}/fd/{fd}"))
+            return mounts in found
+
+        def ask():
+            while not stop.is_set():
+                other.freeze("a")
+                other.thaw("a")
+
+        asker = threading.Thread(target=ask)
+        asker.start()
+        try:
+            assert held()
+            client.kill("b", reason="test")
+            eventually(lambda: not held(), timeout=3)
+        finally:
+            stop.set()
+            asker.join()
 
 
 def test_a_planned_end_is_not_told(runner):

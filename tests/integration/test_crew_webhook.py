@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from crewlib import Crew, eventually, outside
+from crewlib import Crew, agent_status, eventually, outside
+from test_crew_told import die_together
 
 KEY = "a-key-that-nobody-else-knows-0123"
 
@@ -103,6 +104,59 @@ def test_a_termination_is_delivered_once_and_signed(runner):
             done = eventually(lambda: [r for r in crew.records("a", "process.exec") if r["path"] == "webhook"])
             assert done[0]["verdict"] == "hook" and "at attempt 1" in done[0]["reason"]
         assert len(server.got) == 1
+
+
+def test_none_is_sent_before_all_that_died_together_are_on_record(runner):
+    names, found = list("abcdef"), []
+    with Receiver() as server:
+        crew = hooked(runner, server.port)
+        for name in names:
+            crew.agent(name)
+        crew.write()
+        (crew.top / "keys/hook.key").chmod(0o600)
+
+        class Got(list):
+            def append(self, request):
+                found.append({name: len(crew.records(name, "agent.terminated")) for name in names})
+                super().append(request)
+
+        server.got = Got()
+        with crew.start() as running:
+            client = running.client()
+            die_together(running, [agent_status(client, name).pid for name in names])
+            eventually(lambda: len(server.got) == len(names))
+    assert sorted(json.loads(body)["agent"] for _, _, body, _ in server.got) == names
+    assert found[0] == dict.fromkeys(names, 1)
+
+
+def test_what_was_not_on_record_when_crewd_was_killed_is_told_under_one_id(runner):
+    """Killed when some of those that died together are in the outboxes, and before the audit has them all."""
+    names = list("abcdef")
+    with Receiver() as server:
+        crew = hooked(runner, server.port)
+        crew.extra += '    command: ["/bin/sh", "-c", "r=$(cat); echo \\"$r\\" >>%s/got"]\n' % runner.home
+        for name in names:
+            crew.agent(name)
+        crew.write()
+        (crew.top / "keys/hook.key").chmod(0o600)
+        for _ in range(3):
+            running = crew.start()
+            client = running.client()
+            die_together(running, [agent_status(client, name).pid for name in names])
+            late = time.monotonic() + 2
+            while len(outbox(runner)) < 3 and time.monotonic() < late:
+                pass
+            running.stop(signal.SIGKILL)
+        with crew.start() as running:
+            running.client()
+            ends = {r["id"]: r["cause"] for name in names for r in crew.records(name, "agent.terminated")}
+            assert len(ends) == 3 * len(names)
+            told = [lambda: {json.loads(body)["id"] for _, _, body, _ in server.got},
+                    lambda: {json.loads(line)["id"] for line in (runner.home / "got").read_text().splitlines()}]
+            for ids in told:
+                eventually(lambda ids=ids: ids() >= ends.keys())
+                assert ids() == ends.keys()
+            eventually(lambda: not outbox(runner))
 
 
 def test_over_https_only_the_named_certificates_are_trusted(runner, tmp_path):

@@ -300,6 +300,31 @@ static void a_file_made_ahead_is_used_only_while_it_is_as_it_was_made(void **sta
         forget(MANY + 1);
 }
 
+static void what_is_in_the_way_of_a_file_made_ahead_is_removed_and_not_written_to(void **state) {
+        struct webhook_outbox *o = opened();
+        _cleanup_free_ char *json = NULL;
+        char path[PATH_MAX], id[PATH_MAX];
+        size_t n = 0;
+        (void)state;
+        assert_int_equal(webhook_outbox_write(o, 9, "{\"id\":9}", 8, NULL), 0);
+        path_of(9, id);
+        snprintf(path, sizeof(path), "%s/spare.0", dir);
+        assert_int_equal(link(id, path), 0);
+        snprintf(path, sizeof(path), "%s/spare.1", dir);
+        assert_int_equal(mkfifo(path, 0600), 0);
+        snprintf(path, sizeof(path), "%s/spare.2", dir);
+        assert_int_equal(symlink(id, path), 0);
+        while (webhook_outbox_prepare(o))
+                ;
+        assert_int_equal(files("spare."), WEBHOOK_OUTBOX_SPARE);
+        assert_int_equal(webhook_outbox_write(o, 1, "{\"id\":1}", 8, NULL), 0);
+        assert_int_equal(webhook_outbox_read(o, 9, &json, &n, NULL), 0);
+        assert_int_equal(n, 8);
+        webhook_outbox_close(o);
+        assert_int_equal(files("spare."), 0);
+        forget(MANY + 1);
+}
+
 static void what_was_delivered_is_no_record_and_its_file_goes_later(void **state) {
         struct webhook_outbox *o = opened();
         struct webhook_outbox_done done;
@@ -336,6 +361,7 @@ int main(void) {
                 cmocka_unit_test(a_record_is_read_as_it_was_written),
                 cmocka_unit_test(files_are_made_ahead_and_none_is_left),
                 cmocka_unit_test(a_file_made_ahead_is_used_only_while_it_is_as_it_was_made),
+                cmocka_unit_test(what_is_in_the_way_of_a_file_made_ahead_is_removed_and_not_written_to),
                 cmocka_unit_test(what_was_delivered_is_no_record_and_its_file_goes_later),
         };
         cmocka_set_message_output(CM_OUTPUT_TAP);
