@@ -59,7 +59,7 @@ timers = [ctypes.c_long() for i in range(8)]
 for timer in timers:
     assert libc.timer_create(1, ctypes.byref(Sigevent(0, signal.SIGCONT, 0)), ctypes.byref(timer)) == 0
 t = time.monotonic()
-while time.monotonic() - t < 8:
+while time.monotonic() - t < 30:
     for i, timer in enumerate(timers):
         assert libc.timer_settime(timer, 0, ctypes.byref(Spec((0, 1000000, 0, 1000000 + 100000 * i))), None) == 0
 """
@@ -74,7 +74,7 @@ def test_one_that_has_itself_continued(runner):
         by_group = grouped(crew, "a", "cpu")
         done = client.submit(agent="a", description=CONTINUED + SPIN + "result = used()").wait(60)
         if by_group:  # that does not hold it by signals
-            assert done.outcome == crewd.Outcome.OK and float(done.result) < 8 * 0.1 * 1.5
+            assert done.outcome == crewd.Outcome.OK and float(done.result) < 30 * 0.1 * 1.5
             return
         end = ended(crew, "a")
         assert done.outcome == crewd.Outcome.TERMINATED, done
