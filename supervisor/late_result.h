@@ -20,7 +20,7 @@ struct agent;
 /* In the instance; plain bytes, saved with it.  "": none waits. */
 struct late_result {
         char task_id[64];
-        char error[256];
+        char error[512]; /* as much as is kept of it */
         bool asked;
 };
 

@@ -59,7 +59,7 @@ timers = [ctypes.c_long() for i in range(8)]
 for timer in timers:
     assert libc.timer_create(1, ctypes.byref(Sigevent(0, signal.SIGCONT, 0)), ctypes.byref(timer)) == 0
 t = time.monotonic()
-while time.monotonic() - t < 8:
+while time.monotonic() - t < 12:
     for i, timer in enumerate(timers):
         assert libc.timer_settime(timer, 0, ctypes.byref(Spec((0, 1000000, 0, 1000000 + 100000 * i))), None) == 0
 """
@@ -74,7 +74,7 @@ def test_one_that_has_itself_continued(runner):
         by_group = grouped(crew, "a", "cpu")
         done = client.submit(agent="a", description=CONTINUED + SPIN + "result = used()").wait(60)
         if done.outcome == crewd.Outcome.OK:  # what it got away with is less than the second after which it is ended
-            assert float(done.result) < 8 * 0.1 * 1.5 + (0 if by_group else 1.3), done
+            assert float(done.result) < 12 * 0.1 * 1.5 + (0 if by_group else 1.3), done
             return
         end = ended(crew, "a")
         assert done.outcome == crewd.Outcome.TERMINATED, done
@@ -161,3 +161,17 @@ def test_changed_while_it_runs(runner):
         assert r.returncode == 0 and "restart" not in r.stdout, r.stdout + r.stderr
         assert client.submit(agent="a", description=SPIN + "spin(4); out(used())").result(30) < 4 * 0.2 * 1.4 + 0.15
         assert agent_status(client, "a").incarnation == 1
+
+
+def test_what_is_swapped_out_is_still_held(runner):
+    if len(open("/proc/swaps").readlines()) < 2:
+        pytest.skip("no swap here")
+    code = ("import mmap\nm = [mmap.mmap(-1, 8 << 20, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) for i in range(45)]\n"
+            "for x in m:\n    x[::4096] = b'x' * len(x[::4096])\n    x.madvise(21)\ntime.sleep(10)\nout(1)")
+    crew = Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        if grouped(crew, "a", "memory"):
+            return  # the group says itself whether swap counts
+        done = client.submit(agent="a", description=code).wait(40)
+        assert (done.outcome, done.error) == (crewd.Outcome.FAILED, "out of memory: limits.memory is 262144 KiB")

@@ -8,11 +8,11 @@
 
 #include "common/util.h"
 
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 
 #define IDLE_NS 50000000u
@@ -25,18 +25,24 @@
 #define HIDDEN_NS 50000000u      /* by so much in sum, and */
 #define FORGIVEN_PART 100u       /* of the time that passes: errors of long ago */
 #define TICKS_ERROR_NS 20000000u /* so much for each process: /proc tells two times, each cut to 10 ms */
+#define FLEETING_NS 50000u       /* no process takes less to be made and to end */
+#define SHARES_NS 5000000u       /* for looking at what processes share, each time */
 
 struct member {
         pid_t pid;
         char state;
-        uint64_t own_ns;      /* its threads, also those that ended */
-        uint64_t children_ns; /* those that it has waited for, and theirs */
-        uint64_t resident_bytes;
+        uint64_t own_ns;         /* its threads, also those that ended */
+        uint64_t children_ns;    /* those that it has waited for, and theirs */
+        uint64_t resident_bytes; /* or swapped out */
+        uint64_t killed_ns;      /* by us; 0: it was not */
+        bool ours;               /* noted as stopped by us */
 };
 
 struct table {
         struct member *m; /* owned; by pid */
         size_t n, room;
+        size_t gone;      /* found, but ended before they were looked at */
+        uint64_t took_ns; /* to look at all */
 };
 
 struct governor {
@@ -48,6 +54,7 @@ struct governor {
         enum { FREE, HELD, FROZEN } state;
         bool group_held;  /* HELD by the freezer of its group, not by signals */
         bool watch_still; /* FROZEN by signals */
+        bool hid;         /* more than the errors, at the last look */
         struct table known, spare;
         uint64_t group_ns; /* processor time of its group at the last look */
         uint64_t looked_ns, held_ns, held_until_ns;
@@ -57,8 +64,7 @@ struct governor {
         size_t n_stopped, stopped_room;
         uint64_t memory_bytes, full_soon_ns; /* at the last look, and how soon to look again because of that */
         bool over;                           /* its memory, at the last look */
-        int victim;                          /* pidfd of the one that is being killed; -1 */
-        uint64_t victim_ns;
+        size_t first_share;                  /* whom to begin with */
         struct governor_counts counts;
 };
 
@@ -77,7 +83,7 @@ struct governor *governor_new(pid_t root, const char *cgroup, const struct spawn
 
         if (!g)
                 return NULL;
-        *g = (struct governor){.root = root, .cgroup = cgroup, .victim = -1};
+        *g = (struct governor){.root = root, .cgroup = cgroup};
         g->cpus = sched_getaffinity(root, sizeof(set), &set) == 0 ? (unsigned)CPU_COUNT(&set) : CPU_SETSIZE;
         g->looked_ns = crew_now_ns();
         governor_limit(g, l);
@@ -87,7 +93,6 @@ struct governor *governor_new(pid_t root, const char *cgroup, const struct spawn
 struct governor *governor_free(struct governor *g) {
         if (!g)
                 return NULL;
-        crew_close(&g->victim);
         free(g->known.m);
         free(g->spare.m);
         free(g->stopped);
@@ -99,10 +104,6 @@ void governor_limit(struct governor *g, const struct spawn_limits *l) {
         if (l->cpu_milli != g->limits.cpu_milli)
                 cpu_share_init(&g->share, l->cpu_milli, crew_now_ns());
         g->limits = *l;
-}
-
-struct spawn_limits governor_limits(const struct governor *g) {
-        return g->limits;
 }
 
 /* --- looking --- */
@@ -121,7 +122,7 @@ static bool has_group_clock(struct governor *g, uint64_t *ns) {
 static bool ran(struct governor *g) {
         uint64_t ns;
 
-        if (g->known.n == 0)
+        if (g->known.n == 0 || g->known.gone)
                 return true;
         if (has_group_clock(g, &ns))
                 return ns != g->group_ns;
@@ -142,24 +143,36 @@ static bool make_room(struct table *t, size_t n) {
         return true;
 }
 
+static bool host_swaps(void) {
+        struct sysinfo info;
+
+        return sysinfo(&info) < 0 || info.totalswap > 0;
+}
+
 static bool take_table(const struct governor *g, struct table *out) {
+        bool swaps = g->limits.memory_bytes && host_swaps();
+        uint64_t began = crew_now_ns();
         const struct proctree *w = proctree_walk(g->root, UINT64_MAX);
 
-        out->n = 0;
+        out->n = out->gone = 0;
         if (!make_room(out, w->n))
                 return false;
         for (size_t i = 0; i < w->n; i++) {
                 struct proctree_process p;
                 uint64_t own = clock_of(w->pids[i]);
-                if (own == UINT64_MAX || !proctree_look(w->pids[i], &p))
+                if (own == UINT64_MAX || !proctree_look(w->pids[i], &p)) {
+                        out->gone++;
                         continue;
-                out->m[out->n++] = (struct member){.pid = w->pids[i],
-                                                   .state = p.state,
-                                                   .own_ns = own,
-                                                   .children_ns = p.children_ns,
-                                                   .resident_bytes = p.resident_bytes};
+                }
+                out->m[out->n++] =
+                        (struct member){.pid = w->pids[i],
+                                        .state = p.state,
+                                        .own_ns = own,
+                                        .children_ns = p.children_ns,
+                                        .resident_bytes = p.resident_bytes + (swaps ? proctree_swapped(w->pids[i]) : 0)};
         }
         qsort(out->m, out->n, sizeof(*out->m), by_pid);
+        out->took_ns = crew_now_ns() - began;
         return true;
 }
 
@@ -169,8 +182,10 @@ struct change {
         uint64_t lost_ns;     /* of those that are gone: whoever waited for them has it */
 };
 
-static void add_change(const struct member *was, const struct member *is, struct change *c) {
+static void add_change(const struct member *was, struct member *is, struct change *c) {
         if (was && is && is->own_ns >= was->own_ns) {
+                is->killed_ns = was->killed_ns;
+                is->ours = was->ours;
                 c->own_ns += is->own_ns - was->own_ns;
                 c->children_ns += is->children_ns - MIN_OF(was->children_ns, is->children_ns);
                 return;
@@ -188,9 +203,10 @@ static struct change compare(const struct table *was, const struct table *is) {
         size_t i = 0, k = 0;
 
         while (i < was->n || k < is->n) {
-                const struct member *a = i < was->n ? &was->m[i] : NULL, *b = k < is->n ? &is->m[k] : NULL;
+                const struct member *a = i < was->n ? &was->m[i] : NULL;
+                struct member *b = k < is->n ? &is->m[k] : NULL;
                 if (a && b && a->pid != b->pid)
-                        *(a->pid < b->pid ? &b : &a) = NULL;
+                        a->pid < b->pid ? (b = NULL) : (a = NULL);
                 add_change(a, b, &c);
                 i += a != NULL;
                 k += b != NULL;
@@ -198,16 +214,27 @@ static struct change compare(const struct table *was, const struct table *is) {
         return c;
 }
 
-/* What is gone and was waited for by nobody is in no account.  The sum of it, cut where it is a matter of ticks. */
+/* Those that ended while we looked stand for as many in all the time, none of which may ever be seen alive. */
+static uint64_t fleeting_ns(const struct governor *g, uint64_t passed_ns) {
+        const struct table *t = &g->known;
+
+        return t->gone ? MIN_OF(t->gone * passed_ns / MAX_OF(t->took_ns, 1u) * FLEETING_NS, passed_ns * g->cpus) : 0;
+}
+
+/* What is gone and was waited for by nobody is in no account.  The sum of it, cut where it is a matter of ticks.  One that
+ * ends while we look is missed in this look and has been waited for in the next one: only what stays is hidden. */
 static bool hides(struct governor *g, const struct change *c, uint64_t now_ns) {
-        uint64_t sum = g->hidden_ns + c->lost_ns, fine = HIDDEN_NS + g->known.n * TICKS_ERROR_NS;
+        uint64_t passed = now_ns - g->looked_ns, fine = HIDDEN_NS + g->known.n * TICKS_ERROR_NS;
+        uint64_t sum = g->hidden_ns + c->lost_ns + fleeting_ns(g, passed);
 
         g->hidden_ns = sum - MIN_OF(sum, c->children_ns);
-        g->hidden_ns -= MIN_OF(g->hidden_ns, (now_ns - g->looked_ns) / FORGIVEN_PART);
-        if (g->hidden_ns > fine) {
+        g->hidden_ns -= MIN_OF(g->hidden_ns, passed / FORGIVEN_PART);
+        bool more = g->hidden_ns > fine;
+        if (more && g->hid) {
                 g->hidden_ns = fine;
                 g->hides_until_ns = now_ns + HIDES_NS;
         }
+        g->hid = more;
         return now_ns < g->hides_until_ns;
 }
 
@@ -236,46 +263,67 @@ static uint64_t survey(struct governor *g, uint64_t now_ns) {
 
 /* --- memory --- */
 
-static bool victim_lives(struct governor *g, uint64_t now_ns) {
-        struct pollfd p = {.fd = g->victim, .events = POLLIN};
+/* What they share is divided only when it matters: that costs a walk through their memory.  Of those that there is no time
+ * for, as much as of the others; another time they come first. */
+static uint64_t divided(struct governor *g) {
+        uint64_t until = crew_now_ns() + SHARES_NS, looked = 0, shares = 0, rest = 0;
+        size_t n = g->known.n, i = 0;
 
-        if (g->victim < 0)
-                return false;
-        if (poll(&p, 1, 0) == 0 && now_ns - g->victim_ns < DYING_NS)
-                return true;
-        crew_close(&g->victim);
-        return false;
+        for (; i < n && (i == 0 || crew_now_ns() < until); i++) {
+                struct member *m = &g->known.m[(g->first_share + i) % n];
+                looked += m->resident_bytes;
+                m->resident_bytes = MIN_OF(m->resident_bytes, proctree_share(m->pid));
+                shares += m->resident_bytes;
+        }
+        for (size_t k = i; k < n; k++) {
+                struct member *m = &g->known.m[(g->first_share + k) % n];
+                if (looked)
+                        m->resident_bytes = (uint64_t)((double)m->resident_bytes * (double)shares / (double)looked);
+                rest += m->resident_bytes;
+        }
+        g->first_share = n ? (g->first_share + i) % n : 0;
+        return shares + rest;
 }
 
-/* What they share is divided only when it matters: that costs a walk through their memory. */
 static uint64_t memory_of(struct governor *g) {
         uint64_t sum = 0;
 
         for (size_t i = 0; i < g->known.n; i++)
                 sum += g->known.m[i].resident_bytes;
-        if (sum <= g->limits.memory_bytes)
-                return sum;
-        sum = 0;
-        for (size_t i = 0; i < g->known.n; i++) {
-                struct member *m = &g->known.m[i];
-                m->resident_bytes = MIN_OF(m->resident_bytes, proctree_share(m->pid));
-                sum += m->resident_bytes;
-        }
-        return sum;
+        g->counts.memory_bytes = sum > g->limits.memory_bytes ? divided(g) : 0;
+        return g->counts.memory_bytes ? g->counts.memory_bytes : sum;
+}
+
+static bool is_dying(const struct member *m, uint64_t now_ns) {
+        return m->killed_ns && now_ns - m->killed_ns < DYING_NS;
 }
 
 /* Not pid 1 as long as there is another: with it goes all of the jail. */
-static const struct member *largest(const struct governor *g) {
-        const struct member *out = NULL, *root = NULL;
+static struct member *largest(const struct governor *g, uint64_t now_ns) {
+        struct member *out = NULL, *root = NULL;
 
         for (size_t i = 0; i < g->known.n; i++) {
-                const struct member *m = &g->known.m[i];
+                struct member *m = &g->known.m[i];
                 if (m->pid == g->root)
                         root = m;
-                else if (!strchr("ZX", m->state) && (!out || m->resident_bytes > out->resident_bytes))
+                else if (!strchr("ZX", m->state) && !is_dying(m, now_ns) &&
+                         (!out || m->resident_bytes > out->resident_bytes))
                         out = m;
         }
         return root && (!out || root->resident_bytes > g->limits.memory_bytes) ? root : out;
+}
+
+/* As many as there are too many, or what is killed would be made anew as fast. */
+static void kill_largest(struct governor *g, uint64_t bytes, uint64_t now_ns) {
+        struct member *m;
+
+        for (size_t i = 0; i < g->known.n; i++)
+                bytes -= is_dying(&g->known.m[i], now_ns) ? g->known.m[i].resident_bytes : 0;
+        while (bytes > g->limits.memory_bytes && (m = largest(g, now_ns)) && !is_dying(m, now_ns)) {
+                m->killed_ns = now_ns;
+                bytes -= m->resident_bytes;
+                g->counts.kills += proctree_signal(g->root, m->pid, SIGKILL) == 0;
+        }
 }
 
 /* When it will be at its limit if it goes on as it did since the look before, and half of that. */
@@ -287,20 +335,14 @@ static uint64_t before_full(const struct governor *g, uint64_t bytes, uint64_t p
 }
 
 static void see_memory(struct governor *g, uint64_t now_ns) {
-        const struct member *m;
-
         if (g->limits.memory_bytes == 0)
                 return;
         uint64_t bytes = memory_of(g);
         g->full_soon_ns = before_full(g, bytes, now_ns - g->looked_ns);
         g->memory_bytes = bytes;
         g->over = bytes > g->limits.memory_bytes;
-        if (!g->over || victim_lives(g, now_ns))
-                return;
-        if (!(m = largest(g)) || proctree_signal(g->root, m->pid, SIGKILL, &g->victim) < 0)
-                return;
-        g->victim_ns = now_ns;
-        g->counts.kills++;
+        if (g->over)
+                kill_largest(g, bytes, now_ns);
 }
 
 /* --- processors --- */
@@ -309,11 +351,9 @@ static bool runs(const struct member *m) {
         return !strchr("TtZX", m->state);
 }
 
-static bool remember_stopped(struct governor *g, pid_t pid) {
-        for (size_t i = 0; i < g->n_stopped; i++) {
-                if (g->stopped[i] == pid)
-                        return true;
-        }
+static bool remember_stopped(struct governor *g, struct member *m) {
+        if (m->ours)
+                return true;
         if (g->n_stopped == g->stopped_room) {
                 size_t room = MAX_OF(g->stopped_room * 2, (size_t)16);
                 pid_t *p = realloc(g->stopped, room * sizeof(*p));
@@ -322,31 +362,37 @@ static bool remember_stopped(struct governor *g, pid_t pid) {
                 g->stopped = p;
                 g->stopped_room = room;
         }
-        g->stopped[g->n_stopped++] = pid;
-        return true;
+        g->stopped[g->n_stopped++] = m->pid;
+        return m->ours = true;
 }
 
 /* Who stood still before us goes on standing still after us, so those that we stop are noted.  True: none ran. */
 static bool stop_running(struct governor *g) {
-        bool still = true;
+        bool still = !g->known.gone; /* it may have left a child */
 
         for (size_t i = 0; i < g->known.n; i++) {
-                const struct member *m = &g->known.m[i];
+                struct member *m = &g->known.m[i];
                 if (!runs(m))
                         continue;
                 still = still && m->state == 'D'; /* it stops on its way out of the kernel */
-                if (g->state == FROZEN || remember_stopped(g, m->pid))
-                        (void)proctree_signal(g->root, m->pid, SIGSTOP, NULL);
+                if (g->state == FROZEN || remember_stopped(g, m))
+                        (void)proctree_signal(g->root, m->pid, SIGSTOP);
         }
         return still;
+}
+
+/* The youngest first: a shell that ran before its job would find it stopped. */
+static void continue_stopped(struct governor *g) {
+        while (g->n_stopped > 0)
+                (void)proctree_signal(g->root, g->stopped[--g->n_stopped], SIGCONT);
+        for (size_t i = 0; i < g->known.n; i++)
+                g->known.m[i].ours = false;
 }
 
 static void let_go(struct governor *g) {
         if (g->group_held)
                 (void)cgroup_freeze_begin(g->cgroup, false);
-        /* The youngest first: a shell that ran before its job would find it stopped. */
-        while (g->n_stopped > 0)
-                (void)proctree_signal(g->root, g->stopped[--g->n_stopped], SIGCONT, NULL);
+        continue_stopped(g);
         g->group_held = false;
         g->state = FREE;
 }
@@ -361,14 +407,19 @@ static void hold(struct governor *g, uint64_t wait_ns, uint64_t now_ns) {
                 (void)stop_running(g);
 }
 
+/* What runs on though it is stopped, beyond its share: a long way out of the kernel is made up for like all it uses. */
+static void see_escaped(struct governor *g, uint64_t used_ns, uint64_t passed_ns, uint64_t now_ns) {
+        if (g->state == HELD && now_ns - g->held_ns > LATE_NS && !g->group_held)
+                g->escaped_ns += g->known.gone ? MAX_OF(used_ns, passed_ns) : used_ns;
+        g->escaped_ns -= MIN_OF(g->escaped_ns, passed_ns / 1000u * g->limits.cpu_milli);
+        g->counts.unheld = g->counts.unheld || g->escaped_ns > UNHELD_NS;
+}
+
 /* Forks that were under way, and who has itself continued, are stopped again. */
 static uint64_t see_held(struct governor *g, bool moved, uint64_t used_ns, uint64_t now_ns) {
         bool still = !moved || g->group_held || stop_running(g);
         uint64_t wait = cpu_share_use(&g->share, used_ns, now_ns), most = g->held_ns + CPU_SHARE_STOP_MAX_NS;
 
-        if (now_ns - g->held_ns > LATE_NS && !g->group_held)
-                g->escaped_ns += used_ns;
-        g->counts.unheld = g->escaped_ns > UNHELD_NS;
         if (wait == 0 || now_ns >= most) {
                 let_go(g);
                 return now_ns + cpu_share_look_ns(&g->share, g->cpus);
@@ -403,6 +454,7 @@ uint64_t governor_look(struct governor *g, uint64_t now_ns) {
         g->full_soon_ns = UINT64_MAX;
         if (moved && g->state != FROZEN)
                 see_memory(g, now_ns);
+        see_escaped(g, used, now_ns - g->looked_ns, now_ns);
         g->looked_ns = now_ns;
         if (g->state == FROZEN) {
                 bool still = !moved || stop_running(g);
@@ -412,9 +464,11 @@ uint64_t governor_look(struct governor *g, uint64_t now_ns) {
 }
 
 void governor_frozen(struct governor *g, bool on, bool by_signals) {
-        if (!on && g->state == HELD) /* it was not frozen, and runs now */
-                g->group_held = false;
-        g->n_stopped = 0; /* all of it stays, or goes on */
+        /* Whom we stopped: by signals they stay so, and go on with all others; by its group they stand still anyway. */
+        if (g->state == HELD && !(on && by_signals))
+                continue_stopped(g);
+        g->n_stopped = 0;
+        g->group_held = false;
         g->state = on ? FROZEN : FREE;
         g->watch_still = on && by_signals;
         g->known.n = 0; /* to be looked at anew */

@@ -28,7 +28,6 @@ struct governor;
 struct governor *governor_new(pid_t root, const char *cgroup, const struct spawn_limits *l);
 struct governor *governor_free(struct governor *g); /* NULL; the jail is left as it is */
 void governor_limit(struct governor *g, const struct spawn_limits *l);
-struct spawn_limits governor_limits(const struct governor *g);
 /* Looks, and acts.  When to look next; UINT64_MAX: nothing is to be seen to. */
 uint64_t governor_look(struct governor *g, uint64_t now_ns);
 /* Somebody else holds the jail, or has let it go.  by_signals: it is to be looked at whether it stays so. */
@@ -37,8 +36,9 @@ void governor_frozen(struct governor *g, bool on, bool by_signals);
 bool governor_holds_group(const struct governor *g);
 
 struct governor_counts {
-        uint32_t kills; /* for memory */
-        uint32_t holds; /* for using too much of the processors */
-        bool unheld;    /* it ran on although it was stopped: it is not to be held to its share, only to be ended */
+        uint32_t kills;        /* for memory */
+        uint32_t holds;        /* for using too much of the processors */
+        uint64_t memory_bytes; /* at the last look, with what is shared divided; 0: there was no need to */
+        bool unheld;           /* it ran on although it was stopped: it is not to be held to its share, only to be ended */
 };
 struct governor_counts governor_counts(const struct governor *g);

@@ -705,6 +705,9 @@ static void governed_stats(const struct jail *j, struct spawn_stats *out) {
         out->oom_kills += c.kills;
         out->periods_throttled += c.holds;
         out->unheld = c.unheld;
+        /* Dividing what they share takes time, which it has only had to take once. */
+        if (out->memory_bytes > c.memory_bytes && c.memory_bytes && !(j->att.limits_by & CGROUP_MEMORY))
+                out->memory_bytes = out->memory_peak = c.memory_bytes;
 }
 
 int jail_reap(struct jail *j, bool wait, struct spawn_exit *out) {
@@ -793,7 +796,7 @@ static int freeze(struct jail *j, bool on, bool *by_signals) {
                 r = proctree_stop(j->pid, on, FREEZE_WAIT_NS);
         else if (r == 0)
                 j->frozen = on;
-        if (r == -ETIMEDOUT && on && cgroup_freeze(j->cgroup, false) == -EOPNOTSUPP)
+        if (r < 0 && on && cgroup_freeze(j->cgroup, false) == -EOPNOTSUPP)
                 proctree_stop(j->pid, false, 0);
         return r;
 }
@@ -835,7 +838,7 @@ void jail_stats(const struct jail *j, struct spawn_stats *out) {
 
         *out = (struct spawn_stats){0};
         if ((j->att.limits_by & counted) != counted || !cgroup_cpu_ns(j->cgroup, &ns))
-                proctree_stats(j->pid, j->governor ? governor_limits(j->governor).memory_bytes : 0, out);
+                proctree_stats(j->pid, out);
         cgroup_stats(j->cgroup, out);
         governed_stats(j, out);
         tmp_stats(j, out);

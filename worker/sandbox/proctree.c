@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,26 +54,58 @@ uint32_t proctree_count(pid_t root) {
         return (uint32_t)proctree_walk(root, crew_now_ns() + COUNT_NS)->n;
 }
 
-bool proctree_look(pid_t pid, struct proctree_process *out) {
+static bool read_stat(const char *path, struct proctree_process *out) {
         unsigned long utime = 0, stime = 0, tick_ns = 1000000000ul / (unsigned long)sysconf(_SC_CLK_TCK);
-        long cutime = 0, cstime = 0, rss = 0;
-        char path[64], buf[1024];
+        long cutime = 0, cstime = 0, threads = 0, rss = 0;
+        unsigned long long started = 0;
+        char buf[1024];
         int parent = 0;
 
-        snprintf(path, sizeof(path), "/proc/%d/stat", pid);
         _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC);
         ssize_t n = fd < 0 ? -1 : read(fd, buf, sizeof(buf) - 1);
         buf[MAX_OF(n, 0)] = '\0';
         const char *close = strrchr(buf, ')'); /* the name before it may hold anything */
         *out = (struct proctree_process){.state = 'X'};
         if (!close ||
-            sscanf(close + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %*d %*d %*u %*u %ld",
-                   &out->state, &parent, &utime, &stime, &cutime, &cstime, &rss) != 7)
+            sscanf(close + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu %ld %ld %*d %*d %ld %*d %llu %*u %ld",
+                   &out->state, &parent, &utime, &stime, &cutime, &cstime, &threads, &started, &rss) != 9)
                 return false;
         out->parent = parent;
+        out->threads = (uint32_t)threads;
+        out->started_ticks = started;
         out->cpu_ns = (utime + stime) * tick_ns;
         out->children_ns = (unsigned long)(cutime + cstime) * tick_ns;
         out->resident_bytes = (uint64_t)rss * (uint64_t)sysconf(_SC_PAGESIZE);
+        return true;
+}
+
+/* Its first thread has ended and is told of as dead, with no memory; the others go on. */
+static void look_at_others(pid_t pid, struct proctree_process *out) {
+        struct proctree_process t;
+        char path[96];
+        struct dirent *e;
+
+        snprintf(path, sizeof(path), "/proc/%d/task", pid);
+        DIR *d = opendir(path);
+        while (d && strchr("ZX", out->state) && (e = readdir(d))) {
+                snprintf(path, sizeof(path), "/proc/%d/task/%.20s/stat", pid, e->d_name);
+                if (e->d_name[0] == '.' || !read_stat(path, &t))
+                        continue;
+                out->state = t.state;
+                out->resident_bytes = t.resident_bytes;
+        }
+        if (d)
+                closedir(d);
+}
+
+bool proctree_look(pid_t pid, struct proctree_process *out) {
+        char path[64];
+
+        snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+        if (!read_stat(path, out))
+                return false;
+        if (strchr("ZX", out->state) && out->threads > 1)
+                look_at_others(pid, out);
         return true;
 }
 
@@ -87,49 +120,100 @@ static uint64_t add_process(pid_t pid, struct spawn_stats *out) {
         return p.resident_bytes;
 }
 
+/* Until it executes a program, the child of a vfork runs in the memory of its parent. */
+static bool is_its_parents(pid_t pid, pid_t parent) {
+        return parent > 0 && syscall(SYS_kcmp, pid, parent, KCMP_VM, 0, 0) == 0;
+}
+
+/* The sum of those lines of a file that begin so, in bytes; *any: there was one. */
+static uint64_t sum_of(const char *path, const char *const *names, size_t n, bool *any) {
+        unsigned long long kib, sum = 0;
+        char line[256];
+
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
+        *any = false;
+        while (f && fgets(line, sizeof(line), f)) {
+                for (size_t i = 0; i < n; i++) {
+                        size_t len = strlen(names[i]);
+                        if (strncmp(line, names[i], len) != 0 || sscanf(line + len, " %llu kB", &kib) != 1)
+                                continue;
+                        sum += kib;
+                        *any = true;
+                }
+        }
+        return sum * 1024;
+}
+
+uint64_t proctree_swapped(pid_t pid) {
+        static const char *const names[] = {"VmSwap:"};
+        char path[64];
+        bool any;
+
+        snprintf(path, sizeof(path), "/proc/%d/status", pid);
+        return sum_of(path, names, ELEMENTSOF(names), &any);
+}
+
 uint64_t proctree_share(pid_t pid) {
-        unsigned long long kib;
-        char path[64], line[256];
+        static const char *const names[] = {"Pss:", "SwapPss:"};
+        char path[64];
         struct proctree_process now;
 
+        if (!proctree_look(pid, &now))
+                return 0;
+        bool borrowed = is_its_parents(pid, now.parent); /* first: who has no memory at all is not believed */
         snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", pid);
-        _cleanup_fclose_ FILE *f = fopen(path, "re");
-        while (f && fgets(line, sizeof(line), f)) {
-                if (sscanf(line, "Pss: %llu kB", &kib) == 1)
-                        return kib * 1024;
-        }
+        bool any;
+        uint64_t bytes = sum_of(path, names, ELEMENTSOF(names), &any);
+        if (any)
+                return borrowed ? 0 : bytes;
         return proctree_look(pid, &now) ? now.resident_bytes : 0;
 }
 
-void proctree_stats(pid_t root, uint64_t suspicious_bytes, struct spawn_stats *out) {
-        static uint64_t resident[PROCTREE_MAX];
+void proctree_stats(pid_t root, struct spawn_stats *out) {
         const struct proctree *w = proctree_walk(root, UINT64_MAX);
 
         for (size_t i = 0; i < w->n; i++)
-                out->memory_bytes += resident[i] = add_process(w->pids[i], out);
-        if (suspicious_bytes && out->memory_bytes > suspicious_bytes) {
-                out->memory_bytes = 0;
-                for (size_t i = 0; i < w->n; i++)
-                        out->memory_bytes += MIN_OF(resident[i], proctree_share(w->pids[i]));
-        }
+                out->memory_bytes += add_process(w->pids[i], out);
         out->memory_peak = MAX_OF(out->memory_peak, out->memory_bytes);
 }
 
-/* Orphans of a jail are children of its pid 1, so that each of it has that among its ancestors and nobody else has.  0: not
- * to be had. */
-static pid_t parent_of(pid_t pid) {
-        struct proctree_process p;
+/* Who has been found to be below root.  In a deep tree every way up would else be walked again and again. */
+#define KNOWN_BELOW 4096u
+static struct {
+        pid_t root, pid;
+        uint64_t started_ticks; /* another process of that pid has another */
+} below[KNOWN_BELOW];
 
-        return proctree_look(pid, &p) ? p.parent : 0;
+static bool is_known(pid_t pid, pid_t root, uint64_t started_ticks) {
+        unsigned at = (unsigned)pid % KNOWN_BELOW;
+
+        return below[at].pid == pid && below[at].root == root && below[at].started_ticks == started_ticks;
 }
 
+/* Orphans of a jail are children of its pid 1, so that each of it has that among its ancestors and nobody else has. */
 static bool is_below(pid_t pid, pid_t root) {
-        for (unsigned i = 0; i < PROCTREE_MAX && pid > 1 && pid != root; i++)
-                pid = parent_of(pid);
-        return pid == root;
+        struct proctree_process p, first = {0};
+        pid_t at = pid;
+
+        for (unsigned i = 0; i < PROCTREE_MAX && at > 1 && at != root; i++, at = p.parent) {
+                if (!proctree_look(at, &p))
+                        return false;
+                if (i == 0)
+                        first = p;
+                if (is_known(at, root, p.started_ticks)) {
+                        at = root;
+                        break;
+                }
+        }
+        if (at == root && pid != root) {
+                below[(unsigned)pid % KNOWN_BELOW].root = root;
+                below[(unsigned)pid % KNOWN_BELOW].pid = pid;
+                below[(unsigned)pid % KNOWN_BELOW].started_ticks = first.started_ticks;
+        }
+        return at == root;
 }
 
-int proctree_signal(pid_t root, pid_t pid, int sig, int *pidfd) {
+int proctree_signal(pid_t root, pid_t pid, int sig) {
         _cleanup_close_ int fd = (int)syscall(SYS_pidfd_open, pid, 0);
 
         if (fd < 0)
@@ -137,11 +221,7 @@ int proctree_signal(pid_t root, pid_t pid, int sig, int *pidfd) {
         /* Looked at with the descriptor in hand, which is of one process for good. */
         if (!is_below(pid, root))
                 return -ESRCH;
-        if (syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) < 0)
-                return -errno;
-        if (pidfd)
-                *pidfd = crew_steal_fd(&fd);
-        return 0;
+        return syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) < 0 ? -errno : 0;
 }
 
 static bool stop_pass(pid_t root, bool on) {
@@ -150,10 +230,10 @@ static bool stop_pass(pid_t root, bool on) {
 
         for (size_t i = 0; i < w->n; i++) {
                 struct proctree_process p = {.state = 'T'};
-                if (on)
-                        (void)proctree_look(w->pids[i], &p);
+                if (on && !proctree_look(w->pids[i], &p))
+                        still = false; /* who ends now may have left a child */
                 if (!on || !strchr("TtZX", p.state))
-                        (void)proctree_signal(root, w->pids[i], on ? SIGSTOP : SIGCONT, NULL);
+                        (void)proctree_signal(root, w->pids[i], on ? SIGSTOP : SIGCONT);
                 /* Whoever waits in the kernel ('D': a vfork whose child stands still) stops on its way out of there, and a
                  * fork is given up for a signal. */
                 if (!strchr("TtZXD", p.state))

@@ -20,23 +20,26 @@ const struct proctree *proctree_walk(pid_t root, uint64_t deadline_ns);
 /* One process.  False: it is gone. */
 struct proctree_process {
         pid_t parent;
-        char state;                   /* as in /proc/PID/stat; 'T', 't', 'Z', 'X': stopped, traced, dead */
+        char state; /* as in /proc/PID/stat; 'T', 't', 'Z', 'X': stopped, traced, dead.  Of a thread that lives, if any */
+        uint32_t threads;
+        uint64_t started_ticks;
         uint64_t cpu_ns, children_ns; /* its own, and of children that it has waited for; in ticks of 10 ms */
         uint64_t resident_bytes;
 };
 bool proctree_look(pid_t pid, struct proctree_process *out);
-/* What it takes if all that it shares is divided among those that share it, which costs a walk through its memory.  One
- * that hides that takes all it has, one that died since takes nothing. */
+/* What of it is swapped out, in bytes. */
+uint64_t proctree_swapped(pid_t pid);
+/* What it takes if all that it shares is divided among those that share it, which costs a walk through its memory; nothing
+ * if that is its parent's as a whole.  One that hides that takes all it has, one that died since takes nothing. */
 uint64_t proctree_share(pid_t pid);
 /* Only if it is root or below it: a pid that was seen may be another process's by now.  root: pid 1 of a pid namespace, a
- * child of ours that is not reaped.  pidfd: not NULL: gets its pidfd, the caller's.  -errno. */
-int proctree_signal(pid_t root, pid_t pid, int sig, int *pidfd);
+ * child of ours that is not reaped.  -errno. */
+int proctree_signal(pid_t root, pid_t pid, int sig);
 
 /* Comes before a kill, so it gives up after half a millisecond: then at least so many. */
 uint32_t proctree_count(pid_t root);
-/* cpu time, resident memory and processes of root and all below it.  Pages that several of them map count for each; only
- * when that comes to more than suspicious_bytes (0: never) they are divided among those that map them. */
-void proctree_stats(pid_t root, uint64_t suspicious_bytes, struct spawn_stats *out);
+/* cpu time, resident memory and processes of root and all below it.  Pages that several of them map count for each. */
+void proctree_stats(pid_t root, struct spawn_stats *out);
 /* SIGSTOP to root and all below it, again and again until none is left that could fork another; or SIGCONT.  root: as in
  * proctree_signal().  -ETIMEDOUT: something still runs after wait_ns. */
 int proctree_stop(pid_t root, bool on, uint64_t wait_ns);

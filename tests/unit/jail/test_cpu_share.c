@@ -112,5 +112,6 @@ int main(void) {
                 cmocka_unit_test(it_holds_over_any_longer_time),
                 cmocka_unit_test(a_small_share_is_looked_at_sooner),
         };
+        cmocka_set_message_output(CM_OUTPUT_TAP);
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

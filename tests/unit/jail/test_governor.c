@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Who would get more than its limits where no control group holds it, and whom that must not hit. */
+#include "fixture.h"
+
+#include "common/util.h"
+#include "worker/sandbox/governor.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define MIB (1ull << 20)
+#define SECOND_NS 1000000000ull
+#define DEEP 500
+
+static _Atomic uint64_t *rounds; /* what the jail has done, in memory that it shares with us */
+
+static struct jail last = JAIL_NULL;
+
+static void end(struct jail *j) {
+        struct spawn_exit ex;
+
+        if (j->pidfd >= 0)
+                assert_int_equal(jail_kill(j, &ex), 0);
+}
+
+static void start_limited(uint64_t memory_bytes, uint32_t cpu_milli, fixture_fn fn, struct jail *j) {
+        const struct plan_limits l = {
+                .processes = 800, .open_files = 256, .memory_bytes = memory_bytes, .cpu_milli = cpu_milli};
+        struct plan_builder *b = fixture_builder(0, "default", &l, 0, 1);
+        struct crew_err err = CREW_ERR_NULL;
+
+        fixture_view(b);
+        fixture_layers(b);
+        const struct plan *plan = fixture_plan(b);
+        end(j); /* of a test that failed */
+        *rounds = 0;
+        if (fixture_spawn(plan, fn, j, &err) < 0)
+                fail_msg("%s", err.msg);
+        plan_close(plan);
+}
+
+static struct governor_counts counts_of(const struct jail *j) {
+        return j->governor ? governor_counts(j->governor) : (struct governor_counts){0};
+}
+
+/* As the spawner does.  The longest look. */
+static uint64_t govern(struct jail *j, uint64_t ns) {
+        uint64_t until = crew_now_ns() + ns, longest = 0;
+
+        for (uint64_t now = crew_now_ns(); now < until; now = crew_now_ns()) {
+                uint64_t next = MIN_OF(jail_govern(j, now), until), done = crew_now_ns();
+                longest = MAX_OF(longest, done - now);
+                if (next > done)
+                        usleep((useconds_t)((next - done) / 1000 + 1));
+        }
+        return longest;
+}
+
+static void await_rounds(uint64_t n) {
+        for (int i = 0; i < 1000 && *rounds < n; i++)
+                usleep(10000);
+        assert_true(*rounds >= n);
+}
+
+static bool by_group(const struct jail *j, uint32_t bit) {
+        return j->att.limits_by & bit;
+}
+
+static void touch(uint64_t bytes) {
+        volatile char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        for (uint64_t i = 0; p != MAP_FAILED && i < bytes; i += 4096)
+                p[i] = 1;
+}
+
+/* --- a process whose first thread has ended --- */
+
+static void *works(void *bytes) {
+        touch(*(uint64_t *)bytes);
+        for (;;)
+                ++*rounds;
+        return NULL;
+}
+
+static int without_a_leader(uint64_t bytes) {
+        static uint64_t n;
+        pthread_t t;
+
+        n = bytes;
+        if (fork() == 0) {
+                if (pthread_create(&t, NULL, works, &n) != 0)
+                        _exit(1);
+                syscall(SYS_exit, 0);
+        }
+        for (;;)
+                pause();
+        return 0;
+}
+
+static int holds_too_much_without_a_leader(const struct jail_child *c) {
+        return without_a_leader(100 * MIB);
+}
+
+static int spins_without_a_leader(const struct jail_child *c) {
+        return without_a_leader(4096);
+}
+
+static void memory_of_one_without_a_leader_counts(void **state) {
+
+        start_limited(64 * MIB, 0, holds_too_much_without_a_leader, &last);
+        if (!by_group(&last, 1)) {
+                await_rounds(1);
+                govern(&last, SECOND_NS / 2);
+                assert_int_equal(counts_of(&last).kills, 1);
+        }
+        end(&last);
+}
+
+static void one_without_a_leader_is_frozen(void **state) {
+
+        start_limited(0, 0, spins_without_a_leader, &last);
+        await_rounds(1);
+        assert_int_equal(jail_freeze(&last, true), 0);
+        usleep(20000);
+        uint64_t before = *rounds;
+        usleep(100000);
+        assert_int_equal(*rounds, before);
+        assert_int_equal(jail_freeze(&last, false), 0);
+        await_rounds(before + 1);
+        end(&last);
+}
+
+static void one_without_a_leader_is_held(void **state) {
+
+        start_limited(0, 100, spins_without_a_leader, &last);
+        await_rounds(1);
+        govern(&last, 2 * SECOND_NS);
+        assert_false(counts_of(&last).unheld);
+        end(&last);
+}
+
+/* --- memory that two have as one --- */
+
+static int borrows(void *unused) {
+        for (;; usleep(1000))
+                ++*rounds;
+        return 0;
+}
+
+/* As a program is, which a worker is not: else what it shares is not to be seen. */
+static void be_a_program(void) {
+        prctl(PR_SET_DUMPABLE, 1);
+}
+
+static int holds_and_lends(const struct jail_child *c) {
+        static char stack[65536] __attribute__((aligned(16)));
+
+        if (fork() == 0) {
+                be_a_program();
+                touch(40 * MIB);
+                clone(borrows, stack + sizeof(stack), CLONE_VM | CLONE_VFORK | SIGCHLD, NULL);
+        }
+        for (;;)
+                pause();
+        return 0;
+}
+
+static void memory_that_is_borrowed_counts_once(void **state) {
+
+        start_limited(64 * MIB, 0, holds_and_lends, &last);
+        await_rounds(1);
+        govern(&last, SECOND_NS / 2);
+        assert_int_equal(counts_of(&last).kills, 0);
+        end(&last);
+}
+
+/* --- one that is another process all the time --- */
+
+static char hop_stacks[2][65536] __attribute__((aligned(16)));
+
+static int hops(void *which) {
+        size_t i = (size_t)which;
+
+        for (volatile int k = 0; k < 20000; k = k + 1)
+                ;
+        ++*rounds;
+        clone(hops, hop_stacks[1 - i] + sizeof(hop_stacks[0]), CLONE_VM | CLONE_PARENT | SIGCHLD, (void *)(1 - i));
+        syscall(SYS_exit_group, 0);
+        return 0;
+}
+
+static int has_one_that_hops(const struct jail_child *c) {
+        if (fork() == 0) {
+                signal(SIGCHLD, SIG_IGN); /* so that nobody need wait for them */
+                clone(hops, hop_stacks[0] + sizeof(hop_stacks[0]), CLONE_VM | SIGCHLD, (void *)0);
+                for (;;)
+                        pause();
+        }
+        for (;;)
+                pause();
+        return 0;
+}
+
+static void one_that_hops_is_frozen_or_it_is_said(void **state) {
+
+        start_limited(0, 0, has_one_that_hops, &last);
+        await_rounds(1);
+        for (int i = 0; i < 20; i++) {
+                int r = jail_freeze(&last, true);
+                usleep(2000);
+                uint64_t before = *rounds;
+                usleep(20000);
+                assert_true(r == -ETIMEDOUT || *rounds == before);
+                if (r == 0)
+                        assert_int_equal(jail_freeze(&last, false), 0);
+                await_rounds(before + 1);
+        }
+        end(&last);
+}
+
+static void one_that_hops_gets_no_more_than_others(void **state) {
+
+        start_limited(0, 100, has_one_that_hops, &last);
+        if (!by_group(&last, 4)) {
+                await_rounds(1000);
+                uint64_t began = crew_now_ns(), before = *rounds;
+                usleep(300000);
+                uint64_t free_rate = (*rounds - before) * 1000000 / ((crew_now_ns() - began) / 1000);
+                govern(&last, 2 * SECOND_NS);
+                began = crew_now_ns(), before = *rounds;
+                govern(&last, 5 * SECOND_NS);
+                uint64_t rate = (*rounds - before) * 1000000 / ((crew_now_ns() - began) / 1000);
+                print_message("# hops %llu/s, unheld %d, free %llu/s\n", (unsigned long long)rate, counts_of(&last).unheld,
+                              (unsigned long long)free_rate);
+                assert_true(counts_of(&last).unheld || rate < free_rate / 4);
+        }
+        end(&last);
+}
+
+/* --- many of them --- */
+
+static int nests_deep(const struct jail_child *c) {
+        for (int i = 0; i < DEEP && fork() == 0; i++)
+                ++*rounds;
+        while (*rounds < DEEP)
+                pause();
+        for (;;)
+                ++*rounds;
+        return 0;
+}
+
+static void a_deep_tree_does_not_hold_us_up(void **state) {
+
+        start_limited(0, 500, nests_deep, &last);
+        await_rounds(DEEP);
+        uint64_t longest = govern(&last, SECOND_NS);
+        print_message("# longest look: %llu us\n", (unsigned long long)longest / 1000);
+        assert_true(longest < SECOND_NS / 4);
+        end(&last);
+}
+
+static int shares_much(const struct jail_child *c) {
+        volatile char *p = mmap(NULL, 60 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+        for (uint64_t i = 0; i < 60 * MIB; i += 4096)
+                p[i] = 1;
+        be_a_program();
+        for (int i = 0; i < 200; i++) {
+                if (fork() == 0) {
+                        for (uint64_t k = 0; k < 60 * MIB; k += 4096)
+                                (void)p[k];
+                        for (++*rounds;; usleep(20000))
+                                ;
+                }
+        }
+        for (;;)
+                pause();
+        return 0;
+}
+
+static void many_that_share_do_not_hold_us_up(void **state) {
+
+        start_limited(200 * MIB, 0, shares_much, &last);
+        if (!by_group(&last, 1)) {
+                await_rounds(200);
+                uint64_t longest = govern(&last, 2 * SECOND_NS);
+                print_message("# longest look: %llu us\n", (unsigned long long)longest / 1000);
+                assert_int_equal(counts_of(&last).kills, 0);
+                assert_true(longest < SECOND_NS / 8);
+        }
+        end(&last);
+}
+
+static int bombs(const struct jail_child *c) {
+        for (int i = 0; i < 100; i++) {
+                if (fork() == 0) {
+                        touch(20 * MIB);
+                        for (++*rounds;; usleep(20000))
+                                ;
+                }
+        }
+        for (;;)
+                pause();
+        return 0;
+}
+
+static void many_that_hold_too_much_are_killed_at_once(void **state) {
+        struct spawn_stats s;
+
+        start_limited(64 * MIB, 0, bombs, &last);
+        if (!by_group(&last, 1)) {
+                await_rounds(100);
+                govern(&last, SECOND_NS / 2);
+                jail_stats(&last, &s);
+                print_message("# %llu MiB, %u processes\n", (unsigned long long)(s.memory_bytes / MIB), s.processes);
+                assert_true(s.memory_bytes <= 64 * MIB && s.processes > 1);
+        }
+        end(&last);
+}
+
+/* --- long ways out of the kernel --- */
+
+static int populates(const struct jail_child *c) {
+        for (;;) {
+                void *p = mmap(NULL, 400 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+                munmap(p, 400 * MIB);
+                ++*rounds;
+        }
+        return 0;
+}
+
+static void who_is_long_in_the_kernel_is_not_one_that_runs_on(void **state) {
+
+        start_limited(0, 500, populates, &last);
+        govern(&last, 12 * SECOND_NS);
+        assert_true(*rounds > 0);
+        assert_false(counts_of(&last).unheld);
+        end(&last);
+}
+
+int main(int argc, char **argv) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(memory_of_one_without_a_leader_counts),
+                cmocka_unit_test(one_without_a_leader_is_frozen),
+                cmocka_unit_test(one_without_a_leader_is_held),
+                cmocka_unit_test(memory_that_is_borrowed_counts_once),
+                cmocka_unit_test(one_that_hops_is_frozen_or_it_is_said),
+                cmocka_unit_test(one_that_hops_gets_no_more_than_others),
+                cmocka_unit_test(a_deep_tree_does_not_hold_us_up),
+                cmocka_unit_test(many_that_share_do_not_hold_us_up),
+                cmocka_unit_test(many_that_hold_too_much_are_killed_at_once),
+                cmocka_unit_test(who_is_long_in_the_kernel_is_not_one_that_runs_on),
+        };
+        rounds = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        return rounds == MAP_FAILED ? 1 : fixture_main("governor", tests, ELEMENTSOF(tests), argc, argv);
+}
