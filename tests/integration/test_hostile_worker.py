@@ -525,7 +525,8 @@ def test_one_jails_dials_and_names_do_not_keep_anothers_waiting(runner):
                 begin(client, name)
             time.sleep(1)
             out = begin(client, "quiet").result(30)
-            assert rss_kib(gateway) - memory < 16 << 10
+            # A sanitized one keeps what it has freed for a while, to see who uses it.
+            assert rss_kib(gateway) - memory < (64 << 10 if os.environ.get("CREWD_SANITIZED") else 16 << 10)
             eventually(lambda: fds(gateway) <= open_files + 1)  # those of the moment come and go
             for name in STORMS:
                 client.kill(name)

@@ -40,8 +40,8 @@ int cgroup_join(const struct cgroup *g, struct crew_err *err);
 void cgroup_close(struct cgroup *g); /* the descriptors; the group stays */
 
 /* By name, in any process of the same owner.  An empty name is a no-op. */
-/* Waits until all of it stands still, about FREEZE_WAIT_NS at most: -ETIMEDOUT, and it may be half frozen.  -EOPNOTSUPP: no tree
- * here can. */
+/* Waits until all of it stands still, about FREEZE_WAIT_NS at most: -ETIMEDOUT, and it may be half frozen.  -EOPNOTSUPP: no
+ * tree here can. */
 #define FREEZE_WAIT_NS 100000000u
 int cgroup_freeze(const char *name, bool on);
 bool cgroup_can_freeze(const char *name);
