@@ -252,6 +252,7 @@ def test_nothing_is_heard_of_it_between_its_end_and_its_burial(runner):
         client.subscribe()
         os.kill(spawner, signal.SIGSTOP)
         os.kill(pid, signal.SIGKILL)
+        eventually(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
         asked = pool.submit(other.freeze, "a")
         eventually(lambda: crew.records("a", "agent.frozen"))
         os.kill(running.proc.pid, signal.SIGSTOP)

@@ -26,7 +26,8 @@
 #define FORGIVEN_PART 100u       /* of the time that passes: errors of long ago */
 #define TICKS_ERROR_NS 20000000u /* so much for each process: /proc tells two times, each cut to 10 ms */
 #define FLEETING_NS 50000u       /* no process takes less to be made and to end */
-#define SHARES_NS 5000000u       /* for looking at what processes share, each time */
+#define SHARES_NS 5000000u       /* of our own time for looking at what processes share, each time, */
+#define SHARES_MIN 16u           /* but so many at least: a few are never guessed at */
 
 struct member {
         pid_t pid;
@@ -263,13 +264,20 @@ static uint64_t survey(struct governor *g, uint64_t now_ns) {
 
 /* --- memory --- */
 
+static uint64_t cpu_now_ns(void) {
+        struct timespec t;
+
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* What they share is divided only when it matters: that costs a walk through their memory.  Of those that there is no time
  * for, as much as of the others; another time they come first. */
 static uint64_t divided(struct governor *g) {
-        uint64_t until = crew_now_ns() + SHARES_NS, looked = 0, shares = 0, rest = 0;
+        uint64_t until = cpu_now_ns() + SHARES_NS, looked = 0, shares = 0, rest = 0;
         size_t n = g->known.n, i = 0;
 
-        for (; i < n && (i == 0 || crew_now_ns() < until); i++) {
+        for (; i < n && (i < SHARES_MIN || cpu_now_ns() < until); i++) {
                 struct member *m = &g->known.m[(g->first_share + i) % n];
                 looked += m->resident_bytes;
                 m->resident_bytes = MIN_OF(m->resident_bytes, proctree_share(m->pid));
