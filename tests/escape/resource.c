@@ -60,15 +60,27 @@ static int thread_bomb(char **a) {
         return won("%s threads", a[0]);
 }
 
-/* MIB: touched, not only mapped */
+/* MIB: in one piece, touched and not only mapped */
 static int memory_bomb(char **a) {
+        size_t size = (size_t)count(a[0]) << 20;
+        char *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        if (p == MAP_FAILED)
+                return denied(errno);
+        memset(p, 1, size);
+        return won("%s MiB", a[0]);
+}
+
+/* MIB SECONDS: in pieces, and kept */
+static int memory_hold(char **a) {
         for (long i = 0, want = count(a[0]); i < want; i++) {
                 char *p = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
                 if (p == MAP_FAILED)
                         return denied(errno);
                 memset(p, 1, 1 << 20);
         }
-        return won("%s MiB", a[0]);
+        sleep((unsigned)count(a[1]));
+        return won("%s MiB for %s s", a[0], a[1]);
 }
 
 /* PATH MIB */
@@ -153,6 +165,7 @@ const struct attack resource_attacks[] = {
         {"fork_bomb", fork_bomb, 1},
         {"thread_bomb", thread_bomb, 1},
         {"memory_bomb", memory_bomb, 1},
+        {"memory_hold", memory_hold, 2},
         {"fill_file", fill_file, 2},
         {"sparse_file", sparse_file, 2},
         {"open_many", open_many, 1},

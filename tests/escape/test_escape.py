@@ -219,6 +219,7 @@ RESOURCES = [
     Row("fork_bomb", ("64",), "EAGAIN"),
     Row("thread_bomb", ("64",), "EAGAIN"),
     Row("memory_bomb", ("256",), "killed:9", rootless="ENOMEM"),
+    Row("memory_hold", ("96", "60"), "killed:9", control=("96", "0")),
     Row("fill_file", ("{write}/big", "64"), "EFBIG"),
     Row("fill_file", ("/tmp/big", "12"), "ENOSPC", control=("{private}/big", "12")),
     Row("sparse_file", ("{write}/sparse", "1024"), "EFBIG"),

@@ -557,6 +557,11 @@ def talk(crew, host, port, code, timeout=60):
 HELLO = "s.sendall(b'hello'); s.shutdown(1); print(s.recv(99).decode())"
 
 
+def refused(said):
+    """A reset, whichever call of HELLO met it: shutdown() says ENOTCONN (107)."""
+    return any(e in said for e in ("ConnectionResetError", "ConnectionRefusedError", "BrokenPipeError", "[Errno 107]"))
+
+
 def test_a_wildcard_is_one_label(egress):
     with Tcp(echo) as server:
         where = {f"{label}.wild.client.test:7000": server.address for label in "ab"}
@@ -564,7 +569,7 @@ def test_a_wildcard_is_one_label(egress):
         assert talk(crew, "a.wild.client.test", 7000, HELLO) == "hello"
         assert talk(crew, "B.Wild.client.test", 7000, HELLO) == "hello"
         for other in ("wild.client.test", "a.b.wild.client.test", "awild.client.test"):
-            assert "ConnectionResetError" in talk(crew, other, 7000, HELLO)
+            assert refused(talk(crew, other, 7000, HELLO))
             crew.await_network("client", "denied", host=other, port=7000)
         assert server.accepted == 2
         hosts = [r["host"] for r in crew.await_network("client", "allowed", 2)]
@@ -577,7 +582,7 @@ def test_a_literal_address(egress, literal):
     with Tcp(echo) as server:
         crew = egress({f"{shown}:7000": server.address})
         assert talk(crew, literal, 7000, HELLO) == "hello"
-        assert "Reset" in talk(crew, literal, 7001, HELLO) or "Refused" in talk(crew, literal, 7001, HELLO)
+        assert refused(talk(crew, literal, 7001, HELLO))
         assert_passed(crew, server.address, literal, 7000, least_in=5)
         crew.await_network("client", "denied", host=literal, port=7001)
         assert server.accepted == 1
@@ -602,7 +607,7 @@ def test_ipv6_upstream(egress):
 def test_a_server_that_refuses_is_seen_as_one_that_refuses(egress):
     crew = egress({"down.client.test:7000": f"127.0.0.1:{free_port()}"})
     started = time.monotonic()
-    assert "Connection" in talk(crew, "down.client.test", 7000, HELLO)
+    assert refused(talk(crew, "down.client.test", 7000, HELLO))
     assert time.monotonic() - started < 5
 
 
