@@ -204,6 +204,9 @@ struct agent {
                 struct termination *t;
                 struct supervision_verdict verdict;
                 bool planned;
+                struct death_missed {
+                        bool hook, webhook;
+                } missed; /* by those outside */
         } dying;
         bool untold;          /* last: to hooks and webhook */
         bool task_reassigned; /* by the last death */

@@ -460,6 +460,12 @@ static void report_predecessor(struct crewd *c) {
                 journal_evidence_lost(&c->agents[i], "crewd", 0, rundir_found(c->rundir));
 }
 
+static int report_former(struct crewd *c, struct crew_err *err) {
+        report_predecessor(c);
+        int r = c->legacy ? 0 : orphans_report(c);
+        return r < 0 ? crew_fail(err, -r, "what became of agents of an earlier crewd cannot be told: %s", strerror(-r)) : 0;
+}
+
 int crewd_run(struct crewd_setup *setup) {
         static struct crewd c; /* one crew a process; too large for the stack's taste */
         struct crew_err err = CREW_ERR_NULL;
@@ -487,6 +493,8 @@ int crewd_run(struct crewd_setup *setup) {
                 r = crewd_parts_open(&c, setup, &err);
         if (r == 0 && c.legacy)
                 r = adopt_load(&c, c.legacy, &err);
+        if (r == 0)
+                r = report_former(&c, &err);
         if (r < 0) {
                 char line[CREW_ERR_MSG_MAX + 16];
                 snprintf(line, sizeof(line), "error: %s\n", err.msg);
@@ -495,9 +503,6 @@ int crewd_run(struct crewd_setup *setup) {
                 c.failed = true;
                 crewd_parts_close(&c);
         } else {
-                report_predecessor(&c);
-                if (!c.legacy)
-                        orphans_report(&c);
                 hooks_run(c.hooks);
                 crewd_progress(&c);
         }

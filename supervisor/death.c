@@ -110,17 +110,29 @@ static void name_call(const char *text, void *user) {
                 snprintf(t->calls[t->n_calls++], sizeof(t->calls[0]), "%s", text);
 }
 
-static void keep(struct agent *a, const struct termination *t) {
-        hooks_keep(a->crewd->hooks, a, t);
-        webhook_keep(a->crewd->webhook, a, t);
+struct death_missed death_keep_outside(struct agent *a, const struct termination *t) {
+        return (struct death_missed){.hook = !hooks_keep(a->crewd->hooks, a, t),
+                                     .webhook = !webhook_keep(a->crewd->webhook, a, t)};
+}
+
+void death_sync_outside(struct crewd *c) {
+        webhook_sync(c->webhook);
+        hooks_sync(c->hooks);
+}
+
+void death_say_missed(struct agent *a, struct death_missed m) {
+        if (m.hook)
+                hooks_missed(a);
+        if (m.webhook)
+                webhook_missed(a);
 }
 
 void death_tell_outside(struct agent *a) {
         if (!a->untold || !a->last)
                 return;
         a->untold = false;
-        keep(a, a->last);
-        hooks_sync(a->crewd->hooks);
+        death_say_missed(a, death_keep_outside(a, a->last));
+        death_sync_outside(a->crewd);
         hooks_run(a->crewd->hooks);
 }
 
@@ -348,7 +360,7 @@ static void keep_for_outside(struct agent *a) {
         if (t == a->last && checkpoint_is_armed(a->crewd->checkpoint))
                 a->untold = true; /* once the state that says so is down */
         else
-                keep(a, t);
+                a->dying.missed = death_keep_outside(a, t);
 }
 
 static void tell(struct agent *a) {
@@ -388,6 +400,7 @@ static void for_each_dying(struct agent *a, void (*fn)(struct agent *a)) {
 
 static void put_on_record(struct agent *a) {
         journal_terminated(a, a->dying.t);
+        death_say_missed(a, a->dying.missed);
 }
 
 /* Step by step for all of them, not one after the other: who died last is told of before anything follows from who died
@@ -400,7 +413,7 @@ void death_settle(struct crewd *c) {
         c->last_dying = NULL;
         webhook_wait(c->webhook);
         for_each_dying(first, keep_for_outside);
-        hooks_sync(c->hooks);
+        death_sync_outside(c);
         for_each_dying(first, put_on_record);
         webhook_let_go(c->webhook);
         for_each_dying(first, tell);
@@ -415,6 +428,7 @@ static void add_dying(struct agent *a, struct termination *t) {
 
         a->dying.next = NULL;
         a->dying.t = t;
+        a->dying.missed = (struct death_missed){0};
         a->dying.planned = a->in.death.cause == CREW__CAUSE__CAUSE_SUPERVISOR_SHUTDOWN && !a->in.death.together;
         fill(a, t);
         a->dying.verdict = judge(a, t);

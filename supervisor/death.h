@@ -22,6 +22,10 @@ void death_retire(struct agent *a, uint64_t grace_ms, const char *initiator, con
 void death_renew(struct agent *a, uint64_t grace_ms, const char *initiator, const char *reason);
 /* Hooks and webhook get the last termination, if they have yet to; checkpoint.h. */
 void death_tell_outside(struct agent *a);
+/* Into the outboxes, before it is on record; on disk with death_sync_outside().  Who will not be told: said once it is. */
+struct death_missed death_keep_outside(struct agent *a, const struct termination *t);
+void death_sync_outside(struct crewd *c);
+void death_say_missed(struct agent *a, struct death_missed m);
 /* From the spawner: the whole tree is reaped. */
 void death_on_exited(struct agent *a, const struct spawn_exit *x);
 /* Its link has hung up, or took too long about it: nothing more will be heard of an instance that has exited. */

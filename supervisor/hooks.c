@@ -158,21 +158,26 @@ bool hooks_idle(const struct hooks *h) {
         return !h || !h->channel || hook_outbox_count(h->outbox) == 0;
 }
 
-void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t) {
+void hooks_missed(struct agent *a) {
+        journal_hook(a, a->crewd->file->hook_terminated[0], -2, "on_agent_terminated was not run: too many wait");
+}
+
+bool hooks_keep(struct hooks *h, struct agent *a, const struct termination *t) {
         struct crew_err err = CREW_ERR_NULL;
         _cleanup_free_ char *json = NULL;
         size_t n = 0;
 
         if (!h)
-                return;
+                return true;
         h->tidy_at_ns = 0;
         int r = termination_json(a, t, TERMINATION_OUTSIDE, &json, &n);
         if (r == 0)
                 r = hook_outbox_add(h->outbox, t->id, agent_name(a), json, n, &err);
         if (r == -ENOBUFS || !json)
-                journal_hook(a, h->crewd->file->hook_terminated[0], -2, "on_agent_terminated was not run: too many wait");
-        else if (r < 0)
+                return false;
+        if (r < 0)
                 crewd_log(h->crewd, "the hook's outbox: %s", err.msg);
+        return true;
 }
 
 void hooks_forget(struct hooks *h, bool (*which)(const char *json, void *user), void *user) {

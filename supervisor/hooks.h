@@ -28,7 +28,10 @@ int hooks_start_runner(const char *const *command, struct crew_err *err);
 int hooks_open(struct crewd *c, int fd, struct hooks **out, struct crew_err *err);
 void hooks_close(struct hooks *h);
 /* h may be NULL in what follows: no hook. */
-void hooks_keep(struct hooks *h, struct agent *a, const struct termination *t); /* on disk with the next hooks_sync() */
+/* On disk with the next hooks_sync().  False: it will not be run, and hooks_missed() puts that on record, once the
+ * termination is. */
+bool hooks_keep(struct hooks *h, struct agent *a, const struct termination *t);
+void hooks_missed(struct agent *a);
 /* Those of which it says so, before any is run. */
 void hooks_forget(struct hooks *h, bool (*which)(const char *json, void *user), void *user);
 void hooks_sync(struct hooks *h); /* before any of them is run */

@@ -121,10 +121,10 @@ static void report(struct agent *a, const struct audit_life *life, const struct 
                 journal_task_lost(a, life->task, life->task_id, t->death.reason);
         t->audit_seq = audit_seq(a->audit) + 1;
         webhook_wait(c->webhook);
-        hooks_keep(c->hooks, a, t);
-        hooks_sync(c->hooks);
-        webhook_keep(c->webhook, a, t);
+        struct death_missed missed = death_keep_outside(a, t);
+        death_sync_outside(c);
         journal_terminated(a, t);
+        death_say_missed(a, missed);
         webhook_let_go(c->webhook);
         audit_set_incarnation(a->audit, 0);
         death_tell(a, t);
@@ -174,13 +174,13 @@ static bool find_open(struct crewd *c, struct audit_life *lives) {
         return any;
 }
 
-void orphans_report(struct crewd *c) {
+int orphans_report(struct crewd *c) {
         _cleanup_free_ struct audit_life *lives = calloc(MAX_OF(c->n_agents, 1u), sizeof(*lives));
         struct notes notes = {0};
         char path[PATH_MAX];
 
         if (!lives)
-                return; /* they stay open for the next start */
+                return -ENOMEM; /* hooks and webhook hold records of them that nobody may be told yet */
         read_notes(c, &notes);
         if (find_open(c, lives)) {
                 struct lives l = {.crewd = c, .of = lives};
@@ -194,4 +194,5 @@ void orphans_report(struct crewd *c) {
         free(notes.items);
         notes_path(c, path);
         unlink(path);
+        return 0;
 }

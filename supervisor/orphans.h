@@ -13,5 +13,5 @@ struct crewd;
 /* Where the spawner notes whom somebody had killed while no crewd was there (common/held_note.h): a descriptor, or -errno.
  */
 int orphans_notes(const struct crewd *c);
-/* Before the first agent is started. */
-void orphans_report(struct crewd *c);
+/* Before the first agent is started, and before what an earlier crewd has left in the outboxes is told.  0 or -errno. */
+int orphans_report(struct crewd *c);

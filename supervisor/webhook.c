@@ -434,20 +434,31 @@ void webhook_let_go(struct webhook *w) {
                 channel_release(w->channel, false);
 }
 
-void webhook_keep(struct webhook *w, struct agent *a, const struct termination *t) {
+void webhook_sync(struct webhook *w) {
+        struct crew_err err = CREW_ERR_NULL;
+
+        if (w && webhook_outbox_sync(w->outbox, &err) < 0)
+                crewd_log(w->crewd, "webhook: %s", err.msg);
+}
+
+void webhook_missed(struct agent *a) {
+        journal_hook(a, "webhook", -2, "on_agent_terminated was not sent: the outbox cannot be written");
+}
+
+bool webhook_keep(struct webhook *w, struct agent *a, const struct termination *t) {
         struct crew_err err = CREW_ERR_NULL;
         _cleanup_free_ char *json = NULL;
         size_t n = 0;
 
         if (!w)
-                return;
+                return true;
         w->quiet_at_ns = crew_now_ns() + QUIET_NS;
         if (termination_json(a, t, TERMINATION_OUTSIDE, &json, &n) < 0 ||
             webhook_outbox_write(w->outbox, t->id, json, n, &err) < 0) {
-                journal_hook(a, "webhook", -2, "on_agent_terminated was not sent: the outbox cannot be written");
                 crewd_log(w->crewd, "webhook: %s", err.msg[0] ? err.msg : "out of memory");
-                return;
+                return false;
         }
         if (its_turn(w, t->id))
                 hand_over(w, t->id, a->index, json, n);
+        return true;
 }

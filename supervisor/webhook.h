@@ -24,11 +24,14 @@ int webhook_start(const struct crew_file *file, struct webhook_fds *out, pid_t *
 /* Takes both descriptors over. */
 int webhook_open(struct crewd *c, struct webhook_fds *fds, struct webhook **out, struct crew_err *err);
 void webhook_close(struct webhook *w);
-/* On disk when it returns, and on its way. */
-void webhook_keep(struct webhook *w, struct agent *a, const struct termination *t); /* w NULL: none */
+/* On disk with the next webhook_sync(), and on its way.  False: neither, and webhook_missed() puts that on record, once the
+ * termination is.  w NULL, here and in what follows: there is none. */
+bool webhook_keep(struct webhook *w, struct agent *a, const struct termination *t);
+void webhook_sync(struct webhook *w);
+void webhook_missed(struct agent *a);
 /* Of what is left from an earlier run, those of which it says so; before any is sent. */
 void webhook_forget(struct webhook *w, bool (*which)(const char *json, void *user), void *user);
-/* What is kept in between is not sent before the end of it: when it is on record too.  w NULL: none. */
+/* What is kept in between is not sent before the end of it: when it is on record too. */
 void webhook_wait(struct webhook *w);
 void webhook_let_go(struct webhook *w);
 /* Each record has had its first attempt. */

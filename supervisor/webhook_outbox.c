@@ -25,6 +25,7 @@ struct webhook_outbox {
         uint64_t done[WEBHOOK_OUTBOX_DONE]; /* delivered, their files not removed yet */
         uint32_t n_done;
         uint64_t spare; /* a bit for each file that is made */
+        bool unsynced;  /* the names of some */
         DIR *names;     /* owned; stays open, so that no look can fail */
 };
 
@@ -291,9 +292,18 @@ int webhook_outbox_write(struct webhook_outbox *o, uint64_t id, const char *json
 
         if (path_of(o, id, path) < 0)
                 return crew_fail(err, ENAMETOOLONG, "path too long: %s", o->dir);
-        if (write_spare(o, path, json, n))
+        if (write_spare(o, path, json, n)) {
+                o->unsynced = true;
                 return 0;
+        }
         return crew_write_file_atomic(path, json, n, 0600, err);
+}
+
+int webhook_outbox_sync(struct webhook_outbox *o, struct crew_err *err) {
+        if (!o->unsynced)
+                return 0;
+        o->unsynced = false;
+        return fsync(dirfd(o->names)) < 0 ? crew_fail_errno(err, "cannot write %s", o->dir) : 0;
 }
 
 int webhook_outbox_read(const struct webhook_outbox *o, uint64_t id, char **json, size_t *n, struct crew_err *err) {

@@ -34,8 +34,9 @@ struct webhook_outbox *webhook_outbox_close(struct webhook_outbox *o);
 /* Makes some of the files that webhook_outbox_write() takes: to make one costs more than to fill it.  True: there are more
  * to be made.  For a quiet moment. */
 bool webhook_outbox_prepare(struct webhook_outbox *o);
-/* On disk when it returns. */
+/* Its bytes are on disk when it returns, its name with the next webhook_outbox_sync(): one sync for a burst. */
 int webhook_outbox_write(struct webhook_outbox *o, uint64_t id, const char *json, size_t n, struct crew_err *err);
+int webhook_outbox_sync(struct webhook_outbox *o, struct crew_err *err);
 int webhook_outbox_read(const struct webhook_outbox *o, uint64_t id, char **json, size_t *n, struct crew_err *err);
 
 /* Before the first look: removes those of which it says so. */

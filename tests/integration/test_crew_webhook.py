@@ -129,6 +129,27 @@ def test_none_is_sent_before_all_that_died_together_are_on_record(runner):
     assert found[0] == dict.fromkeys(names, 1)
 
 
+def test_who_is_told_is_told_the_same_place_in_the_audit_when_another_cannot_be(runner):
+    """The hook's outbox is full: that is on record after the end, and the webhook's record names the end."""
+    with Receiver() as server:
+        crew = hooked(runner, server.port)
+        crew.extra += '    command: ["/bin/sh", "-c", "sleep 600"]\n'
+        crew.write()
+        (crew.top / "keys/hook.key").chmod(0o600)
+        crew.start().stop()
+        lines = (b'put %d c {"agent":"c","audit_seq":1}\n' % n for n in range(1, 1025))
+        (runner.home / "lib" / "t" / "hooks.outbox").write_bytes(b"".join(lines))
+        running = crew.start()
+        client = running.client()
+        killed = client.kill("a", "for the webhook").terminated
+        eventually(lambda: [1 for g in server.got if checked(g)[0]["id"] == killed.id])
+        missed = eventually(lambda: [r for r in crew.records("a", "process.exec") if "too many wait" in r.get("reason", "")])
+        running.stop(signal.SIGKILL)  # else it waits for the hook that hangs
+    [record] = [r for g in server.got if (r := checked(g)[0])["id"] == killed.id]
+    [end] = [r for r in crew.records("a", "agent.terminated") if r["id"] == killed.id]
+    assert record["audit_seq"] == killed.audit_seq == end["seq"] == missed[0]["seq"] - 1
+
+
 def test_what_was_not_on_record_when_crewd_was_killed_is_told_under_one_id(runner):
     """Killed when some of those that died together are in the outboxes, and before the audit has them all."""
     names = list("abcdef")
