@@ -4,6 +4,7 @@
 
 #include "common/util.h"
 #include "worker/sandbox/governor.h"
+#include "worker/sandbox/proctree.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -151,6 +152,51 @@ static void one_without_a_leader_is_held(void **state) {
         await_rounds(1);
         govern(&last, 2 * SECOND_NS);
         assert_false(counts_of(&last).unheld);
+        end(&last);
+}
+
+/* --- one that somebody continues --- */
+
+static int spins(const struct jail_child *c) {
+        if (fork() == 0) {
+                for (;;)
+                        ++*rounds;
+        }
+        for (;;)
+                pause();
+        return 0;
+}
+
+static void continue_all(const struct jail *j) {
+        const struct proctree *w = proctree_walk(j->pid, UINT64_MAX);
+
+        for (size_t i = 0; i < w->n; i++)
+                kill(w->pids[i], SIGCONT);
+}
+
+static bool stands_still(void) {
+        uint64_t before = *rounds;
+
+        usleep(5000);
+        return *rounds == before;
+}
+
+/* Time is made here, and hardly passes: the one hold lasts as long as we look. */
+static void one_that_is_continued_stands_still_again(void **state) {
+        uint64_t now = crew_now_ns();
+
+        start_limited(0, 100, spins, &last);
+        await_rounds(1);
+        for (int i = 0; i < 1000 && !by_group(&last, 4) && counts_of(&last).holds == 0; i++, usleep(10000))
+                (void)jail_govern(&last, now += 1000000);
+        for (int times = 0; times < 3 && last.governor && !governor_holds_group(last.governor); times++) {
+                continue_all(&last);
+                await_rounds(*rounds + 1);
+                for (int i = 0; i < 1000 && !stands_still(); i++)
+                        (void)jail_govern(&last, now += 1000);
+                assert_true(stands_still());
+                assert_int_equal(counts_of(&last).holds, 1);
+        }
         end(&last);
 }
 
@@ -351,6 +397,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(memory_of_one_without_a_leader_counts),
                 cmocka_unit_test(one_without_a_leader_is_frozen),
                 cmocka_unit_test(one_without_a_leader_is_held),
+                cmocka_unit_test(one_that_is_continued_stands_still_again),
                 cmocka_unit_test(memory_that_is_borrowed_counts_once),
                 cmocka_unit_test(one_that_hops_is_frozen_or_it_is_said),
                 cmocka_unit_test(one_that_hops_is_held_back),
