@@ -114,9 +114,11 @@ json_t *jsonout_agent(const Crew__AgentStatus *a) {
 json_t *jsonout_task(const Crew__TaskStatus *t) {
         json_t *o = json_object();
 
+        set_text(o, "id", t->id);
         set_text(o, "name", t->name);
         set_text(o, "agent", t->agent);
         set_text(o, "state", t->state);
+        json_object_set_new(o, "submitted", json_boolean(t->submitted));
         set_int(o, "duration_us", t->duration_us);
         set_text(o, "error", t->error);
         set_text(o, "summary", t->summary);

@@ -103,7 +103,7 @@ static void offer_tasks(const char *last, const char *crew) {
                         continue;
                 snprintf(what, sizeof(what), "%.60s, %.32s", t->agent, t->state);
                 _cleanup_free_ char *safe = text_safe_dup(what, strlen(what), true);
-                offer(last, t->name, safe ? safe : "");
+                offer(last, t->submitted ? t->id : t->name, safe ? safe : "");
         }
 }
 

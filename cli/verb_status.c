@@ -180,9 +180,47 @@ static void print_limits(const struct term *term, const Crew__AgentStatus *a) {
         table_free(t);
 }
 
+/* --- what was submitted --- */
+
+static const struct table_column task_columns[] = {
+        {"TASK", false, 0, false},  {"NAME", false, 1, true}, {"AGENT", false, 0, true},
+        {"STATE", false, 0, false}, {"TIME", true, 2, false},
+};
+
+static void task_row(struct table *t, const Crew__TaskStatus *s) {
+        char time[TEXT_WORD];
+
+        table_cell(t, TERM_PLAIN, "%s", s->id);
+        table_cell(t, TERM_PLAIN, "%s", s->name);
+        table_cell(t, TERM_PLAIN, "%s", s->agent);
+        table_cell(t, strcmp(s->state, "running") == 0 ? TERM_GREEN : TERM_PLAIN, "%s", s->state);
+        if (s->duration_us)
+                table_cell(t, TERM_PLAIN, "%s", text_duration_short(s->duration_us * 1000u, time));
+        else
+                table_cell(t, TERM_DIM, "-");
+}
+
+/* Of agent, NULL: of all.  Those of the crew file stand beside their agents. */
+static void print_submitted(const struct term *term, const Crew__Status *s, const char *agent) {
+        struct table *t = NULL;
+
+        for (size_t i = 0; i < s->n_tasks; i++) {
+                if (!s->tasks[i]->submitted || (agent && strcmp(s->tasks[i]->agent, agent) != 0))
+                        continue;
+                if (!t)
+                        t = table_new(task_columns, ELEMENTSOF(task_columns));
+                task_row(t, s->tasks[i]);
+        }
+        if (!t)
+                return;
+        fputc('\n', term->out);
+        table_print(t, term, "");
+        table_free(t);
+}
+
 /* --- all of it --- */
 
-static void print_status(const struct term *term, const Crew__Status *s, bool limits) {
+static void print_status(const struct term *term, const Crew__Status *s, const char *agent) {
         bool checked = any_checked(s);
         struct table *t = table_new(columns, ELEMENTSOF(columns) - (checked ? 0 : 1));
         char up[TEXT_WORD];
@@ -195,8 +233,9 @@ static void print_status(const struct term *term, const Crew__Status *s, bool li
         }
         table_print(t, term, "");
         table_free(t);
-        for (size_t i = 0; limits && i < s->n_agents; i++)
+        for (size_t i = 0; agent && i < s->n_agents; i++)
                 print_limits(term, s->agents[i]);
+        print_submitted(term, s, agent);
 }
 
 /* The one that was asked for alone; the frame is ours until the next. */
@@ -277,6 +316,7 @@ const struct cli_verb verb_status = {
         .summary = "show a running crew: agents, tasks, resources, denials",
         .details = "Under an agent that has ended stands why.\n"
                    "WALLS says \"full\" when every protection of the policy is in force, else what is missing.\n"
+                   "Tasks that were submitted one by one stand below, with the id that crewctl cancel takes.\n"
                    "--agent adds what the agent uses of each of its limits, how often it came to it, and who enforces it.\n"
                    "\n"
                    "  crewctl status\n"

@@ -109,6 +109,8 @@ void status_task(const struct crewd *c, const struct job *j, struct status_task 
                 pb->duration_us = ((j->ended_ns ? j->ended_ns : crew_now_ns()) - j->started_ns) / 1000u;
         pb->error = (char *)j->error;
         pb->summary = (char *)j->summary;
+        pb->id = (char *)j->id;
+        pb->submitted = !j->in_run;
 }
 
 static void declared_task(const struct crewd *c, uint32_t task, struct status_task *out) {
@@ -141,8 +143,36 @@ void status_announce_task(struct crewd *c, const struct job *j) {
         events_add(c->events, &e);
 }
 
+static bool is_shown(const struct job *j) {
+        return !j->in_run && !j->ballot;
+}
+
+static void count_submitted(struct job *j, void *n) {
+        *(size_t *)n += is_shown(j);
+}
+
+static void add_task(struct status_lists *l, const struct crewd *c, const struct job *j) {
+        status_task(c, j, &l->tasks[l->n_tasks]);
+        l->task_pointers[l->n_tasks] = &l->tasks[l->n_tasks].pb;
+        l->n_tasks++;
+}
+
+struct to_lists {
+        struct status_lists *lists;
+        const struct crewd *crewd;
+};
+
+static void add_submitted(struct job *j, void *user) {
+        const struct to_lists *to = user;
+
+        if (is_shown(j))
+                add_task(to->lists, to->crewd, j);
+}
+
 static int lists_alloc(struct crewd *c, struct status_lists *l) {
         size_t n_agents = MAX_OF(c->n_agents, 1u), n_tasks = MAX_OF(c->file->n_tasks, (size_t)1);
+
+        scheduler_each_open(c->scheduler, count_submitted, &n_tasks);
 
         *l = (struct status_lists){0};
         l->agents = calloc(n_agents, sizeof(*l->agents));
@@ -179,7 +209,7 @@ static void put_reason(const struct agent *a, struct status_agent *out) {
         out->pb.last_reason = out->reason;
 }
 
-int status_lists_make(struct crewd *c, const struct agent *except, bool limits, struct status_lists *l) {
+int status_lists_make(struct crewd *c, const struct agent *except, bool whole, struct status_lists *l) {
         int r = lists_alloc(c, l);
 
         if (r < 0)
@@ -188,9 +218,9 @@ int status_lists_make(struct crewd *c, const struct agent *except, bool limits, 
                 if (&c->agents[i] == except || !agent_present(&c->agents[i]))
                         continue;
                 status_agent(&c->agents[i], &l->agents[l->n_agents]);
-                if (limits && c->agents[i].state != AGENT_POLICY_ONLY)
+                if (whole && c->agents[i].state != AGENT_POLICY_ONLY)
                         put_limits(&c->agents[i], &l->agents[l->n_agents]);
-                if (limits)
+                if (whole)
                         put_reason(&c->agents[i], &l->agents[l->n_agents]);
                 l->agent_pointers[l->n_agents] = &l->agents[l->n_agents].pb;
                 l->n_agents++;
@@ -203,6 +233,9 @@ int status_lists_make(struct crewd *c, const struct agent *except, bool limits, 
                         declared_task(c, (uint32_t)l->n_tasks, &l->tasks[l->n_tasks]);
                 l->task_pointers[l->n_tasks] = &l->tasks[l->n_tasks].pb;
         }
+        struct to_lists to = {.lists = l, .crewd = c};
+        if (whole)
+                scheduler_each_open(c->scheduler, add_submitted, &to);
         return 0;
 }
 

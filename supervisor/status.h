@@ -30,6 +30,7 @@ struct status_lists {
         Crew__TaskStatus **task_pointers;
         size_t n_agents, n_tasks;
 };
-/* except: an agent to leave out, or NULL.  limits: each with what it uses of them.  0 or -ENOMEM. */
-int status_lists_make(struct crewd *c, const struct agent *except, bool limits, struct status_lists *out);
+/* except: an agent to leave out, or NULL.  whole: each with what it uses of its limits, and submitted tasks that are not
+ * over.  0 or -ENOMEM. */
+int status_lists_make(struct crewd *c, const struct agent *except, bool whole, struct status_lists *out);
 void status_lists_fini(struct status_lists *l);

@@ -50,6 +50,31 @@ def is_cancelled(task, reason, timeout=10):
     assert done.error.endswith(f": {reason}"), done.error
 
 
+def test_what_was_submitted_is_listed_with_its_id_until_it_is_over(runner):
+    crew = Crew(runner).agent("a").agent("b").task("one", "b", SLEEPS)
+    with crew.start() as running:
+        client = running.client()
+        first = client.submit(agent="a", description=SLEEPS)
+        second = client.submit(agent="a", description="out(2)")
+        third = client.submit("one")
+        working(client), working(client, "b")
+        rows = [(t.get("id"), t["name"], t["agent"], t["state"], t["submitted"])
+                for t in json.loads(runner.crewctl("status", "--json").stdout)["tasks"]]
+        ours = [(first.id, "ad-hoc", "a", "running", True), (second.id, "ad-hoc", "a", "waiting", True),
+                (third.id, "one", "b", "running", True)]
+        assert rows == [(None, "one", "b", "waiting", False), *ours]
+        listed = runner.crewctl("status").stdout.split("\n\n")[1].splitlines()
+        assert [tuple(line.split()[:4]) for line in listed[1:]] == [row[:4] for row in ours]
+        assert third.id not in runner.crewctl("status", "--agent", "a").stdout
+        offered = [line.split("\t")[0] for line in runner.crewctl("__complete", "cancel", "").stdout.splitlines()]
+        assert offered == ["one", first.id, second.id, third.id]
+        for task in (first, third):
+            assert runner.crewctl("cancel", task.id).returncode == 0
+        assert second.result(20) == 2
+        eventually(lambda: [t.id for t in client.status().tasks] == [""])
+        assert "TASK" not in runner.crewctl("status").stdout.split("\n", 2)[2]
+
+
 def test_a_task_that_waits_is_over_at_once(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:

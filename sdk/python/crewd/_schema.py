@@ -418,6 +418,8 @@ MESSAGES = {
         (4, "duration_us", "u64", False, 0),
         (5, "error", "str", False, 1024),
         (6, "summary", "str", False, 256),
+        (7, "id", "str", False, 23),
+        (8, "submitted", "bool", False, 0),
     ],
     "Status": [
         (1, "crew", "str", False, 63),
