@@ -164,6 +164,16 @@ int fixture_exec(const struct jail_child *c, const char *const *argv) {
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+void fixture_freeze(struct jail *j) {
+        uint64_t until = crew_now_ns() + 60000000000u;
+        int r;
+
+        do
+                r = jail_freeze(j, true);
+        while (r == -ETIMEDOUT && crew_now_ns() < until);
+        assert_int_equal(r, 0);
+}
+
 int fixture_hold_sweeps(bool alone) {
         int fd = open("/sys/fs/cgroup", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
