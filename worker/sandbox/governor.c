@@ -26,6 +26,7 @@
 #define FORGIVEN_PART 100u       /* of the time that passes: errors of long ago */
 #define TICKS_ERROR_NS 20000000u /* so much for each process: /proc tells two times, each cut to 10 ms */
 #define FLEETING_NS 50000u       /* no process takes less to be made and to end */
+#define BRIEF_NS 20000u          /* nor a thread */
 #define SHARES_NS 5000000u       /* of our own time for looking at what processes share, each time, */
 #define SHARES_MIN 16u           /* but so many at least: a few are never guessed at */
 
@@ -60,6 +61,7 @@ struct governor {
         uint64_t group_ns; /* processor time of its group at the last look */
         uint64_t looked_ns, held_ns, held_until_ns;
         uint64_t hidden_ns, hides_until_ns;
+        pid_t newest; /* its number in the jail; 0: not known */
         uint64_t escaped_ns;
         pid_t *stopped; /* owned; by us, so to be continued by us */
         size_t n_stopped, stopped_room;
@@ -181,9 +183,10 @@ struct change {
         uint64_t own_ns;      /* by those that live */
         uint64_t children_ns; /* by those that were waited for */
         uint64_t lost_ns;     /* of those that are gone: whoever waited for them has it */
+        pid_t newest;         /* the highest number of those that are new */
 };
 
-static void add_change(const struct member *was, struct member *is, struct change *c) {
+static void add_change(const struct member *was, struct member *is, bool numbers, struct change *c) {
         if (was && is && is->own_ns >= was->own_ns) {
                 is->killed_ns = was->killed_ns;
                 is->ours = was->ours;
@@ -194,12 +197,14 @@ static void add_change(const struct member *was, struct member *is, struct chang
         if (was)
                 c->lost_ns += was->own_ns + was->children_ns;
         if (is) {
+                pid_t number = numbers ? proctree_number(is->pid) : 0;
                 c->own_ns += is->own_ns;
                 c->children_ns += is->children_ns;
+                c->newest = MAX_OF(c->newest, number);
         }
 }
 
-static struct change compare(const struct table *was, const struct table *is) {
+static struct change compare(const struct table *was, const struct table *is, bool numbers) {
         struct change c = {0};
         size_t i = 0, k = 0;
 
@@ -208,7 +213,7 @@ static struct change compare(const struct table *was, const struct table *is) {
                 struct member *b = k < is->n ? &is->m[k] : NULL;
                 if (a && b && a->pid != b->pid)
                         a->pid < b->pid ? (b = NULL) : (a = NULL);
-                add_change(a, b, &c);
+                add_change(a, b, numbers, &c);
                 i += a != NULL;
                 k += b != NULL;
         }
@@ -220,6 +225,16 @@ static uint64_t fleeting_ns(const struct governor *g, uint64_t passed_ns) {
         const struct table *t = &g->known;
 
         return t->gone ? MIN_OF(t->gone * passed_ns / MAX_OF(t->took_ns, 1u) * FLEETING_NS, passed_ns * g->cpus) : 0;
+}
+
+/* Those that came and went between two looks, and were waited for by nobody, show in the numbers only: where we have to
+ * share a processor with them, none of them ends while we look. */
+static uint64_t brief_ns(struct governor *g, pid_t newest, uint64_t passed_ns) {
+        pid_t before = g->newest;
+
+        if (newest > before || (newest && newest < before / 2)) /* the numbers begin anew */
+                g->newest = newest;
+        return before && newest > before ? MIN_OF((uint64_t)(newest - before) * BRIEF_NS, passed_ns * g->cpus) : 0;
 }
 
 /* What is gone and was waited for by nobody is in no account.  The sum of it, cut where it is a matter of ticks.  One that
@@ -246,11 +261,12 @@ static uint64_t survey(struct governor *g, uint64_t now_ns) {
 
         if (!take_table(g, &g->spare))
                 return all;
-        c = compare(&g->known, &g->spare);
+        bool by_group = has_group_clock(g, &ns);
+        c = compare(&g->known, &g->spare, !by_group && g->known.n > 0 && g->limits.cpu_milli);
         struct table was = g->known;
         g->known = g->spare;
         g->spare = was;
-        if (has_group_clock(g, &ns)) {
+        if (by_group) {
                 uint64_t used = was.n ? ns - MIN_OF(g->group_ns, ns) : 0;
                 g->group_ns = ns;
                 return used;
@@ -259,6 +275,8 @@ static uint64_t survey(struct governor *g, uint64_t now_ns) {
                 return 0;
         uint64_t grew = c.own_ns + c.children_ns;
         uint64_t used = MAX_OF(grew - MIN_OF(grew, c.lost_ns), c.own_ns);
+        uint64_t brief = brief_ns(g, c.newest, now_ns - g->looked_ns);
+        used = MAX_OF(used, brief);
         return hides(g, &c, now_ns) && g->state == FREE ? MAX_OF(used, all) : used;
 }
 

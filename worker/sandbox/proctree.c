@@ -144,6 +144,20 @@ static uint64_t sum_of(const char *path, const char *const *names, size_t n, boo
         return sum * 1024;
 }
 
+pid_t proctree_number(pid_t pid) {
+        char path[64], line[256];
+        pid_t number = 0;
+
+        snprintf(path, sizeof(path), "/proc/%d/status", pid);
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
+        while (f && number == 0 && fgets(line, sizeof(line), f)) {
+                char *last = strncmp(line, "NSpid:", 6) == 0 ? strrchr(line, '\t') : NULL;
+                if (last)
+                        number = (pid_t)strtol(last, NULL, 10);
+        }
+        return number;
+}
+
 uint64_t proctree_swapped(pid_t pid) {
         static const char *const names[] = {"VmSwap:"};
         char path[64];

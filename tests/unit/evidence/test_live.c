@@ -24,6 +24,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -37,6 +38,7 @@
 #define AGENT_UID 265000u /* of the range for agents, far from the slots that a crew takes first */
 #define LOG_NEW_EXEC_ON 2u
 #define MESSAGES_MAX 20000
+#define PATIENCE_MS 60000 /* for what comes at once unless the machine is busy */
 
 static const char *program; /* crew-evidence */
 static char base[64];
@@ -80,7 +82,7 @@ static void start_helper(struct helper *h, uid_t uid) {
         close(pair[1]);
         h->fd = pair[0];
         fcntl(h->fd, F_SETFD, FD_CLOEXEC);
-        assert_true(receive(h, &m, 10000));
+        assert_true(receive(h, &m, PATIENCE_MS));
         assert_int_equal(m.op, EVIDENCE_HELLO);
         h->sources = m.flags;
         n_got = 0;
@@ -109,13 +111,18 @@ static void forget(struct helper *h, uint32_t id) {
         struct evidence_msg m = {.op = EVIDENCE_FORGET, .id = id};
 
         assert_int_equal(send(h->fd, &m, sizeof(m), 0), sizeof(m));
-        while (receive(h, &m, 10000)) {
+        while (receive(h, &m, PATIENCE_MS)) {
                 if (m.op == EVIDENCE_FORGOTTEN && m.id == id)
                         return;
                 assert_true(n_got < MESSAGES_MAX);
                 got[n_got++] = m;
         }
         fail_msg("instance %u is not forgotten", id);
+}
+
+/* It does what it is told in order: all that was said before has been done when it has forgotten one that it never knew. */
+static void be_heard(struct helper *h) {
+        forget(h, 4711);
 }
 
 /* How often it was reported; access NULL: any. */
@@ -305,7 +312,7 @@ static void denials_carry_path_right_and_agent(void **state) {
         assert_true(h.sources & EVIDENCE_LANDLOCK);
         struct jail j = start_jail(0, NULL, try_denials);
         watch(&h, 7, j.pid, AGENT_UID, NULL, -1);
-        usleep(50000);
+        be_heard(&h);
         let_go(&j);
         end_jail(&j);
         forget(&h, 7);
@@ -342,7 +349,7 @@ static void two_agents_are_told_apart(void **state) {
         struct jail a = start_jail(1, NULL, try_secret), b = start_jail(2, NULL, try_denials);
         watch(&h, 1, a.pid, AGENT_UID + 1, NULL, -1);
         watch(&h, 2, b.pid, AGENT_UID + 2, NULL, -1);
-        usleep(50000);
+        be_heard(&h);
         let_go(&a);
         let_go(&b);
         end_jail(&a);
@@ -354,12 +361,16 @@ static void two_agents_are_told_apart(void **state) {
         stop_helper(&h);
 }
 
-/* Somebody else on this host, in a pid namespace of its own, under the agent's uid. */
-static void run_stranger(unsigned n) {
-        int status = -1;
-        pid_t pid = fork();
+/* Somebody else on this host, in a pid namespace of its own, under the agent's uid.  Has been denied, and lives on. */
+static struct jail start_stranger(unsigned n) {
+        int up[2], down[2], status = -1;
 
-        if (pid == 0) {
+        assert_int_equal(pipe(up), 0);
+        assert_int_equal(pipe(down), 0);
+        struct jail s = {.pid = fork(), .to = down[1], .from = up[0]};
+        if (s.pid == 0) {
+                close(down[1]);
+                close(up[0]);
                 enter_view();
                 if (unshare(CLONE_NEWPID) < 0)
                         _exit(1);
@@ -370,14 +381,28 @@ static void run_stranger(unsigned n) {
                             restrict_self("/data", LOG_NEW_EXEC_ON) < 0)
                                 _exit(1);
                         close(open("/secret", O_RDONLY));
-                        usleep(100000);
+                        meet(down[0], up[1]);
                         _exit(0);
                 }
+                close(up[1]);
                 waitpid(child, &status, 0);
                 _exit(status != 0);
         }
-        assert_int_equal(waitpid(pid, &status, 0), pid);
+        close(down[0]);
+        close(up[1]);
+        char c;
+        assert_int_equal(read(s.from, &c, 1), 1);
+        return s;
+}
+
+static void end_stranger(struct jail *s) {
+        int status = -1;
+
+        let_go(s);
+        assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
         assert_int_equal(status, 0);
+        close(s->to);
+        close(s->from);
 }
 
 static void a_stranger_with_the_same_uid_is_not_the_agent(void **state) {
@@ -385,10 +410,16 @@ static void a_stranger_with_the_same_uid_is_not_the_agent(void **state) {
 
         need_root_mode();
         start_helper(&h, 0);
-        struct jail j = start_jail(9, NULL, try_denials);
+        struct jail j = start_jail(9, NULL, try_denials), later = start_jail(10, NULL, try_secret);
         watch(&h, 9, j.pid, AGENT_UID + 9, NULL, -1);
-        usleep(50000);
-        run_stranger(9);
+        watch(&h, 10, later.pid, AGENT_UID + 10, NULL, -1);
+        be_heard(&h);
+        struct jail stranger = start_stranger(9);
+        let_go(&later);
+        end_jail(&later);
+        forget(&h, 10); /* so what came before that has been looked at, while who did it was there */
+        expect(10, EVIDENCE_FILE_DENIED, "fs.read_file", "/secret", 1);
+        end_stranger(&stranger);
         let_go(&j);
         end_jail(&j);
         forget(&h, 9);
@@ -425,7 +456,7 @@ static void a_storm_is_counted_exactly_in_bounded_memory(void **state) {
         start_helper(&h, 0);
         struct jail j = start_jail(3, NULL, storm);
         watch(&h, 3, j.pid, AGENT_UID + 3, NULL, -1);
-        usleep(50000);
+        be_heard(&h);
         uint64_t t = crew_now_ns();
         let_go(&j);
         end_jail(&j);
@@ -434,7 +465,12 @@ static void a_storm_is_counted_exactly_in_bounded_memory(void **state) {
         uint64_t n = reported(3, EVIDENCE_FILE_DENIED, "fs.read_file", "/secret"), gone = lost(3, &unknown);
         fprintf(stderr, "# %d denials in %.0f ms, %llu reported, %llu lost, %zu messages, %ld KiB\n", STORM,
                 (double)t / 1e6, (unsigned long long)n, (unsigned long long)gone, n_got, resident_kib(h.pid));
-        assert_int_equal(n + gone, STORM);
+        /* A helper that had to wait for a processor too long lost records, and says that; the sum's was perhaps one of
+         * them. */
+        if (gone > 0 || !unknown)
+                assert_int_equal(n + gone, STORM);
+        else
+                assert_true(n <= STORM);
         assert_true(n_got < 5000);
         assert_true(resident_kib(h.pid) < 64 * 1024);
         stop_helper(&h);
@@ -455,7 +491,7 @@ static void what_the_kernel_drops_is_reported_exactly(void **state) {
         start_helper(&h, 0);
         struct jail j = start_jail(7, NULL, long_storm);
         watch(&h, 7, j.pid, AGENT_UID + 7, NULL, -1);
-        usleep(50000);
+        be_heard(&h);
         kill(h.pid, SIGSTOP);
         let_go(&j);
         end_jail(&j);
@@ -495,13 +531,16 @@ static void a_slow_crewd_gets_counts_not_a_queue(void **state) {
         start_helper(&h, 0);
         struct jail j = start_jail(4, NULL, different_paths);
         watch(&h, 4, j.pid, AGENT_UID + 4, NULL, -1);
-        usleep(50000);
+        be_heard(&h);
         let_go(&j);
         end_jail(&j); /* nobody has read the socket so far */
         forget(&h, 4);
         uint64_t n = reported(4, EVIDENCE_FILE_DENIED, NULL, NULL), gone = lost(4, &unknown);
         /* Opening an empty 0444 file for writing is refused by its mode before Landlock is asked. */
-        assert_int_equal(n + gone, 20000 + 20000 + 10000);
+        if (gone > 0 || !unknown)
+                assert_int_equal(n + gone, 20000 + 20000 + 10000);
+        else
+                assert_true(n <= 20000 + 20000 + 10000);
         stop_helper(&h);
 }
 
@@ -534,7 +573,7 @@ static void allowed_opens_and_writes_are_seen_on_policy_mounts(void **state) {
         assert_true(h.sources & EVIDENCE_FANOTIFY);
         struct jail j = start_jail(5, NULL, read_and_write);
         watch(&h, 5, j.pid, AGENT_UID + 5, "/data", -1);
-        usleep(50000);
+        be_heard(&h);
         snprintf(path, sizeof(path), "%s/data/in", base);
         close(open(path, O_RDONLY)); /* outside: another mount, no event */
         let_go(&j);
@@ -565,7 +604,7 @@ static void those_without_a_queue_of_their_own_are_watched_too(void **state) {
                 watch(&h, id, j.pid, AGENT_UID + 5, id < 100 + MARKS_OWN_QUEUES ? "/data" : NULL, -1);
         watch(&h, 5, j.pid, AGENT_UID + 5, "/data", -1);
         watch(&h, 6, k.pid, AGENT_UID + 6, "/data", -1);
-        usleep(50000);
+        be_heard(&h);
         let_go(&j);
         end_jail(&j);
         let_go(&k);
@@ -646,7 +685,7 @@ static void kernel_auditing_is_put_back_by_the_last_user(void **state) {
         /* The other still hears. */
         struct jail j = start_jail(6, NULL, try_secret);
         watch(&two, 6, j.pid, AGENT_UID + 6, NULL, -1);
-        usleep(50000);
+        be_heard(&two);
         let_go(&j);
         end_jail(&j);
         forget(&two, 6);
@@ -742,8 +781,10 @@ static void end_listened(struct jail *j) {
         close(j->to);
 }
 
+static char link_there[128], none_there[160]; /* of this run: there may be another */
+
 static void attempt_things(void) {
-        char page_end[3 * 4096], *edge = (char *)(((uintptr_t)page_end + 8191) & ~(uintptr_t)4095) - 4;
+        char hostname_there[160], page_end[3 * 4096], *edge = (char *)(((uintptr_t)page_end + 8191) & ~(uintptr_t)4095) - 4;
 
         if (chdir("/etc/ssl/..") < 0)
                 _exit(1);
@@ -764,10 +805,11 @@ static void attempt_things(void) {
         close(open("/data/in", O_RDONLY));
         close(open("/tmp/watched/x\n", O_WRONLY | O_CREAT, 0600));
         close(open("/tmp/private", O_RDONLY));
-        close(open("/tmp/crew-evidence-link/none", O_RDONLY)); /* nowhere */
-        (void)!symlink("/etc", "/tmp/crew-evidence-link");
-        close(open("/tmp/crew-evidence-link/hostname", O_RDONLY)); /* out of the private directory */
-        unlink("/tmp/crew-evidence-link");
+        close(open(none_there, O_RDONLY)); /* nowhere */
+        (void)!symlink("/etc", link_there);
+        snprintf(hostname_there, sizeof(hostname_there), "%s/hostname", link_there);
+        close(open(hostname_there, O_RDONLY)); /* out of the private directory */
+        unlink(link_there);
         memcpy(edge, "/etc/a-b-c", 11); /* a path across two pages */
         close(open(edge, O_RDONLY));
         (void)!open((const char *)16, O_RDONLY);
@@ -811,7 +853,7 @@ static void attempts_are_seen_rootless(void **state) {
         expect(9, EVIDENCE_ATTEMPT, "write", "/srv/none", 1);
         expect(9, EVIDENCE_ATTEMPT, "exec", "/bin/true", 1);
         expect(9, EVIDENCE_ATTEMPT, "read", "/etc/hostname", 1);
-        expect(9, EVIDENCE_ATTEMPT, NULL, "/tmp/crew-evidence-link/none", 0);
+        expect(9, EVIDENCE_ATTEMPT, NULL, none_there, 0);
         expect(9, EVIDENCE_ATTEMPT, NULL, "/usr/lib/os-release", 0);
         expect(9, EVIDENCE_ATTEMPT, NULL, "/tmp/private", 0);
         stop_helper(&h);
@@ -860,15 +902,20 @@ static void the_worker_is_told_by_where_it_was_executed(void **state) {
         stop_helper(&h);
 }
 
+#define DEATHS 300
+static _Atomic unsigned *calls; /* that came to an end, in memory shared with those that make them */
+
 /* Threads of several processes that die in the middle of notified calls must not hang the helper for the others. */
 static void die_often(void) {
-        for (int i = 0; i < 300; i++) {
+        for (unsigned i = 0; i < DEATHS; i++) {
+                unsigned before = *calls;
                 pid_t pid = fork();
                 if (pid == 0) {
-                        for (;;)
+                        for (;; ++*calls)
                                 close(open("/etc/shadow", O_RDONLY));
                 }
-                usleep(300);
+                while (*calls == before) /* it is at it */
+                        usleep(300);
                 kill(pid, SIGKILL);
                 waitpid(pid, NULL, 0);
         }
@@ -895,7 +942,9 @@ static void processes_that_die_in_a_call_do_not_hang_the_helper(void **state) {
         forget(&h, 11);
         expect(11, EVIDENCE_ATTEMPT, "read", "/etc/shadow", 1);
         forget(&h, 10);
-        assert_true(reported(10, EVIDENCE_ATTEMPT, "read", "/etc/shadow") > 100);
+        uint64_t unknown, n = reported(10, EVIDENCE_ATTEMPT, "read", "/etc/shadow") + lost(10, &unknown);
+        assert_true(*calls >= DEATHS);
+        assert_true(n >= *calls || unknown);
         stop_helper(&h);
 }
 
@@ -916,7 +965,7 @@ static void an_instance_too_many_is_said_to_be_lost(void **state) {
                 watch(&h, id, getpid(), AGENT_UID, NULL, -1);
         assert_false(receive(&h, &m, 200));
         watch(&h, EVIDENCE_INSTANCES_MAX + 1, getpid(), AGENT_UID, NULL, -1);
-        assert_true(receive(&h, &m, 10000));
+        assert_true(receive(&h, &m, PATIENCE_MS));
         assert_int_equal(m.op, EVIDENCE_LOST);
         assert_int_equal(m.id, EVIDENCE_INSTANCES_MAX + 1);
         assert_int_equal(m.source, EVIDENCE_NOTIFY);
@@ -928,8 +977,11 @@ static int setup(void **state) {
 
         strcpy(base, "/tmp/crew-evidence.XXXXXX");
         got = malloc(MESSAGES_MAX * sizeof(*got));
-        if (!got || !mkdtemp(base) || chmod(base, 0755) < 0)
+        calls = mmap(NULL, sizeof(*calls), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (!got || calls == MAP_FAILED || !mkdtemp(base) || chmod(base, 0755) < 0)
                 return -1;
+        snprintf(link_there, sizeof(link_there), "%s/data/link", base);
+        snprintf(none_there, sizeof(none_there), "%s/none", link_there);
         snprintf(path, sizeof(path), "%s/data", base);
         return mkdir(path, 0777) < 0 || chmod(path, 0777) < 0 ? -1 : 0;
 }

@@ -22,7 +22,7 @@
 
 #include <cmocka.h>
 
-#define PATIENCE_MS 20000 /* for what comes at once unless the machine is busy */
+#define PATIENCE_MS 60000 /* for what comes at once unless the machine is busy */
 #define RETRY_MS 2000
 
 const char *gateway_path;

@@ -456,7 +456,7 @@ static void megabytes_arrive_whole_both_ways_at_once(void **state) {
                         p[i] = (struct pollfd){
                                 .fd = fd[i],
                                 .events = (short)((sent[i] < BYTES ? POLLOUT : 0) | (got[i] < BYTES ? POLLIN : 0))};
-                assert_true(poll(p, 2, 5000) > 0);
+                assert_true(poll(p, 2, 60000) > 0);
                 for (int i = 0; i < 2; i++) {
                         if (p[i].revents & POLLIN) {
                                 ssize_t n = recv(fd[i], buf, sizeof(buf), MSG_DONTWAIT);

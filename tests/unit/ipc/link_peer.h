@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #define MAX_FRAME 100000u
-#define LIMIT_MS 10000u
+#define LIMIT_MS 60000u
 
 extern uv_loop_t loop;
 extern const struct link_callbacks callbacks;

@@ -38,8 +38,9 @@ static void links_leave_no_descriptors_behind(void **state) {
                 close(fd);
                 close_here();
         }
-        settle(20);
-        assert_int_equal(open_descriptors(), before);
+        for (unsigned i = 0; i < 3000 && open_descriptors() > before; i++) /* its turn may come late */
+                settle(20);
+        assert_in_range(open_descriptors(), 0, before); /* less: of the first two it had not all yet */
         free(frame);
 }
 
@@ -129,6 +130,40 @@ static unsigned long wakeups_of_others(void) {
         return sum;
 }
 
+static bool others_sleep(void) {
+        char path[300], state, self[16];
+        DIR *d = opendir("/proc/self/task");
+        struct dirent *e;
+        bool sleep = true;
+
+        assert_non_null(d);
+        snprintf(self, sizeof(self), "%d", gettid());
+        while ((e = readdir(d))) {
+                snprintf(path, sizeof(path), "/proc/self/task/%s/stat", e->d_name);
+                FILE *f = e->d_name[0] == '.' || strcmp(e->d_name, self) == 0 ? NULL : fopen(path, "re");
+                if (f) {
+                        sleep = sleep && fscanf(f, "%*d (%*[^)]) %c", &state) == 1 && state == 'S';
+                        fclose(f);
+                }
+        }
+        closedir(d);
+        return sleep;
+}
+
+/* Until all threads have done what they were woken for, however late they got a processor. */
+static void settle_others(void) {
+        unsigned long before, now = wakeups_of_others();
+
+        for (unsigned i = 0; i < 3000; i++) {
+                before = now;
+                settle(20);
+                now = wakeups_of_others();
+                if (now == before && others_sleep())
+                        return;
+        }
+        fail_msg("nng's threads do not come to rest");
+}
+
 static void frames_wake_no_thread_of_nngs(void **state) {
         enum { FRAMES = 500 };
         uint8_t back[SPWIRE_HEADER_BYTES + 4];
@@ -136,7 +171,7 @@ static void frames_wake_no_thread_of_nngs(void **state) {
         listen_here();
         int fd = connect_and_greet();
         seen.echo = true;
-        settle(20);
+        settle_others();
         unsigned long before = wakeups_of_others();
         for (unsigned i = 1; i <= FRAMES; i++) {
                 write_frame(fd, "ping", 4);
@@ -172,7 +207,7 @@ static void end_of_a_deafened_link_wakes_nobody(void **state) {
         link_deafen(seen.link);
         write_frame(fd, "lost", 4);
         assert_int_equal(link_send(seen.link, (const uint8_t *)"bye", 3), 0);
-        settle(20);
+        settle_others();
         assert_int_equal(crew_read_full(fd, back, sizeof(back)), 0);
         unsigned long before = wakeups_of_others();
         uint64_t cpu = cpu_of_others_ns();

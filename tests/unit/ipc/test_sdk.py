@@ -230,7 +230,7 @@ class FakeCrewd(threading.Thread):
         return self
 
     def __exit__(self, *exc):
-        self.join(10)
+        self.join(60)
         self.listener.close()
         self.directory.cleanup()
         if exc[0] is None and self.error:
@@ -262,8 +262,8 @@ class ClientTests(unittest.TestCase):
 
         with FakeCrewd(script) as s, crewd.Client(path=s.path) as c:
             one, two = c.submit("a"), c.submit("b", input={"x": "ü"})
-            self.assertEqual((one.result(5), two.result(5)), ({"n": 1}, {"n": 2}))
-            self.assertEqual(next(c.events(5)).text, "between")
+            self.assertEqual((one.result(60), two.result(60)), ({"n": 1}, {"n": 2}))
+            self.assertEqual(next(c.events(60)).text, "between")
             c.subscribe()
 
     def test_a_task_is_cancelled_by_what_it_is_called(self):
@@ -284,7 +284,7 @@ class ClientTests(unittest.TestCase):
             self.assertTrue(task.cancel("late").running)
             self.assertEqual(c.cancel("collect", reason="late").agent, "a")
             with self.assertRaises(crewd.TaskFailed) as raised:
-                task.result(5)
+                task.result(60)
             self.assertEqual(raised.exception.outcome, crewd.Outcome.CANCELLED)
             with self.assertRaises(crewd.Refused) as raised:
                 task.cancel()
@@ -317,10 +317,10 @@ class ClientTests(unittest.TestCase):
 
         with FakeCrewd(script) as s, crewd.Client(path=s.path) as c:
             with self.assertRaises(crewd.AgentTerminated) as raised:
-                c.submit("a").result(5)
+                c.submit("a").result(60)
             self.assertEqual(raised.exception.cause, crewd.Cause.OOM)
             with self.assertRaises(crewd.TaskFailed) as raised:
-                c.submit("a").result(5)
+                c.submit("a").result(60)
             self.assertEqual(raised.exception.outcome, crewd.Outcome.FAILED)
 
     def test_exec_collects_both_streams(self):
@@ -339,7 +339,7 @@ class ClientTests(unittest.TestCase):
             s.answer("done", Message("Done", exit_code=len(data) % 251), seq)
 
         with FakeCrewd(script) as s, crewd.Client(path=s.path) as c:
-            done, out, err = c.exec("a", ["cat", "-"], input=b"0123456789" * 20000, timeout=5)
+            done, out, err = c.exec("a", ["cat", "-"], input=b"0123456789" * 20000, timeout=60)
             self.assertEqual((out, err, done.exit_code), (b"0123456789" * 2, b"note", 200000 % 251))
 
     def test_timeout_is_an_error_of_its_own(self):
@@ -348,7 +348,8 @@ class ClientTests(unittest.TestCase):
             s.take("stop_crew")
             s.conn.recv(1)
 
-        with FakeCrewd(script) as s, crewd.Client(path=s.path, timeout=0.2) as c:
+        with FakeCrewd(script) as s, crewd.Client(path=s.path) as c:
+            c.timeout = 0.2  # not for the greeting, which may take longer
             with self.assertRaises(TimeoutError):
                 c.status()
             with self.assertRaises(crewd.CrewdError):
@@ -361,8 +362,8 @@ class ClientTests(unittest.TestCase):
 
         with FakeCrewd(script) as s, crewd.Client(path=s.path) as c:
             with self.assertRaises(crewd.ConnectionClosed):
-                c.run(timeout=5)
-            self.assertEqual(len(list(c.events(5))), 1)
+                c.run(timeout=60)
+            self.assertEqual(len(list(c.events(60))), 1)
             with self.assertRaises(crewd.ConnectionClosed):
                 c.status()
 
@@ -391,7 +392,7 @@ class ClientTests(unittest.TestCase):
 
         with FakeCrewd(script, greet=False) as s:
             with self.assertRaises(crewd.ProtocolError):
-                crewd.Client(path=s.path, timeout=5)
+                crewd.Client(path=s.path, timeout=60)
 
     def test_no_crew_is_said_so(self):
         with tempfile.TemporaryDirectory() as home:
@@ -409,9 +410,10 @@ class ClientTests(unittest.TestCase):
             s.take("get_status")
             s.conn.recv(1)  # until the client leaves
 
-        with FakeCrewd(script) as s, crewd.Client(path=s.path, timeout=0.3) as c:
+        with FakeCrewd(script) as s, crewd.Client(path=s.path) as c:
             with self.assertRaises(ValueError):
                 c.kill("a" * 64)
+            c.timeout = 0.3
             with self.assertRaises(TimeoutError):
                 c.status()  # the sequence has no gap
 

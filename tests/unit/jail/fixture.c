@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 
 #define READ_EXEC (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_EXECUTE)
@@ -161,6 +162,24 @@ int fixture_exec(const struct jail_child *c, const char *const *argv) {
         if (waitpid(pid, &status, 0) < 0)
                 return -errno;
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+void fixture_freeze(struct jail *j) {
+        uint64_t until = crew_now_ns() + 60000000000u;
+        int r;
+
+        do
+                r = jail_freeze(j, true);
+        while (r == -ETIMEDOUT && crew_now_ns() < until);
+        assert_int_equal(r, 0);
+}
+
+int fixture_hold_sweeps(bool alone) {
+        int fd = open("/sys/fs/cgroup", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        while (fd >= 0 && flock(fd, alone ? LOCK_EX : LOCK_SH) < 0 && errno == EINTR)
+                ;
+        return fd;
 }
 
 /* Becomes nobody for good, in a child; its TAP lines follow ours. */

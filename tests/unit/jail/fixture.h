@@ -11,6 +11,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -37,6 +38,13 @@ int fixture_spawn_ahead(const struct plan *plan, fixture_fn fn, struct jail *j, 
 
 /* In a jail: starts argv in the agent layer and waits.  Exit status, or 128+signal, or -errno of the start. */
 int fixture_exec(const struct jail_child *c, const char *const *argv);
+
+/* A freeze that takes too long is given up, and said to be: on a busy machine that may be so, and it is asked for again. */
+void fixture_freeze(struct jail *j);
+
+/* A sweep takes the leftovers of every crew of the host, so of every test's that runs meanwhile too.  Who looks at what is
+ * left does so alone; whoever sweeps or leaves something holds it shared.  Until the descriptor is closed; it may be -1. */
+int fixture_hold_sweeps(bool alone);
 
 /* Runs the group twice, as described above.  Exit status for main. */
 int fixture_main(const char *name, const struct CMUnitTest *tests, size_t n, int argc, char **argv);

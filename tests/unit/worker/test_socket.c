@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -18,8 +19,7 @@ static void start(struct fake_crewd *f, const char *script) {
                               .script = script,
                               .tools = {{"echo_tool", "cat", 0},
                                         {"slow_tool", "sleep 60", 300},
-                                        {"bad_tool", "echo 'no data' >&2; exit 4", 0},
-                                        {"busy_tool", "sleep 0.3; echo 1", 0}},
+                                        {"bad_tool", "echo 'no data' >&2; exit 4", 0}},
                       });
 }
 
@@ -326,33 +326,62 @@ static void failing_and_hanging_tools_are_returned_as_such(void **state) {
         fake_stop(&f);
 }
 
-static void tools_run_side_by_side_up_to_the_limit(void **state) {
-        uint64_t start_ns = crew_now_ns();
-        struct fake_crewd f;
-        unsigned most = 0;
+/* Tools that run until they are told to end, a byte each. */
+static int start_with_held_tools(struct fake_crewd *f, const char *dir) {
+        char path[64], script[128];
 
-        start(&f, "cat");
+        snprintf(path, sizeof(path), "%s/go", dir);
+        snprintf(script, sizeof(script), "read x < %s; echo 1", path);
+        assert_int_equal(mkfifo(path, 0600), 0);
+        int go = open(path, O_RDWR | O_CLOEXEC);
+        assert_true(go >= 0);
+        fake_start(f, &(struct fake_agent){
+                              .driver = PLAN_DRIVER_EXEC_JSON, .script = "cat", .tools = {{"held_tool", script, 120000}}});
+        return go;
+}
+
+static void end_with_held_tools(struct fake_crewd *f, int go, const char *dir) {
+        char path[64];
+
+        fake_stop(f);
+        close(go);
+        snprintf(path, sizeof(path), "%s/go", dir);
+        unlink(path);
+        rmdir(dir);
+}
+
+static void tools_run_side_by_side_up_to_the_limit(void **state) {
+        char dir[] = "/tmp/crew-worker-test.XXXXXX";
+        struct fake_crewd f;
+
+        assert_non_null(mkdtemp(dir));
+        int go = start_with_held_tools(&f, dir);
         for (uint64_t i = 0; i < 20; i++)
-                grant(&f, 100 + i, "busy_tool", "{}");
-        most = fake_processes(&f);
-        assert_in_range(most, 1 + 8, 1 + 2 * 8); /* sh, and perhaps its sleep */
-        for (uint64_t i = 0; i < 20; i++)
-                assert_int_equal(fake_expect(&f, CREW__ENVELOPE__BODY_TOOL_RETURN)->tool_return->outcome,
-                                 CREW__OUTCOME__OUTCOME_OK);
-        assert_true(crew_now_ns() - start_ns >= 3 * 300000000ull);
-        fake_stop(&f);
+                grant(&f, 100 + i, "held_tool", "{}");
+        for (unsigned left = 20, n; left > 0; left -= n) {
+                n = MIN_OF(left, 8u);
+                fake_processes_become(&f, 1 + n);
+                assert_int_equal(crew_write_full(go, "\n\n\n\n\n\n\n\n", n), 0);
+                for (unsigned i = 0; i < n; i++)
+                        assert_int_equal(fake_expect(&f, CREW__ENVELOPE__BODY_TOOL_RETURN)->tool_return->outcome,
+                                         CREW__OUTCOME__OUTCOME_OK);
+        }
+        fake_processes_become(&f, 1);
+        end_with_held_tools(&f, go, dir);
 }
 
 static void more_waiting_tools_than_the_limit_are_returned_at_once(void **state) {
+        char dir[] = "/tmp/crew-worker-test.XXXXXX";
         struct fake_crewd f;
 
-        start(&f, "cat");
+        assert_non_null(mkdtemp(dir));
+        int go = start_with_held_tools(&f, dir);
         for (uint64_t i = 0; i < 8 + 64 + 1; i++)
-                grant(&f, 100 + i, "busy_tool", "{}");
+                grant(&f, 100 + i, "held_tool", "{}");
         const Crew__Envelope *e = fake_expect(&f, CREW__ENVELOPE__BODY_TOOL_RETURN);
         assert_int_equal(e->corr, 100 + 72);
         assert_string_equal(e->tool_return->error, "too many tool calls are waiting");
-        fake_stop(&f);
+        end_with_held_tools(&f, go, dir);
 }
 
 static void a_refusal_is_an_error_and_a_failure_is_a_result(void **state) {
@@ -407,7 +436,7 @@ static void sends_and_asks_go_through_crewd(void **state) {
         answer_call(&f, e->seq, "");
         assert_answer(fd, "\"id\":1,\"result\":null");
         agent_say(fd, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"crew/ask\",\"params\":{\"target\":\"other\",\"payload\":"
-                      "\"q\",\"timeout_ms\":5000}}");
+                      "\"q\",\"timeout_ms\":60000}}");
         e = fake_expect(&f, CREW__ENVELOPE__BODY_SEND_MESSAGE);
         assert_true(e->send_message->ask);
         assert_true(e->deadline_ms > crew_realtime_ns() / 1000000u);
@@ -469,7 +498,7 @@ static void the_end_of_another_agent_comes_to_whoever_receives(void **state) {
         body.record = (char *)"{\"version\":1,\"id\":7,\"agent\":\"a\"}";
         fake_send(&f, &FAKE_ENVELOPE(TERMINATION_NOTICE, .termination_notice = &body));
         int fd = agent_connect(&f);
-        agent_say(fd, CALL("crew/receive", "{\"timeout_ms\":9000}"));
+        agent_say(fd, CALL("crew/receive", "{\"timeout_ms\":60000}"));
         line = agent_hear(fd);
         assert_non_null(line);
         assert_non_null(strstr(line, "\"result\":{\"kind\":\"agent.terminated\",\"payload\":{\"version\":1,"));
@@ -538,7 +567,7 @@ static void letters_wait_in_the_inbox_in_order(void **state) {
         fake_processes(&f);
         assert_asks(fd, RECEIVE(3, 0), "\"result\":{\"kind\":\"message\",\"from\":\"other\",\"payload\":1}");
         assert_asks(fd, RECEIVE(4, 0), "\"payload\":{\"n\": 2}");
-        agent_say(fd, RECEIVE(5, 5000));
+        agent_say(fd, RECEIVE(5, 60000));
         deliver(&f, false, "3");
         assert_answer(fd, "\"id\":5,\"result\":{\"kind\":\"message\",\"from\":\"other\",\"payload\":3}");
         close(fd);
