@@ -96,10 +96,11 @@ class Bystanders:
 
     def check(self, status_s, task_s):
         """None waited in vain, and half of them not even so long.  (The slowest may have waited for the machine.)"""
+        slower = 4 if os.environ.get("CREWD_SANITIZED") else 1
         assert not self.failures, self.failures
         assert self.status_s and self.task_s
-        assert statistics.median(self.status_s) < status_s, sorted(self.status_s)
-        assert statistics.median(self.task_s) < task_s, sorted(self.task_s)
+        assert statistics.median(self.status_s) < status_s * slower, sorted(self.status_s)
+        assert statistics.median(self.task_s) < task_s * slower, sorted(self.task_s)
 
 
 def begin(client, agent):

@@ -423,12 +423,16 @@ while True:
     with crew.start() as running:
         client = running.client()
         with Bystanders(running, HONEST) as others:
+            first = agent_status(client, "bomb").pid
             begin(client, "bomb")
-            eventually(lambda: len(outside(agent_status(client, "bomb").pid)) > 20, timeout=20)
+            eventually(lambda: len(outside(first)) > 20, timeout=40)
             time.sleep(2)
-            # The jail's memory may be full meanwhile, and then some of them are dead already.
-            alive = outside(agent_status(client, "bomb").pid)
-            assert client.kill("bomb").terminated.processes_killed > 1
+            # The jail's memory may be full meanwhile, and then some of them are dead already, or all.
+            alive = outside(first)
+            try:
+                assert client.kill("bomb").terminated.processes_killed > 1
+            except crewd.NotRunning:
+                assert crew.records("bomb", "agent.terminated")[-1]["cause"] in ("out of memory", "limit")
             assert not [p for p in alive if os.path.exists(f"/proc/{p}")]
         others.check(status_s=5, task_s=15)
         assert running.proc.poll() is None
