@@ -90,10 +90,10 @@ def test_kill_9_at_any_time_leaves_nothing_and_is_found(runner):
         stop.set()
         if not early:
             worker.join(10)
-        eventually(lambda: not alive(tree), timeout=5)
-        eventually(lambda: not [g for g in groups if os.path.exists(g)], timeout=5)
+        eventually(lambda: not alive(tree), timeout=20)
+        eventually(lambda: not [g for g in groups if os.path.exists(g)], timeout=20)
         assert Path("/proc/self/mounts").read_text() == mounts
-        eventually(lambda: not theirs & namespaces(), timeout=5)
+        eventually(lambda: not theirs & namespaces(), timeout=20)
         assert not locks_of(tree)
         with crew.start() as again:
             if had_pid:
