@@ -300,7 +300,7 @@ def java_fetch(authority, clients, top):
     made = top / "java"
     if not made.exists():
         made.mkdir()
-        subprocess.run(["/usr/bin/javac", "-d", made, clients / "Fetch.java"], check=True, timeout=120)
+        subprocess.run(["/usr/bin/javac", "-d", made, clients / "Fetch.java"], check=True, timeout=300)
         subprocess.run(["/usr/bin/keytool", "-importcert", "-noprompt", "-alias", "ca", "-file", authority.ca, "-keystore",
                         made / "trust.p12", "-storetype", "PKCS12", "-storepass", "changeit"], check=True, timeout=60,
                        capture_output=True)
@@ -313,7 +313,7 @@ def test_java_client(egress, authority, https, clients, top):
     crew = egress({f"{NAME}:443": https}, read=[f"{made}/"], runtime=["java"], profile="jit", limits={"memory": "2GiB"})
     r = crew.exec("client", "java", "-Xmx256m", f"-Djavax.net.ssl.trustStore={made}/trust.p12",
                   "-Djavax.net.ssl.trustStorePassword=changeit", "-cp", made, "Fetch",
-                  f"https://{NAME}/java", timeout=90)
+                  f"https://{NAME}/java", timeout=300)
     assert (r.returncode, r.stdout) == (0, "200 hello from /java\n"), r.stderr
     assert_passed(crew, https)
 
@@ -341,9 +341,9 @@ def test_java_trusts_an_inspecting_gateway_once_told(inspected, authority, clien
     made = java_fetch(authority, clients, top)
     crew = inspected(read=[f"{made}/"], runtime=["java"], profile="jit", limits={"memory": "2GiB"})
     fetch = f"java -Xmx256m -cp {made} -Djavax.net.ssl.trustStore=%s Fetch https://{NAME}/java"
-    r = crew.exec("client", "sh", "-ec", JAVA_TRUST + fetch % "/tmp/trust", timeout=120)
+    r = crew.exec("client", "sh", "-ec", JAVA_TRUST + fetch % "/tmp/trust", timeout=300)
     assert r.returncode == 0 and r.stdout.splitlines()[-1] == "200 hello from /java", r
-    r = crew.exec("client", "sh", "-c", fetch % "/etc/ssl/certs/java/cacerts", timeout=120)
+    r = crew.exec("client", "sh", "-c", fetch % "/etc/ssl/certs/java/cacerts", timeout=300)
     assert r.returncode != 0 and "PKIX path building failed" in r.stderr, "not by itself"
     assert len({r["conn"] for r in crew.await_network("client", "http", host=NAME)}) == 1
 
