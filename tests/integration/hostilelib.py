@@ -67,7 +67,7 @@ class Bystanders:
         self.threads = [threading.Thread(target=self.loop, args=(what,), daemon=True) for what in (self.ask, self.work)]
 
     def loop(self, what):
-        client = self.running.client(timeout=30)
+        client = self.running.client(timeout=60)
         try:
             while not self.stopping.wait(0.02):
                 what(client)
@@ -81,10 +81,13 @@ class Bystanders:
 
     def work(self, client):
         t = time.monotonic()
-        assert client.submit(agent=self.agent, description="out({'ok': True})").result(30) == {"ok": True}
+        assert client.submit(agent=self.agent, description="out({'ok': True})").result(60) == {"ok": True}
         self.task_s.append(time.monotonic() - t)
 
     def __enter__(self):
+        with self.running.client(timeout=60) as client:
+            self.work(client)
+        self.calm_s = self.task_s.pop()  # what a task takes of this machine anyway
         for t in self.threads:
             t.start()
         return self
@@ -92,7 +95,7 @@ class Bystanders:
     def __exit__(self, *exc):
         self.stopping.set()
         for t in self.threads:
-            t.join(65)
+            t.join(125)
 
     def check(self, status_s, task_s):
         """None waited in vain, and half of them not even so long.  (The slowest may have waited for the machine.)"""
@@ -100,7 +103,7 @@ class Bystanders:
         assert not self.failures, self.failures
         assert self.status_s and self.task_s
         assert statistics.median(self.status_s) < status_s * slower, sorted(self.status_s)
-        assert statistics.median(self.task_s) < task_s * slower, sorted(self.task_s)
+        assert statistics.median(self.task_s) < max(task_s * slower, 10 * self.calm_s), (sorted(self.task_s), self.calm_s)
 
 
 def begin(client, agent):
