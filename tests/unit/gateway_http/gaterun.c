@@ -29,6 +29,7 @@
 
 #define RULES_MAX 8
 #define LISTED_MAX 16
+#define PATIENCE_MS 20000
 
 struct rule {
         struct netpolicy_spec_rule spec;
@@ -242,12 +243,15 @@ static pid_t start_gateway(char *words, int *fd) {
         return pid;
 }
 
+static int n_open; /* connections that were let through and are not told as closed */
+
 static void note(const struct gate_msg *m) {
         static const char *const ops[] = {"DENIED", "ALLOWED", "CLOSED", "HTTP"}, *const verdicts[] = {"refuse", "let",
                                                                                                        "would"};
         static const struct gate_msg none;
         unsigned op = m->op - GATE_DENIED;
 
+        n_open += (m->op == GATE_ALLOWED) - (m->op == GATE_CLOSED);
         if (!record || memcmp(m, &none, sizeof(none)) == 0)
                 return;
         fprintf(record,
@@ -278,23 +282,39 @@ static void await_hello(int gate, const char *ca_path) {
         free(pem);
 }
 
-/* Until the connections' last messages are there: a moment of silence after the command has ended. */
-static void take_messages(int gate, bool last) {
+/* What comes within wait_ms of the one before, until there is one of this kind. */
+static bool take_messages(int gate, int wait_ms, unsigned until) {
         struct pollfd p = {.fd = gate, .events = POLLIN};
         struct gate_msg m;
 
-        while (poll(&p, 1, last ? 300 : 0) == 1 && recv(gate, &m, sizeof(m), MSG_DONTWAIT) == sizeof(m))
+        while (poll(&p, 1, wait_ms) == 1 && recv(gate, &m, sizeof(m), MSG_DONTWAIT) == sizeof(m)) {
                 note(&m);
+                if (m.op == until)
+                        return true;
+        }
+        return false;
+}
+
+/* Until the connections' last messages are there, however slow it is: each has its end, then a moment of silence. */
+static void take_last_messages(int gate) {
+        const struct gate_msg ping = {.op = GATE_PING};
+
+        if (crew_send_fds(gate, &ping, sizeof(ping), NULL, 0) != sizeof(ping) ||
+            !take_messages(gate, PATIENCE_MS, GATE_PONG))
+                return;
+        for (uint64_t end = crew_now_ns() + PATIENCE_MS * 1000000ull; n_open > 0 && crew_now_ns() < end;)
+                take_messages(gate, 20, 0);
+        take_messages(gate, 300, 0);
 }
 
 static int run(int gate, pid_t jail) {
         int status = 0;
 
         while (waitpid(jail, &status, WNOHANG) == 0) {
-                take_messages(gate, false);
+                take_messages(gate, 0, 0);
                 usleep(2000);
         }
-        take_messages(gate, true);
+        take_last_messages(gate);
         return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
@@ -333,7 +353,7 @@ int main(int argc, char **argv) {
         int status = run(gate, jail);
         const struct gate_msg gone = {.op = GATE_REMOVE, .id = 7};
         crew_send_fds(gate, &gone, sizeof(gone), NULL, 0);
-        take_messages(gate, true);
+        take_messages(gate, PATIENCE_MS, GATE_REMOVED);
         close(gate);
         int ended;
         waitpid(pid, &ended, 0);
