@@ -148,34 +148,34 @@ for line in sys.stdin:
     m = json.loads(line)
     if m.get("method") != "task":
         continue
-    task = call("submit", "a", stdin={"description": "time.sleep(4); out(7)", "key": "k"})
+    task = call("submit", "a", stdin={"description": "time.sleep(%d); out(7)", "key": "k"})
     if task["state"] == "waiting":
         time.sleep(600)
     print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": call("wait", task["task_id"])["result"]}), flush=True)
 """
 
 
-def deaf_manager(runner, action, retries):
+def deaf_manager(runner, action, retries, seconds):
+    """Its task has 4 s, and it another 2 before it is killed."""
     crew = Crew(runner)
     crew.process = "hierarchical\nmanager: boss"
     crew.agent("boss", driver="stdio-rpc", command=["python3", "${CREW_DIR}/boss.py"], targets=["a"], on_agent_terminated=action)
-    crew.files["boss.py"] = DEAF_BOSS
-    return crew.agent("a").task("lead", "boss", timeout="1s" if retries == 0 else "6s", retries=retries)
+    crew.files["boss.py"] = DEAF_BOSS % seconds
+    return crew.agent("a").task("lead", "boss", timeout="4s", retries=retries)
 
 
 def test_what_a_manager_handed_out_goes_on_with_its_task(runner):
-    crew = deaf_manager(runner, "restart", 1)
-    crew.tasks["lead"]["timeout"] = "2s"
+    crew = deaf_manager(runner, "restart", 1, 7)
     with crew.start() as running:
-        done = running.client().run(timeout=30)
+        done = running.client().run(timeout=60)
     assert done_task(done, "lead").state == "done" and result_of(crew) == 7
     assert [r["outcome"] for r in crew.records("a", "task.finished")] == ["ok"]
 
 
 def test_what_a_manager_handed_out_ends_with_its_task(runner):
-    crew = deaf_manager(runner, "reassign", 0)
+    crew = deaf_manager(runner, "reassign", 0, 600)
     with crew.start() as running:
-        done = running.client().run(timeout=30)
+        done = running.client().run(timeout=60)
     assert done_task(done, "lead").state == "failed"
     assert [(r["cause"], r["reason"]) for r in crew.records("a", "task.finished")] == [
         ("cancelled", "its manager ended, and with it the task that handed it out")]
@@ -186,7 +186,7 @@ def frozen_and_called_off(crew, running, box_check):
     with running_tasks(running) as box:
         eventually(lambda: state_of(client, "a") == WORKING)
         client.freeze("a", reason="look at it")
-        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").result(20)
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").result(60)
         eventually(lambda: ("cancel", "allowed") in [(r["verb"], r["verdict"]) for r in crew.records("boss", "manager.order")])
         box_check(client)
     return box["done"]
