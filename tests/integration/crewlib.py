@@ -150,7 +150,7 @@ def where(pid):
     return "\n".join(lines)
 
 
-def eventually(check, timeout=10, every=0.02):
+def eventually(check, timeout=30, every=0.02):
     """check() until it gives something true; that, or a failed assertion."""
     end = time.monotonic() + timeout
     while True:
