@@ -138,34 +138,36 @@ out([give(600, timeout_ms=1)["outcome"], give(0)["result"]])""")
     assert crew.records("a", "agent.terminated")[0]["action"] == "restart"
 
 
-# A manager that hands a task out and is deaf to its own end; the second time it only looks.
+# A manager that hands a task out and is deaf to its own end; the second time it says that it may end, and waits for it.
 DEAF_BOSS = """#!/usr/bin/python3
 import json, os, socket, subprocess, sys, time
 def call(*args, stdin=None):
     r = subprocess.run(["crew-call", *args], input=json.dumps(stdin or {}), text=True, stdout=subprocess.PIPE)
     return json.loads(r.stdout)
+handed_out = os.environ["CREW_STATE"] + "/handed-out"
 for line in sys.stdin:
     m = json.loads(line)
     if m.get("method") != "task":
         continue
-    task = call("submit", "a", stdin={"description": "time.sleep(%d); out(7)", "key": "k"})
-    if task["state"] == "waiting":
+    task = call("submit", "a", stdin={"description": "call('receive'); out(7)", "key": "k"})
+    if not os.path.exists(handed_out):
+        open(handed_out, "w").close()
         time.sleep(600)
+    call("send", "a")
     print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": call("wait", task["task_id"])["result"]}), flush=True)
 """
 
 
-def deaf_manager(runner, action, retries, seconds):
-    """Its task has 4 s, and it another 2 before it is killed."""
+def deaf_manager(runner, action, retries):
     crew = Crew(runner)
     crew.process = "hierarchical\nmanager: boss"
     crew.agent("boss", driver="stdio-rpc", command=["python3", "${CREW_DIR}/boss.py"], targets=["a"], on_agent_terminated=action)
-    crew.files["boss.py"] = DEAF_BOSS % seconds
-    return crew.agent("a").task("lead", "boss", timeout="4s", retries=retries)
+    crew.files["boss.py"] = DEAF_BOSS
+    return crew.agent("a").task("lead", "boss", timeout="5s", retries=retries)
 
 
 def test_what_a_manager_handed_out_goes_on_with_its_task(runner):
-    crew = deaf_manager(runner, "restart", 1, 7)
+    crew = deaf_manager(runner, "restart", 1)
     with crew.start() as running:
         done = running.client().run(timeout=60)
     assert done_task(done, "lead").state == "done" and result_of(crew) == 7
@@ -173,7 +175,7 @@ def test_what_a_manager_handed_out_goes_on_with_its_task(runner):
 
 
 def test_what_a_manager_handed_out_ends_with_its_task(runner):
-    crew = deaf_manager(runner, "reassign", 0, 600)
+    crew = deaf_manager(runner, "reassign", 0)
     with crew.start() as running:
         done = running.client().run(timeout=60)
     assert done_task(done, "lead").state == "failed"
