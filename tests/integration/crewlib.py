@@ -150,7 +150,7 @@ def where(pid):
     return "\n".join(lines)
 
 
-def eventually(check, timeout=10, every=0.02):
+def eventually(check, timeout=30, every=0.02):
     """check() until it gives something true; that, or a failed assertion."""
     end = time.monotonic() + timeout
     while True:
@@ -196,6 +196,18 @@ def gateway_of(running):
     launcher = [p for p, comm in outside(running.proc.pid).items() if comm == "crewd-launcher"]
     pids = [p for p, comm in outside(launcher[0]).items() if comm == "crew-gateway"] if len(launcher) == 1 else []
     return pids[0] if pids else None
+
+
+def freeze(client, agent, reason=""):
+    """Freezes it: crewd gives up after a tenth of a second, in which a busy machine may not have run its processes."""
+    def frozen():
+        try:
+            client.freeze(agent, reason=reason)
+        except crewd.Refused as e:
+            assert "could not be frozen: Connection timed out" in str(e), e
+            return False
+        return True
+    eventually(frozen)
 
 
 def walls_are_up(client):

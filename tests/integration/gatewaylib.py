@@ -25,7 +25,7 @@ class Fake:
 
     def heard(self, op=None):
         path = self.top / "heard.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        lines = [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
         return [m for m in lines if op is None or m.get("op") == op]
 
 

@@ -58,7 +58,7 @@ def running_tasks(running):
     thread = threading.Thread(target=lambda: box.update(done=client.run()))
     thread.start()
     yield box
-    thread.join(20)
+    thread.join(60)
     assert "done" in box
 
 
@@ -142,8 +142,9 @@ out([[t["name"] for t in rpc("tools/list")["result"]["tools"]], w["structuredCon
 
 def test_tasks_at_once_and_in_all_are_bounded(runner):
     crew = boss(managed(runner, manager="{agent: boss, tasks_at_once: 2, tasks_total: 3}"), """
-slow = [submit(n, "time.sleep(0.3)\\nout(1)") for n in ("a", "b")]
+slow = [submit(n, "call('receive')\\nout(1)") for n in ("a", "b")]
 first = refused("submit", "a", stdin={})
+for n in ("a", "b"): order("send", n)
 for i in slow: order("wait", i)
 order("wait", submit("a", "out(2)"))
 out([first, refused("submit", "a", stdin={})])""")
@@ -165,10 +166,11 @@ out([ids, order("wait", ids[2])["result"]])""")
 
 def test_a_queued_task_with_higher_priority_goes_first(runner):
     crew = boss(managed(runner), """
-block = submit("a", "time.sleep(0.4)\\nout(0)")
+block = submit("a", "call('receive')\\nout(0)")
 low, mid, top = (submit("a", f"out({n})", priority=p) for n, p in ((1, 0), (2, 5), (3, 0)))
 assert order("result", low)["state"] == "waiting"
 order("reprioritise", top, stdin={"priority": 9})
+order("send", "a")
 for i in (low, mid, top): order("wait", i)
 out([[low, mid, top], refused("reprioritise", low, stdin={"priority": 1})])""")
     _, result = run(crew)
@@ -183,13 +185,14 @@ running = submit("a", '''
 def stop(*_):
     print("told", file=sys.stderr); sys.stderr.flush(); sys.exit(1)
 signal.signal(signal.SIGTERM, stop)
-print("up", file=sys.stderr); sys.stderr.flush()
+call("send", "boss", stdin="up")
 time.sleep(600)''')
 queued = submit("a", "out(1)")
-while order("result", running)["state"] != "running": time.sleep(0.02)
-time.sleep(0.3)
+assert order("receive")["payload"] == "up"
+assert order("result", running)["state"] == "running"
 for i in (queued, running): order("cancel", i, stdin={"reason": "not needed"})
 out([order("wait", i) for i in (queued, running)] + [refused("cancel", queued)])""")
+    crew.agent("a", targets=["boss"])
     _, result = run(crew)
     assert [(t["state"], t["outcome"]) for t in result[:2]] == [("cancelled", "cancelled")] * 2
     assert all(t["error"] == "called off by boss: not needed" for t in result[:2])
@@ -210,8 +213,10 @@ out(order("wait", submit("a", "time.sleep(600)", timeout_ms=60000))["error"])"""
 
 def test_a_wait_ends_in_time(runner):
     crew = boss(managed(runner), """
-t = submit("a", "time.sleep(2)\\nout(1)")
-out([refused("wait", t, "--timeout", "200ms"), order("wait", t)["outcome"], refused("wait", "t-999")])""")
+t = submit("a", "call('receive')\\nout(1)")
+late = refused("wait", t, "--timeout", "200ms")
+order("send", "a")
+out([late, order("wait", t)["outcome"], refused("wait", "t-999")])""")
     _, result = run(crew)
     assert result[0][1] == -32005 and result[1] == "ok"
     assert result[2][:2] == [4, -32002]

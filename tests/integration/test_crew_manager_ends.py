@@ -7,7 +7,7 @@ import time
 import pytest
 
 from crewd import AgentState
-from crewlib import Crew, agent_status, done_task, eventually, state_of
+from crewlib import Crew, agent_status, done_task, eventually, freeze, state_of
 from hostilelib import HostileCrew
 from test_crew_instances import SPAWN
 from test_crew_manager import boss, managed, run, running_tasks
@@ -138,19 +138,22 @@ out([give(600, timeout_ms=1)["outcome"], give(0)["result"]])""")
     assert crew.records("a", "agent.terminated")[0]["action"] == "restart"
 
 
-# A manager that hands a task out and is deaf to its own end; the second time it only looks.
+# A manager that hands a task out and is deaf to its own end; the second time it says that it may end, and waits for it.
 DEAF_BOSS = """#!/usr/bin/python3
 import json, os, socket, subprocess, sys, time
 def call(*args, stdin=None):
     r = subprocess.run(["crew-call", *args], input=json.dumps(stdin or {}), text=True, stdout=subprocess.PIPE)
     return json.loads(r.stdout)
+handed_out = os.environ["CREW_STATE"] + "/handed-out"
 for line in sys.stdin:
     m = json.loads(line)
     if m.get("method") != "task":
         continue
-    task = call("submit", "a", stdin={"description": "time.sleep(4); out(7)", "key": "k"})
-    if task["state"] == "waiting":
+    task = call("submit", "a", stdin={"description": "call('receive'); out(7)", "key": "k"})
+    if not os.path.exists(handed_out):
+        open(handed_out, "w").close()
         time.sleep(600)
+    call("send", "a")
     print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": call("wait", task["task_id"])["result"]}), flush=True)
 """
 
@@ -160,14 +163,13 @@ def deaf_manager(runner, action, retries):
     crew.process = "hierarchical\nmanager: boss"
     crew.agent("boss", driver="stdio-rpc", command=["python3", "${CREW_DIR}/boss.py"], targets=["a"], on_agent_terminated=action)
     crew.files["boss.py"] = DEAF_BOSS
-    return crew.agent("a").task("lead", "boss", timeout="1s" if retries == 0 else "6s", retries=retries)
+    return crew.agent("a").task("lead", "boss", timeout="5s", retries=retries)
 
 
 def test_what_a_manager_handed_out_goes_on_with_its_task(runner):
     crew = deaf_manager(runner, "restart", 1)
-    crew.tasks["lead"]["timeout"] = "2s"
     with crew.start() as running:
-        done = running.client().run(timeout=30)
+        done = running.client().run(timeout=60)
     assert done_task(done, "lead").state == "done" and result_of(crew) == 7
     assert [r["outcome"] for r in crew.records("a", "task.finished")] == ["ok"]
 
@@ -175,7 +177,7 @@ def test_what_a_manager_handed_out_goes_on_with_its_task(runner):
 def test_what_a_manager_handed_out_ends_with_its_task(runner):
     crew = deaf_manager(runner, "reassign", 0)
     with crew.start() as running:
-        done = running.client().run(timeout=30)
+        done = running.client().run(timeout=60)
     assert done_task(done, "lead").state == "failed"
     assert [(r["cause"], r["reason"]) for r in crew.records("a", "task.finished")] == [
         ("cancelled", "its manager ended, and with it the task that handed it out")]
@@ -185,8 +187,8 @@ def frozen_and_called_off(crew, running, box_check):
     client = running.client()
     with running_tasks(running) as box:
         eventually(lambda: state_of(client, "a") == WORKING)
-        client.freeze("a", reason="look at it")
-        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").result(20)
+        freeze(client, "a", "look at it")
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").result(60)
         eventually(lambda: ("cancel", "allowed") in [(r["verb"], r["verdict"]) for r in crew.records("boss", "manager.order")])
         box_check(client)
     return box["done"]

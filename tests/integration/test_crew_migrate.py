@@ -54,7 +54,7 @@ def make(runner, number=None, migrate=None, **keys):
 
 def fill(crew, code=PUT):
     with crew.start() as running:
-        assert running.client().submit(agent="a", description=code).result(20) == 1
+        assert running.client().submit(agent="a", description=code).result(60) == 1
 
 
 def refused(crew):
@@ -69,7 +69,7 @@ def refused(crew):
 
 def show(crew):
     with crew.start() as running:
-        return running.client().submit(agent="a", description=SHOW).result(20)
+        return running.client().submit(agent="a", description=SHOW).result(60)
 
 
 def test_versions_follow_one_another(runner):
@@ -141,7 +141,7 @@ open(s + '/seen', 'w').write(json.dumps(seen))
         crew.extra = f'endpoints:\n  "one.migrate.test:80": {{connect_to: "{server.address}"}}\n'
         dial = "import socket; socket.create_connection(('one.migrate.test', 80), timeout=5); " + SHOW
         with crew.start() as running:
-            seen = json.loads(running.client().submit(agent="a", description=dial).result(20)["seen"])
+            seen = json.loads(running.client().submit(agent="a", description=dial).result(60)["seen"])
     assert "connected" not in seen["net"] and seen["uid"] == 1000 and not seen["host"] and not seen["other"]
     for what in ("send", "tool"):
         status, said = seen[what]
@@ -170,7 +170,7 @@ open(s + '/seen', 'w').write(json.dumps([[r.returncode, r.stdout] for r in said]
         running.client().run()
     crew = crew_of(state={"version": 2, "migrate": ["python3", "${CREW_DIR}/migrate.py"]})
     with crew.start() as running:
-        shown = running.client().submit(agent="boss", description=SHOW).result(20)
+        shown = running.client().submit(agent="boss", description=SHOW).result(60)
     answers = json.loads(shown["seen"])
     assert len(answers) == len(ORDERS) and not crew.records("boss", "manager.order")
     for words, (status, said) in zip(ORDERS, answers):
@@ -218,7 +218,7 @@ def test_a_failure_leaves_everything_as_it_was(runner, case):
     # The agent runs as before, and nothing is left of the attempt.
     with make(runner).start() as running:
         read = "out(open(os.environ['CREW_STATE'] + '/n').read())"
-        assert running.client().submit(agent="a", description=read).result(20) == "one"
+        assert running.client().submit(agent="a", description=read).result(60) == "one"
     assert snapshot(top(crew)) == before
     eventually(lambda: beside(crew) == sorted(os.listdir(top(crew).parent)))
 
@@ -248,7 +248,7 @@ def test_links_lead_nowhere(runner):
     crew = make(runner, 2, code, limits="output: 8MiB")
     with crew.start() as running:
         names = "out(sorted(os.listdir(os.environ['CREW_STATE'])))"
-        assert set(running.client().submit(agent="a", description=names).result(20)) >= {"h", "h2", "n", "sparse"}
+        assert set(running.client().submit(agent="a", description=names).result(60)) >= {"h", "h2", "n", "sparse"}
     assert os.readlink(top(crew) / "l2") == str(secret) and secret.read_text() == "top"
     assert sorted(os.listdir(top(crew))) == ["etc", "h", "h2", "l2", "n", "root", "sparse"]
 
@@ -323,18 +323,18 @@ def test_a_new_version_comes_with_a_restart(runner):
     crew = make(runner, 2, UP, restart={"max": 3, "within": "60s"})
     with crew.start() as running:
         client = running.client()
-        assert client.submit(agent="a", description=SHOW).result(20) == {"n": "one 0>2"}
+        assert client.submit(agent="a", description=SHOW).result(60) == {"n": "one 0>2"}
         # What crewd holds against a directory that changed under it: the version is looked at with each start.
         (top(crew).parent / "a.version").write_text("1\n")
         client.kill("a")
         eventually(lambda: state_of(client, "a") == crewd.AgentState.READY)
-        assert client.submit(agent="a", description=SHOW).result(20) == {"n": "one 0>2 1>2"}
+        assert client.submit(agent="a", description=SHOW).result(60) == {"n": "one 0>2 1>2"}
         (top(crew).parent / "a.version").write_text("1\n")
         (crew.top / "migrate.py").write_text("raise SystemExit('broken')\n")
         client.kill("a")
+        [end] = eventually(lambda: [r for r in crew.records("a", "agent.terminated") if r["cause"] == "start failed"])
         eventually(lambda: state_of(client, "a") == crewd.AgentState.TERMINATED)
         assert state_of(client, "b") == crewd.AgentState.READY
-        [end] = [r for r in crew.records("a", "agent.terminated") if r["cause"] == "start failed"]
         assert "exit status 1: broken" in end["reason"]
     assert show(make(runner, 1)) == {"n": "one 0>2 1>2"}
 
@@ -395,7 +395,7 @@ def test_what_the_crew_file_may_say(runner):
 # --- a changed crew file for a crew that runs ---
 
 def in_state(client, agent="a"):
-    return client.submit(agent=agent, description=SHOW).result(20)
+    return client.submit(agent=agent, description=SHOW).result(60)
 
 
 def to_version(crew, number, migrate=UP):
@@ -448,7 +448,7 @@ def test_a_full_disk_changes_nothing(runner, who):
         crew = make(runner, state_max="64MiB", limits="output: 64MiB")
         with crew.start() as running:
             assert running.client().submit(agent="a", description="out(sorted(os.listdir(os.environ['CREW_STATE'])))"
-                                           ).result(20) == ["big", "n"]
+                                           ).result(60) == ["big", "n"]
         assert runner.crewctl("audit", "verify").returncode == 0
     finally:
         runner.stop_all()

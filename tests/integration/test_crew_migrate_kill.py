@@ -76,7 +76,7 @@ STEPS = {
     "copied": (0, "copy_file_range", is_copied),
     "running": (600, None, is_changed),
     "checked": (0, "syncfs", is_checked),
-    "done": (0.5, "crew-evidence", is_changed),
+    "done": (2.5, "crew-evidence", is_changed),
 }
 
 
@@ -91,7 +91,7 @@ def test_a_kill_while_it_is(runner, step):
         before = snapshot(top(crew))
         (top(crew).parent / "a.version").write_text("1\n")
         hold = held_up if held in ("copy_file_range", "syncfs") else nothing
-        with hold(running.proc.pid, held, 1.5):
+        with hold(running.proc.pid, held, 4):
             client.kill("a", "its one restart")
             eventually(lambda: there(crew), every=0.005)
             if step == "done":  # nobody says that its evidence is complete, so the next jail has to wait

@@ -35,7 +35,7 @@ except OSError as e:
 
 
 def dial(client, agent, host="192.0.2.1", port=80):
-    return client.submit(agent=agent, description=DIAL.format(host=host, port=port)).result(30)
+    return client.submit(agent=agent, description=DIAL.format(host=host, port=port)).result(60)
 
 
 def network(crew, agent, text):
@@ -86,13 +86,16 @@ def test_only_the_gateway_has_the_operators_environment(runner, fake):  # noqa: 
         tree = {running.client().pid: "crewd", **outside(running.proc.pid)}
         if READS_MEMORY:
             readable = [p for p, comm in tree.items() if comm in ("crewd", "crew-worker", "crew-evidence")]
-            assert len(readable) >= 3
+            looked_at = 0
             for pid in readable:
-                assert b"s3cr3t" not in Path(f"/proc/{pid}/environ").read_bytes(), tree[pid]
-                assert not memory_holds(pid, b"s3cr3t-value"), tree[pid]
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it was one of a moment
+                    assert b"s3cr3t" not in Path(f"/proc/{pid}/environ").read_bytes(), tree[pid]
+                    assert not memory_holds(pid, b"s3cr3t-value"), tree[pid]
+                    looked_at += 1
+            assert looked_at >= 3
             launcher = next(p for p, comm in tree.items() if comm == "crewd-launcher")
             assert memory_holds(launcher, b"s3cr3t-value")
-        assert running.client().submit(agent="a", description="out(dict(os.environ))").result(20).get("SECRET_TOKEN") is None
+        assert running.client().submit(agent="a", description="out(dict(os.environ))").result(60).get("SECRET_TOKEN") is None
     assert f.heard()[0]["secret"] == "s3cr3t-value"
 
 
@@ -148,17 +151,17 @@ def test_an_inspected_agent_and_no_other_trusts_the_crews_ca(runner, fake):  # n
     with crew.start() as running:
         client = running.client()
         bundle = Path("/etc/ssl/certs/ca-certificates.crt").exists()
-        seen = client.submit(agent="a", description=LOOK).result(20)
+        seen = client.submit(agent="a", description=LOOK).result(60)
         assert (seen["same"], seen["set"], seen["system"], seen["host"]) == (True, True, bundle, bundle)
         assert seen["path"] == "/run/crew/ca-bundle.pem" and "changed" not in seen["change"]
-        other = client.submit(agent="b", description=LOOK).result(20)
+        other = client.submit(agent="b", description=LOOK).result(60)
         assert (other["path"], other["system"], other["host"]) == ("", False, bundle)
         # A new gateway has a new CA: who looks again finds it in the same place.
         f.play(ca=CERT.replace("CREWSOWN", "NEXTCREWSOWN"))
         os.kill(gateway_of(running), signal.SIGKILL)
         eventually(lambda: crew.records("a", "gateway.restarted"))
         code = "out('THENEXTCREWSOWN' in open(os.environ['SSL_CERT_FILE']).read())"
-        assert client.submit(agent="a", description=code).result(20) is True
+        assert client.submit(agent="a", description=code).result(60) is True
     assert f.heard()[0]["args"] == ["--fd", "--inspect"]
     assert not (crew.run_dir / "ca-bundle.pem").exists()
 
@@ -209,9 +212,10 @@ def test_a_flood_of_closed_connections_is_one_record_with_sums(runner, fake):  #
     fake(on_add=[one] * 1000 + [{**one, "port": 444}])
     crew = Crew(runner).agent("a")
     with crew.start():
-        eventually(lambda: sum(r.get("count", 1) for r in crew.records("a", "network.closed")) == 1001, timeout=5)
+        eventually(lambda: sum(r.get("count", 1) for r in crew.records("a", "network.closed")) == 1001)
     records = crew.records("a", "network.closed")
-    assert len(records) <= 10
+    windows = (records[-1]["t"] - records[0]["t"]) // 100_000_000  # on a busy machine they come over more than one
+    assert len(records) <= 10 + 3 * windows
     for port, n in ((443, 1000), (444, 1)):
         those = [r for r in records if r["port"] == port]
         assert sum(r["bytes_out"] for r in those) == 10 * n
@@ -278,7 +282,7 @@ except OSError as e:
 
 
 def talk(client, agent, host, port):
-    return client.submit(agent=agent, description=TALK.format(host=host, port=port)).result(30)
+    return client.submit(agent=agent, description=TALK.format(host=host, port=port)).result(60)
 
 
 def listed_crew(runner, port, endpoints='["api.test:7000"]', extra=""):
@@ -326,7 +330,11 @@ def inet_sockets(pid, table="/proc/self/net"):
         with contextlib.suppress(OSError):
             known |= {line.split()[9] for line in Path(table, name).read_text().splitlines()[1:]}
     held = set()
-    for fd in Path(f"/proc/{pid}/fd").iterdir():
+    try:
+        descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
+    except FileNotFoundError:  # it was one of a moment
+        return held
+    for fd in descriptors:
         with contextlib.suppress(OSError):
             held |= set(re.findall(r"^socket:\[(\d+)\]$", os.readlink(fd)))
     return held & known
@@ -335,14 +343,22 @@ def inet_sockets(pid, table="/proc/self/net"):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the descriptors of what has no dump")
 def test_only_the_gateway_is_on_the_hosts_network(runner):
     """crewd has spare listeners, but those are the jails'."""
-    with server() as (port, peers):
-        crew = listed_crew(runner, port)
-        code = ("import socket\ns = socket.create_connection(('api.test', 7000), timeout=8)\n"
-                "s.sendall(b'x'); s.recv(1); time.sleep(1); out('done')")
+    heard, looked = threading.Event(), threading.Event()
+
+    def serve(s, _server):
+        s.recv(1)
+        heard.set()
+        looked.wait(60)
+        s.sendall(b"y")
+
+    with Tcp(serve) as server:
+        crew = listed_crew(runner, server.port)
+        code = ("import socket\ns = socket.create_connection(('api.test', 7000))\n"
+                "s.sendall(b'x'); s.recv(1); out('done')")
         with crew.start() as running:
             client = running.client()
             job = client.submit(agent="a", description=code)
-            eventually(lambda: peers)
+            assert heard.wait(60)
             tree = {client.pid: "crewd", **outside(running.proc.pid)}
             held = {comm: inet_sockets(pid) for pid, comm in tree.items() if comm not in ("crew-resolver", "crew-keeper")}
             assert [comm for comm, sockets in held.items() if sockets] == ["crew-gateway"]
@@ -350,7 +366,8 @@ def test_only_the_gateway_is_on_the_hosts_network(runner):
             assert len(listeners) == fg.LISTENERS, "the search finds what is there"
             if not os.environ.get("CREWD_SANITIZED"):
                 assert "\nSeccomp:\t2\n" in Path(f"/proc/{client.pid}/status").read_text(), "and can make none"
-            assert job.result(20) == "done"
+            looked.set()
+            assert job.result(60) == "done"
 
 
 def test_after_a_restart_the_same_agent_reaches_its_endpoint_again(runner):
@@ -437,7 +454,7 @@ def test_inspected_requests_carry_a_credential_of_crewds_environment_and_are_on_
         for file in ("ca.pem", "crew.yaml"):
             (crew.top / file).chmod(0o644)
         with crew.start() as running:
-            got, refused, outside_path = running.client().submit(agent="a", description=FETCH).result(30)
+            got, refused, outside_path = running.client().submit(agent="a", description=FETCH).result(60)
             eventually(lambda: len(crew.records("a", "network.http")) >= 4)
             text = runner.crewctl("logs", "--agent", "a").stdout
             status = runner.crewctl("status", "--json").stdout
@@ -497,17 +514,16 @@ def test_a_connection_that_lives_when_the_gateway_dies_is_reset(runner):
 import socket
 s = socket.create_connection(("api.test", 7000), timeout=8)
 s.recv(5)
-open("/tmp/up", "w").close()
+open(os.environ["CREW_STATE"] + "/up", "w").close()
 try: out(repr(s.recv(5)))
 except OSError as e: out(type(e).__name__)
 """
         with crew.start() as running:
             client = running.client()
             job = client.submit(agent="a", description=code)
-            eventually(lambda: peers)
-            eventually(lambda: crew.records("a", "network.allowed") or time.sleep(0.3) or True)
+            eventually(lambda: (runner.home / "lib/t/state/a/up").exists())  # it has had the greeting
             os.kill(gateway_of(running), signal.SIGKILL)
-            assert job.result(10) == "ConnectionResetError"
+            assert job.result(60) == "ConnectionResetError"
 
 
 HALF = """
@@ -541,7 +557,7 @@ def test_half_a_transfer_never_looks_whole_when_the_gateway_dies(runner, up):
             job = running.client().submit(agent="a", description=HALF.format(up=up))
             eventually(lambda: moved[0] > 10 << 20)
             os.kill(gateway_of(running), signal.SIGKILL)
-            assert job.result(20) in ("ConnectionResetError", "BrokenPipeError")
+            assert job.result(60) in ("ConnectionResetError", "BrokenPipeError")
             assert eventually(lambda: ended)[0] in ("ConnectionResetError", "BrokenPipeError")
             eventually(lambda: crew.records("a", "gateway.restarted"))
         assert [r["host"] for r in crew.records("a", "network.allowed")] == ["api.test"]
@@ -566,7 +582,7 @@ def test_a_gateway_that_dies_is_restarted_and_that_is_on_record(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
         client = running.client()
-        first = gateway_of(running)
+        first = eventually(lambda: gateway_of(running))
         assert dial(client, "a")[0] in ("ConnectionResetError", "ConnectionRefusedError")
         os.kill(first, signal.SIGKILL)
         eventually(lambda: gateway_of(running) not in (None, first))
@@ -578,14 +594,15 @@ def test_a_gateway_that_dies_is_restarted_and_that_is_on_record(runner):
     lost = [r for r in crew.records("a", "evidence.lost") if r["source"] == "gateway"]
     assert len(lost) == 1
     again = crew.records("a", "gateway.restarted")
-    assert len(again) == 1 and again[0]["cause"] == "signal 9" and again[0]["after_ms"] < 2000
+    # At once, and not after a pause: the second try would have one.
+    assert len(again) == 1 and again[0]["cause"] == "signal 9" and again[0]["attempt"] == 1 and again[0]["after_ms"] < 10000
 
 
 @pytest.mark.waits
 def test_a_gateway_that_hangs_is_replaced_and_one_that_is_only_quiet_is_not(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
-        first = gateway_of(running)
+        first = eventually(lambda: gateway_of(running))
         time.sleep(18)  # without a word it would be gone by now
         assert gateway_of(running) == first and not crew.records("a", "gateway.restarted")
         os.kill(first, signal.SIGSTOP)
@@ -594,7 +611,7 @@ def test_a_gateway_that_hangs_is_replaced_and_one_that_is_only_quiet_is_not(runn
         assert dial(running.client(), "a")[0] in ("ConnectionResetError", "ConnectionRefusedError")
         assert "crew-gateway does not answer" in running.log() and "crew-gateway is up again" in running.log()
     [again] = crew.records("a", "gateway.restarted")
-    assert again["cause"] == "signal 9" and again["after_ms"] < 2000
+    assert again["cause"] == "signal 9" and again["attempt"] == 1 and again["after_ms"] < 10000
 
 
 def kill_gateway(running, crew, times):
@@ -612,17 +629,20 @@ def test_while_there_is_no_gateway_dials_are_refused_at_once(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
         client = running.client()
+        launcher = next(p for p, comm in outside(running.proc.pid).items() if comm == "crewd-launcher")
         kill_gateway(running, crew, 3)
+        os.kill(launcher, signal.SIGSTOP)  # no next one while this looks, however long that takes
         walls = eventually(lambda: [w for w in [agent_status(client, "a").walls] if "gateway" in w])
         assert "gateway restarting: every connection refused" in walls[0]
         error, _, seconds = dial(client, "a")
-        assert error == "ConnectionRefusedError" and seconds < 1
+        assert error == "ConnectionRefusedError" and seconds < 5  # its patience is 8
         error, _, seconds = dial(client, "a", "name.test")
-        assert error == "gaierror" and seconds < 1
+        assert error == "gaierror" and seconds < 4  # the resolver's is 5
+        os.kill(launcher, signal.SIGCONT)
         eventually(lambda: len(crew.records("a", "gateway.restarted")) == 3)
         assert [r["attempt"] for r in crew.records("a", "gateway.restarted")] == [1, 2, 3]
         waited = [r["after_ms"] for r in crew.records("a", "gateway.restarted")]
-        assert waited[0] < 900 <= waited[1] < 4900 <= waited[2]
+        assert 900 <= waited[1] and max(4900, waited[0]) <= waited[2]
         assert "gateway" not in agent_status(client, "a").walls
 
 
@@ -662,7 +682,7 @@ def test_one_that_dies_before_it_is_ready_is_tried_again(runner, fake):  # noqa:
 def test_without_a_launcher_everything_stays_refused(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
-        client, gateway = running.client(), gateway_of(running)
+        client, gateway = running.client(), eventually(lambda: gateway_of(running))
         # Nothing of a gateway that was never up is lost, and this crew is ready without.
         eventually(lambda: dial(client, "a") and crew.records("a", "network.denied"))
         launcher = next(p for p, comm in outside(running.proc.pid).items() if comm == "crewd-launcher")
@@ -677,8 +697,8 @@ def test_without_a_launcher_everything_stays_refused(runner):
 def test_without_crewd_no_gateway_stays(runner):
     crew = Crew(runner).agent("a")
     running = crew.start()
-    gateway = gateway_of(running)
+    gateway = eventually(lambda: gateway_of(running))
     launcher = next(p for p, comm in outside(running.proc.pid).items() if comm == "crewd-launcher")
     running.proc.kill()
     running.proc.wait()
-    eventually(lambda: not Path(f"/proc/{gateway}").exists() and not Path(f"/proc/{launcher}").exists(), timeout=5)
+    eventually(lambda: not Path(f"/proc/{gateway}").exists() and not Path(f"/proc/{launcher}").exists())

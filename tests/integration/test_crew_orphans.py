@@ -34,7 +34,7 @@ def kill(running):
         c.close()
     running.proc.kill()
     running.proc.wait()
-    eventually(lambda: not alive(tree), timeout=5)
+    eventually(lambda: not alive(tree))
 
 
 def ends(crew, agent):
@@ -114,7 +114,7 @@ def test_effects_are_possible_only_where_something_was_let_run(runner):
     crew = Crew(runner).agent("a", tools=["note"]).agent("b")
     crew.tool("note", "#!/bin/sh\ncat >/dev/null\necho '{}'\n")
     running = crew.start()
-    assert running.client().submit(agent="a", description="out(call('tool', 'note', stdin={})[0])").result(20) == 0
+    assert running.client().submit(agent="a", description="out(call('tool', 'note', stdin={})[0])").result(60) == 0
     kill(running)
     with crew.start():
         assert ends(crew, "a")[0]["effects"] is True and ends(crew, "b")[0]["effects"] is False

@@ -135,9 +135,9 @@ def test_tripwires_that_are_missing_until_the_next_start_are_named(runner):
         assert (line["key"], line["effect"]) == ("tripwires", "unchanged")
         assert line["detail"] == "of c: not in the jails of agents that go on, until their next start"
         assert runner.crewctl("up", crew.top / "crew.yaml").returncode == 0
-        assert client.submit(agent="a", description=look).result(20) is False
-        assert client.submit(agent="c", description=look).result(20) is True
+        assert client.submit(agent="a", description=look).result(60) is False
+        assert client.submit(agent="c", description=look).result(60) is True
         client.kill("a")
         eventually(lambda: agent_status(client, "a").incarnation == 2)
-        assert client.submit(agent="a", description=look).result(20) is True  # a decoy: empty
-        assert client.submit(agent="a", description=look.replace("isdir", "exists").replace("only-c'", "only-c/x'")).result(20) is False
+        assert client.submit(agent="a", description=look).result(60) is True  # a decoy: empty
+        assert client.submit(agent="a", description=look.replace("isdir", "exists").replace("only-c'", "only-c/x'")).result(60) is False

@@ -18,7 +18,7 @@ def crew_of(runner, extra=MEMORY):
 
 
 def do(client, agent, code):
-    return client.submit(agent=agent, description=code).result(20)
+    return client.submit(agent=agent, description=code).result(60)
 
 
 def test_what_one_puts_another_reads(runner):

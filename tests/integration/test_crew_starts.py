@@ -20,7 +20,11 @@ def places():
 
 
 def children(pid):
-    return [int(p) for t in Path(f"/proc/{pid}/task").iterdir() for p in (t / "children").read_text().split()]
+    found = []
+    for t in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that has just ended
+            found += map(int, (t / "children").read_text().split())
+    return found
 
 
 def spawner_of(pid):
@@ -69,7 +73,7 @@ def test_starts_go_a_few_at_a_time_and_in_order(runner):
         # Their time has not begun: nothing is on record of them.
         assert not any(crew.records(name, "agent.policy") for name in names[first:])
         os.kill(spawner, signal.SIGCONT)
-        eventually(lambda: all(state_of(client, name) == crewd.AgentState.READY for name in names), timeout=60)
+        eventually(lambda: all(a.state == crewd.AgentState.READY for a in client.status().agents), timeout=120, every=0.2)
         begun = [crew.records(name, "agent.policy")[0]["t"] for name in names]
         assert begun == sorted(begun)
 
@@ -86,7 +90,7 @@ def test_an_agent_that_waits_for_its_start_can_be_killed(runner):
         assert done.stdout.startswith(f"Agent {last} was waiting to be started; it will not be now.\n")
         os.kill(spawner, signal.SIGCONT)
         # A crew that does not get all its agents does not run.
-        running.proc.wait(30)
+        running.proc.wait(60)
     killed = crew.records(last, "agent.kill")
     assert len(killed) == 1 and killed[0]["reason"] == "not needed"
     assert not crew.records(last, "agent.policy")

@@ -26,12 +26,12 @@ def test_it_outlives_the_task_the_instance_and_the_crew(runner):
     crew = Crew(runner).agent("a", restart={"max": 5, "within": "60s"})
     with crew.start() as running:
         client = running.client()
-        assert [client.submit(agent="a", description=KEEP).result(10) for _ in range(2)] == [1, 2]
+        assert [client.submit(agent="a", description=KEEP).result(60) for _ in range(2)] == [1, 2]
         client.kill("a")
         eventually(lambda: state_of(client, "a") == crewd.AgentState.READY)
-        assert client.submit(agent="a", description=KEEP).result(10) == 3
+        assert client.submit(agent="a", description=KEEP).result(60) == 3
     with crew.start() as running:
-        assert running.client().submit(agent="a", description=KEEP).result(10) == 4
+        assert running.client().submit(agent="a", description=KEEP).result(60) == 4
     st = os.stat(top(crew, "a") / "n")
     assert st.st_uid == os.stat(crew.top).st_uid  # the operator's, outside
     assert oct(os.stat(top(crew, "a")).st_mode & 0o777) == "0o700"
@@ -45,7 +45,7 @@ def test_fresh_begins_with_nothing_however_much_there_was(runner):
         client = running.client()
         for _ in range(3):
             eventually(lambda: state_of(client, "a") == crewd.AgentState.READY)
-            assert client.submit(agent="a", description=fill).result(10) == 1
+            assert client.submit(agent="a", description=fill).result(60) == 1
             client.kill("a")
         eventually(lambda: state_of(client, "a") == crewd.AgentState.READY)
         eventually(lambda: sorted(os.listdir(top(crew, "a").parent)) == ["a", "a.lock"])
@@ -56,13 +56,13 @@ def test_nobody_else_sees_it_and_nothing_in_it_runs(runner):
     crew = Crew(runner).agent("a").agent("b")
     with crew.start() as running:
         client = running.client()
-        client.submit(agent="a", description="open(os.environ['CREW_STATE'] + '/s', 'w').write('mine'); out(1)").result(10)
+        client.submit(agent="a", description="open(os.environ['CREW_STATE'] + '/s', 'w').write('mine'); out(1)").result(60)
         host = str(top(crew, "a"))
         see = f"out([os.path.exists({host!r}), os.listdir('/home/agent/state')])"
-        assert client.submit(agent="b", description=see).result(10) == [False, []]
+        assert client.submit(agent="b", description=see).result(60) == [False, []]
         run = ("p = os.environ['CREW_STATE'] + '/x'\nopen(p, 'w').write('#!/bin/sh\\necho ran')\nos.chmod(p, 0o755)\n"
                "try:\n    subprocess.run([p]); out('ran')\nexcept PermissionError:\n    out('refused')")
-        assert client.submit(agent="a", description=run).result(10) == "refused"
+        assert client.submit(agent="a", description=run).result(60) == "refused"
 
 
 def test_a_policy_cannot_grant_it(runner):
@@ -92,7 +92,7 @@ def test_export_reset_import_round_trip(runner):
             "open(s + '/exec', 'w').close(); os.chmod(s + '/exec', 0o755)\nos.symlink('/etc/passwd', s + '/link')\nout(1)")
     with crew.start() as running:
         client = running.client()
-        client.submit(agent="a", description=fill).result(10)
+        client.submit(agent="a", description=fill).result(60)
         shown = json.loads(runner.crewctl("state", "list", "--json", check=True).stdout)
         assert [(s["agent"], s["files"], s["in_use"]) for s in shown["state"]] == [("a", 2, True), ("b", 0, True)]
         r = runner.crewctl("state", "export", "--agent", "a", archive)
@@ -111,7 +111,7 @@ def test_export_reset_import_round_trip(runner):
     assert os.stat(top(crew, "a") / "exec").st_mode & 0o111
     with crew.start() as running:
         look = "out(sorted(os.listdir(os.environ['CREW_STATE'])))"
-        assert running.client().submit(agent="a", description=look).result(10) == ["exec", "sub"]
+        assert running.client().submit(agent="a", description=look).result(60) == ["exec", "sub"]
 
 
 def evil(**kw):
@@ -139,7 +139,7 @@ EVIL = {
 def test_import_refuses_what_is_not_plain_and_changes_nothing(runner, why):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
-        running.client().submit(agent="a", description=KEEP).result(10)
+        running.client().submit(agent="a", description=KEEP).result(60)
     path = runner.home / "evil.tar"
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
         for info, data in (evil(name="good", data=b"fine"), EVIL[why]):
@@ -172,7 +172,7 @@ def test_more_than_state_max_ends_the_agent(runner):
         client = running.client()
         task = client.submit(agent="a", description=fill)
         with pytest.raises(crewd.AgentTerminated) as e:
-            task.result(20)
+            task.result(60)
         assert e.value.cause == crewd.Cause.LIMIT and "state_max is 1024 KiB" in e.value.record.reason
         assert state_of(client, "b") == crewd.AgentState.READY
     assert [r["limit"] for r in crew.records("a", "limit.hit")] == ["state"]
@@ -190,7 +190,7 @@ out(1)
 
 def shut(crew):
     with crew.start() as running:
-        running.client().submit(agent="a", description=FILL).result(10)
+        running.client().submit(agent="a", description=FILL).result(60)
     for name, mode in (("g", 0), ("d", 0), ("e", 0o400), ("", 0)):  # as the agent can; a crewd that runs opens them again
         os.chmod(top(crew, "a") / name, mode)
 
@@ -257,7 +257,7 @@ def test_what_is_kept_in_a_directory_that_is_shut_counts(runner, where):
             "os.chmod(d, 0)\nf.write(b'x' * (4 << 20)); f.flush()\ntime.sleep(600)")
     with crew.start() as running:
         with pytest.raises(crewd.AgentTerminated) as e:
-            running.client().submit(agent="a", description=fill).result(20)
+            running.client().submit(agent="a", description=fill).result(60)
         assert e.value.cause == crewd.Cause.LIMIT and "state_max is 1024 KiB" in e.value.record.reason
 
 
@@ -296,5 +296,5 @@ def test_a_directory_that_stays_in_use_is_a_start_that_fails(runner):
     crew.start().stop()
     with locked(crew, "a"):
         running = crew.start(wait=False)
-        assert running.proc.wait(30) == 1
+        assert running.proc.wait(60) == 1
         assert "agent a did not start: prepare: its state directory is in use" in running.log()

@@ -110,7 +110,7 @@ def test_a_deep_tree_comes_back(runner):
     crew = Crew(runner).agent("a").agent("b")
     archive = runner.home / "a.tar"
     with crew.start() as running:
-        running.client().submit(agent="a", description=DEEP).result(10)
+        running.client().submit(agent="a", description=DEEP).result(60)
     r = runner.crewctl("state", "export", "--agent", "a", archive)
     assert r.returncode == 0 and r.stderr == "", r.stderr
     r = imported(runner, archive, agent="b")
@@ -255,6 +255,6 @@ def test_import_before_the_crew_has_ever_run(runner):
     assert [(s["agent"], s["files"]) for s in shown] == [("a", 1), ("b", 1)]
     with crew.start() as running:
         read = "p = os.environ['CREW_STATE'] + '/n'\nn = int(open(p).read()) + 1\nopen(p, 'w').write(str(n))\nout(n)"
-        assert running.client().submit(agent="a", description=read).result(10) == 42
+        assert running.client().submit(agent="a", description=read).result(60) == 42
     r = imported(runner, archive, "--crew", "t", agent="x")
     assert r.returncode == 3 and "agents: a, b" in r.stderr and "start it once" in r.stderr, r.stderr

@@ -2,12 +2,13 @@
 """Ending in order: an agent is told, then SIGTERM, then its grace, then a kill; what it keeps is kept."""
 
 import json
+import re
 import time
 
 import pytest
 
 import crewd
-from crewlib import Crew, agent_status, eventually, outside, state_of
+from crewlib import Crew, eventually, state_of
 
 GRACEFUL = """
 def on_term(*_):
@@ -19,9 +20,22 @@ open(os.environ['CREW_STATE'] + '/up', 'w').close()
 time.sleep(600)
 """
 
+# Requests of one connection are taken in order: when the second has its answer, the first is waiting for a letter.
+RECEIVE = """
+import socket
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+s = socket.socket(socket.AF_UNIX); s.connect(os.environ['CREW_SOCKET']); f = s.makefile('rw')
+for id, method in ((1, 'crew/receive'), (2, 'ping')):
+    f.write(json.dumps({'jsonrpc': '2.0', 'id': id, 'method': method, 'params': {}}) + '\\n'); f.flush()
+assert json.loads(f.readline())['id'] == 2
+open(os.environ['CREW_STATE'] + '/up', 'w').close()
+out(json.loads(f.readline()))
+"""
+
 RPC = """#!/usr/bin/python3
 import json, os, sys, signal, time
 signal.signal(signal.SIGTERM, lambda *_: open(os.environ['CREW_STATE'] + '/term', 'w').close())
+open(os.environ['CREW_STATE'] + '/up', 'w').close()
 for line in sys.stdin:
     m = json.loads(line)
     open(os.environ['CREW_STATE'] + '/heard', 'a').write(m['method'] + '\\n')
@@ -44,7 +58,7 @@ def test_an_agent_that_minds_sigterm_ends_by_itself(runner):
         started = time.monotonic()
         r = runner.crewctl("stop", "--agent", "a", "--reason", "maintenance")
         assert r.returncode == 0, r.stderr
-        assert 0.3 <= time.monotonic() - started < 10
+        assert 0.3 <= time.monotonic() - started < 25  # of 30
         lines = r.stdout.splitlines()
         assert lines[0] == "Agent a stopped. Sandbox destroyed." and "it ended by itself" in lines[1]
         assert lines[-1] == "Crew status: b (ready)"
@@ -69,11 +83,11 @@ def test_an_agent_that_does_not_is_killed_after_its_grace(runner):
         started = time.monotonic()
         r = runner.crewctl("stop", "--agent", "a", "--grace", "1500ms", "--json")
         took = time.monotonic() - started
-        assert r.returncode == 0 and 1.4 <= took < 6, (took, r.stderr)
+        assert r.returncode == 0 and 1.4 <= took < 20, (took, r.stderr)
         doc = json.loads(r.stdout)
         assert doc["terminated"]["kill_us"] > 0 and doc["terminated"]["cause"] == "operator"
         with pytest.raises(crewd.TaskFailed):
-            task.result(5)
+            task.result(60)
 
 
 def test_who_came_first_has_ended_it(runner):
@@ -112,7 +126,7 @@ def test_a_long_lived_agent_is_told_before_anything_else(runner):
     crew.files["a.yaml"] = crew.files["a.yaml"].replace("read: []", 'exec: ["${CREW_DIR}/rpc.py"], read: []')
     with crew.start() as running:
         client = running.client()
-        eventually(lambda: len(agent_status(client, "a").audit_path) > 0)
+        eventually(lambda: kept(crew, "a", "up").exists())
         killed = client.stop_agent("a", 8000, "bye")
         assert killed.terminated.kill_us == 0
         assert kept(crew, "a", "heard").read_text() == "shutdown\n"
@@ -125,12 +139,11 @@ def test_a_program_that_waits_for_messages_gets_the_word(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
         client = running.client()
-        task = client.submit(agent="a", description="out(call('receive'))")
-        eventually(lambda: "crew-call" in outside(agent_status(client, "a").pid).values())
-        time.sleep(0.3)
-        client.stop_agent("a", 8000, "time to go")
-        code, letter = task.result(5)  # its result still counts
-        assert code == 0 and letter["kind"] == "shutdown" and letter["reason"] == "time to go"
+        task = client.submit(agent="a", description=RECEIVE)
+        eventually(lambda: kept(crew, "a", "up").exists())
+        client.stop_agent("a", 30000, "time to go")
+        letter = task.result(60)["result"]  # its result still counts
+        assert letter["kind"] == "shutdown" and letter["reason"] == "time to go"
 
 
 def test_down_waits_for_the_grace_and_then_kills(runner):
@@ -144,9 +157,9 @@ def test_down_waits_for_the_grace_and_then_kills(runner):
         started = time.monotonic()
         r = runner.crewctl("down", "--grace", "2s")
         took = time.monotonic() - started
-        assert r.returncode == 0 and 1.9 <= took < 9, (took, r.stderr)
+        assert r.returncode == 0 and 1.9 <= took < 20, (took, r.stderr)
         assert kept(crew, "a", "saved").read_text() == "on term"
-        assert running.proc.wait(10) == 0
+        assert running.proc.wait(60) == 0
 
 
 def test_the_grace_is_shown_as_it_runs_on_a_terminal(runner):
@@ -158,5 +171,5 @@ def test_the_grace_is_shown_as_it_runs_on_a_terminal(runner):
         eventually(lambda: kept(crew, "a", "up").exists())
         r = runner.run("script", "-qec", runner.program("crewctl") + " stop --agent a --grace 3s", "/dev/null",
                        env={"TERM": "xterm"})
-        assert "agent a was asked to end: 1s of 3s" in r.stdout, r.stdout
+        assert re.search("agent a was asked to end: [0-3]s of 3s", r.stdout), r.stdout
         assert "Agent a did not end and was killed." in r.stdout

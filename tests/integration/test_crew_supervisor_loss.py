@@ -41,7 +41,7 @@ def test_agents_live_on_and_are_taken_over(runner):
     with crew.start() as again:
         client = again.client()
         assert jails(crew, client) == pids
-        assert client.submit(agent="a", description="out(6 * 7)").result(20) == 42
+        assert client.submit(agent="a", description="out(6 * 7)").result(60) == 42
     assert not alive(pids.values())
     for agent in ("a", "b"):
         assert len(crew.records(agent, "agent.spawned")) == 1
@@ -104,7 +104,7 @@ def test_killed_as_soon_as_it_is_ready_it_holds_everybody(runner):
         running.proc.wait()
         with crew.start() as running:
             client = running.client()
-            assert [client.submit(agent=name, description="out(1)").result(20) for name in "abc"] == [1, 1, 1]
+            assert [client.submit(agent=name, description="out(1)").result(60) for name in "abc"] == [1, 1, 1]
             assert [len(crew.records(name, "supervisor.adopted")) for name in "abc"] == [number] * 3
 
 
@@ -129,7 +129,7 @@ def test_killed_at_any_moment_it_loses_and_doubles_nothing(runner):
         lose(running)
     with crew.start() as last:
         assert jails(crew, last.client()) == pids
-        eventually(lambda: set(finished(crew)) >= set(accepted), timeout=60, every=0.1)
+        eventually(lambda: set(finished(crew)) >= set(accepted), timeout=120, every=0.1)
         eventually(lambda: state_of(last.client(), "a") == crewd.AgentState.READY)
     done = {r["task_id"]: r for a in crew.agents for r in crew.records(a, "task.finished")}
     assert {k: v for k, v in finished(crew).items() if v != 1} == {}
@@ -174,12 +174,13 @@ def test_a_program_stands_still_at_its_next_call_and_its_time_too(runner):
     crew = noting_crew(runner, agents=("a", "b"))
     running = crew.start()
     file = crew.top / "notes-a" / "notes"
-    running.client().submit(agent="a", timeout_ms=2000, description=f"""
-time.sleep(0.5)
+    running.client().submit(agent="a", timeout_ms=4000, description=f"""
+while not os.path.exists({str(file.with_name("go"))!r}): time.sleep(0.02)
 out(call("tool", "note", stdin={{"file": "{file}", "line": "x"}})[0])""")
     eventually(lambda: crew.records("a", "task.started"))
     lose(running)
-    time.sleep(3)
+    file.with_name("go").touch()
+    time.sleep(4.5)
     assert not file.exists() and not crew.records("a", "tool.call")
     with crew.start():
         [done] = eventually(lambda: crew.records("a", "task.finished"))
@@ -205,7 +206,7 @@ def test_one_that_dies_meanwhile_has_one_termination(runner, end):
         assert (cause, inc) == ("crash" if end == "by itself" else "operator", 1)
         assert agent_status(client, "b").pid == pids["b"]
         eventually(lambda: state_of(client, "a") == crewd.AgentState.READY and agent_status(client, "a").incarnation == 2)
-        assert client.submit(agent="a", description="out(1)").result(20) == 1
+        assert client.submit(agent="a", description="out(1)").result(60) == 1
     assert runner.crewctl("audit", "verify").returncode == 0
 
 
@@ -213,10 +214,10 @@ def test_nobody_comes_and_they_are_ended(runner):
     crew = held_crew(runner, hold_for="1s").agent("a").agent("b")
     running = crew.start()
     pids = jails(crew, running.client())
-    lose(running)
     start = time.monotonic()
-    eventually(lambda: not alive(pids.values()), timeout=5)
-    assert 0.5 < time.monotonic() - start < 3
+    lose(running)
+    eventually(lambda: not alive(pids.values()))
+    assert 0.9 < time.monotonic() - start < 15
     with crew.start() as again:
         assert "took over" not in again.log()
         assert ends(crew, "a") == [("supervisor lost", 1)]
@@ -248,7 +249,7 @@ def test_another_crew_file_or_policy_does_not_get_them(runner, what):
     before = path.read_text()
     path.write_text(before + "# changed\n" if what == "crew file" else before.replace("processes: 128", "processes: 64"))
     refused = Running(crew, wait=False)
-    assert refused.proc.wait(10) != 0
+    assert refused.proc.wait(60) != 0
     assert "outlived" in refused.log() and "crewctl down" in refused.log(), refused.log()
     assert sorted(alive(pids.values())) == sorted(pids.values())
     path.write_text(before)
@@ -265,7 +266,7 @@ def test_a_stop_ends_them_even_if_crewd_dies_over_it(runner):
     running.proc.terminate()
     eventually(lambda: not alive([pids["b"]]))
     lose(running)
-    eventually(lambda: not alive(pids.values()), timeout=3)
+    eventually(lambda: not alive(pids.values()), timeout=15)  # its grace has twice that
 
 
 def test_messages_wait_for_the_next_crewd(runner):
@@ -289,14 +290,14 @@ def test_a_key_stands_for_the_same_task_under_the_next_crewd(runner):
     client = running.client()
     code = f"""r = call("tool", "note", stdin={{"file": "{crew.top}/notes-a/notes", "line": "x"}}); out(r[0])"""
     done = client.submit(agent="a", description=code, key="over")
-    assert done.result(20) == 0
+    assert done.result(60) == 0
     under_way = client.submit(agent="a", description="time.sleep(1); out(5)", key="under-way")
     lose(running)
     with crew.start() as again:
         client = again.client()
         assert client.submit(agent="a", description=code, key="over").id == done.id
         repeated = client.submit(agent="a", description="time.sleep(1); out(5)", key="under-way")
-        assert repeated.id == under_way.id and repeated.result(20) == 5
+        assert repeated.id == under_way.id and repeated.result(60) == 5
     assert notes(crew) == {"x": 1} and len(crew.records("a", "task.started")) == 2
 
 
@@ -353,7 +354,7 @@ def test_an_adopted_crew_can_be_changed_and_started_again(runner):
     try:
         up = runner.crewctl("up", "--restart", "--detach", str(path))
         assert up.returncode == 0, up
-        assert not alive(pids.values()) and again.proc.wait(10) == 0
+        assert not alive(pids.values()) and again.proc.wait(60) == 0
         status = json.loads(runner.crewctl("status", "--json").stdout)
         assert {a["name"]: bool(a["pid"]) for a in status["agents"]} == {"a": True, "b": True}
         assert [r["cause"] for r in crew.records("a", "agent.terminated")] == ["supervisor shutdown"]
@@ -362,13 +363,13 @@ def test_an_adopted_crew_can_be_changed_and_started_again(runner):
     assert runner.crewctl("audit", "verify").returncode == 0
 
 
-# Straight to the socket, as fast as it goes.
+# Straight to the socket, and many at once: one after the other they may be no more than a second may have.
 SEND = """import socket
 s = socket.socket(socket.AF_UNIX); s.connect(os.environ['CREW_SOCKET']); f = s.makefile('rwb')
-def send():
-    f.write(json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': 'crew/send', 'params': {'target': 'c', 'payload': 1}}).encode() + b'\\n')
+def send(n):
+    f.write(n * (json.dumps({'jsonrpc': '2.0', 'id': 1, 'method': 'crew/send', 'params': {'target': 'c', 'payload': 1}}).encode() + b'\\n'))
     f.flush()
-    return json.loads(f.readline()).get('error', {}).get('code', 0)
+    for _ in range(n): f.readline()
 """
 
 
@@ -382,9 +383,9 @@ def test_limits_count_on_across_an_adoption(runner):
     crew.files["a.yaml"] = crew.files["a.yaml"].replace("read: []", 'read: ["${CREW_DIR}/flags/"]')
     crew.write()
     code = SEND + f"""
-got = [send() for i in range(50)]
+send(50)
 while not os.path.exists({str(crew.top / flag)!r}): time.sleep(0.02)
-while True: send()
+while True: send(50)
 """
     hits = lambda client: next(u for u in agent_status(client, "a").limits if u.limit == "messages").hits
     running = crew.start()
@@ -421,7 +422,7 @@ def test_connections_of_the_lost_gateway_are_not_counted(runner):
             client = again.client()
             assert used(client) == 0
             eventually(lambda: state_of(client, "a") == crewd.AgentState.READY)
-            assert client.submit(agent="a", description=dial + "out(len(s))").result(20) == 3
+            assert client.submit(agent="a", description=dial + "out(len(s))").result(60) == 3
 
 
 def test_a_migration_that_its_crewd_did_not_see_through_begins_anew(runner):
@@ -429,11 +430,11 @@ def test_a_migration_that_its_crewd_did_not_see_through_begins_anew(runner):
     crew.agent("a", restart={"max": 3, "within": "60s"})
     with crew.start() as running:
         put = "open(os.environ['CREW_STATE'] + '/n', 'w').write('one'); out(1)"
-        assert running.client().submit(agent="a", description=put).result(20) == 1
+        assert running.client().submit(agent="a", description=put).result(60) == 1
     kept = runner.home / "lib" / "t" / "state" / "a"
     crew.agents["a"]["state"] = {"version": 1, "migrate": ["python3", "${CREW_DIR}/migrate.py"]}
     crew.files["migrate.py"] = ("import os, time\np = os.environ['CREW_STATE'] + '/n'\ntext = open(p).read()\n"
-                                "open(p, 'w').write(text + ' and two')\ntime.sleep(1.5)\n")
+                                "open(p, 'w').write(text + ' and two')\ntime.sleep(4)\n")
     crew.write()
     running = crew.start(wait=False)
     eventually(lambda: list(kept.parent.glob(".old-*/n")) and (kept.parent.glob(".old-*/n").__next__()).read_text() == "one and two")
@@ -443,7 +444,7 @@ def test_a_migration_that_its_crewd_did_not_see_through_begins_anew(runner):
         client = again.client()
         eventually(lambda: state_of(client, "a") == crewd.AgentState.READY, timeout=30)
         show = "out(open(os.environ['CREW_STATE'] + '/n').read())"
-        assert client.submit(agent="a", description=show).result(20) == "one and two"
+        assert client.submit(agent="a", description=show).result(60) == "one and two"
         assert (kept.parent / "a.version").read_text() == "1\n"
         eventually(lambda: not list(kept.parent.glob(".old-*")))
     assert runner.crewctl("audit", "verify").returncode == 0
@@ -469,11 +470,13 @@ def test_nothing_of_it_is_left(runner):
     assert not list(crew.run_dir.glob("held.*"))
 
 
-# What a worker that has been taken over says on its return; and words of the rule it breaks.
+# What a worker that has been taken over says on its return; and words of the rule it breaks.  What it has said before must
+# have been heard by then: the word on record behind it says so.
+SAID = "say('pong', ack=2); say('stderr_text', source='agent', text=b'said')"
 LIARS = {
     "ahead": ("back(); resume(received=10**6)", "received what cannot be"),
-    "before-its-ack": ("say('pong', ack=2); back(); resume(received=0)", "received what cannot be"),
-    "sent-less": ("say('pong', ack=2); time.sleep(0.2); back(); resume(sent=0)", "sent what cannot be"),
+    "before-its-ack": (SAID + "; back(); resume(received=0)", "received what cannot be"),
+    "sent-less": (SAID + "; back(); resume(sent=0)", "sent what cannot be"),
     "sent-much": ("back(); resume(sent=2**40)", "sent what cannot be"),
     "instance": ("back(); resume(incarnation=7)", "not this link's instance"),
     "number": ("back(); resume(at=3)", "not the first word"),
@@ -495,6 +498,7 @@ def test_a_liar_that_comes_back_is_killed_and_recorded(runner):
     for name in LIARS:
         begin(client, name)
     eventually(lambda: all(crew.records(n, "task.started") for n in LIARS))
+    eventually(lambda: all(crew.records(n, "agent.stderr") for n, (code, _) in LIARS.items() if SAID in code))
     time.sleep(0.5)
     lose(running)
     with Running(crew) as again:
@@ -503,9 +507,9 @@ def test_a_liar_that_comes_back_is_killed_and_recorded(runner):
             [end] = eventually(lambda n=name: crew.records(n, "agent.terminated"))
             rejected = crew.records(name, "message.rejected")
             assert end["cause"] == "policy violation" and words in rejected[-1]["rule"], (name, end, rejected)
-            assert [r["outcome"] for r in crew.records(name, "task.finished")] == ["failed"]
+            assert eventually(lambda n=name: [r["outcome"] for r in crew.records(n, "task.finished")]) == ["failed"]
         assert agent_status(client, "honest").pid == honest
-        assert client.submit(agent="honest", description="out(3)").result(20) == 3
+        assert client.submit(agent="honest", description="out(3)").result(60) == 3
     assert runner.crewctl("audit", "verify").returncode == 0
 
 
@@ -514,5 +518,5 @@ def test_default_is_to_end_with_crewd(runner):
     running = crew.start()
     pids = jails(crew, running.client())
     lose(running)
-    eventually(lambda: not alive(pids.values()), timeout=1, every=0.002)
+    eventually(lambda: not alive(pids.values()), every=0.002)
     assert not (crew.run_dir / "held.sock").exists()

@@ -17,10 +17,10 @@ def test_results_go_to_the_tasks_that_name_them(runner):
     crew.task("three", "a", "out({'sum': context['one']['n'] + context['two']['n']})", context=["one", "two"])
     with crew.start() as running:
         client = running.client()
-        done = client.run(timeout=30)
+        done = client.run(timeout=60)
         assert (done.tasks_ok, done.tasks_total) == (3, 3)
         assert done_task(done, "one").summary == "first"
-        assert client.submit("three").result(20) == {"sum": 3}
+        assert client.submit("three").result(60) == {"sum": 3}
     kinds = [r["kind"] for r in crew.records("a")]
     assert kinds.index("agent.policy") < kinds.index("agent.spawned") < kinds.index("agent.ready") < kinds.index("task.started")
 
@@ -47,13 +47,13 @@ def test_an_agent_that_breaks_its_contract_fails_its_task_by_name(runner, kind):
     crew.task("other", "b", "out({'rows': 1})")
     with crew.start() as running:
         client = running.client()
-        done = client.run(timeout=30)
+        done = client.run(timeout=60)
         assert (done.tasks_ok, done.tasks_total) == (1, 3)
         bad, after = done_task(done, "bad"), done_task(done, "after")
         assert bad.state == "failed" and says in bad.error, bad.error
         assert after.state == "skipped" and after.error == "needs 'bad', which failed"
         # The agent itself is none the worse for it.
-        assert client.submit(agent="a", description="out(7)").result(20) == 7
+        assert client.submit(agent="a", description="out(7)").result(60) == 7
 
 
 def test_an_agent_that_never_answers_is_cancelled_in_time(runner):
@@ -61,10 +61,11 @@ def test_an_agent_that_never_answers_is_cancelled_in_time(runner):
                                         timeout="1s")
     with crew.start() as running:
         client = running.client()
-        done = client.run(timeout=20)
+        done = client.run(timeout=60)
         assert done_task(done, "slow").state == "failed"
-        assert "1.0 s" in done_task(done, "slow").error
-        assert client.submit(agent="a", description="out(1)").result(20) == 1
+        error = done_task(done, "slow").error
+        assert "1.0 s" in error or error == "timed out after 1000 ms", "by crewd's clock, or by the worker's"
+        assert client.submit(agent="a", description="out(1)").result(60) == 1
     assert crew.records("a", "task.finished")[0]["cause"] == "timeout"
 
 
@@ -74,12 +75,15 @@ def test_a_submitted_task_has_the_context_of_the_run_that_began_meanwhile(runner
     with crew.start() as running:
         client, other, box = running.client(), running.client(), {}
         client.run()
-        other.submit(agent="b", description="time.sleep(0.7); out(0)")
+        go = runner.home / "lib/t/state/b/go"
+        other.submit(agent="b", description="while not os.path.exists(os.environ['CREW_STATE'] + '/go'): time.sleep(0.02)\nout(0)")
         two = other.submit(task="two")
         thread = threading.Thread(target=lambda: box.update(done=client.run()))
         thread.start()
-        got = two.result(20)
-        thread.join(20)
+        eventually(lambda: len(crew.records("a", "task.started")) == 2)
+        go.touch()
+        got = two.result(60)
+        thread.join(60)
         assert box["done"].tasks_ok == 2
     assert got == {"one": json.loads((runner.home / "lib/t/out/one.json").read_text())}
 
@@ -90,7 +94,7 @@ def test_a_submitted_task_whose_context_failed_is_refused_by_that(runner):
         client = running.client()
         client.run()
         with pytest.raises(crewd.Refused) as refused:
-            client.submit(task="two").result(10)
+            client.submit(task="two").result(60)
     assert refused.value.message == "task 'two' needs the result of 'one', which failed"
 
 
@@ -98,7 +102,7 @@ def test_a_submitted_task_has_no_more_time_than_its_agent(runner):
     crew = Crew(runner).agent("a").task("slow", "a", "time.sleep(600)")
     crew.files["a.yaml"] = crew.files["a.yaml"].replace("wall_time: 60s", "wall_time: 500ms")
     with crew.start() as running:
-        done = running.client().submit(task="slow", timeout_ms=60000).wait(20)
+        done = running.client().submit(task="slow", timeout_ms=60000).wait(60)
         assert done.outcome == crewd.Outcome.TIMEOUT
         assert done.error in ("no result within 0.5 s", "timed out after 500 ms"), "by crewd's clock, or by the worker's"
     assert [r["limit"] for r in crew.records("a", "limit.hit") if r["src"] == "crewd"] == ["wall_time"]
@@ -123,9 +127,9 @@ for line in sys.stdin:
 def test_a_task_whose_agent_hangs_is_tried_again_and_the_next_one_is_not_lost(runner, action):
     crew = Crew(runner).agent("a", driver="stdio-rpc", on_agent_terminated=action, command=["python3", "${CREW_DIR}/deaf.py"])
     crew.files["deaf.py"] = DEAF
-    crew.task("first", "a", timeout="500ms", retries=1).task("second", "a")
+    crew.task("first", "a", timeout="3s", retries=1).task("second", "a")
     with crew.start() as running:
-        done = running.client().run(timeout=30)
+        done = running.client().run(timeout=60)
     assert [(t.name, t.state) for t in done.tasks] == [("first", "done"), ("second", "done")], done
     assert [(r["attempt"], r["cause"]) for r in crew.records("a", "task.retried")] == [(1, "timeout")]
     assert len(crew.records("a", "agent.terminated")) == 2  # and at the end of the crew
@@ -168,18 +172,19 @@ def test_a_talker_that_answers_twice_or_for_another_harms_only_itself(runner, co
     crew.files["rpc.py"] = RPC
     with crew.start() as running:
         client = running.client()
-        done = client.submit(agent="r", description=code).wait(20)
+        done = client.submit(agent="r", description=code).wait(60)
         assert done.outcome in (crewd.Outcome.OK, crewd.Outcome.FAILED, crewd.Outcome.TERMINATED)
-        assert client.submit(agent="b", description="out(2)").result(20) == 2
+        assert client.submit(agent="b", description="out(2)").result(60) == 2
 
 
 def test_independent_tasks_of_two_agents_overlap(runner):
     crew = Crew(runner).agent("a").agent("b")
     crew.task("one", "a", "time.sleep(1); out(1)").task("two", "b", "time.sleep(1); out(2)")
     with crew.start() as running:
-        done = running.client().run(timeout=30)
+        done = running.client().run(timeout=60)
         assert done.tasks_ok == 2
-        assert done.duration_us < 1_900_000
+    began, ended = ([crew.records(a, kind)[0]["t"] for a in "ab"] for kind in ("task.started", "task.finished"))
+    assert max(began) < min(ended)
 
 
 def test_a_submitted_task_is_answered_once_and_a_bad_one_says_why(runner):
@@ -194,13 +199,13 @@ def test_a_submitted_task_is_answered_once_and_a_bad_one_says_why(runner):
         with pytest.raises(crewd.Refused) as e:
             client.submit("two")
         assert "needs the result of 'one'" in e.value.message
-        assert client.submit(agent="alpha", description="out(doc['input'])", input={"x": [1, "é"]}).result(20) == {"x": [1, "é"]}
+        assert client.submit(agent="alpha", description="out(doc['input'])", input={"x": [1, "é"]}).result(60) == {"x": [1, "é"]}
 
 
 def test_standard_error_is_in_the_audit_and_bounded(runner):
     crew = Crew(runner).agent("a").task("noisy", "a", "sys.stderr.write('A\\x1b[31mline\\n' + 'x' * (3 << 20)); out(1)")
     with crew.start() as running:
-        assert running.client().run(timeout=30).tasks_ok == 1
+        assert running.client().run(timeout=60).tasks_ok == 1
     records = crew.records("a", "agent.stderr")
     assert records[0]["text"].startswith("A\x1b[31mline\n")
     assert sum(len(r.get("text", "")) for r in records) <= (1 << 20) + 4096
@@ -225,4 +230,4 @@ def test_a_task_goes_on_without_its_client(runner):
         one.close()
         two = running.client()
         eventually(lambda: [r for r in crew.records("a", "task.finished") if r["outcome"] == "ok"])
-        assert two.submit(agent="a", description="out(2)").result(20) == 2
+        assert two.submit(agent="a", description="out(2)").result(60) == 2

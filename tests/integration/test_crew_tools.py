@@ -91,8 +91,8 @@ BAD_TOOLS = {
 @pytest.mark.parametrize("kind", BAD_TOOLS)
 def test_a_tool_that_misbehaves_is_an_answer_not_a_hang(runner, kind):
     body, code, says = BAD_TOOLS[kind]
-    crew = crew_with(runner, "#!/bin/sh\n" + body + "\n", timeout="1s" if kind == "hangs" else "30s")
-    exit_code, doc = use(runner, crew, "out(call('tool', 'double', stdin={'n': 1}))", 50)
+    crew = crew_with(runner, "#!/bin/sh\n" + body + "\n", timeout="1s" if kind == "hangs" else "20s")
+    exit_code, doc = use(runner, crew, "out(call('tool', 'double', stdin={'n': 1}))")
     assert exit_code in (4, 5)
     assert doc["error"]["code"] == code, doc
     assert says in doc["error"]["message"]

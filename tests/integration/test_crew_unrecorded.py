@@ -61,7 +61,7 @@ def limited(crew, running):
 def unwritable(crew, running, agent):
     """Its stream takes no more; that it is to be frozen for it has not reached the spawner yet."""
     client = running.client()
-    eventually(lambda: any(r["text"].endswith("up\n") for r in crew.records(agent, "agent.stderr")))
+    eventually(lambda: "".join(r["text"] for r in crew.records(agent, "agent.stderr")).endswith("\nup\n"))
     spawner = spawner_of(agent_status(client, agent).pid)
     os.kill(spawner, signal.SIGSTOP)
     try:
@@ -90,14 +90,14 @@ def test_a_value_is_not_shared(runner):
     crew.extra = "memory:\n  notes: {write: [a], read: [b]}\n"
     with crew.start() as running:
         client = asked_in_vain(crew, running, "a", WAIT + "answer = ask('memory/put', space='notes', key='k', value=1)")
-        assert client.submit(agent="b", description="out(call('memory-list', 'notes')[1]['keys'])").result(20) == []
+        assert client.submit(agent="b", description="out(call('memory-list', 'notes')[1]['keys'])").result(60) == []
 
 
 def test_a_message_is_not_delivered(runner):
     crew = Crew(runner).agent("a", targets=["b"]).agent("b")
     with crew.start() as running:
         client = asked_in_vain(crew, running, "a", WAIT + "answer = ask('crew/send', target='b', payload=1)")
-        assert client.submit(agent="b", description=ASKS + "out(ask('crew/receive', timeout_ms=0)['result'])").result(20) is None
+        assert client.submit(agent="b", description=ASKS + "out(ask('crew/receive', timeout_ms=0)['result'])").result(60) is None
     assert not crew.records("b", "message.received")
 
 
@@ -152,9 +152,9 @@ def test_no_task_is_begun(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
         client = running.client()
-        client.submit(agent="a", description=MUCH + "out(1)").result(20)
+        client.submit(agent="a", description=MUCH + "out(1)").result(60)
         with limited(crew, running):
-            done = client.submit(agent="a", description=ASKS + "open(os.environ['CREW_STATE'] + '/ran', 'w')").wait(20)
+            done = client.submit(agent="a", description=ASKS + "open(os.environ['CREW_STATE'] + '/ran', 'w')").wait(60)
         assert done.outcome == crewd.Outcome.FAILED and done.error == "the audit stream of a cannot be written"
     assert not (crew.runner.home / "lib/t/state/a/ran").exists()
 
@@ -163,7 +163,7 @@ def test_it_dies_when_it_is_killed_and_does_not_come_back(runner):
     crew = Crew(runner).agent("a", restart={"max": 2, "within": "60s"})
     with crew.start() as running:
         client = running.client()
-        client.submit(agent="a", description=MUCH + "out(1)").result(20)
+        client.submit(agent="a", description=MUCH + "out(1)").result(60)
         with limited(crew, running):
             assert client.kill("a").terminated.restartable
             eventually(lambda: state_of(client, "a") == crewd.AgentState.FAILED)
@@ -174,7 +174,7 @@ def test_no_agent_is_started(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
         client = running.client()
-        client.submit(agent="a", description=MUCH + "out(1)").result(20)
+        client.submit(agent="a", description=MUCH + "out(1)").result(60)
         client.stop_agent("a")
         with limited(crew, running), pytest.raises(crewd.Refused) as refused:
             client.start_agent("a")
@@ -194,6 +194,6 @@ def test_no_result_counts_by_a_vote_or_a_tally_that_is_not_there(runner, who, wh
         eventually(lambda: [t.state for t in client.status().tasks] == ["voting"])
         with unwritable(crew, running, who):
             go(crew, "yes-2")
-            run.join(30)
+            run.join(60)
         assert done_task(box["done"], "one").error == "not agreed to: " + why
     assert result(crew) is None

