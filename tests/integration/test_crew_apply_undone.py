@@ -64,7 +64,7 @@ def test_what_the_gateway_lets_an_agent_do_is_taken_back(runner):
         with crew.start() as running:
             client = running.client()
             before = pids(client)
-            dial = lambda: client.submit(agent="a", description=DIAL).result(20)
+            dial = lambda: client.submit(agent="a", description=DIAL).result(60)
             assert dial() is False
             edit(crew, "a.yaml", "{deny_all: true}", '{allowed_endpoints: ["one.apply.test:80"]}')
             good = (crew.top / "crew.yaml").read_text()
@@ -129,7 +129,7 @@ def test_an_agent_that_does_not_take_its_former_limits_is_started_again_by_them(
         assert other._answer(seq, ("crew_applied",), 60)[1].outcome == APPLY["UNDONE"]
         a = agent_status(client, "a")
         assert (a.incarnation, a.memory_max) == (2, 256 << 20)
-        assert client.submit(agent="a", description="out(1)").result(20) == 1
+        assert client.submit(agent="a", description="out(1)").result(60) == 1
 
 
 # --- agents ---
@@ -220,7 +220,7 @@ def test_who_is_frozen_meanwhile_is_waited_for(runner):
         client.freeze("a", "look at it")
         with pytest.raises(crewd.CrewdError):
             other._answer(seq, ("crew_applied",), 1)  # its grace is over by then
-        assert client.submit(agent="b", description="out(1)").result(20) == 1  # crewd looks at everything again
+        assert client.submit(agent="b", description="out(1)").result(60) == 1  # crewd looks at everything again
         spent = cpu_ticks(running)
         with pytest.raises(crewd.CrewdError):
             other._answer(seq, ("crew_applied",), 1)
@@ -246,7 +246,7 @@ def test_a_manager_starts_nobody_while_a_file_is_applied(runner):
         restart_of(crew, "b")
         applying = other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=60000))
         other.status()
-        assert client.submit(agent="c", description="out(call('send', 'boss', stdin=1)[0])").result(20) == 0
+        assert client.submit(agent="c", description="out(call('send', 'boss', stdin=1)[0])").result(60) == 0
         [refused] = eventually(lambda: [r for r in crew.records("boss", "manager.order") if r["verb"] == "spawn"])
         assert refused["verdict"] == "denied" and "is being changed" in refused["reason"], refused
         let_go(crew, "b")
@@ -319,11 +319,11 @@ def test_a_crew_that_is_stopped_while_policies_are_on_their_way_takes_nothing_ba
             other.status()
             client._send("stop_crew", crewd.codec.Message("StopCrew", reason="enough"))
             with pytest.raises(crewd.Refused) as refused:
-                other._answer(seq, ("crew_applied",), 10)
+                other._answer(seq, ("crew_applied",), 60)
             assert refused.value.code == "stopping"
         finally:
             os.kill(gateway, signal.SIGCONT)
-        assert running.proc.wait(15) == 0
+        assert running.proc.wait(60) == 0
     assert "applied" not in running.log() and not crew.records("a", "crew.applied")
 
 
@@ -338,13 +338,13 @@ def test_a_crew_that_stops_waits_no_longer_for_what_was_being_applied(runner):
         other.status()
         client._send("stop_crew", crewd.codec.Message("StopCrew", grace_ms=60000))
         with pytest.raises(crewd.Refused):
-            other._answer(seq, ("crew_applied",), 10)
+            other._answer(seq, ("crew_applied",), 60)
         time.sleep(2)  # the time that the change gave to its task
         spent = cpu_ticks(running)
         time.sleep(1)
         assert cpu_ticks(running) - spent < 30 and running.proc.poll() is None
         client._send("stop_crew", crewd.codec.Message("StopCrew"))
-        assert running.proc.wait(15) == 0
+        assert running.proc.wait(60) == 0
 
 
 def test_who_was_answered_hears_no_more_of_it_when_the_crew_stops(runner):
@@ -353,10 +353,10 @@ def test_who_was_answered_hears_no_more_of_it_when_the_crew_stops(runner):
         client = running.client()
         edit(crew, "a.yaml", "wall_time: 60s", "wall_time: 50s")
         seq = client._send("apply_crew", crewd.codec.Message("ApplyCrew"))
-        assert client._answer(seq, ("crew_applied",), 20)[1].outcome == APPLY["DONE"]
+        assert client._answer(seq, ("crew_applied",), 60)[1].outcome == APPLY["DONE"]
         client._send("stop_crew", crewd.codec.Message("StopCrew"))
         with pytest.raises(crewd.ConnectionClosed):
-            client._answer(seq, ("crew_applied",), 15)
+            client._answer(seq, ("crew_applied",), 60)
 
 
 @pytest.mark.parametrize("mode", modes()[:1])
@@ -386,7 +386,7 @@ def test_what_does_not_work_out_while_the_crew_stops_is_not_taken_back(runner):
         assert len(crew.records("b", "network.policy")) == 1
         assert agent_status(client, "new").state == crewd.AgentState.STOPPING  # and no name that never came
         client._send("stop_crew", crewd.codec.Message("StopCrew"))
-        assert running.proc.wait(15) == 0
+        assert running.proc.wait(60) == 0
 
 
 def test_nothing_is_applied_while_policies_reload(runner):
@@ -404,7 +404,7 @@ def test_nothing_is_applied_while_policies_reload(runner):
             assert early.value.code == "busy" and early.value.message == "policies are being reloaded"
         finally:
             os.kill(gateway, signal.SIGCONT)
-        assert other._answer(seq, ("policy_reloaded",), 20)[1].ok
+        assert other._answer(seq, ("policy_reloaded",), 60)[1].ok
         assert not crew.records("a", "crew.applied") and client.apply().outcome == APPLY["DONE"]
 
 
@@ -475,4 +475,4 @@ def test_a_file_that_is_none_holds_nobody_up(runner, what):
         for ask in (client.plan, client.apply):
             answer = ask(file=str(bad))
             assert answer.problems and str(crew.top) in answer.problems[0].file
-        assert client.submit(agent="a", description="out(1)").result(20) == 1
+        assert client.submit(agent="a", description="out(1)").result(60) == 1

@@ -169,7 +169,7 @@ def test_an_answer_that_comes_after_the_client_has_given_up_is_for_its_next_try(
             p = crew.dialling("a", private_address, server.port)
             [ask] = crew.asked()
             p.kill()
-            p.wait(10)
+            p.wait(60)
             client = running.client()
             eventually(lambda: agent_status(client, "a").processes == 1)  # whoever dialled is gone
             assert [a["id"] for a in crew.waiting()] == [ask["id"]], "it may come back"
@@ -322,7 +322,7 @@ def test_always_needs_a_yes(runner):
                                  stdout=subprocess.DEVNULL, stderr=child, env=runner.env(), cwd=runner.home)
             os.close(child)
             os.write(parent, answer)
-            assert p.wait(20) == status
+            assert p.wait(60) == status
             os.close(parent)
         assert policy.read_text() == POLICY
         assert [a["id"] for a in crew.waiting()] == [ask["id"]], "it still waits"

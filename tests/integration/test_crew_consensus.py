@@ -107,7 +107,7 @@ def test_who_does_not_vote_in_time_abstains(runner):
         assert 0.6 < time.monotonic() - began < 10
         # It is told, and free for the next one.
         eventually(lambda: state_of(client, "slow-3") == AgentState.READY)
-        assert client.submit(agent="slow-3", description="out(2)").result(20) == 2
+        assert client.submit(agent="slow-3", description="out(2)").result(60) == 2
     late, = crew.records("slow-3", "task.vote")
     assert (late["vote"], late["reason"]) == ("abstain", "no vote within consensus.deadline")
     assert [r["cause"] for r in crew.records("slow-3", "task.finished") if r["task"] == "vote"] == ["cancelled"]
@@ -119,9 +119,9 @@ def test_a_task_that_is_submitted_is_voted_on_too(runner):
         client = running.client()
         tasks = [client.submit(task=name) for name in ("one", "two", "one")]
         for task in tasks:
-            done = task.wait(20)
+            done = task.wait(60)
             assert done.outcome == crewd.Outcome.REFUSED and "1 approve, 2 reject (majority)" in done.error, done
-        assert client.submit(agent="yes-1", description="out(3)").result(20) == 3, "nobody's task but its own"
+        assert client.submit(agent="yes-1", description="out(3)").result(60) == 3, "nobody's task but its own"
     assert len(crew.records("yes-1", "task.tally")) == 3
 
 
@@ -150,7 +150,7 @@ def test_a_frozen_voter_is_not_killed_when_the_vote_is_over(runner):
         thread.start()
         eventually(lambda: state_of(other, "slow-3") == AgentState.WORKING)
         other.freeze("slow-3", reason="look at it")
-        thread.join(20)
+        thread.join(60)
         assert done_task(box["done"], "one").state == "done"
         time.sleep(2.5)
         assert state_of(other, "slow-3") == AgentState.WORKING
@@ -166,7 +166,7 @@ def test_a_voter_that_dies_abstains_and_the_vote_goes_on(runner):
         thread.start()
         eventually(lambda: state_of(other, "slow-3") == AgentState.WORKING)
         other.kill("slow-3", reason="test")
-        thread.join(20)
+        thread.join(60)
         assert done_task(box["done"], "one").state == "done"
     assert crew.records("slow-3", "task.vote")[0]["vote"] == "abstain"
 
@@ -180,7 +180,7 @@ def test_a_crew_that_stops_during_a_vote_ends_it(runner):
         eventually(lambda: state_of(other, "slow-2") == AgentState.WORKING)
         assert [t.state for t in other.status().tasks] == ["voting"]
         other.stop(grace_ms=100)
-        thread.join(10)
+        thread.join(60)
         assert done_task(box["done"], "one").state == "skipped"
     assert result(crew) is None
     assert not crew.records("yes-1", "task.tally") or crew.records("yes-1", "task.tally")[0]["outcome"] == "rejected"

@@ -37,7 +37,7 @@ def crew_of(runner, n=AGENTS, hold=False):
 
 def refusal(crew):
     with crew.start(wait=False) as running:
-        assert running.proc.wait(20) == 1
+        assert running.proc.wait(60) == 1
         found = NEED.search(running.log())
         assert found, running.log()
     return [int(x) for x in found.groups()]
@@ -113,7 +113,7 @@ def test_the_raised_limit_is_crewds_own(runner, limit):
         client = running.client()
         assert limits(running.proc.pid) == [4000, 4000]
         task = client.submit(agent="a", description="import resource; out(resource.getrlimit(resource.RLIMIT_NOFILE))")
-        assert task.result(20) == [77, 77]
+        assert task.result(60) == [77, 77]
         inside = runner.crewctl("exec", "--agent", "a", "--", "sh", "-c", "ulimit -Sn; ulimit -Hn")
         assert inside.stdout.split() == ["77", "77"]
         client.kill("a")

@@ -19,7 +19,7 @@ from holdlib import ends, held_crew, jails, lose, spawner_of
 def fails(crew):
     """One that comes for them, and cannot; what it says."""
     running = Running(crew, wait=False)
-    assert running.proc.wait(20) != 0
+    assert running.proc.wait(60) != 0
     return running.log()
 
 
@@ -51,7 +51,7 @@ def test_one_that_cannot_start_leaves_them_to_the_next(runner):
     with crew.start() as again:
         client = again.client()
         assert jails(crew, client) == pids
-        assert client.submit(agent="a", description="out(1)").result(20) == 1
+        assert client.submit(agent="a", description="out(1)").result(60) == 1
     assert not alive(pids.values()) and not list(crew.run_dir.glob("held.*"))
     assert runner.crewctl("audit", "verify").returncode == 0
 
@@ -158,7 +158,7 @@ while True:
         [end] = eventually(lambda: crew.records("hoarder", "agent.terminated"), timeout=30)
         assert end["cause"] == "limit" and end["limit"] == "queue", end
         assert grown_kib(running.proc.pid, before) < 128 << 10
-        assert client.submit(agent="honest", description="out(3)").result(20) == 3
+        assert client.submit(agent="honest", description="out(3)").result(60) == 3
 
 
 def test_a_state_that_cannot_be_kept_ends_the_holding(runner):
@@ -169,8 +169,8 @@ def test_a_state_that_cannot_be_kept_ends_the_holding(runner):
     runner.run("prlimit", "--fsize=1000000", "--pid", running.proc.pid, check=True)
     tasks = [client.submit(agent="a", description="time.sleep(0.1); out(1)" + " " * 60000) for _ in range(30)]
     eventually(lambda: "will not be held" in running.log())
-    assert [t.result(20) for t in tasks] == [1] * 30
-    assert client.submit(agent="b", description="out(2)").result(20) == 2
+    assert [t.result(60) for t in tasks] == [1] * 30
+    assert client.submit(agent="b", description="out(2)").result(60) == 2
     assert not list(crew.run_dir.glob("held.*"))
     lose(running)
     eventually(lambda: not alive(pids.values()), timeout=2)
@@ -258,7 +258,7 @@ def test_what_was_ended_by_hand_and_never_taken_over_is_not_said_to_have_died_wi
         assert state_of(again.client(), "a") == crewd.AgentState.READY
     running = crew.start()
     client = running.client()
-    assert [client.submit(agent=n, description="out(1)").result(20) for n in "abc"] == [1, 1, 1]
+    assert [client.submit(agent=n, description="out(1)").result(60) for n in "abc"] == [1, 1, 1]
     lose(running)
     down = runner.crewctl("down", check=True).stdout
     assert "3 held agents" in down, down

@@ -49,7 +49,7 @@ def test_a_frozen_agent_stands_still_and_goes_on(runner):
         assert agent_status(client, "a").frozen and not agent_status(client, "b").frozen
         shown = runner.crewctl("status").stdout
         assert [line.split()[1] for line in shown.splitlines() if line.startswith("a ")] == ["frozen"]
-        assert client.submit(agent="b", description="out(1)").result(10) == 1
+        assert client.submit(agent="b", description="out(1)").result(60) == 1
         assert client.freeze("a").agent.frozen  # it is so already
         assert not client.thaw("a", "seen enough").agent.frozen
         eventually(lambda: ticks(crew, "a") > before + 3)
@@ -57,7 +57,7 @@ def test_a_frozen_agent_stands_still_and_goes_on(runner):
             client.thaw("a")
         client.kill("a")
         with pytest.raises(crewd.AgentTerminated):
-            task.result(10)
+            task.result(60)
     frozen, = crew.records("a", "agent.frozen")
     thawed, = crew.records("a", "agent.thawed")
     assert frozen["reason"] == "look at it" and thawed["reason"] == "seen enough" and thawed["ms"] >= 500
@@ -77,7 +77,7 @@ def test_frozen_time_counts_neither_against_the_task_nor_the_heartbeat(runner):
         time.sleep(17)  # three pings, and far beyond the task's time
         assert state_of(client, "a") == crewd.AgentState.WORKING
         client.thaw("a")
-        done = runs._answer(seq, ("crew_done",), 20)[1]
+        done = runs._answer(seq, ("crew_done",), 60)[1]
         assert (done.tasks_ok, done.tasks_total) == (1, 1)
     assert not crew.records("a", "agent.terminated") or crew.records("a", "agent.terminated")[0]["cause"] == "supervisor shutdown"
 
@@ -94,8 +94,8 @@ def test_messages_for_a_frozen_agent_wait(runner):
         assert not crew.records("b", "message.received")
         assert state_of(client, "a") == crewd.AgentState.WORKING  # its call waits
         client.thaw("b")
-        assert receiver.result(10)["payload"] == {"n": 7}
-        assert sender.result(10)[0] == 0
+        assert receiver.result(60)["payload"] == {"n": 7}
+        assert sender.result(60)[0] == 0
 
 
 @pytest.mark.waits
@@ -109,7 +109,7 @@ def test_what_a_frozen_agent_had_asked_for_waits_and_is_answered(runner):
         client.freeze("a")
         time.sleep(8)  # beyond the tool's time and crewd's own
         client.thaw("a")
-        code, answer = task.result(10)
+        code, answer = task.result(60)
         assert code == 0, answer
     assert [r["outcome"] for r in crew.records("a", "tool.return")] == ["ok"]
 
@@ -177,8 +177,8 @@ def test_a_task_names_whoever_works_on_it(runner):
         r = runner.crewctl("kill", "--task", mine.id)
         assert r.returncode == 0 and r.stdout.startswith("Agent a terminated."), r.stderr
         with pytest.raises(crewd.AgentTerminated):
-            mine.result(10)
-        assert other.result(10) == 2
+            mine.result(60)
+        assert other.result(60) == 2
         r = runner.crewctl("kill", "--task", mine.id)
         assert r.returncode == 3 and "no agent works on a task" in r.stderr
     for args in (["--agent", "a", "--task", "t-1"], [], ["--task", ""]):
@@ -308,7 +308,7 @@ def test_a_snapshot_that_cannot_be_written_kills_nobody(runner):
         r, tar = snapshot_of(runner, "--agent", "a", "--freeze")
         assert "terminated" not in r.stdout and agent_status(client, "a").frozen
         client.thaw("a")
-        assert client.submit(agent="a", description="out(5)").result(10) == 5
+        assert client.submit(agent="a", description="out(5)").result(60) == 5
 
 
 def test_use_against_limit_is_shown(runner):

@@ -47,7 +47,7 @@ def waiting_crew(crew, *names):
         with running_tasks(running):
             eventually(lambda: all(n in states(client) and states(client)[n] == AgentState.READY for n in names))
             yield client
-            client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+            client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(60)
 
 
 WAIT = "\nout([names, order('receive', '--timeout', '60s')])"
@@ -70,7 +70,7 @@ def test_each_is_an_agent_of_its_own(runner):
         assert len({a.pid for a in agents}) == 3
         assert len({a.uid for a in agents}) == (1 if runner.rootless else 3)
         assert {a.policy for a in agents} == {"a.yaml"} and {a.walls for a in agents} == {agents[0].walls}
-        who = [client.submit(agent=a.name, description=WHO.replace("\\n", "\n")).result(20) for a in agents]
+        who = [client.submit(agent=a.name, description=WHO.replace("\\n", "\n")).result(60) for a in agents]
         assert who == [[a.name] * 3 for a in agents]
     digest, = {r["sha256"] for n in ("a", "a#2", "a#3") for r in crew.records(n, "agent.policy")}
     spawned = [crew.records(n, "agent.spawned")[0] for n in ("a", "a#2", "a#3")]
@@ -135,7 +135,7 @@ def test_one_that_is_frozen_is_ended_without_a_grace(runner):
     crew = waiting(runner, "names = [spawn('a')]\norder('receive')\norder('retire', 'a#2')")
     with waiting_crew(crew, "a#2") as client:
         client.freeze("a#2")
-        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").result(20)
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").result(60)
         eventually(lambda: "a#2" not in states(client))
     end, = crew.records("a#2", "agent.terminated")
     assert end["cause"] == "orchestrator" and not crew.records("a#2", "agent.stop")
@@ -203,7 +203,7 @@ out(names)""", n=2)
         comes_back(client, 2)
         client.kill("a#2", reason="test")
         eventually(lambda: "a#2" not in states(client))
-        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(60)
         eventually(lambda: states(client).get("a#2") == AgentState.READY)
         comes_back(client, 4)
     assert result(crew) == ["a#2", "a#2"]
@@ -213,10 +213,10 @@ def test_an_edge_to_the_agent_is_one_to_its_instances(runner):
     crew = waiting(runner, "names = [spawn('a')]")
     with waiting_crew(crew, "a#2") as client:
         ask = "out([call('ask', n, stdin=7) for n in ('a#2', 'a#3')])"
-        (ok, answer), (failed, error) = client.submit(agent="b", description=ask).result(20)
+        (ok, answer), (failed, error) = client.submit(agent="b", description=ask).result(60)
         assert (ok, answer) == (0, {"asked": 7})
         assert failed == 5 and error["error"]["code"] == -32007
-        back = client.submit(agent="a#2", description="out(call('send', 'b', stdin=1))").result(20)
+        back = client.submit(agent="a#2", description="out(call('send', 'b', stdin=1))").result(60)
         assert back[0] == 3, "its policy lists nobody"
     assert [r["from"] for r in crew.records("a#2", "message.received")] == ["b"]
 
@@ -241,10 +241,10 @@ def test_a_reload_reaches_those_that_run_and_those_to_come(runner):
         path.write_text(path.read_text().replace("allowed_targets: []", "allowed_targets: [b]"))
         answer = client.reload_policy(agent="a")
         assert answer.ok and [a.agent for a in answer.agents] == ["a", "a#2"]
-        assert client.submit(agent="a#2", description="out(call('send', 'b', stdin=1)[0])").result(20) == 0
-        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+        assert client.submit(agent="a#2", description="out(call('send', 'b', stdin=1)[0])").result(60) == 0
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(60)
         eventually(lambda: states(client).get("a#3") == AgentState.READY)
-        assert client.submit(agent="a#3", description="out(call('send', 'b', stdin=1)[0])").result(20) == 0
+        assert client.submit(agent="a#3", description="out(call('send', 'b', stdin=1)[0])").result(60) == 0
 
 
 def test_asking_for_them_over_and_over_is_bounded(runner):
@@ -297,7 +297,7 @@ def test_a_target_that_is_taken_away_is_no_longer_its_managers(runner):
         path = crew.top / "boss.yaml"
         path.write_text(path.read_text().replace("allowed_targets: [a, b]", "allowed_targets: [b]"))
         assert client.reload_policy(agent="boss").ok
-        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(60)
         eventually(lambda: sum(r.get("count", 1) for r in crew.records("boss", "manager.order") if r["verdict"] == "denied") == 3)
         assert states(client)["a#2"] == AgentState.READY
     _, *refusals = result(crew)[0]
@@ -319,7 +319,7 @@ while True:
         eventually(lambda: "a#2" in states(client) and states(client)["a#2"] == AgentState.READY)
         eventually(lambda: crew.records("boss", "agent.stderr"))
         client.stop(2000, "enough")
-        running.proc.wait(15)
+        running.proc.wait(60)
     spawned, ended = (len(crew.records("a#2", k)) for k in ("agent.spawned", "agent.terminated"))
     assert spawned == ended == 1, "none is started while the crew stops"
 
@@ -334,7 +334,7 @@ def test_nor_does_one_whose_worker_goes_on_asking(runner):
         begin(client, "boss")
         eventually(lambda: states(client).get("a#2") == AgentState.READY)
         client.stop(1000, "enough")
-        running.proc.wait(15)
+        running.proc.wait(60)
     assert [len(crew.records(n, "agent.spawned")) for n in ("boss", "a", "a#2", "a#3")] == [1, 1, 1, 0]
     assert crew.records("boss", "agent.terminated")[0]["cause"] == "supervisor shutdown"
 

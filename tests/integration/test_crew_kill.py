@@ -39,9 +39,9 @@ def test_the_whole_tree_dies_and_the_others_go_on(runner):
         assert killed.task == "ad-hoc" and not killed.task_reassigned
         assert [o.name for o in killed.others] == ["b"]
         with pytest.raises(crewd.AgentTerminated) as e:
-            task.result(10)
+            task.result(60)
         assert e.value.record.id == killed.terminated.id
-        assert other.result(10) == "fine"
+        assert other.result(60) == "fine"
         assert state_of(client, "a") == crewd.AgentState.TERMINATED
         with pytest.raises(crewd.NotRunning):
             client.kill("a")
@@ -74,7 +74,7 @@ def test_the_callback_comes_before_what_the_dead_agent_owed(runner):
         client.submit(agent="b", description="time.sleep(600)")
         eventually(lambda: state_of(client, "b") == crewd.AgentState.WORKING)
         client.kill("b", "now")
-        code, doc = asking.result(10)
+        code, doc = asking.result(60)
         assert doc["error"]["code"] == -32008 and "operator" in doc["error"]["message"]
         kinds = []
         for e in client.events(timeout=0.5):
@@ -94,7 +94,7 @@ def test_its_record_says_what_was_under_way_and_what_may_have_been_done(runner):
         client = running.client()
         client.submit(agent="a", description="os.write(2, b'last words\\n'); call('tool', 'slow', stdin={})")
         eventually(lambda: crew.records("a", "tool.call") and crew.records("a", "agent.stderr"))
-        client.submit(agent="b", description="out(call('memory-put', 'notes/k', stdin=1)[0])").result(20)
+        client.submit(agent="b", description="out(call('memory-put', 'notes/k', stdin=1)[0])").result(60)
         ends = {name: client.kill(name).terminated for name in "abc"}
         told = {name: (list(t.calls_in_flight), t.side_effects_possible, t.stderr_tail) for name, t in ends.items()}
         assert told == {"a": (["tool slow"], True, "last words\n"), "b": ([], True, ""), "c": ([], False, "")}
@@ -111,7 +111,7 @@ def test_a_killed_agents_task_is_finished_by_its_replacement(runner):
         first = agent_status(client, "a")
         killed = client.kill("a", "try again")
         assert killed.terminated.restartable and killed.task_reassigned and killed.task == "job"
-        done = runs._answer(seq, ("crew_done",), 30)[1]
+        done = runs._answer(seq, ("crew_done",), 60)[1]
         assert (done.tasks_ok, done.tasks_total) == (2, 2)
         again = agent_status(client, "a")
         assert again.incarnation == first.incarnation + 1 and again.restarts == 1 and again.pid != first.pid
@@ -129,7 +129,7 @@ def test_restart_intensity_ends_in_failed(runner):
             assert killed.terminated.restartable == (n < 2)
         assert state_of(client, "a") == crewd.AgentState.FAILED
         with pytest.raises(crewd.TaskFailed):
-            client.submit(agent="a", description="out(1)").result(5)
+            client.submit(agent="a", description="out(1)").result(60)
     assert [r["attempt"] for r in crew.records("a", "agent.restart")] == [1, 2]
 
 
@@ -142,7 +142,7 @@ def test_a_worker_killed_from_outside_is_a_crash_and_restarts(runner):
         task = client.submit(agent="a", description="time.sleep(0.6); out(os.getpid() > 0)")
         eventually(lambda: state_of(client, "a") == crewd.AgentState.WORKING)
         os.kill(jail_of(client, "a"), signal.SIGKILL)
-        assert task.result(20) is True
+        assert task.result(60) is True
     end = crew.records("a", "agent.terminated")[0]
     assert end["cause"] == "crash" and end["signal"] == 9
 
@@ -217,6 +217,6 @@ def test_deadline_kills_an_agent_that_ignores_its_cancel(runner):
         seq = runs._send("run_tasks", crewd.Message("RunTasks"))
         eventually(lambda: state_of(client, "a") == crewd.AgentState.WORKING)
         os.kill(jail_of(client, "a"), signal.SIGSTOP)
-        done = runs._answer(seq, ("crew_done",), 20)[1]
+        done = runs._answer(seq, ("crew_done",), 60)[1]
         assert "did not stop and was killed" in done_task(done, "slow").error
     assert crew.records("a", "agent.terminated")[0]["cause"] == "deadline"

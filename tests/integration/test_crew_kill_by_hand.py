@@ -35,7 +35,7 @@ def interrupted(runner, crew, sig, *args, before=()):
     eventually(lambda: crew.records("a", "agent.frozen"))
     time.sleep(0.3)
     p.send_signal(sig)
-    out, err = p.communicate(timeout=20)
+    out, err = p.communicate(timeout=60)
     return p.returncode, out, err
 
 
