@@ -38,7 +38,7 @@ def rpc_crew(runner, *names, **keys):
 
 def ended(crew, agent):
     """Its last termination record."""
-    return eventually(lambda: crew.records(agent, "agent.terminated"), timeout=30)[-1]
+    return eventually(lambda: crew.records(agent, "agent.terminated"), timeout=60)[-1]
 
 
 DEADLINE = (r"task t-\d+ was (over its time|cancelled), and the program did not answer 'cancel' in 2000 ms|"
@@ -97,6 +97,7 @@ def test_what_a_program_does_to_itself(runner):
                 wrong[name] = agent_status(client, name).last_cause
         assert not wrong, wrong
         told = {}
+        client.status()  # answered behind all that was told
         for e in client.events(timeout=0.5):
             if e.kind == "terminated":
                 told.setdefault(e.terminated.agent, []).append(e.terminated)
