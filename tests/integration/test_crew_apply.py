@@ -3,7 +3,6 @@
 
 import json
 import threading
-import time
 
 import pytest
 
@@ -178,7 +177,7 @@ def test_a_restarted_agent_ends_its_task_first_and_what_waits_for_it_stays(runne
         second = client.submit(agent="a", description="out(os.environ['CREW_AGENT'])")
         before = pids(client)
         edit(crew, "crew.yaml", '  a: {"policy": "a.yaml", "command": ["python3", ', '  a: {"policy": "a.yaml", "command": ["python3", "-u", ')
-        seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew", file=str(crew.top / "crew.yaml"), grace_ms=30000))
+        seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew", file=str(crew.top / "crew.yaml"), grace_ms=60000))
         other.status()  # answered behind it: what comes from another connection now is later
         with pytest.raises(crewd.Refused) as second_up:
             client.apply(str(crew.top / "crew.yaml"))
@@ -414,7 +413,10 @@ def test_a_restart_that_cannot_be_taken_back_says_what_does_not_run(runner, why)
         (kept / "x").write_text("")
         runner.own(kept)
         edit(crew, file, "  a: {", '  a: {"state": {"version": 3, "migrate": ["true"]}, ')
-        edit(crew, file, '"migrate": ["false"]', '"migrate": ["sh", "-c", "sleep 1; exit 1"]')
+        edit(crew, file, '"migrate": ["false"]',
+             '"migrate": ["sh", "-c", "until test -e $1; do sleep 0.1; done; exit 1", "sh", "${CREW_DIR}/flags/migrated"]')
+        migrated = lambda: eventually(lambda: crew.records("a", "state.migrated")) and let_go(crew, "migrated")
+        threading.Thread(target=migrated).start()
     r = runner.crewctl("up", "--restart", "--detach", crew.top / file)
     assert r.returncode == 1 and "crew t was stopped, and does not run" in r.stderr, r.stderr
     assert ("on disk no more" if why == "edited" else "nor did it start again as before") in r.stderr, r.stderr
@@ -468,18 +470,15 @@ def test_who_is_ended_by_somebody_while_a_file_is_applied_is_left_so(runner, how
         client.submit(agent="a", description=hold(crew, "f"))
         eventually(lambda: agent_status(client, "a").state == crewd.AgentState.WORKING)
         edit(crew, "crew.yaml", '  a: {"policy": "a.yaml", "command": ["python3", ', '  a: {"policy": "a.yaml", "command": ["python3", "-u", ')
-        box = {}
-        thread = threading.Thread(target=lambda: box.update(done=other.apply()))
-        thread.start()
-        time.sleep(0.3)  # it drains: its task goes on
+        seq = other._send("apply_crew", crewd.codec.Message("ApplyCrew", grace_ms=60000))
+        other.status()  # it drains: its task goes on
         assert agent_status(client, "a").state == crewd.AgentState.WORKING
         if how == "stop":
             r = runner.crewctl("stop", "--agent", "a", "--grace", "700ms")
             assert r.returncode == 0, r.stderr
         else:
             client.kill("a", "odd")
-        thread.join(60)
-        assert box["done"].outcome == APPLY["DONE"]
+        assert other._answer(seq, ("crew_applied",), 60)[1].outcome == APPLY["DONE"]
         assert agent_status(client, "a").state == crewd.AgentState.TERMINATED
         client.start_agent("a")
         assert client.submit(agent="a", description="out(1)").wait(60).result == "1"

@@ -13,7 +13,7 @@ import time
 import crewd
 import pytest
 from cli_help import in_terminal
-from crewlib import AGENT, Crew, agent_status, alive, done_task, eventually
+from crewlib import AGENT, UNTIL_GO, Crew, agent_status, alive, done_task, eventually, go
 from holdlib import held_crew, jails, lose
 from test_crew_manager import boss, managed, running_tasks
 
@@ -44,7 +44,7 @@ def cancelled(crew, agent="a"):
     return [(r["task"], r["task_id"], r["reason"]) for r in crew.records(agent, "task.cancel")]
 
 
-def is_cancelled(task, reason, timeout=10):
+def is_cancelled(task, reason, timeout=60):
     done = task.wait(timeout)
     assert done.outcome == crewd.Outcome.CANCELLED and done.error.startswith("cancelled by uid "), done
     assert done.error.endswith(f": {reason}"), done.error
@@ -54,11 +54,12 @@ def test_a_task_that_waits_is_over_at_once(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
         client, other = running.client(), running.client()
-        first = client.submit(agent="a", description="time.sleep(1); out(1)")
+        first = client.submit(agent="a", description=UNTIL_GO + "out(1)")
         second = client.submit(agent="a", description="open('/tmp/ran', 'w'); out(2)")
         answer = other.cancel(second.id, reason="not needed")
         assert (answer.task_id, answer.task, answer.agent, answer.running) == (second.id, "ad-hoc", "a", False)
-        is_cancelled(second, "not needed", timeout=0.8)
+        is_cancelled(second, "not needed")
+        go(crew, "a")
         assert first.result(60) == 1
         assert client.submit(agent="a", description="out(os.path.exists('/tmp/ran'))").result(60) is False
     assert cancelled(crew) == [("ad-hoc", second.id, "not needed")]
@@ -74,6 +75,8 @@ def test_an_agent_that_ends_its_task_lives_on(runner, kind):
     crew.files["rpc.py"] = RPC
     with crew.start() as running:
         client = running.client()
+        again = "out('quick')" if kind == "once" else "quick"
+        assert client.submit(agent="a", description=again).result(60) == "quick"  # it is up: it has two seconds to answer
         task = client.submit(agent="a", description=SLEEPS)
         working(client)
         pid = agent_status(client, "a").pid
@@ -83,10 +86,9 @@ def test_an_agent_that_ends_its_task_lives_on(runner, kind):
             task.result()
         assert e.value.outcome == crewd.Outcome.CANCELLED
         assert agent_status(client, "a").pid == pid
-        again = "out('quick')" if kind == "once" else "quick"
         assert client.submit(agent="a", description=again).result(60) == "quick"
-    assert finished(crew)[0] == (task.id, "failed", "cancelled")
-    kinds = [r["kind"] for r in crew.records("a")]
+    assert finished(crew)[1] == (task.id, "failed", "cancelled")
+    kinds = [r["kind"] for r in crew.records("a")][[r.get("task_id") for r in crew.records("a")].index(task.id):]
     assert kinds.index("task.started") < kinds.index("task.cancel") < kinds.index("task.finished")
     assert not crew.records("a", "agent.kill")
 
@@ -104,7 +106,7 @@ def test_an_agent_that_goes_on_is_killed_and_the_outcome_is_one(runner):
         task.cancel()
         done = task.wait(60)
         assert done.outcome == crewd.Outcome.CANCELLED and done.error.startswith("cancelled by uid ")
-        assert 1.5 < time.monotonic() - began < 8
+        assert 1.5 < time.monotonic() - began < 20  # not the minute of limits.wall_time
         eventually(lambda: not alive([pid]))
         eventually(lambda: agent_status(client, "a").incarnation == 2)
     assert finished(crew) == [(task.id, "failed", "cancelled")]
@@ -119,7 +121,7 @@ def test_a_program_that_ignores_sigterm_is_ended_too(runner):
         working(client)
         time.sleep(0.3)
         task.cancel("now")
-        is_cancelled(task, "now", timeout=15)
+        is_cancelled(task, "now")
         assert client.submit(agent="a", description="out(1)").result(60) == 1
     assert finished(crew)[0] == (task.id, "failed", "cancelled")
 
@@ -129,7 +131,7 @@ def test_a_cancelled_task_fails_its_run_and_what_needs_it_is_skipped(runner):
     crew.task("one", "a", SLEEPS).task("two", "b", context=["one"]).task("three", "b", "out(3)").task("four", "b", context=["two"])
     with crew.start() as running:
         client, other, got = running.client(), running.client(), []
-        run = threading.Thread(target=lambda: got.append(client.run(timeout=30)))
+        run = threading.Thread(target=lambda: got.append(client.run(timeout=60)))
         run.start()
         eventually(lambda: crew.records("a", "task.started"))
         eventually(lambda: crew.records("b", "task.finished"))
@@ -200,11 +202,13 @@ def test_the_second_of_two_is_told_of_the_first(runner):
         client = running.client()
         task = client.submit(agent="a", description="x")
         working(client)
-        task.cancel("one")
+        # Both at once: two seconds later it is over.
+        one, two = (client._send("cancel_task", crewd.codec.Message("CancelTask", task=task.id, reason=r)) for r in ("one", "two"))
+        assert client._answer(one, ("task_cancelled",), 60)[1].running
         with pytest.raises(crewd.Refused) as e:
-            running.client().cancel(task.id, "two")
+            client._answer(two, ("task_cancelled",), 60)
         assert e.value.code == "ending" and e.value.message.endswith(": one")
-        is_cancelled(task, "one", timeout=20)
+        is_cancelled(task, "one")
         with pytest.raises(crewd.Refused) as e:
             client.cancel(task.id)
         assert e.value.code == "over"
@@ -264,7 +268,7 @@ def test_a_proposal_that_is_voted_on_can_be_cancelled_and_run_again(runner):
     crew.extra = "consensus: {rule: unanimity, deadline: 30s}\n"
     with crew.start() as running:
         client, other, got = running.client(), running.client(), []
-        run = threading.Thread(target=lambda: got.append(client.run(timeout=30)))
+        run = threading.Thread(target=lambda: got.append(client.run(timeout=60)))
         run.start()
         eventually(lambda: crew.records("b", "agent.stderr"))
         ballot = crew.records("b", "task.started")[0]["task_id"]
@@ -275,7 +279,7 @@ def test_a_proposal_that_is_voted_on_can_be_cancelled_and_run_again(runner):
         run.join()
         assert got[0].tasks_ok == 0 and done_task(got[0], "one").state == "skipped"
         eventually(lambda: agent_status(other, "b").state == crewd.AgentState.READY)
-        assert client.run(timeout=30).tasks_ok == 1
+        assert client.run(timeout=60).tasks_ok == 1
     assert len(crew.records("a", "task.tally")) == 1
 
 
@@ -286,8 +290,8 @@ def test_one_that_waits_for_its_agents_restart_is_over_at_once(runner):
         task = client.submit(agent="a", description=SLEEPS)
         working(client)
         client.kill("a", "odd")
-        answer = task.cancel("no more")  # its back-off is at most 0.1 s: it may be up again on a slow machine
-        is_cancelled(task, "no more", timeout=10 if answer.running else 1)
+        task.cancel("no more")  # its back-off is at most 0.1 s: it may be up again on a slow machine
+        is_cancelled(task, "no more")
     assert finished(crew) == [(task.id, "failed", "cancelled")]
 
 
@@ -375,7 +379,7 @@ def test_a_cancel_that_was_answered_outlives_its_crewd(runner, which):
             is_cancelled(client.submit(key="one", **request), "that, too")
             assert client.submit(agent="a", description="out(os.path.exists('/tmp/two'))").result(60) is False
         else:
-            is_cancelled(client.submit(key="one", **request), "not needed", timeout=20)
+            is_cancelled(client.submit(key="one", **request), "not needed")
             if which == "running":
                 assert client.submit(agent="a", description="out(4)").result(60) == 4
                 assert agent_status(client, "a").pid == pids["a"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import crewd
-from crewlib import Crew, agent_status, alive, eventually, outside, state_of
+from crewlib import Crew, agent_status, alive, eventually, outside, state_dir, state_of
 from egresslib import Tcp, echo
 
 TICKS = """
@@ -24,10 +24,6 @@ def ticks():
         os.rename(os.environ['CREW_STATE'] + '/ticks.new', os.environ['CREW_STATE'] + '/ticks')
         time.sleep(0.01)
 """
-
-
-def state_dir(crew, agent):
-    return crew.runner.home / "lib" / crew.name / "state" / agent
 
 
 def ticks(crew, agent):
@@ -67,7 +63,7 @@ def test_a_frozen_agent_stands_still_and_goes_on(runner):
 @pytest.mark.waits
 def test_frozen_time_counts_neither_against_the_task_nor_the_heartbeat(runner):
     crew = Crew(runner).agent("a")
-    crew.task("slow", "a", "time.sleep(1); out('done')", timeout="3s")
+    crew.task("slow", "a", "time.sleep(3); out('done')", timeout="12s")
     with crew.start() as running:
         client, runs = running.client(), running.client()
         seq = runs._send("run_tasks", crewd.Message("RunTasks"))
@@ -101,13 +97,13 @@ def test_messages_for_a_frozen_agent_wait(runner):
 @pytest.mark.waits
 def test_what_a_frozen_agent_had_asked_for_waits_and_is_answered(runner):
     crew = Crew(runner).agent("a", tools=["slow"])
-    crew.tool("slow", "#!/bin/sh\nsleep 1\necho '{\"ok\": true}'\n", timeout="2s")
+    crew.tool("slow", "#!/bin/sh\nsleep 1\necho '{\"ok\": true}'\n", timeout="5s")
     with crew.start() as running:
         client = running.client()
         task = client.submit(agent="a", description="out(call('tool', 'slow', stdin={}))")
         eventually(lambda: crew.records("a", "tool.call"))
         client.freeze("a")
-        time.sleep(8)  # beyond the tool's time and crewd's own
+        time.sleep(11)  # beyond the tool's time and crewd's own
         client.thaw("a")
         code, answer = task.result(60)
         assert code == 0, answer
@@ -130,7 +126,7 @@ def test_a_frozen_agent_can_be_killed_and_the_crew_can_end(runner):
         assert killed.terminated.processes_killed >= 3 and not alive(tree)
         started = time.monotonic()
         assert runner.crewctl("down").returncode == 0
-        assert time.monotonic() - started < 10  # what is frozen is not waited for
+        assert time.monotonic() - started < 20  # what is frozen is not waited for
 
 
 def test_freezing_what_is_not_up_is_refused(runner):
@@ -284,8 +280,9 @@ def test_a_snapshot_counts_connections_that_share_a_line(runner):
 '''
         with crew.start() as running:
             running.client().submit(
-                agent="a", description="import socket\nmany = [socket.create_connection((n + '.hold.test', 80)) "
-                "for n in ['one'] * 12 + ['two'] * 3]\n[s.sendall(b'x') for s in many]\n"
+                agent="a", description="import socket, concurrent.futures\n"  # all within a moment
+                "dial = lambda n: socket.create_connection((n + '.hold.test', 80))\n"
+                "many = list(concurrent.futures.ThreadPoolExecutor(15).map(dial, ['one'] * 12 + ['two'] * 3))\n[s.sendall(b'x') for s in many]\n"
                 "[s.close() for s in many[2:9]]; time.sleep(600)")
             counted = lambda kind: sum(r.get("count", 1) for r in crew.records("a", kind))
             eventually(lambda: (counted("network.allowed"), counted("network.closed")) == (15, 7))
@@ -321,7 +318,7 @@ def test_use_against_limit_is_shown(runner):
         for _ in range(20):
             assert agent_status(client, "a").cpu_percent <= most
             time.sleep(0.1)
-        time.sleep(1)
+        eventually(lambda: agent_status(client, "a").open_files >= 50 and agent_status(client, "a").cpu_percent)
         a = agent_status(client, "a")
         assert 0 < a.cpu_percent <= most
         assert (a.memory_max, a.processes_max, a.open_files_max) == (256 << 20, 128, 200)

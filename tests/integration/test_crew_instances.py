@@ -7,7 +7,7 @@ import json
 import pytest
 
 from crewd import AgentState, Message, UnknownAgent
-from crewlib import agent_status, eventually
+from crewlib import UNTIL_GO, agent_status, eventually, go
 from hostilelib import HostileCrew, begin
 from test_crew_manager import boss, managed, running_tasks
 
@@ -83,10 +83,16 @@ def test_each_is_an_agent_of_its_own(runner):
 def test_they_work_at_the_same_time(runner):
     crew = crew_of(runner, """
 names = ["a", spawn("a"), spawn("a")]
-ids = [submit(n, "import time\\nt=time.monotonic()\\ntime.sleep(0.7)\\nout([t, time.monotonic()])") for n in names]
+ids = [submit(n, """ + repr(UNTIL_GO + "out(os.environ['CREW_AGENT'])") + """) for n in names]
 out([order("wait", i)["result"] for i in ids])""")
-    times = run(crew)
-    assert max(begin for begin, _ in times) < min(end for _, end in times)
+    names = ["a", "a#2", "a#3"]
+    with crew.start() as running:
+        client = running.client()
+        with running_tasks(running):
+            eventually(lambda: [states(client).get(n) for n in names] == [AgentState.WORKING] * 3)
+            for n in names:
+                go(crew, n)
+    assert result(crew) == names
 
 
 def test_more_than_max_instances_is_refused_with_its_line(runner):
@@ -123,7 +129,7 @@ def test_one_that_is_retired_makes_room_and_its_end_is_told(runner):
     crew = crew_of(runner, """
 name = spawn("a")
 order("retire", name, stdin={"reason": "done with it"})
-letter = order("receive", "--timeout", "10s")["payload"]
+letter = order("receive", "--timeout", "50s")["payload"]
 left = [a["name"] for a in order("agents")["agents"]]
 again = spawn("a")
 out([name, letter["agent"], letter["cause"], letter["reason"], letter["initiator"], left, again])""", n=2)
@@ -143,11 +149,11 @@ def test_one_that_is_frozen_is_ended_without_a_grace(runner):
 
 def test_one_that_has_nothing_to_do_is_retired(runner):
     crew = crew_of(runner, """
-name = spawn("a", idle_ms=300)
-busy = order("wait", submit(name, "time.sleep(0.8)\\nout(1)"))["outcome"]
-letter = order("receive", "--timeout", "10s")["payload"]
+name = spawn("a", idle_ms=2000)
+busy = order("wait", submit(name, "time.sleep(2.5)\\nout(1)"))["outcome"]
+letter = order("receive", "--timeout", "50s")["payload"]
 out([busy, letter["agent"], letter["reason"], letter["task"]])""")
-    assert run(crew) == ["ok", "a#2", "had nothing to do for 0.3 s", None]
+    assert run(crew) == ["ok", "a#2", "had nothing to do for 2.0 s", None]
 
 
 def test_a_kill_ends_one_and_the_others_go_on(runner):
@@ -266,7 +272,7 @@ def test_nothing_of_a_former_instance_is_left_for_the_next(runner):
 keep = "import os; open(os.environ['CREW_STATE'] + '/n', 'w').write('x'); out(sorted(os.listdir(os.environ['CREW_STATE'])))"
 first = order("wait", submit(spawn("a"), keep))["result"]
 order("retire", "a#2", stdin={})
-order("receive", "--timeout", "10s")
+order("receive", "--timeout", "50s")
 out([first, order("wait", submit(spawn("a"), "import os; out(os.listdir(os.environ['CREW_STATE']))"))["result"]])""", n=2)
     assert run(crew) == [["n"], []]
 
@@ -281,7 +287,7 @@ while order("result", task)["state"] != "running": time.sleep(0.02)
 order("retire", name, stdin={"reason": "enough"})
 code, late = call("submit", name, stdin={"description": "out(1)"})  # taken while it is ending, or refused when it has
 outcomes = [order("wait", t)["outcome"] for t in [task] + ([late["task_id"]] if code == 0 else [])]
-letter = order("receive", "--timeout", "10s")["payload"]
+letter = order("receive", "--timeout", "50s")["payload"]
 out([outcomes, letter["agent"], letter["cause"], letter["reason"]])""", n=2)
     outcomes, *letter = run(crew)
     assert letter == ["a#2", "orchestrator", "enough"] and not {"ok", None} & set(outcomes), outcomes
