@@ -205,7 +205,7 @@ class Runner:
                 p.send_signal(signal.SIGTERM)
         for p in self.children:
             try:
-                p.wait(10)
+                p.wait(60)
             except subprocess.TimeoutExpired:
                 p.kill()
                 p.wait()
