@@ -31,7 +31,11 @@ def interrupted(runner, crew, sig, *args, before=()):
     """crewctl kill that gets a signal while it writes the archive."""
     p = runner.popen(*before, runner.program("crewctl"), "kill", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     eventually(lambda: crew.records("a", "agent.frozen"))
-    eventually(lambda: int(re.search(r"wchar: (\d+)", Path(f"/proc/{p.pid}/io").read_text())[1]) > 1 << 20)
+
+    def at_it():
+        assert p.poll() is None, p.communicate()
+        return int(re.search(r"wchar: (\d+)", Path(f"/proc/{p.pid}/io").read_text())[1]) > 1 << 20
+    eventually(at_it)
     p.send_signal(sig)
     out, err = p.communicate(timeout=60)
     return p.returncode, out, err
