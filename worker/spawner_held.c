@@ -19,7 +19,7 @@
 #include <sys/time.h>
 
 #define VISIT_S 1
-#define DEATHS_NS 1000000000ull /* whoever has them killed waits for that so long */
+#define DEATHS_NS 4000000000ull /* whoever has them killed waits for that so long, and for an answer 5 s (cli/held.c) */
 
 void spawner_on_hold(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct held *h = &s->held;

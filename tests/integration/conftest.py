@@ -76,7 +76,7 @@ def stage(build):
     shutil.rmtree(top, ignore_errors=True)
 
 
-def remove_group(path, timeout=5):
+def remove_group(path, timeout=30):
     """A control group goes when the last of its processes has been reaped."""
     end = time.monotonic() + timeout
     while True:
@@ -137,7 +137,7 @@ class Runner:
     def program(self, name):
         return str(self.stage / "bin" / name)
 
-    def run(self, *args, input=None, env=None, timeout=60, check=False, cwd=None, **kw):
+    def run(self, *args, input=None, env=None, timeout=120, check=False, cwd=None, **kw):
         """Any command as this runner's user; text in, text out."""
         r = subprocess.run(
             self.argv(*args), input=input, env=self.env(env), timeout=timeout, cwd=cwd or self.home,
@@ -155,7 +155,7 @@ class Runner:
         self.children.append(p)
         return p
 
-    def up(self, crew_file, *args, timeout=30):
+    def up(self, crew_file, *args, timeout=60):
         """`crewctl up CREW` in the foreground as a child; returns once status answers."""
         p = self.popen(self.program("crewctl"), "up", *args, str(crew_file), stdout=subprocess.PIPE,
                        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True)
@@ -205,7 +205,7 @@ class Runner:
                 p.send_signal(signal.SIGTERM)
         for p in self.children:
             try:
-                p.wait(10)
+                p.wait(60)
             except subprocess.TimeoutExpired:
                 p.kill()
                 p.wait()

@@ -16,7 +16,7 @@ DIAL = """
 import socket, sys, time
 began = time.monotonic()
 try:
-    s = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=20)
+    s = socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=60)
     got = s.recv(100).decode()
     print("got", got, flush=True)
     if len(sys.argv) > 3:
@@ -36,7 +36,7 @@ class Asking(Egress):
         if operator:
             self.extra += "approvals: operator\n"
 
-    def asking(self, name, *endpoints, timeout="20s", **kw):
+    def asking(self, name, *endpoints, timeout="60s", **kw):
         return self.client(name, *endpoints, network={"on_unlisted": "ask", "ask_timeout": timeout}, **kw)
 
     def dial(self, agent, host, port, *more, **kw):
@@ -75,10 +75,10 @@ class Follower:
 
     def __exit__(self, *exc):
         self.p.terminate()
-        self.p.wait(10)
+        self.p.wait(60)
 
 
-def finish(p, timeout=30):
+def finish(p, timeout=90):
     """(first line, seconds) of a dialling()."""
     out, err = p.communicate(timeout=timeout)
     lines = out.splitlines()

@@ -116,7 +116,14 @@ class Running:
         self.clients.append(c)
         return c
 
-    def stop(self, sig=signal.SIGTERM, timeout=15):
+    def client_soon(self):
+        """A client of one that is still starting: its socket has a name before it listens."""
+        def connected():
+            with contextlib.suppress(crewd.ConnectError):
+                return self.client()
+        return eventually(connected)
+
+    def stop(self, sig=signal.SIGTERM, timeout=60):
         for c in self.clients:
             with contextlib.suppress(Exception):
                 c.close()
@@ -143,22 +150,36 @@ def where(pid):
     """What a process and its children are doing, for the text of a failed assertion."""
     lines = []
     for p in [pid, *outside(pid)]:
-        for task in Path(f"/proc/{p}/task").glob("*"):
-            with contextlib.suppress(OSError):
-                lines.append(" ".join([f"{p}/{task.name}", *(
-                    (task / name).read_text().strip().replace("\0", " ") for name in ("comm", "wchan", "syscall"))]))
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{p}/task"):
+                at = Path(f"/proc/{p}/task/{task}")
+                lines.append(" ".join([f"{p}/{task}", *(
+                    (at / name).read_text(errors="replace").strip().replace("\0", " ") for name in ("comm", "wchan", "syscall"))]))
     return "\n".join(lines)
 
 
 def eventually(check, timeout=30, every=0.02):
-    """check() until it gives something true; that, or a failed assertion."""
+    """check() until it gives something true, asked once more when the time is over; that, or a failed assertion."""
     end = time.monotonic() + timeout
     while True:
+        late = time.monotonic() >= end
         got = check()
         if got:
             return got
-        assert time.monotonic() < end, f"did not come true within {timeout} s: {check}"
+        assert not late, f"did not come true within {timeout} s: {check}"
         time.sleep(every)
+
+
+# In an agent's program: nothing until the test says go().  On a busy machine no number of seconds is "still at work".
+UNTIL_GO = "while not os.path.exists(os.environ['CREW_STATE'] + '/go'): time.sleep(0.02)\n"
+
+
+def state_dir(crew, agent):
+    return crew.runner.home / "lib" / crew.name / "state" / agent
+
+
+def go(crew, agent):
+    (state_dir(crew, agent) / "go").touch()
 
 
 def state_of(client, agent):
@@ -178,7 +199,7 @@ def outside(pid):
     children = {}
     for p in Path("/proc").glob("[0-9]*"):  # not "*/stat": glob() itself would fail on a process that just went
         try:
-            text = (p / "stat").read_text()
+            text = (p / "stat").read_text(errors="replace")  # a name is any bytes
         except OSError:
             continue
         m = re.match(r"(\d+) \((.*)\) \S (\d+)", text, re.S)
@@ -219,7 +240,7 @@ def alive(pids):
     live = []
     for pid in pids:
         try:
-            state = re.search(r"^State:\s+(\S)", Path(f"/proc/{pid}/status").read_text(), re.M)[1]
+            state = re.search(r"^State:\s+(\S)", Path(f"/proc/{pid}/status").read_text(errors="replace"), re.M)[1]
         except (OSError, TypeError):
             continue
         if state != "Z":

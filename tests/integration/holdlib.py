@@ -7,7 +7,7 @@ from pathlib import Path
 from crewlib import Crew, agent_status
 
 
-def held_crew(runner, hold_for="20s"):
+def held_crew(runner, hold_for="60s"):
     crew = Crew(runner)
     crew.extra = f"on_supervisor_loss: hold\nhold_for: {hold_for}\n"
     return crew

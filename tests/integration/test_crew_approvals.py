@@ -37,7 +37,7 @@ def test_without_an_approver_the_answer_is_no_at_once(runner):
     with crew.start():
         got, seconds = crew.dial("a", "93.184.216.34", 80)
         assert got == "ConnectionResetError" or got == "ConnectionRefusedError"
-        assert seconds < 2
+        assert seconds < 20  # not the minute that one is waited for
         assert crew.waiting() == []
         crew.await_network("a", "denied")
         assert "nobody to ask" in reasons(crew, "a", "denied")
@@ -55,7 +55,7 @@ def test_once_is_those_that_wait(runner, private_address):  # noqa: F811
             p = crew.dialling("a", private_address, server.port)
             [ask] = crew.asked()
             assert (ask["agent"], ask["host"], ask["port"], ask["state"]) == ("a", private_address, server.port, "waiting")
-            assert 0 < ask["expires_in_ms"] <= 20000 and server.accepted == 0
+            assert 0 < ask["expires_in_ms"] <= 60000 and server.accepted == 0
             r = runner.crewctl("approve", ask["id"])
             assert r.returncode == 0, r.stderr
             assert r.stdout == f"approved once: a -> {place(private_address, server.port)} · 1 connection\n"
@@ -74,6 +74,7 @@ def test_once_is_those_that_wait(runner, private_address):  # noqa: F811
             crew.await_network("a", "denied")
             assert "refused by the operator" in reasons(crew, "a", "denied")
             # The decision stands before what it allowed.
+            crew.await_network("a", "allowed")
             order = [r["kind"] for r in crew.records("a")]
             assert order.index("approval.granted") < order.index("network.allowed")
 
@@ -119,7 +120,7 @@ def test_a_session_is_until_the_agent_ends(runner, private_address):  # noqa: F8
             assert runner.crewctl("deny", ask["id"], "--session").returncode == 0
             assert finish(p)[0].startswith("Connection")
             got, seconds = crew.dial("b", private_address, server.port)
-            assert got.startswith("Connection") and seconds < 2
+            assert got.startswith("Connection") and seconds < 20
             assert crew.waiting() == []
 
 
@@ -169,10 +170,14 @@ def test_an_answer_that_comes_after_the_client_has_given_up_is_for_its_next_try(
             p = crew.dialling("a", private_address, server.port)
             [ask] = crew.asked()
             p.kill()
-            p.wait(10)
+            p.wait(60)
             client = running.client()
             eventually(lambda: agent_status(client, "a").processes == 1)  # whoever dialled is gone
             assert [a["id"] for a in crew.waiting()] == [ask["id"]], "it may come back"
+            # The gateway has seen it go once it has seen what came after that: else the answer would be for one who is gone.
+            p = crew.dialling("a", "93.184.216.34", 80)
+            assert runner.crewctl("deny", crew.asked(2)[1]["id"]).returncode == 0
+            assert finish(p)[0].startswith("Connection")
             assert runner.crewctl("approve", ask["id"]).returncode == 0
             assert crew.dial("a", private_address, server.port)[0] == "got hello"
             p = crew.dialling("a", private_address, server.port)
@@ -223,10 +228,10 @@ def test_no_answer_is_no(runner):
     crew = Asking(runner, operator=True).asking("a", timeout="1s")
     with crew.start():
         p = crew.dialling("a", "93.184.216.34", 80)
-        [ask] = crew.asked()
         got, seconds = finish(p)
-        assert got.startswith("Connection") and 0.8 < seconds < 5
-        r = runner.crewctl("approve", ask["id"])
+        assert got.startswith("Connection") and 0.8 < seconds < 20
+        [ask] = eventually(lambda: crew.records("a", "approval.asked"))  # crewctl may be slower than the second it waits
+        r = runner.crewctl("approve", ask["approval"])
         assert r.returncode == 1 and "is expired already" in r.stderr
         await_kinds(crew, "a", "asked", "expired")
         r = runner.crewctl("logs", "--agent", "a", "--filter", "network")
@@ -240,7 +245,7 @@ def test_what_can_never_be_approved_is_not_asked(runner, host):
     crew = Asking(runner, operator=True).asking("a")
     with crew.start():
         got, seconds = crew.dial("a", host, 80)
-        assert not got.startswith("got") and seconds < 3
+        assert not got.startswith("got") and seconds < 20
         assert crew.waiting() == []
         assert not [r for r in approval_records(crew, "a") if r["kind"] in ("approval.asked", "approval.granted")]
 
@@ -303,6 +308,7 @@ def test_always_writes_the_rule_and_lets_go(runner):
             assert sorted(os.listdir(policy.parent)) == sorted(crew.files)
             assert crew.dial("a", NAME, 443)[0] == "got news"
             assert crew.waiting() == []
+            eventually(lambda: crew.records("a", "approval.granted"))
             kinds = [r["kind"] for r in crew.records("a")]
             assert kinds.index("approval.asked") < kinds.index("policy.reloaded") < kinds.index("approval.granted")
             [granted] = [r for r in crew.records("a") if r["kind"] == "approval.granted"]
@@ -322,7 +328,7 @@ def test_always_needs_a_yes(runner):
                                  stdout=subprocess.DEVNULL, stderr=child, env=runner.env(), cwd=runner.home)
             os.close(child)
             os.write(parent, answer)
-            assert p.wait(20) == status
+            assert p.wait(60) == status
             os.close(parent)
         assert policy.read_text() == POLICY
         assert [a["id"] for a in crew.waiting()] == [ask["id"]], "it still waits"

@@ -38,7 +38,7 @@ def rpc_crew(runner, *names, **keys):
 
 def ended(crew, agent):
     """Its last termination record."""
-    return eventually(lambda: crew.records(agent, "agent.terminated"), timeout=30)[-1]
+    return eventually(lambda: crew.records(agent, "agent.terminated"), timeout=60)[-1]
 
 
 DEADLINE = (r"task t-\d+ was (over its time|cancelled), and the program did not answer 'cancel' in 2000 ms|"
@@ -78,7 +78,7 @@ def test_what_a_program_does_to_itself(runner):
         client = running.client()
         client.subscribe()
         tasks = {n: client.submit(agent=n, description=code, timeout_ms=ms) for n, (code, ms, *_) in PROGRAMS.items()}
-        done = {n: t.wait(30) for n, t in tasks.items()}
+        done = {n: t.wait(60) for n, t in tasks.items()}
         wrong = {}
         for name, (_, _, cause, numbers, reason) in PROGRAMS.items():
             r = ended(crew, name)
@@ -97,6 +97,7 @@ def test_what_a_program_does_to_itself(runner):
                 wrong[name] = agent_status(client, name).last_cause
         assert not wrong, wrong
         told = {}
+        client.status()  # answered behind all that was told
         for e in client.events(timeout=0.5):
             if e.kind == "terminated":
                 told.setdefault(e.terminated.agent, []).append(e.terminated)
@@ -105,7 +106,7 @@ def test_what_a_program_does_to_itself(runner):
         for name, (t,) in told.items():
             r = ended(crew, name)
             assert (t.id, t.audit_seq, t.reason) == (r["id"], r["seq"], r["reason"])
-        assert client.submit(agent="other", description="out('fine')").result(10) == "fine"
+        assert client.submit(agent="other", description="out('fine')").result(60) == "fine"
     assert runner.crewctl("audit", "verify").returncode == 0
 
 
@@ -125,7 +126,7 @@ def test_a_task_of_its_own_process_ends_alone(runner):
     with crew.start() as running:
         client = running.client()
         for code, error in TASKS.items():
-            done = client.submit(agent="a", description=code).wait(20)
+            done = client.submit(agent="a", description=code).wait(60)
             assert (done.outcome, done.error) == (crewd.Outcome.FAILED, error)
         assert agent_status(client, "a").incarnation == 1 and state_of(client, "a") == crewd.AgentState.READY
         assert not crew.records("a", "agent.terminated")
@@ -152,7 +153,7 @@ def test_the_crew_is_stopped(runner):
         client.submit(agent="a", description="time.sleep(600)")
         eventually(lambda: state_of(client, "a") == crewd.AgentState.WORKING)
         client.stop(reason="the day is over")
-        assert running.proc.wait(20) == 0
+        assert running.proc.wait(60) == 0
     for name in "ab":
         end = ended(crew, name)
         assert end["cause"] == "supervisor shutdown" and end["reason"].endswith("the day is over")
@@ -188,7 +189,7 @@ def test_a_start_that_fails(runner):
     crew.files["view.yaml"] = crew.files["view.yaml"].replace("read: []", 'read: ["${CREW_DIR}/data/"]')
     with crew.start() as running:
         client = running.client()
-        client.submit(agent="program", description="pass").result(20)  # it has been read
+        client.submit(agent="program", description="pass").result(60)  # it has been read
         (crew.top / "rpc.py").write_text("#!/no/such/interpreter\n")
         (crew.top / "data" / "x").unlink()
         (crew.top / "data").rmdir()

@@ -28,9 +28,9 @@ def frame(payload):
 
 def raw(crew):
     s = socket.socket(socket.AF_UNIX)
-    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 10, 0))
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 60, 0))
     s.connect(str(crew.run_dir / "control.sock"))
-    s.settimeout(10)
+    s.settimeout(60)
     return s
 
 
@@ -67,7 +67,7 @@ def test_a_foreign_user_is_turned_away(runner):
             os.chmod(d, 0o755)
         os.chmod(crew.run_dir / "control.sock", 0o666)
         code = (f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({str(crew.run_dir / 'control.sock')!r});"
-                "s.settimeout(5); print(len(s.recv(100)))")
+                "s.settimeout(60); print(len(s.recv(100)))")
         r = subprocess.run(["setpriv", "--reuid", "65533", "--regid", "65533", "--clear-groups", "/usr/bin/python3", "-c", code],
                            stdout=subprocess.PIPE, text=True)
         assert r.stdout.strip() == "0"
@@ -122,7 +122,14 @@ def test_random_bytes_and_mutations_never_stop_crewd(running):
                 s.sendall(data[:rng.randrange(8, len(data))])
             except OSError:
                 pass
-    assert running.client().status().agents[0].name == "a"
+    eventually(lambda: served(running))  # it may not have got round to all of them, and has no more room than for 64
+
+
+def served(running):
+    try:
+        return running.client().status().agents[0].name == "a"
+    except crewd.CrewdError:
+        return False
 
 
 def fill_backlog(crew):
@@ -150,8 +157,8 @@ def test_a_client_waits_for_a_crewd_with_more_at_its_door_than_it_gets_round_to(
             client = pool.submit(running.client)
             time.sleep(0.5)  # both are at the door by now, or come later and need not wait
             os.kill(pid, signal.SIGCONT)
-            assert client.result(20).status().agents[0].name == "a"
-        out, _ = cli.communicate(timeout=20)
+            assert client.result(60).status().agents[0].name == "a"
+        out, _ = cli.communicate(timeout=60)
         assert cli.returncode == 0 and "a" in out
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -159,8 +166,8 @@ def test_a_client_waits_for_a_crewd_with_more_at_its_door_than_it_gets_round_to(
 
 @pytest.mark.waits
 def test_a_client_that_says_nothing_is_dropped(running):
+    start = time.monotonic()
     with raw(running.crew) as s:
-        start = time.monotonic()
         assert read_all(s) == HELLO
         assert 3 < time.monotonic() - start < 30
 
@@ -182,7 +189,7 @@ def test_a_client_that_does_not_read_is_dropped_not_waited_for(running):
     assert quick.status().crew == "t"
     # Its results are what fills its queue; nobody else notices.
     def others_are_served():
-        return quick.submit(agent="b", description="out(3)").result(20) == 3
+        return quick.submit(agent="b", description="out(3)").result(60) == 3
     assert others_are_served()
     eventually(lambda: "dropped" in running.log() or dropped, timeout=60, every=0.5)
     assert others_are_served()
@@ -192,31 +199,27 @@ def test_a_client_that_does_not_read_is_dropped_not_waited_for(running):
 
 def test_the_number_of_clients_is_bounded(running):
     socks = [raw(running.crew) for _ in range(64)]
-    time.sleep(0.1)
     with raw(running.crew) as extra:
         assert read_all(extra) == b""
     for s in socks:
         s.close()
-
-    def served_again():
-        try:
-            return running.client().status().crew == "t"
-        except crewd.CrewdError:
-            return False
-    eventually(served_again)
+    eventually(lambda: served(running))
 
 
 def test_events_are_numbered_and_replayed(running):
+    def told(client):
+        client.status()  # answered behind all that was told
+        return list(client.events(timeout=0))
     one = running.client()
     one.subscribe()
-    one.submit(agent="a", description="out(1)").result(20)
-    seen = list(one.events(timeout=0.3))
+    one.submit(agent="a", description="out(1)").result(60)
+    seen = told(one)
     assert [e.event_seq for e in seen] == list(range(seen[0].event_seq, seen[0].event_seq + len(seen)))
     two = running.client()
     two.subscribe(1)
-    again = list(two.events(timeout=0.3))
-    assert again[0].event_seq == 1
-    assert [e.event_seq for e in again][-len(seen):] == [e.event_seq for e in seen]
+    again = told(two)
+    assert [e.event_seq for e in again] == list(range(1, again[-1].event_seq + 1))
+    assert again[seen[0].event_seq - 1:][:len(seen)] == seen  # there may have been more since
     states = [e.agent.state for e in again if e.kind == "agent-state" and e.agent.name == "a"]
     assert states[:2] == [crewd.AgentState.SPAWNING, crewd.AgentState.READY]
 
@@ -228,18 +231,19 @@ def test_status_shows_what_the_jail_uses(running):
     assert agent.pid > 0 and agent.landlock_abi >= 1 and agent.processes >= 1 and agent.spawn_us > 0
     assert agent.walls == "full", agent.walls
     assert agent.audit_path.endswith("/audit/a/log.jsonl")
-    client.submit(agent="a", description="while time.process_time() < 2: pass\nout(1)")  # of its own time, however little it gets
-    eventually(lambda: client.status().agents[0].cpu_ns > 100_000_000, timeout=40)
+    # Of a busy machine it gets that much only by and by; it is there until it was looked at.
+    client.submit(agent="a", description="while time.process_time() < 0.3: pass\ntime.sleep(600)")
+    assert eventually(lambda: client.status().agents[0].cpu_ns > 100_000_000)
 
 
 def test_exec_has_streams_input_and_status(running):
     client = running.client()
-    done, out, err = client.exec("a", ["/bin/sh", "-c", "cat; echo oops >&2; exit 7"], input=b"hello" * 20000, timeout=20)
+    done, out, err = client.exec("a", ["/bin/sh", "-c", "cat; echo oops >&2; exit 7"], input=b"hello" * 20000, timeout=60)
     assert (done.exit_code, out, err) == (7, b"hello" * 20000, b"oops\n")
-    done, out, _ = client.exec("a", ["/bin/sh", "-c", "kill -9 $$"], timeout=20)
+    done, out, _ = client.exec("a", ["/bin/sh", "-c", "kill -9 $$"], timeout=60)
     assert done.term_signal == 9
     with pytest.raises(crewd.UnknownAgent):
-        client.exec("nosuch", ["true"], timeout=20)
+        client.exec("nosuch", ["true"], timeout=60)
     assert [r for r in running.crew.records("a", "process.exec") if "crewctl exec" in r.get("reason", "")]
 
 
@@ -247,16 +251,16 @@ def test_an_exec_dies_with_its_client(running):
     client = running.client()
     client._send("client_exec", crewd.Message("ClientExec", agent="a", argv=["/bin/sleep", "600"]))
     other = running.client()
-    eventually(lambda: other.status().agents[0].processes >= 2 or time.sleep(1), timeout=15)
+    eventually(lambda: other.status().agents[0].processes >= 2 or time.sleep(1), timeout=60)
     client.close()
 
     def alone():
         time.sleep(1)
         return other.status().agents[0].processes <= 1
-    eventually(alone, timeout=15)
+    eventually(alone, timeout=60)
 
 
 def test_stop_answers_and_everything_ends(running):
     client = running.client()
     assert client.stop(grace_ms=2000, reason="enough").text == "the crew is stopped"
-    assert running.proc.wait(10) == 0
+    assert running.proc.wait(60) == 0

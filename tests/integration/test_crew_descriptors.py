@@ -2,6 +2,7 @@
 """A crew that needs more open files than crewd may have is refused before anything of it is started, and one that is let in has
 enough, whatever becomes of its agents.  Nobody else's program gets the raised limit."""
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -37,14 +38,17 @@ def crew_of(runner, n=AGENTS, hold=False):
 
 def refusal(crew):
     with crew.start(wait=False) as running:
-        assert running.proc.wait(20) == 1
+        assert running.proc.wait(60) == 1
         found = NEED.search(running.log())
         assert found, running.log()
     return [int(x) for x in found.groups()]
 
 
 def open_files(pid):
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    """None of one that has ended meanwhile."""
+    with contextlib.suppress(OSError):
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    return 0
 
 
 def limits(pid):
@@ -53,8 +57,12 @@ def limits(pid):
 
 def helpers(pid):
     """crewd and what it started, but for jails and programs that are not ours."""
-    ours = os.readlink(f"/proc/{pid}/ns/pid")
-    return [p for p in [pid, *outside(pid)] if os.readlink(f"/proc/{p}/ns/pid") == ours]
+    found, ours = [], os.readlink(f"/proc/{pid}/ns/pid")
+    for p in [pid, *outside(pid)]:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if os.readlink(f"/proc/{p}/ns/pid") == ours:
+                found.append(p)
+    return found
 
 
 def all_ready(client):
@@ -82,7 +90,9 @@ def test_too_many_for_the_limit_is_refused_and_what_fits_has_enough(runner, limi
         most = max([most, *(open_files(p) for p in helpers(running.proc.pid))])
         assert most <= need
         assert need - most < 128 + 3 * AGENTS  # and not far more than it is: clients may come, and starts be under way
-        assert not any(crew.records(f"a{i}", "evidence.lost") for i in range(AGENTS))
+        # Of those who get descriptors for each; what other crews on this host have left or drown is lost as well.
+        lost = [r for i in range(AGENTS) for r in crew.records(f"a{i}", "evidence.lost")]
+        assert not [r for r in lost if r["source"] in ("gateway", "crew-evidence")], lost
 
 
 def test_a_change_that_does_not_fit_is_refused_and_the_crew_goes_on(runner, limit):
@@ -113,7 +123,7 @@ def test_the_raised_limit_is_crewds_own(runner, limit):
         client = running.client()
         assert limits(running.proc.pid) == [4000, 4000]
         task = client.submit(agent="a", description="import resource; out(resource.getrlimit(resource.RLIMIT_NOFILE))")
-        assert task.result(20) == [77, 77]
+        assert task.result(60) == [77, 77]
         inside = runner.crewctl("exec", "--agent", "a", "--", "sh", "-c", "ulimit -Sn; ulimit -Hn")
         assert inside.stdout.split() == ["77", "77"]
         client.kill("a")

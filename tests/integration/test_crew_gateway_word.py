@@ -39,11 +39,11 @@ def test_a_policy_that_the_gateway_refuses_is_not_taken_over_in_part(runner, fak
     with crew.start() as running:
         client = running.client()
         eventually(lambda: len(f.heard(fg.ADD)) == 2)
-        assert client.submit(agent="a", description=SEND).result(30)[0] == 3
+        assert client.submit(agent="a", description=SEND).result(60)[0] == 3
         change(crew)
         first = reload(crew, 1)
         assert first["error"] == "no such thing"
-        assert client.submit(agent="a", description=SEND).result(30)[0] == 3, "nor what crewd itself decides"
+        assert client.submit(agent="a", description=SEND).result(60)[0] == 3, "nor what crewd itself decides"
         again = reload(crew, 1)
         assert again["old_sha256"] == first["old_sha256"] != first["sha256"], "the former one is in force"
         eventually(lambda: len(crew.records("a", "policy.reloaded")) == 4)
@@ -68,7 +68,7 @@ def test_a_policy_that_a_gateway_died_over_is_the_first_that_the_next_one_has(ru
         eventually(lambda: len(f.heard(fg.ADD)) == 4)
         assert ("crew-gateway does not answer" in running.log()) == bool(play)
         reload(crew, 0)  # and the next one may come
-        assert running.client().submit(agent="a", description=SEND).result(30)[0] == 0
+        assert running.client().submit(agent="a", description=SEND).result(60)[0] == 0
     [sent] = f.heard(fg.POLICY)
     assert sent["id"] in {m["id"] for m in f.heard(fg.ADD)[2:] if m["sha256"] == sent["sha256"]}
     [applied] = crew.records("a", "network.policy")

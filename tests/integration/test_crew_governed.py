@@ -35,15 +35,17 @@ def test_one_that_spins(runner):
         tasks = {"a": client.submit(agent="a", description=SPIN + "spin(4); out(used())"),
                  # Two at a time, which get no more together.
                  "b": client.submit(agent="b", description=SPIN + "p = os.fork()\nspin(4)\nif p == 0: os._exit(0)\n"
-                                                                  "os.waitpid(p, 0); out(used())")}
-        assert client.submit(agent="c", description="out(1)").result(10) == 1
-        used = {name: t.result(30) for name, t in tasks.items()}
+                                                                  "os.waitpid(p, 0); out(used())"),
+                 # What one gets that nobody holds: on a busy machine not much.
+                 "c": client.submit(agent="c", description=SPIN + "spin(4); out(used())")}
+        used = {name: t.result(60) for name, t in tasks.items()}
         rows = {name: limits_of(client, name)["cpu"] for name in "ab"}
         for name in "ab":
-            eventually(lambda: hits(crew, name, "cpu"))
+            if used["c"] > 2:
+                eventually(lambda: hits(crew, name, "cpu"))
             assert rows[name].max == 300 and rows[name].by == ("cgroup" if grouped(crew, name, "cpu") else "crewd")
-            # One that was stopped at its very end may have spun a little less.
-            assert 0.5 * 4 * 0.3 < used[name] < 4 * 0.3 * 1.4 + 0.15, used
+            # One that was stopped at its very end may have spun a little less, and one that crewd was late for a little more.
+            assert 0.4 * min(4 * 0.3, used["c"]) < used[name] < 4 * 0.3 * 1.4 + 0.5, used
         assert not hits(crew, "c", "cpu")
         assert state_of(client, "a") == crewd.AgentState.READY
 
@@ -54,7 +56,8 @@ CONTINUED = """import ctypes
 class Sigevent(ctypes.Structure): _fields_ = [("value", ctypes.c_long), ("signo", ctypes.c_int), ("notify", ctypes.c_int), ("pad", ctypes.c_char * 64)]
 class Spec(ctypes.Structure): _fields_ = [("times", ctypes.c_long * 4)]
 libc = ctypes.CDLL(None, use_errno=True)
-signal.signal(signal.SIGCONT, lambda *a: None)
+# No handler of Python's: on a busy machine the next comes before the last is done, until that is a RecursionError.
+libc.signal(signal.SIGCONT, ctypes.cast(libc.abs, ctypes.c_void_p))
 timers = [ctypes.c_long() for i in range(8)]
 for timer in timers:
     assert libc.timer_create(1, ctypes.byref(Sigevent(0, signal.SIGCONT, 0)), ctypes.byref(timer)) == 0
@@ -78,9 +81,9 @@ def test_one_that_has_itself_continued(runner):
             return
         end = ended(crew, "a")
         assert done.outcome == crewd.Outcome.TERMINATED, done
-        assert (end["cause"], end["limit"]) == ("limit", "cpu")
+        assert (end["cause"], end.get("limit")) == ("limit", "cpu"), end["reason"]
         assert end["reason"] == "it ran on although it was stopped for what it had used beyond limits.cpu (0.100)"
-        assert client.submit(agent="b", description="result = 1").result(10) == 1
+        assert client.submit(agent="b", description="result = 1").result(60) == 1
 
 
 def test_time_that_nobody_counts(runner):
@@ -88,10 +91,10 @@ def test_time_that_nobody_counts(runner):
     code = ("signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nt = time.monotonic()\nn = 0\n"
             "while time.monotonic() - t < 8:\n    if os.fork() == 0:\n        e = time.process_time()\n"
             "        while time.process_time() - e < 0.004: pass\n        os._exit(0)\n    n += 1\n    time.sleep(0.005)\nout(n)")
-    crew = Crew(runner).agent("a", limits="cpu: 0.1")
+    crew = Crew(runner).agent("a", limits="cpu: 0.05")  # a busy machine gives it more than that
     with crew.start() as running:
         client = running.client()
-        n = client.submit(agent="a", description=code).result(40)
+        n = client.submit(agent="a", description=code).result(60)
         # 4 ms each; unbounded it would be at least one each 10 ms, 3.2 s in all.
         assert n * 0.004 < 1.6, n
         eventually(lambda: hits(crew, "a", "cpu"))
@@ -101,19 +104,19 @@ def test_who_stood_still_before_does_so_after(runner):
     code = SPIN + ("p = os.fork()\nif p == 0:\n    os.kill(os.getpid(), signal.SIGSTOP)\n    os._exit(7)\n"
                    "os.waitpid(p, os.WUNTRACED)\nspin(2)\ntime.sleep(1)\nstate = open(f'/proc/{p}/stat').read().split()[2]\n"
                    "os.kill(p, signal.SIGKILL); out(state)")
-    crew = Crew(runner).agent("a", limits="cpu: 0.2")
+    crew = Crew(runner).agent("a", limits="cpu: 0.05")
     with crew.start() as running:
         client = running.client()
-        assert client.submit(agent="a", description=code).result(30) == "T"
+        assert client.submit(agent="a", description=code).result(60) == "T"
         eventually(lambda: hits(crew, "a", "cpu"))
 
 
 def test_frozen_meanwhile(runner):
     """An operator's freeze is not undone when what was owed is made up for."""
-    crew = Crew(runner).agent("a", limits="cpu: 0.2")
+    crew = Crew(runner).agent("a", limits="cpu: 0.05")
     with crew.start() as running:
         client = running.client()
-        task = client.submit(agent="a", description=SPIN + "spin(2); out(1)")
+        task = client.submit(agent="a", description=SPIN + "while time.process_time() < 0.5: pass\nout(1)")
         eventually(lambda: hits(crew, "a", "cpu"))
         assert runner.crewctl("kill", "--agent", "a", "--freeze").returncode == 0
         time.sleep(1.5)  # status may be of the second before
@@ -121,7 +124,7 @@ def test_frozen_meanwhile(runner):
         time.sleep(3)
         assert cpu_of(running, "a") - before < 0.05
         assert runner.crewctl("thaw", "--agent", "a").returncode == 0
-        assert task.result(30) == 1
+        assert task.result(60) == 1
 
 
 def test_too_much_memory(runner):
@@ -134,18 +137,18 @@ def test_too_much_memory(runner):
         by_group = grouped(crew, "a", "memory")
         ok = client.submit(agent="c", description="x = bytearray(200 << 20)\nx[::4096] = b'x' * len(x[::4096])\ntime.sleep(2)\nout(1)")
         with pytest.raises(crewd.AgentTerminated) as e:
-            client.submit(agent="a", description="x = bytearray(300 << 20)\nx[::4096] = b'x' * len(x[::4096])\ntime.sleep(30)").result(40)
+            client.submit(agent="a", description="x = bytearray(300 << 20)\nx[::4096] = b'x' * len(x[::4096])\ntime.sleep(30)").result(60)
         assert (e.value.cause, e.value.record.limit) == (crewd.Cause.OOM, "memory")
         end = ended(crew, "a")
         assert (end["cause"], end["limit"], end["initiator"]) == ("out of memory", "memory", "kernel" if by_group else "crewd")
-        done = client.submit(agent="b", description=grow).wait(40)
+        done = client.submit(agent="b", description=grow).wait(60)
         assert (done.outcome, done.error) == (crewd.Outcome.FAILED, "out of memory: limits.memory is 262144 KiB")
         eventually(lambda: total(hits(crew, "b", "memory")) == 1)
-        killed = client.submit(agent="b", description="os.kill(os.getpid(), signal.SIGKILL)").wait(20)
+        killed = client.submit(agent="b", description="os.kill(os.getpid(), signal.SIGKILL)").wait(60)
         assert killed.outcome == crewd.Outcome.FAILED and killed.error.startswith("killed by SIGKILL, not by us")
         assert state_of(client, "b") == crewd.AgentState.READY
-        assert client.submit(agent="b", description="out(2)").result(10) == 2
-        assert ok.result(20) == 1 and not hits(crew, "c", "memory")
+        assert client.submit(agent="b", description="out(2)").result(60) == 2
+        assert ok.result(60) == 1 and not hits(crew, "c", "memory")
         eventually(lambda: hits(crew, "a", "memory"))
         assert total(hits(crew, "a", "memory")) == 1 == total(hits(crew, "b", "memory"))
         assert limits_of(client, "b")["memory"].by == ("cgroup" if by_group else "crewd and rlimit")
@@ -159,7 +162,7 @@ def test_changed_while_it_runs(runner):
         (crew.top / "a.yaml").write_text(text)
         r = runner.crewctl("policy", "reload", "--agent", "a")
         assert r.returncode == 0 and "restart" not in r.stdout, r.stdout + r.stderr
-        assert client.submit(agent="a", description=SPIN + "spin(4); out(used())").result(30) < 4 * 0.2 * 1.4 + 0.15
+        assert client.submit(agent="a", description=SPIN + "spin(4); out(used())").result(60) < 4 * 0.2 * 1.4 + 0.5
         assert agent_status(client, "a").incarnation == 1
 
 
@@ -173,5 +176,5 @@ def test_what_is_swapped_out_is_still_held(runner):
         client = running.client()
         if grouped(crew, "a", "memory"):
             return  # the group says itself whether swap counts
-        done = client.submit(agent="a", description=code).wait(40)
+        done = client.submit(agent="a", description=code).wait(60)
         assert (done.outcome, done.error) == (crewd.Outcome.FAILED, "out of memory: limits.memory is 262144 KiB")

@@ -19,7 +19,7 @@ from holdlib import ends, held_crew, jails, lose, spawner_of
 def fails(crew):
     """One that comes for them, and cannot; what it says."""
     running = Running(crew, wait=False)
-    assert running.proc.wait(20) != 0
+    assert running.proc.wait(60) != 0
     return running.log()
 
 
@@ -51,13 +51,13 @@ def test_one_that_cannot_start_leaves_them_to_the_next(runner):
     with crew.start() as again:
         client = again.client()
         assert jails(crew, client) == pids
-        assert client.submit(agent="a", description="out(1)").result(20) == 1
+        assert client.submit(agent="a", description="out(1)").result(60) == 1
     assert not alive(pids.values()) and not list(crew.run_dir.glob("held.*"))
     assert runner.crewctl("audit", "verify").returncode == 0
 
 
 def test_those_who_only_look_prolong_nothing(runner):
-    crew = held_crew(runner, hold_for="3s").agent("a").agent("b")
+    crew = held_crew(runner, hold_for="6s").agent("a").agent("b")
     running = crew.start()
     pids = jails(crew, running.client())
     path = crew.top / "a.yaml"
@@ -65,7 +65,7 @@ def test_those_who_only_look_prolong_nothing(runner):
     lose(running)
     start, looked = time.monotonic(), 0
     while alive(pids.values()):
-        assert time.monotonic() - start < 6, "held for longer than hold_for"
+        assert time.monotonic() - start < 20, "held for longer than hold_for"
         with Running(crew, wait=False) as other:
             eventually(lambda: other.proc.poll() is not None or not alive(pids.values()))
             looked += "outlived" in other.log()
@@ -83,13 +83,13 @@ def test_what_is_ended_together_is_started_together_by_the_next_crewd(runner):
     for _ in range(6):
         running = crew.start()
         client = running.client()
-        eventually(lambda: all(state_of(client, n) == crewd.AgentState.READY for n in names), timeout=20)
+        eventually(lambda: all(state_of(client, n) == crewd.AgentState.READY for n in names), timeout=60)
         os.kill(agent_status(client, names[0]).pid, signal.SIGKILL)
         time.sleep(rng.random() * 0.03)
         lose(running)
     with crew.start() as last:
         client = last.client()
-        eventually(lambda: all(state_of(client, n) == crewd.AgentState.READY for n in names), timeout=20)
+        eventually(lambda: all(state_of(client, n) == crewd.AgentState.READY for n in names), timeout=60)
 
 
 def test_a_thaw_under_way_is_carried_through_by_the_next_crewd(runner):
@@ -98,7 +98,7 @@ def test_a_thaw_under_way_is_carried_through_by_the_next_crewd(runner):
     client = running.client()
     pids = jails(crew, client)
     spawner = spawner_of(pids["a"])
-    task = client.submit(agent="a", description="time.sleep(0.5); out(7)", timeout_ms=5000)
+    task = client.submit(agent="a", description="time.sleep(0.5); out(7)", timeout_ms=20000)
     eventually(lambda: crew.records("a", "task.started"))
     client.freeze("a")
     os.kill(spawner, signal.SIGSTOP)  # it has yet to say that it is done
@@ -126,18 +126,18 @@ def suppressed(fn, *args):
 
 @pytest.mark.waits
 def test_a_check_under_way_has_its_time_from_the_next_crewd(runner):
-    crew = held_crew(runner).agent("a", health={"command": ["sh", "-c", "sleep 0.9"], "every": "100ms", "timeout": "1500ms",
+    crew = held_crew(runner).agent("a", health={"command": ["sh", "-c", "sleep 0.9"], "every": "100ms", "timeout": "4s",
                                                 "failures": 1})
     running = crew.start()
     pids = jails(crew, running.client())
     time.sleep(0.5)
     lose(running)
-    time.sleep(2)
+    time.sleep(5)
     with crew.start() as again:
         client = again.client()
         time.sleep(2)
         assert jails(crew, client) == pids and not ends(crew, "a")
-        assert agent_status(client, "a").health == "passing"
+        eventually(lambda: agent_status(client, "a").health == "passing")
 
 
 def test_who_acknowledges_nothing_ends(runner):
@@ -158,7 +158,7 @@ while True:
         [end] = eventually(lambda: crew.records("hoarder", "agent.terminated"), timeout=30)
         assert end["cause"] == "limit" and end["limit"] == "queue", end
         assert grown_kib(running.proc.pid, before) < 128 << 10
-        assert client.submit(agent="honest", description="out(3)").result(20) == 3
+        assert client.submit(agent="honest", description="out(3)").result(60) == 3
 
 
 def test_a_state_that_cannot_be_kept_ends_the_holding(runner):
@@ -169,11 +169,11 @@ def test_a_state_that_cannot_be_kept_ends_the_holding(runner):
     runner.run("prlimit", "--fsize=1000000", "--pid", running.proc.pid, check=True)
     tasks = [client.submit(agent="a", description="time.sleep(0.1); out(1)" + " " * 60000) for _ in range(30)]
     eventually(lambda: "will not be held" in running.log())
-    assert [t.result(20) for t in tasks] == [1] * 30
-    assert client.submit(agent="b", description="out(2)").result(20) == 2
+    assert [t.result(60) for t in tasks] == [1] * 30
+    assert client.submit(agent="b", description="out(2)").result(60) == 2
     assert not list(crew.run_dir.glob("held.*"))
     lose(running)
-    eventually(lambda: not alive(pids.values()), timeout=2)
+    eventually(lambda: not alive(pids.values()), timeout=20)  # not after the minute
     with crew.start() as again:
         assert "took over" not in again.log()
         assert ends(crew, "a") == [("supervisor lost", 1)]
@@ -246,7 +246,7 @@ def test_what_was_ended_by_hand_and_never_taken_over_is_not_said_to_have_died_wi
     lose(running)
     assert runner.crewctl("kill", "--agent", "a", "--reason", "odd queries").returncode == 0
     os.kill(pids["c"], signal.SIGKILL)
-    eventually(lambda: not alive([pids["c"]]))
+    eventually(lambda: not os.path.exists(f"/proc/{pids['c']}"))  # its spawner knows: it has reaped it
     assert runner.crewctl("down", "--reason", "the night").returncode == 0
     notes = runner.home / "lib" / "t" / "held.ends"
     assert notes.stat().st_mode & 0o777 == 0o600
@@ -258,7 +258,7 @@ def test_what_was_ended_by_hand_and_never_taken_over_is_not_said_to_have_died_wi
         assert state_of(again.client(), "a") == crewd.AgentState.READY
     running = crew.start()
     client = running.client()
-    assert [client.submit(agent=n, description="out(1)").result(20) for n in "abc"] == [1, 1, 1]
+    assert [client.submit(agent=n, description="out(1)").result(60) for n in "abc"] == [1, 1, 1]
     lose(running)
     down = runner.crewctl("down", check=True).stdout
     assert "3 held agents" in down, down

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import crewd
-from crewlib import Crew, agent_status, alive, eventually, outside, state_of
+from crewlib import Crew, agent_status, alive, eventually, outside, state_dir, state_of
 from egresslib import Tcp, echo
 
 TICKS = """
@@ -24,10 +24,6 @@ def ticks():
         os.rename(os.environ['CREW_STATE'] + '/ticks.new', os.environ['CREW_STATE'] + '/ticks')
         time.sleep(0.01)
 """
-
-
-def state_dir(crew, agent):
-    return crew.runner.home / "lib" / crew.name / "state" / agent
 
 
 def ticks(crew, agent):
@@ -49,7 +45,7 @@ def test_a_frozen_agent_stands_still_and_goes_on(runner):
         assert agent_status(client, "a").frozen and not agent_status(client, "b").frozen
         shown = runner.crewctl("status").stdout
         assert [line.split()[1] for line in shown.splitlines() if line.startswith("a ")] == ["frozen"]
-        assert client.submit(agent="b", description="out(1)").result(10) == 1
+        assert client.submit(agent="b", description="out(1)").result(60) == 1
         assert client.freeze("a").agent.frozen  # it is so already
         assert not client.thaw("a", "seen enough").agent.frozen
         eventually(lambda: ticks(crew, "a") > before + 3)
@@ -57,7 +53,7 @@ def test_a_frozen_agent_stands_still_and_goes_on(runner):
             client.thaw("a")
         client.kill("a")
         with pytest.raises(crewd.AgentTerminated):
-            task.result(10)
+            task.result(60)
     frozen, = crew.records("a", "agent.frozen")
     thawed, = crew.records("a", "agent.thawed")
     assert frozen["reason"] == "look at it" and thawed["reason"] == "seen enough" and thawed["ms"] >= 500
@@ -67,7 +63,7 @@ def test_a_frozen_agent_stands_still_and_goes_on(runner):
 @pytest.mark.waits
 def test_frozen_time_counts_neither_against_the_task_nor_the_heartbeat(runner):
     crew = Crew(runner).agent("a")
-    crew.task("slow", "a", "time.sleep(1); out('done')", timeout="3s")
+    crew.task("slow", "a", "time.sleep(3); out('done')", timeout="12s")
     with crew.start() as running:
         client, runs = running.client(), running.client()
         seq = runs._send("run_tasks", crewd.Message("RunTasks"))
@@ -77,7 +73,7 @@ def test_frozen_time_counts_neither_against_the_task_nor_the_heartbeat(runner):
         time.sleep(17)  # three pings, and far beyond the task's time
         assert state_of(client, "a") == crewd.AgentState.WORKING
         client.thaw("a")
-        done = runs._answer(seq, ("crew_done",), 20)[1]
+        done = runs._answer(seq, ("crew_done",), 60)[1]
         assert (done.tasks_ok, done.tasks_total) == (1, 1)
     assert not crew.records("a", "agent.terminated") or crew.records("a", "agent.terminated")[0]["cause"] == "supervisor shutdown"
 
@@ -94,22 +90,22 @@ def test_messages_for_a_frozen_agent_wait(runner):
         assert not crew.records("b", "message.received")
         assert state_of(client, "a") == crewd.AgentState.WORKING  # its call waits
         client.thaw("b")
-        assert receiver.result(10)["payload"] == {"n": 7}
-        assert sender.result(10)[0] == 0
+        assert receiver.result(60)["payload"] == {"n": 7}
+        assert sender.result(60)[0] == 0
 
 
 @pytest.mark.waits
 def test_what_a_frozen_agent_had_asked_for_waits_and_is_answered(runner):
     crew = Crew(runner).agent("a", tools=["slow"])
-    crew.tool("slow", "#!/bin/sh\nsleep 1\necho '{\"ok\": true}'\n", timeout="2s")
+    crew.tool("slow", "#!/bin/sh\nsleep 1\necho '{\"ok\": true}'\n", timeout="5s")
     with crew.start() as running:
         client = running.client()
         task = client.submit(agent="a", description="out(call('tool', 'slow', stdin={}))")
         eventually(lambda: crew.records("a", "tool.call"))
         client.freeze("a")
-        time.sleep(8)  # beyond the tool's time and crewd's own
+        time.sleep(11)  # beyond the tool's time and crewd's own
         client.thaw("a")
-        code, answer = task.result(10)
+        code, answer = task.result(60)
         assert code == 0, answer
     assert [r["outcome"] for r in crew.records("a", "tool.return")] == ["ok"]
 
@@ -130,7 +126,7 @@ def test_a_frozen_agent_can_be_killed_and_the_crew_can_end(runner):
         assert killed.terminated.processes_killed >= 3 and not alive(tree)
         started = time.monotonic()
         assert runner.crewctl("down").returncode == 0
-        assert time.monotonic() - started < 10  # what is frozen is not waited for
+        assert time.monotonic() - started < 20  # what is frozen is not waited for
 
 
 def test_freezing_what_is_not_up_is_refused(runner):
@@ -177,8 +173,8 @@ def test_a_task_names_whoever_works_on_it(runner):
         r = runner.crewctl("kill", "--task", mine.id)
         assert r.returncode == 0 and r.stdout.startswith("Agent a terminated."), r.stderr
         with pytest.raises(crewd.AgentTerminated):
-            mine.result(10)
-        assert other.result(10) == 2
+            mine.result(60)
+        assert other.result(60) == 2
         r = runner.crewctl("kill", "--task", mine.id)
         assert r.returncode == 3 and "no agent works on a task" in r.stderr
     for args in (["--agent", "a", "--task", "t-1"], [], ["--task", ""]):
@@ -284,8 +280,9 @@ def test_a_snapshot_counts_connections_that_share_a_line(runner):
 '''
         with crew.start() as running:
             running.client().submit(
-                agent="a", description="import socket\nmany = [socket.create_connection((n + '.hold.test', 80)) "
-                "for n in ['one'] * 12 + ['two'] * 3]\n[s.sendall(b'x') for s in many]\n"
+                agent="a", description="import socket, concurrent.futures\n"  # all within a moment
+                "dial = lambda n: socket.create_connection((n + '.hold.test', 80))\n"
+                "many = list(concurrent.futures.ThreadPoolExecutor(15).map(dial, ['one'] * 12 + ['two'] * 3))\n[s.sendall(b'x') for s in many]\n"
                 "[s.close() for s in many[2:9]]; time.sleep(600)")
             counted = lambda kind: sum(r.get("count", 1) for r in crew.records("a", kind))
             eventually(lambda: (counted("network.allowed"), counted("network.closed")) == (15, 7))
@@ -308,7 +305,7 @@ def test_a_snapshot_that_cannot_be_written_kills_nobody(runner):
         r, tar = snapshot_of(runner, "--agent", "a", "--freeze")
         assert "terminated" not in r.stdout and agent_status(client, "a").frozen
         client.thaw("a")
-        assert client.submit(agent="a", description="out(5)").result(10) == 5
+        assert client.submit(agent="a", description="out(5)").result(60) == 5
 
 
 def test_use_against_limit_is_shown(runner):
@@ -321,7 +318,7 @@ def test_use_against_limit_is_shown(runner):
         for _ in range(20):
             assert agent_status(client, "a").cpu_percent <= most
             time.sleep(0.1)
-        time.sleep(1)
+        eventually(lambda: agent_status(client, "a").open_files >= 50 and agent_status(client, "a").cpu_percent)
         a = agent_status(client, "a")
         assert 0 < a.cpu_percent <= most
         assert (a.memory_max, a.processes_max, a.open_files_max) == (256 << 20, 128, 200)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from crewd import AgentState, Message, UnknownAgent
-from crewlib import agent_status, eventually
+from crewlib import UNTIL_GO, agent_status, eventually, go
 from hostilelib import HostileCrew, begin
 from test_crew_manager import boss, managed, running_tasks
 
@@ -47,7 +47,7 @@ def waiting_crew(crew, *names):
         with running_tasks(running):
             eventually(lambda: all(n in states(client) and states(client)[n] == AgentState.READY for n in names))
             yield client
-            client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+            client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(60)
 
 
 WAIT = "\nout([names, order('receive', '--timeout', '60s')])"
@@ -70,7 +70,7 @@ def test_each_is_an_agent_of_its_own(runner):
         assert len({a.pid for a in agents}) == 3
         assert len({a.uid for a in agents}) == (1 if runner.rootless else 3)
         assert {a.policy for a in agents} == {"a.yaml"} and {a.walls for a in agents} == {agents[0].walls}
-        who = [client.submit(agent=a.name, description=WHO.replace("\\n", "\n")).result(20) for a in agents]
+        who = [client.submit(agent=a.name, description=WHO.replace("\\n", "\n")).result(60) for a in agents]
         assert who == [[a.name] * 3 for a in agents]
     digest, = {r["sha256"] for n in ("a", "a#2", "a#3") for r in crew.records(n, "agent.policy")}
     spawned = [crew.records(n, "agent.spawned")[0] for n in ("a", "a#2", "a#3")]
@@ -83,10 +83,16 @@ def test_each_is_an_agent_of_its_own(runner):
 def test_they_work_at_the_same_time(runner):
     crew = crew_of(runner, """
 names = ["a", spawn("a"), spawn("a")]
-ids = [submit(n, "import time\\nt=time.monotonic()\\ntime.sleep(0.7)\\nout([t, time.monotonic()])") for n in names]
+ids = [submit(n, """ + repr(UNTIL_GO + "out(os.environ['CREW_AGENT'])") + """) for n in names]
 out([order("wait", i)["result"] for i in ids])""")
-    times = run(crew)
-    assert max(begin for begin, _ in times) < min(end for _, end in times)
+    names = ["a", "a#2", "a#3"]
+    with crew.start() as running:
+        client = running.client()
+        with running_tasks(running):
+            eventually(lambda: [states(client).get(n) for n in names] == [AgentState.WORKING] * 3)
+            for n in names:
+                go(crew, n)
+    assert result(crew) == names
 
 
 def test_more_than_max_instances_is_refused_with_its_line(runner):
@@ -123,7 +129,7 @@ def test_one_that_is_retired_makes_room_and_its_end_is_told(runner):
     crew = crew_of(runner, """
 name = spawn("a")
 order("retire", name, stdin={"reason": "done with it"})
-letter = order("receive", "--timeout", "10s")["payload"]
+letter = order("receive", "--timeout", "50s")["payload"]
 left = [a["name"] for a in order("agents")["agents"]]
 again = spawn("a")
 out([name, letter["agent"], letter["cause"], letter["reason"], letter["initiator"], left, again])""", n=2)
@@ -135,7 +141,7 @@ def test_one_that_is_frozen_is_ended_without_a_grace(runner):
     crew = waiting(runner, "names = [spawn('a')]\norder('receive')\norder('retire', 'a#2')")
     with waiting_crew(crew, "a#2") as client:
         client.freeze("a#2")
-        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").result(20)
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").result(60)
         eventually(lambda: "a#2" not in states(client))
     end, = crew.records("a#2", "agent.terminated")
     assert end["cause"] == "orchestrator" and not crew.records("a#2", "agent.stop")
@@ -143,11 +149,11 @@ def test_one_that_is_frozen_is_ended_without_a_grace(runner):
 
 def test_one_that_has_nothing_to_do_is_retired(runner):
     crew = crew_of(runner, """
-name = spawn("a", idle_ms=300)
-busy = order("wait", submit(name, "time.sleep(0.8)\\nout(1)"))["outcome"]
-letter = order("receive", "--timeout", "10s")["payload"]
+name = spawn("a", idle_ms=2000)
+busy = order("wait", submit(name, "time.sleep(2.5)\\nout(1)"))["outcome"]
+letter = order("receive", "--timeout", "50s")["payload"]
 out([busy, letter["agent"], letter["reason"], letter["task"]])""")
-    assert run(crew) == ["ok", "a#2", "had nothing to do for 0.3 s", None]
+    assert run(crew) == ["ok", "a#2", "had nothing to do for 2.0 s", None]
 
 
 def test_a_kill_ends_one_and_the_others_go_on(runner):
@@ -203,7 +209,7 @@ out(names)""", n=2)
         comes_back(client, 2)
         client.kill("a#2", reason="test")
         eventually(lambda: "a#2" not in states(client))
-        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(60)
         eventually(lambda: states(client).get("a#2") == AgentState.READY)
         comes_back(client, 4)
     assert result(crew) == ["a#2", "a#2"]
@@ -213,10 +219,10 @@ def test_an_edge_to_the_agent_is_one_to_its_instances(runner):
     crew = waiting(runner, "names = [spawn('a')]")
     with waiting_crew(crew, "a#2") as client:
         ask = "out([call('ask', n, stdin=7) for n in ('a#2', 'a#3')])"
-        (ok, answer), (failed, error) = client.submit(agent="b", description=ask).result(20)
+        (ok, answer), (failed, error) = client.submit(agent="b", description=ask).result(60)
         assert (ok, answer) == (0, {"asked": 7})
         assert failed == 5 and error["error"]["code"] == -32007
-        back = client.submit(agent="a#2", description="out(call('send', 'b', stdin=1))").result(20)
+        back = client.submit(agent="a#2", description="out(call('send', 'b', stdin=1))").result(60)
         assert back[0] == 3, "its policy lists nobody"
     assert [r["from"] for r in crew.records("a#2", "message.received")] == ["b"]
 
@@ -241,10 +247,10 @@ def test_a_reload_reaches_those_that_run_and_those_to_come(runner):
         path.write_text(path.read_text().replace("allowed_targets: []", "allowed_targets: [b]"))
         answer = client.reload_policy(agent="a")
         assert answer.ok and [a.agent for a in answer.agents] == ["a", "a#2"]
-        assert client.submit(agent="a#2", description="out(call('send', 'b', stdin=1)[0])").result(20) == 0
-        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+        assert client.submit(agent="a#2", description="out(call('send', 'b', stdin=1)[0])").result(60) == 0
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(60)
         eventually(lambda: states(client).get("a#3") == AgentState.READY)
-        assert client.submit(agent="a#3", description="out(call('send', 'b', stdin=1)[0])").result(20) == 0
+        assert client.submit(agent="a#3", description="out(call('send', 'b', stdin=1)[0])").result(60) == 0
 
 
 def test_asking_for_them_over_and_over_is_bounded(runner):
@@ -266,7 +272,7 @@ def test_nothing_of_a_former_instance_is_left_for_the_next(runner):
 keep = "import os; open(os.environ['CREW_STATE'] + '/n', 'w').write('x'); out(sorted(os.listdir(os.environ['CREW_STATE'])))"
 first = order("wait", submit(spawn("a"), keep))["result"]
 order("retire", "a#2", stdin={})
-order("receive", "--timeout", "10s")
+order("receive", "--timeout", "50s")
 out([first, order("wait", submit(spawn("a"), "import os; out(os.listdir(os.environ['CREW_STATE']))"))["result"]])""", n=2)
     assert run(crew) == [["n"], []]
 
@@ -281,7 +287,7 @@ while order("result", task)["state"] != "running": time.sleep(0.02)
 order("retire", name, stdin={"reason": "enough"})
 code, late = call("submit", name, stdin={"description": "out(1)"})  # taken while it is ending, or refused when it has
 outcomes = [order("wait", t)["outcome"] for t in [task] + ([late["task_id"]] if code == 0 else [])]
-letter = order("receive", "--timeout", "10s")["payload"]
+letter = order("receive", "--timeout", "50s")["payload"]
 out([outcomes, letter["agent"], letter["cause"], letter["reason"]])""", n=2)
     outcomes, *letter = run(crew)
     assert letter == ["a#2", "orchestrator", "enough"] and not {"ok", None} & set(outcomes), outcomes
@@ -297,7 +303,7 @@ def test_a_target_that_is_taken_away_is_no_longer_its_managers(runner):
         path = crew.top / "boss.yaml"
         path.write_text(path.read_text().replace("allowed_targets: [a, b]", "allowed_targets: [b]"))
         assert client.reload_policy(agent="boss").ok
-        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(20)
+        client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").wait(60)
         eventually(lambda: sum(r.get("count", 1) for r in crew.records("boss", "manager.order") if r["verdict"] == "denied") == 3)
         assert states(client)["a#2"] == AgentState.READY
     _, *refusals = result(crew)[0]
@@ -319,7 +325,7 @@ while True:
         eventually(lambda: "a#2" in states(client) and states(client)["a#2"] == AgentState.READY)
         eventually(lambda: crew.records("boss", "agent.stderr"))
         client.stop(2000, "enough")
-        running.proc.wait(15)
+        running.proc.wait(60)
     spawned, ended = (len(crew.records("a#2", k)) for k in ("agent.spawned", "agent.terminated"))
     assert spawned == ended == 1, "none is started while the crew stops"
 
@@ -334,7 +340,7 @@ def test_nor_does_one_whose_worker_goes_on_asking(runner):
         begin(client, "boss")
         eventually(lambda: states(client).get("a#2") == AgentState.READY)
         client.stop(1000, "enough")
-        running.proc.wait(15)
+        running.proc.wait(60)
     assert [len(crew.records(n, "agent.spawned")) for n in ("boss", "a", "a#2", "a#3")] == [1, 1, 1, 0]
     assert crew.records("boss", "agent.terminated")[0]["cause"] == "supervisor shutdown"
 

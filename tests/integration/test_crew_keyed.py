@@ -28,11 +28,11 @@ def test_the_second_with_the_key_is_the_first(runner):
         task = first.submit(agent="a", description="import time\ntime.sleep(0.5)\nout(time.monotonic())", key="k")
         again = other.submit(agent="a", description="import time\ntime.sleep(0.5)\nout(time.monotonic())", key="k")
         assert task.id == again.id
-        result = task.result(20)
-        assert again.result(20) == result
+        result = task.result(60)
+        assert again.result(60) == result
         late = other.submit(agent="a", description="import time\ntime.sleep(0.5)\nout(time.monotonic())", key="k")
-        assert (late.id, late.result(20)) == (task.id, result)
-        assert first.submit(task="one", input=5, key="other").result(20) == {"x": 5}
+        assert (late.id, late.result(60)) == (task.id, result)
+        assert first.submit(task="one", input=5, key="other").result(60) == {"x": 5}
     assert started(crew) == [(task.id, "k"), ("t-2", "other")]
 
 
@@ -43,8 +43,8 @@ def test_a_client_that_lost_its_connection_gets_the_outcome(runner):
         task = lost.submit(agent="a", description="time.sleep(0.4)\nout('done')", key="job/1")
         lost.close()
         client = running.client()
-        assert client.submit(agent="a", description="time.sleep(0.4)\nout('done')", key="job/1").result(20) == "done"
-        assert client.submit(agent="a", description="time.sleep(0.4)\nout('done')", key="job/1").wait(20).task_id == task.id
+        assert client.submit(agent="a", description="time.sleep(0.4)\nout('done')", key="job/1").result(60) == "done"
+        assert client.submit(agent="a", description="time.sleep(0.4)\nout('done')", key="job/1").wait(60).task_id == task.id
     assert len(started(crew)) == 1
 
 
@@ -54,11 +54,11 @@ def test_the_key_with_another_request_is_refused(runner, other):
     request = {"agent": "a", "description": "out(1)", "key": "k"}
     with crew.start() as running:
         client = running.client()
-        assert client.submit(**request).result(20) == 1
+        assert client.submit(**request).result(60) == 1
         with pytest.raises(Refused) as e:
             client.submit(**{**request, **other})
         assert e.value.code == "key-used" and "key 'k' is that of task t-1" in e.value.message
-        assert client.submit(**request).result(20) == 1
+        assert client.submit(**request).result(60) == 1
     assert len(started(crew)) + len(started(crew, "b")) == 1
 
 
@@ -70,15 +70,15 @@ def test_a_request_that_is_refused_does_not_use_its_key(runner):
             with pytest.raises(Refused) as e:
                 client.submit(task="two", key="k")
             assert e.value.code == "busy"
-        assert client.submit(agent="a", description="out(1)", key="k").result(20) == 1
+        assert client.submit(agent="a", description="out(1)", key="k").result(60) == 1
 
 
 def test_a_failed_attempt_is_repeated_up_to_retries(runner):
     crew = crew_of(runner)
     with crew.start() as running:
         client = running.client()
-        assert client.submit(agent="a", description=FLAKY, retries=2).result(20) == 2
-        assert client.submit(agent="b", description=FLAKY, retries=1).wait(20).error
+        assert client.submit(agent="a", description=FLAKY, retries=2).result(60) == 2
+        assert client.submit(agent="b", description=FLAKY, retries=1).wait(60).error
     assert [r["attempt"] for r in crew.records("a", "task.retried")] == [1, 2]
     assert len(crew.records("b", "task.started")) == 2
 
@@ -93,7 +93,7 @@ def test_a_death_is_the_outcome_for_all_who_ask(runner):
         ends = []
         for t in (task, other.submit(agent="a", description="time.sleep(600)", key="k")):
             with pytest.raises(AgentTerminated) as e:
-                t.result(20)
+                t.result(60)
             ends.append((t.id, e.value.record.id, e.value.record.reason))
         assert ends == [(task.id, record.id, "test")] * 2
         time.sleep(0.3)
@@ -108,7 +108,7 @@ def test_each_frame_of_a_wrong_key_is_refused(runner):
             with pytest.raises(Refused) as e:
                 running.client().submit(agent="a", description="out(1)", key=key)
             assert e.value.code == "bad-frame" and "submit_task.key" in e.value.message
-        assert json.loads(client.submit(agent="a", description="out(1)", key="x" * 63).wait(20).result) == 1
+        assert json.loads(client.submit(agent="a", description="out(1)", key="x" * 63).wait(60).result) == 1
 
 
 def test_crewctl_submits_once(runner):

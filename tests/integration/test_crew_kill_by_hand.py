@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """crewctl kill at an operator's hand: what it could not do, or was kept from doing, it says; nothing is lost and nobody missed."""
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import crewd
 import pytest
-from crewlib import Crew, agent_status, eventually, state_of
+from crewlib import Crew, agent_status, eventually, state_dir, state_of
 
 LARGE = """
 for i in range(15):
@@ -25,17 +27,17 @@ time.sleep(600)
 """
 
 
-def state_dir(crew, agent):
-    return crew.runner.home / "lib" / crew.name / "state" / agent
-
-
 def interrupted(runner, crew, sig, *args, before=()):
     """crewctl kill that gets a signal while it writes the archive."""
     p = runner.popen(*before, runner.program("crewctl"), "kill", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     eventually(lambda: crew.records("a", "agent.frozen"))
-    time.sleep(0.3)
+
+    def at_it():
+        assert p.poll() is None, p.communicate()
+        return int(re.search(r"wchar: (\d+)", Path(f"/proc/{p.pid}/io").read_text())[1]) > 1 << 20
+    eventually(at_it)
     p.send_signal(sig)
-    out, err = p.communicate(timeout=20)
+    out, err = p.communicate(timeout=60)
     return p.returncode, out, err
 
 
@@ -91,8 +93,10 @@ def test_a_name_that_is_taken_meanwhile_is_not_replaced_either(runner):
         path = runner.home / "snap.tar"
         p = runner.popen(runner.program("crewctl"), "kill", "--agent", "a", "--snapshot", path)
         eventually(lambda: crew.records("a", "agent.frozen"))
+        p.send_signal(signal.SIGSTOP)  # it is not to be done before the name is taken
         assert not path.exists()
         runner.run("sh", "-c", f"echo mine > {path}", check=True)
+        p.send_signal(signal.SIGCONT)
         assert p.wait(60) == 1
         assert path.read_text() == "mine\n"
         assert agent_status(client, "a").frozen and list(runner.home.glob("snap.tar*")) == [path]
@@ -153,7 +157,11 @@ def wait_for_restart(crew, running, client, agent):
     """It is to be started again, as soon as its state directory is free; the lock that keeps it from that."""
     client.stop_agent(agent, grace_ms=0)
     f = open(f"{state_dir(crew, agent)}.lock", "r+")
-    fcntl.fcntl(f, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+
+    def locked():
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.fcntl(f, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)) is not None
+    eventually(locked)
     client._send("start_agent", crewd.codec.Message("StartAgent", agent=agent))
     eventually(lambda: f"agent {agent} waits" in running.log() and state_of(client, agent) == crewd.AgentState.RESTARTING)
     return f

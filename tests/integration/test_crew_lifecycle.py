@@ -13,6 +13,7 @@ import pytest
 
 import crewd
 from crewlib import Crew, Running, agent_status, alive, cgroups_named, eventually, outside, state_of
+from holdlib import spawner_of
 
 
 def test_the_first_records_are_policy_and_attestation(runner):
@@ -51,7 +52,7 @@ def test_a_second_start_names_the_first(runner):
     crew = Crew(runner).agent("a")
     with crew.start() as running:
         second = Running(crew, wait=False)
-        assert second.proc.wait(10) == 1
+        assert second.proc.wait(60) == 1
         assert f"crew t is running already, as process {running.client().pid}" in second.log()
         assert running.client().status().state == "running"
 
@@ -96,8 +97,8 @@ def test_an_owner_that_hangs_up_ends_the_crew_at_once(runner):
     eventually(lambda: runner.crewctl("status").returncode == 0)
     os.close(w)
     start = time.monotonic()
-    assert p.wait(10) == 0
-    assert time.monotonic() - start < 2
+    assert p.wait(60) == 0
+    assert time.monotonic() - start < 20
 
 
 @pytest.mark.alone
@@ -122,7 +123,7 @@ time.sleep(600)""")
         c.close()
     running.proc.kill()
     running.proc.wait()
-    eventually(lambda: not alive(tree), timeout=5)
+    eventually(lambda: not alive(tree))
     assert Path("/proc/self/mounts").read_text() == mounts
     again = crew.start()
     try:
@@ -130,10 +131,10 @@ time.sleep(600)""")
             assert "did not end in order" in again.log()
             lost = crew.records("a", "evidence.lost")
             assert any("did not end in order" in r["reason"] for r in lost)  # another's groups may have been swept too
-        assert again.client().submit(agent="a", description="out(1)").result(20) == 1
+        assert again.client().submit(agent="a", description="out(1)").result(60) == 1
     finally:
         again.stop()
-    eventually(lambda: set(cgroups_named("crewd")) <= before_cgroups, timeout=5)
+    eventually(lambda: set(cgroups_named("crewd")) <= before_cgroups)
     assert runner.crewctl("audit", "verify").returncode == 0
 
 
@@ -143,11 +144,12 @@ def test_a_helper_that_dies_takes_the_unguarded_with_it(runner, helper):
     with crew.start() as running:
         client = running.client()
         jail = agent_status(client, "a").pid
-        pid = min(p for p, comm in outside(running.proc.pid).items() if comm.startswith(helper[:15]) and p != jail)
+        pid = spawner_of(jail) if helper == "crew-worker" else next(
+            p for p, comm in outside(running.proc.pid).items() if comm == helper)
         os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not alive([jail]), timeout=5)
+        eventually(lambda: not alive([jail]))
         if helper == "crew-worker":
-            assert running.proc.wait(10) == 1
+            assert running.proc.wait(60) == 1
             assert "the spawner died" in running.log()
         else:
             eventually(lambda: state_of(client, "a") == crewd.AgentState.TERMINATED)
@@ -172,7 +174,7 @@ def test_an_audit_that_cannot_be_written_freezes_the_agent(runner):
                 except OSError:
                     pass
             client.submit(agent="a", description="sys.stderr.write('x' * 900000); out(1)")
-            walls = eventually(lambda: [w for w in [agent_status(client, "a").walls] if "frozen" in w], timeout=10)
+            walls = eventually(lambda: [w for w in [agent_status(client, "a").walls] if "frozen" in w])
             assert walls[0].startswith("frozen: audit cannot be written")
             assert "cannot be written" in running.log()
             # A frozen agent can still be killed.
@@ -194,14 +196,14 @@ def test_forty_agents_come_up_and_go(runner):
         tree = [running.proc.pid, *outside(running.proc.pid)]
         assert running.stop() == 0
     assert not alive(tree)
-    assert up < 20
+    assert up < 60
 
 
 def test_only_the_loop_thread_takes_signals(runner):
     """Another would be ended by one that comes while the loop thread holds them back."""
     crew = Crew(runner).agent("a")
     with crew.start() as running:
-        running.client().submit(agent="a", description="out(1)").result(20)
+        running.client().submit(agent="a", description="out(1)").result(60)
         time.sleep(1.2)  # its state directory has been looked at, by a thread of libuv's
         open_to = {}
         for task in Path(f"/proc/{running.proc.pid}/task").glob("*"):
