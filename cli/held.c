@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #define PATIENCE_S 5
+#define DEATHS_S 30
 #define POLL_US 5000
 #define KNOCKS 20
 
@@ -49,24 +50,22 @@ static int connect_in(int at) {
 }
 
 /* The name, and behind its end the reason, as far as there is room. */
-static void put_kill(struct spawn_msg *m, const char *agent, const char *reason) {
+static void put_words(struct spawn_msg *m, const char *agent, const char *reason) {
         size_t n = (size_t)snprintf(m->text, sizeof(m->text), "%s", agent) + 1;
 
         if (n < sizeof(m->text))
                 snprintf(m->text + n, sizeof(m->text) - n, "%s", reason ? reason : "");
 }
 
-static int ask_once(const struct crew_paths *paths, const char *crew, const char *kill, const char *reason,
+static int ask_once(const struct crew_paths *paths, const char *crew, const struct spawn_msg *question,
                     struct held_state *out) {
-        struct spawn_msg m = {.op = kill ? SPAWN_HELD_KILL : SPAWN_HELD_ASK};
+        struct spawn_msg m = *question;
         _cleanup_close_ int at = open_dir(paths, crew);
         _cleanup_close_ int fd = at < 0 ? -ESRCH : connect_in(at);
         int r = fd < 0 ? fd : read_token(at, m.hold.token);
 
         if (r < 0)
                 return r;
-        if (kill)
-                put_kill(&m, kill, reason);
         ssize_t n = crew_send_fds(fd, &m, sizeof(m), NULL, 0);
         if (n >= 0)
                 n = crew_recv_fds(fd, &m, sizeof(m), NULL, NULL, 0);
@@ -77,21 +76,31 @@ static int ask_once(const struct crew_paths *paths, const char *crew, const char
                 return n == 0 ? -ECONNRESET : (int)n;
         if (n != (ssize_t)sizeof(m) || m.op != SPAWN_HELD_END)
                 return -EPROTO;
-        *out = (struct held_state){.living = m.cookie, .killed = m.id, .left_ms = m.hold.ms, .lost_ms = m.hold.lost_ms};
+        *out = (struct held_state){.living = m.cookie,
+                                   .killed = m.id,
+                                   .ending = (uint32_t)m.errno_,
+                                   .left_ms = m.hold.ms,
+                                   .lost_ms = m.hold.lost_ms};
         return 0;
 }
 
 /* Whoever comes before the spawner has noticed that its crewd is gone is turned away. */
-int held_ask(const struct crew_paths *paths, const char *crew, const char *kill, const char *reason,
-             struct held_state *out) {
+static int ask(const struct crew_paths *paths, const char *crew, const struct spawn_msg *question, struct held_state *out) {
         int r = -ECONNRESET;
 
         for (int i = 0; i < KNOCKS && (r == -ECONNRESET || r == -EPIPE); i++) {
                 if (i > 0)
                         usleep(POLL_US);
-                r = ask_once(paths, crew, kill, reason, out);
+                r = ask_once(paths, crew, question, out);
         }
         return r;
+}
+
+int held_ask(const struct crew_paths *paths, const char *crew, const char *agent, struct held_state *out) {
+        struct spawn_msg m = {.op = SPAWN_HELD_ASK};
+
+        put_words(&m, agent, NULL);
+        return ask(paths, crew, &m, out);
 }
 
 bool held_choose(const struct crew_paths *paths, const char *wanted, char out[CREW_NAME_MAX], struct held_state *state) {
@@ -106,7 +115,7 @@ bool held_choose(const struct crew_paths *paths, const char *wanted, char out[CR
                 if (wanted && strcmp(wanted, names.items[i]) != 0)
                         continue;
                 control = crew_connect(paths, names.items[i], 0);
-                if (control >= 0 || control == -EAGAIN || held_ask(paths, names.items[i], NULL, NULL, &s) < 0)
+                if (control >= 0 || control == -EAGAIN || held_ask(paths, names.items[i], "", &s) < 0)
                         continue;
                 snprintf(out, CREW_NAME_MAX, "%s", names.items[i]);
                 *state = s;
@@ -117,14 +126,21 @@ bool held_choose(const struct crew_paths *paths, const char *wanted, char out[CR
 }
 
 int held_end(const struct crew_paths *paths, const char *crew, const char *agent, const char *reason) {
-        uint64_t until = crew_now_ns() + PATIENCE_S * 1000000000ull;
-        struct held_state killed = {0}, now;
-        int r = held_ask(paths, crew, agent, reason, &killed);
+        uint64_t until = crew_now_ns() + DEATHS_S * 1000000000ull;
+        struct spawn_msg m = {.op = SPAWN_HELD_KILL};
+        struct held_state s;
 
+        put_words(&m, agent, reason);
+        int r = ask(paths, crew, &m, &s);
         if (r < 0)
                 return r;
-        /* The last one takes the spawner along. */
-        while (!*agent && crew_now_ns() < until && held_ask(paths, crew, NULL, NULL, &now) == 0)
+        uint32_t killed = s.killed;
+        while (!*agent || s.ending > 0) {
+                if (held_ask(paths, crew, agent, &s) < 0)
+                        break; /* the last one takes the spawner along */
+                if (crew_now_ns() >= until)
+                        return -ETIMEDOUT;
                 usleep(POLL_US);
-        return (int)killed.killed;
+        }
+        return (int)killed;
 }

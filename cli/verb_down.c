@@ -82,8 +82,12 @@ static bool end_held(const struct options *o, int *status) {
         int n = held_end(&paths, crew, "", o->reason ? o->reason : "crewctl down");
         if (n < 0) {
                 struct cli_problem p = CLI_PROBLEM_NULL;
-                cli_problem_set(&p, CLI_FAILED, "held", "the agents of crew %s are held and cannot be ended: %s", crew,
-                                strerror(-n));
+                if (n == -ETIMEDOUT)
+                        cli_problem_set(&p, CLI_FAILED, "timeout",
+                                        "the agents of crew %s were killed, and something of them has not ended yet", crew);
+                else
+                        cli_problem_set(&p, CLI_FAILED, "held", "the agents of crew %s are held and cannot be ended: %s",
+                                        crew, strerror(-n));
                 *status = cli_report(&p, o->json);
         } else if (o->json) {
                 *status = CLI_OK;

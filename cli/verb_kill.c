@@ -15,6 +15,7 @@
 #include "kill_frozen.h"
 #include "term.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define KILL_MS 60000
@@ -225,6 +226,9 @@ static bool kill_held(const struct kill_options *o, int *status) {
         }
         if (n == 0)
                 cli_problem_set(&p, CLI_ABSENT, "unknown-agent", "no agent '%.80s' of crew %s is held", o->agent, crew);
+        else if (n == -ETIMEDOUT)
+                cli_problem_set(&p, CLI_FAILED, "timeout", "agent %.80s was killed, and something of it has not ended yet",
+                                o->agent);
         else
                 cli_problem_set(&p, CLI_FAILED, "held", "agent %.80s is held and cannot be ended: %s", o->agent,
                                 strerror(-n));

@@ -14,12 +14,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+/* The .cookie of a SPAWN_FREEZE for want of a record: it must not run, and is never thawed for taking too long to stop. */
+#define SPAWN_UNRECORDED UINT32_MAX
 enum spawn_op {
         /* crewd -> spawner */
         SPAWN_START = 1, /* fds: plan memfd, then up to SPAWN_LOCKS_MAX that are kept as long as .id is; link path in
                             .text */
         SPAWN_KILL,      /* kill the whole tree of .id now */
-        SPAWN_FREEZE,    /* all of .id stands still; with a .cookie one SPAWN_FREEZE_REPLY */
+        SPAWN_FREEZE,    /* all of .id stands still; one SPAWN_FREEZE_REPLY with its .cookie, when that is so */
         SPAWN_THAW,      /* it goes on; the same */
         SPAWN_STATS,     /* ask for struct spawn_stats of .id; .cookie */
         SPAWN_LIMITS,    /* .limits of the running .id; one SPAWN_LIMITS_REPLY with its .cookie */
@@ -29,7 +31,7 @@ enum spawn_op {
         SPAWN_FORGET,    /* the end of .id is known for good; while there is a SPAWN_HOLD, ends are kept until then */
         /* whoever connects -> spawner whose crewd is gone; each with .hold.token */
         SPAWN_ADOPT,     /* one SPAWN_HELD per live jail, one SPAWN_EXITED per end not forgotten, then SPAWN_HELD_END */
-        SPAWN_HELD_ASK,  /* one SPAWN_HELD_END */
+        SPAWN_HELD_ASK,  /* one SPAWN_HELD_END; .text: an agent's name, "" all */
         SPAWN_HELD_KILL, /* .text: the agent's name, "" all, and behind its NUL the reason; then as SPAWN_HELD_ASK */
         /* spawner -> crewd */
         SPAWN_READY = 64, /* fds: pidfd, then the capture listeners (tcp4, tcp6, udp4, udp6) if PLAN_NETRULES, then the
@@ -40,10 +42,11 @@ enum spawn_op {
         SPAWN_STATS_REPLY,
         SPAWN_HELLO, /* first message, unasked: .text says what a crew that died left behind and was removed, "" nothing */
         SPAWN_LIMITS_REPLY, /* .errno_: 0, or why not all of them could be set */
-        SPAWN_FREEZE_REPLY, /* .errno_: 0, or why it is not as asked; .cookie */
+        SPAWN_FREEZE_REPLY, /* .errno_: 0, or why it is not as asked, and as before, but for SPAWN_UNRECORDED; .cookie */
         SPAWN_HELD,         /* .att; fds as in .cookie (bits of enum spawn_fd) and in that order */
-        /* .cookie: jails that live; .id: how many were killed by that word; .hold.ms: how long they will still be held;
-         * .hold.lost_ms: since when; to SPAWN_ADOPT, fd: the state */
+        /* .cookie: jails that live; .id: how many were killed by that word; .errno_: how many of those asked for were
+         * killed, by whatever word, and have not ended; .hold.ms: how long they will still be held; .hold.lost_ms: since
+         * when; to SPAWN_ADOPT, fd: the state */
         SPAWN_HELD_END,
 };
 

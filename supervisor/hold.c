@@ -6,6 +6,7 @@
 #include "common/util.h"
 #include "control.h"
 #include "crewd.h"
+#include "death.h"
 #include "instance.h"
 #include "journal.h"
 #include "link.h"
@@ -105,9 +106,23 @@ void hold_ask_again(struct agent *a) {
                 hold_on_reply(a, h->cookie, EPIPE);
 }
 
+/* Its audit cannot be written, and it runs on. */
+static void cannot_be_stopped(struct agent *a, int err) {
+        char why[160];
+
+        snprintf(why, sizeof(why), "its audit cannot be written, and it could not be frozen: %s", strerror(err));
+        crewd_log(a->crewd, "agent %s: %s", agent_name(a), why);
+        death_kill(a, CREW__CAUSE__CAUSE_POLICY_VIOLATION, "crewd", why);
+}
+
 void hold_on_reply(struct agent *a, uint32_t cookie, int err) {
         struct agent_hold *h = &a->hold;
 
+        if (cookie == SPAWN_UNRECORDED) {
+                if (err && err != ESRCH)
+                        cannot_be_stopped(a, err);
+                return;
+        }
         if (!h->asked || h->cookie != cookie)
                 return;
         h->asked = false;

@@ -28,7 +28,7 @@ void journal_freeze(struct agent *a, int error) {
                 return;
         a->frozen = true;
         if (agent_state_live(a->state) && a->in.id && !a->in.kill_sent)
-                spawner_ask(a->crewd->spawner, a->in.id, SPAWN_FREEZE);
+                spawner_hold(a->crewd->spawner, a->in.id, true, SPAWN_UNRECORDED);
         crewd_log(a->crewd, "agent %s is frozen: its audit stream %s cannot be written: %s", agent_name(a),
                   audit_path(a->audit), strerror(-error));
 }

@@ -67,8 +67,7 @@ int spawner_watch(struct spawner *s, int fd, void *data) {
 
 /* --- limits without control groups --- */
 
-/* New, or not as it was when it was looked at. */
-static void govern_soon(struct spawner *s, struct instance *i) {
+void spawner_govern_soon(struct spawner *s, struct instance *i) {
         i->govern_at_ns = 0;
         s->govern_at_ns = MIN_OF(s->govern_at_ns, crew_now_ns() + GOVERN_SOON_NS);
 }
@@ -154,7 +153,7 @@ static void finish_start(struct spawner *s, struct instance *i) {
                 reply_failed(s, id, step, &err);
         } else {
                 reply_ready(s, i, plan);
-                govern_soon(s, i);
+                spawner_govern_soon(s, i);
         }
         plan_close(plan);
 }
@@ -273,14 +272,7 @@ static void on_kill(struct spawner *s, const struct spawn_msg *m, int *fds, size
 }
 
 static void on_freeze(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
-        struct spawn_msg answer = {.op = SPAWN_FREEZE_REPLY, .id = m->id, .cookie = m->cookie};
-        struct instance *i = find_made(s, m->id);
-
-        answer.errno_ = i ? -jail_freeze(&i->jail, m->op == SPAWN_FREEZE) : ESRCH;
-        if (i)
-                govern_soon(s, i);
-        if (m->cookie)
-                spawner_reply(s, &answer, NULL, 0);
+        spawner_freeze(s, find_made(s, m->id), m);
 }
 
 static void on_stats(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
@@ -299,7 +291,7 @@ static void on_limits(struct spawner *s, const struct spawn_msg *m, int *fds, si
 
         answer.errno_ = i ? -jail_limit(&i->jail, &m->limits) : ESRCH;
         if (i)
-                govern_soon(s, i);
+                spawner_govern_soon(s, i);
         spawner_reply(s, &answer, NULL, 0);
 }
 
@@ -443,9 +435,10 @@ static int wait_ms(const struct spawner *s) {
         uint64_t now = crew_now_ns();
         int others = others_wait_ms(s);
 
-        if (s->govern_at_ns == UINT64_MAX)
+        uint64_t next = MIN_OF(s->govern_at_ns, s->freeze_at_ns);
+        if (next == UINT64_MAX)
                 return others;
-        uint64_t ms = s->govern_at_ns <= now ? 0 : (s->govern_at_ns - now) / 1000000u + 1;
+        uint64_t ms = next <= now ? 0 : (next - now) / 1000000u + 1;
         return others < 0 || ms < (uint64_t)others ? (int)MIN_OF(ms, (uint64_t)LATE_LOOK_MS) : others;
 }
 
@@ -485,6 +478,8 @@ static void run(struct spawner *s) {
                         press(s);
                 if (crew_now_ns() >= s->govern_at_ns)
                         govern(s);
+                if (crew_now_ns() >= s->freeze_at_ns)
+                        spawner_see_freezing(s);
                 if (s->late_at_ns && crew_now_ns() >= s->late_at_ns)
                         end_late(s);
                 else if (n == 1)
@@ -498,8 +493,12 @@ static void run(struct spawner *s) {
 }
 
 int spawner_main(int fd, jail_main_fn worker_main) {
-        struct spawner s = {
-                .sock = fd, .epoll = -1, .worker_main = worker_main, .held = SPAWNER_HELD_NULL, .govern_at_ns = UINT64_MAX};
+        struct spawner s = {.sock = fd,
+                            .epoll = -1,
+                            .worker_main = worker_main,
+                            .held = SPAWNER_HELD_NULL,
+                            .govern_at_ns = UINT64_MAX,
+                            .freeze_at_ns = UINT64_MAX};
         int type = 0;
         socklen_t len = sizeof(type);
 

@@ -19,7 +19,7 @@
 #include <sys/time.h>
 
 #define VISIT_S 1
-#define DEATHS_NS 4000000000ull /* whoever has them killed waits for that so long, and for an answer 5 s (cli/held.c) */
+#define DEATHS_NS 1000000000ull
 
 void spawner_on_hold(struct spawner *s, const struct spawn_msg *m, int *fds, size_t n_fds) {
         struct held *h = &s->held;
@@ -187,7 +187,18 @@ static int send_held(const struct instance *i, int fd) {
         return r < 0 ? (int)r : 0;
 }
 
-static int send_end(const struct spawner *s, int fd, uint32_t killed, bool with_state) {
+/* As long as its pidfd is not readable, something of it is there. */
+static bool lives(const struct instance *i) {
+        struct pollfd p = {.fd = i->jail.pidfd, .events = POLLIN};
+
+        return poll(&p, 1, 0) == 0;
+}
+
+static bool is_meant(const struct instance *i, const char *agent) {
+        return !*agent || strcmp(agent, i->agent) == 0;
+}
+
+static int send_end(const struct spawner *s, int fd, uint32_t killed, const char *agent, bool with_state) {
         const struct held *h = &s->held;
         uint64_t now = crew_now_ns(), end = h->lost_ns + h->for_ns;
         struct spawn_msg m = {.op = SPAWN_HELD_END,
@@ -196,8 +207,10 @@ static int send_end(const struct spawner *s, int fd, uint32_t killed, bool with_
                                        .lost_ms = (now - h->lost_ns) / 1000000u,
                                        .pid = getpid()}};
 
-        for (const struct instance *i = s->instances; i; i = i->next)
+        for (const struct instance *i = s->instances; i; i = i->next) {
                 m.cookie += !i->jail.kill_sent_ns;
+                m.errno_ += i->jail.kill_sent_ns && is_meant(i, agent) && lives(i);
+        }
         ssize_t r = crew_send_fds(fd, &m, sizeof(m), &h->state, with_state ? 1 : 0);
         return r < 0 ? (int)r : 0;
 }
@@ -226,14 +239,14 @@ static void hand_over(struct spawner *s, int *fd) {
                 r = n < 0 ? (int)n : 0;
         }
         if (r == 0)
-                r = send_end(s, *fd, 0, true);
+                r = send_end(s, *fd, 0, "", true);
         if (r < 0 || make_ours(*fd) < 0 || spawner_watch(s, *fd, NULL) < 0)
                 return;
         epoll_ctl(s->epoll, EPOLL_CTL_DEL, h->listener, NULL);
         s->sock = crew_steal_fd(fd);
 }
 
-/* Whoever is told that they are dead relies on it.  Nobody else is kept waiting: there is no crewd. */
+/* Nobody else is kept waiting: there is no crewd.  Whoever asked is told who has not ended by then, and asks again. */
 static void await_deaths(struct spawner *s) {
         uint64_t until = crew_now_ns() + DEATHS_NS;
 
@@ -262,7 +275,7 @@ static uint32_t kill_held(struct spawner *s, const char *agent, const char *reas
         uint32_t n = 0;
 
         for (struct instance *i = s->instances; i; i = i->next) {
-                if (i->jail.kill_sent_ns || (*agent && strcmp(agent, i->agent) != 0))
+                if (i->jail.kill_sent_ns || !is_meant(i, agent))
                         continue;
                 put_reason(i, reason);
                 i->killed_uid = (uint32_t)uid;
@@ -295,5 +308,6 @@ void spawner_on_visitor(struct spawner *s) {
         if (m.op == SPAWN_ADOPT)
                 return hand_over(s, &fd);
         if (m.op == SPAWN_HELD_KILL || m.op == SPAWN_HELD_ASK)
-                (void)send_end(s, fd, m.op == SPAWN_HELD_KILL ? kill_held(s, m.text, reason_of(&m), uid) : 0, false);
+                (void)send_end(s, fd, m.op == SPAWN_HELD_KILL ? kill_held(s, m.text, reason_of(&m), uid) : 0, m.text,
+                               false);
 }

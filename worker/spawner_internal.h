@@ -19,6 +19,11 @@ struct instance {
         char killed_why[HELD_REASON_MAX]; /* while there was no crewd; "": it was not */
         uint32_t killed_uid;              /* by whom */
         uint64_t govern_at_ns;            /* when to look at it; see jail_govern() */
+        struct freezing {
+                uint64_t by_ns;         /* 0: nobody waits for it to stand still */
+                uint32_t cookie;        /* of who does, but for */
+                bool asked, unrecorded; /* two who may: the second is SPAWN_UNRECORDED */
+        } freezing;
         struct instance *next;
 };
 
@@ -55,6 +60,7 @@ struct spawner {
         uint64_t mounts_by_ns; /* when to do so at the latest; for n_mounts > 0 */
         uint64_t press_at_ns;  /* when to look whether what was killed has died; 0: nothing was */
         uint64_t govern_at_ns; /* when to look at the first of them; UINT64_MAX: at none */
+        uint64_t freeze_at_ns; /* when to look whether who is to stand still does; UINT64_MAX: none is */
         uint64_t event_at_ns;  /* when there was the last */
         struct held held;
         bool hearing_out; /* crewd is gone; what it has said before is read to the end */
@@ -63,6 +69,12 @@ struct spawner {
 
 struct instance *spawner_find(struct spawner *s, uint32_t id);
 void spawner_reply(struct spawner *s, const struct spawn_msg *m, const int *fds, size_t n_fds);
+/* New, or not as it was when it was looked at. */
+void spawner_govern_soon(struct spawner *s, struct instance *i);
+/* SPAWN_FREEZE, SPAWN_THAW.  i NULL: there is none. */
+void spawner_freeze(struct spawner *s, struct instance *i, const struct spawn_msg *m);
+/* At freeze_at_ns. */
+void spawner_see_freezing(struct spawner *s);
 /* What has been killed is looked at again before long. */
 void spawner_press_later(struct spawner *s);
 int spawner_watch(struct spawner *s, int fd, void *data);

@@ -219,18 +219,6 @@ def gateway_of(running):
     return pids[0] if pids else None
 
 
-def freeze(client, agent, reason=""):
-    """Freezes it: crewd gives up after a tenth of a second, in which a busy machine may not have run its processes."""
-    def frozen():
-        try:
-            client.freeze(agent, reason=reason)
-        except crewd.Refused as e:
-            assert "could not be frozen: Connection timed out" in str(e), e
-            return False
-        return True
-    eventually(frozen)
-
-
 def walls_are_up(client):
     """Agents can be ready before the gateway is."""
     eventually(lambda: all("gateway" not in a.walls for a in client.status().agents))

@@ -6,6 +6,8 @@ import os
 import pwd
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -193,6 +195,38 @@ def test_a_held_agent_is_dead_when_it_is_said_to_be(runner):
         left = alive(tree)
         assert r.returncode == 0 and r.stdout.startswith("Agent a terminated."), r.stderr
         assert not left, {p: tree[p] for p in left}
+        assert runner.crewctl("down").returncode == 0
+
+
+# A process that is traced is reaped by nobody before its tracer is gone, and its pid 1 waits for it.
+TRACER = """
+import ctypes, signal, sys
+if ctypes.CDLL(None, use_errno=True).ptrace(0x4206, int(sys.argv[1]), None, None) != 0:
+    sys.exit("PTRACE_SEIZE: errno %d" % ctypes.get_errno())
+print("traces", flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who traces an agent from outside is root")
+def test_a_held_agent_that_dies_slowly_is_not_said_to_be_dead(runner):
+    crew = held_crew(runner).agent("a").agent("b")
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description="time.sleep(600)")
+        pid = agent_status(client, "a").pid
+        program = eventually(lambda: next((p for p, comm in outside(pid).items() if "python" in comm), None))
+        tracer = subprocess.Popen([sys.executable, "-c", TRACER, str(program)], stdout=subprocess.PIPE, text=True)
+        assert tracer.stdout.readline() == "traces\n"
+        lose(running)
+        said = runner.popen(runner.program("crewctl"), "kill", "--agent", "a", stdout=subprocess.PIPE, text=True)
+        eventually(lambda: not alive([program]))
+        time.sleep(3)
+        assert said.poll() is None, "it said so too early"
+        tracer.kill()
+        tracer.wait()
+        assert said.communicate(timeout=60)[0].startswith("Agent a terminated.") and said.returncode == 0
+        assert not alive([pid, program])
         assert runner.crewctl("down").returncode == 0
 
 

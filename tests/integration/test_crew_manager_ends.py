@@ -7,7 +7,7 @@ import time
 import pytest
 
 from crewd import AgentState
-from crewlib import Crew, agent_status, done_task, eventually, freeze, state_of
+from crewlib import Crew, agent_status, done_task, eventually, state_of
 from hostilelib import HostileCrew
 from test_crew_instances import SPAWN
 from test_crew_manager import boss, managed, run, running_tasks
@@ -187,7 +187,7 @@ def frozen_and_called_off(crew, running, box_check):
     client = running.client()
     with running_tasks(running) as box:
         eventually(lambda: state_of(client, "a") == WORKING)
-        freeze(client, "a", "look at it")
+        client.freeze("a", reason="look at it")
         client.submit(agent="b", description="out(call('send', 'boss', stdin=1)[0])").result(60)
         eventually(lambda: ("cancel", "allowed") in [(r["verb"], r["verdict"]) for r in crew.records("boss", "manager.order")])
         box_check(client)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 import crewd
-from crewlib import Crew, agent_status, eventually, freeze, state_of
+from crewlib import Crew, agent_status, eventually, state_of
 from holdlib import held_crew, lose
 from test_crew_health import Checked
 
@@ -64,7 +64,7 @@ def test_what_runs_or_is_not_there_is_refused(runner):
         problem = json.loads(r.stdout or r.stderr)["error"]
         assert r.returncode == 3 and problem["code"] == "unknown-agent"
         assert "agents: alpha, beta" in json.dumps(problem) and "did you mean alpha?" in json.dumps(problem)
-        freeze(client, "alpha")
+        client.freeze("alpha")
         r = runner.crewctl("start", "--agent", "alpha")
         assert r.returncode == 1 and "is frozen; crewctl thaw" in r.stderr
         client.kill("alpha")

@@ -332,7 +332,7 @@ def test_a_changed_crew_file_needs_the_whole_crew(runner):
     with crew.start() as running:
         pids = jails(crew, running.client())
         path = crew.top / "crew.yaml"
-        path.write_text(path.read_text().replace("hold_for: 20s", "hold_for: 20s\napprovals: operator"))
+        path.write_text(path.read_text().replace("hold_for: 60s", "hold_for: 60s\napprovals: operator"))
         plan = runner.crewctl("plan", str(path))
         assert "agents are held for the crew file" in plan.stdout, plan
         up = runner.crewctl("up", str(path))
@@ -350,7 +350,7 @@ def test_an_adopted_crew_can_be_changed_and_started_again(runner):
     assert plan.returncode == 3 and "2 agents are held" in plan.stderr, plan
     again = crew.start()
     assert json.loads(runner.crewctl("plan", "--json").stdout)["effect"] == "unchanged"
-    path.write_text(path.read_text().replace("hold_for: 20s", "hold_for: 21s"))
+    path.write_text(path.read_text().replace("hold_for: 60s", "hold_for: 61s"))
     try:
         up = runner.crewctl("up", "--restart", "--detach", str(path))
         assert up.returncode == 0, up
@@ -489,7 +489,7 @@ LIARS = {
 
 def test_a_liar_that_comes_back_is_killed_and_recorded(runner):
     crew = HostileCrew(runner).agent("honest")
-    crew.extra = "on_supervisor_loss: hold\nhold_for: 20s\n"
+    crew.extra = "on_supervisor_loss: hold\nhold_for: 60s\n"
     for name, (code, _) in LIARS.items():
         crew.hostile(name, f"begin()\n{code}\nstay()\n")
     running = crew.start()

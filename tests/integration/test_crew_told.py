@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from crewd import AgentState, CrewdError
-from crewlib import Crew, agent_status, alive, eventually, freeze, outside
+from crewlib import Crew, agent_status, alive, eventually, outside
 from test_crew_instances import SPAWN
 from test_crew_manager import ORDERS, boss, managed, orders, run, running_tasks
 
@@ -304,7 +304,7 @@ def test_what_the_dead_had_mounted_goes_while_there_is_much_to_do(runner):
 
         def ask():
             while not stop.is_set():
-                freeze(other, "a")
+                other.freeze("a")
                 other.thaw("a")
 
         asker = threading.Thread(target=ask)

@@ -15,6 +15,7 @@ import crewd
 from crewlib import Crew, agent_status, done_task, eventually, state_of
 from holdlib import spawner_of
 from test_crew_consensus import VOTER, board, result
+from test_crew_governed import CONTINUED, rpc_crew
 from test_crew_hold import TICKS, ticks
 from test_crew_manager import managed
 
@@ -83,6 +84,38 @@ def asked_in_vain(crew, running, agent, code):
     answer = json.loads((state / "done").read_text())
     assert answer["error"]["message"] == "the audit cannot be written", answer
     return client
+
+
+HOPS = "hops = os.open(os.environ['CREW_STATE'] + '/hops', os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
+HARD_TO_STOP = {
+    # Always another process.
+    "hops": "if os.fork() == 0:\n  while True:\n    os.write(hops, b'.')\n    if os.fork() != 0: os._exit(0)\ntime.sleep(600)\n",
+    "continued": CONTINUED.replace("- t < 12:", "- t < 600:\n    os.write(hops, b'.')"),
+}
+
+
+@pytest.mark.parametrize("kind", HARD_TO_STOP)
+def test_one_that_is_hard_to_stop_does_not_run_on(runner, kind):
+    """Frozen, however long that takes, or ended: never thawed because it takes too long."""
+    crew = rpc_crew(runner, "a") if kind == "continued" else Crew(runner).agent("a")
+    with crew.start() as running:
+        client = running.client()
+        client.submit(agent="a", description=HOPS + MUCH + HARD_TO_STOP[kind])
+        hops = crew.runner.home / "lib" / crew.name / "state" / "a" / "hops"
+        eventually(lambda: hops.exists() and hops.stat().st_size > 100)
+        eventually(lambda: "".join(r["text"] for r in crew.records("a", "agent.stderr")).endswith("\nup\n"))
+
+        def still():
+            before = hops.stat().st_size
+            time.sleep(0.5)
+            return hops.stat().st_size == before
+
+        with limited(crew, running):
+            with pytest.raises(crewd.Refused):
+                client.exec("a", ["true"])
+            eventually(still, timeout=60)
+            time.sleep(2)
+            assert still(), "it ran on"
 
 
 def test_a_value_is_not_shared(runner):

@@ -540,57 +540,10 @@ void cgroup_close(struct cgroup *g) {
 
 /* --- using one --- */
 
-static bool is_frozen(const char *dir, bool unified) {
-        char buf[32] = "";
-
-        if (unified)
-                return get_number(dir, "cgroup.events", "frozen") == 1;
-        return get_file(dir, "freezer.state", buf, sizeof(buf)) > 0 && strncmp(buf, "FROZEN", 6) == 0;
-}
-
-/* The kernel only begins with the write: each task stops on its own way out of the kernel. */
-static int await_frozen(const char *dir, bool unified, uint64_t wait_ns) {
-        const struct timespec nap = {.tv_nsec = 200000};
-        uint64_t until = crew_now_ns() + wait_ns;
-
-        while (!is_frozen(dir, unified)) {
-                if (crew_now_ns() >= until)
-                        return -ETIMEDOUT;
-                nanosleep(&nap, NULL);
-        }
-        return 0;
-}
-
-static int set_frozen(const char *dir, bool unified, bool on) {
-        return unified ? put_file(dir, "cgroup.freeze", "%d", on)
-                       : put_file(dir, "freezer.state", "%s", on ? "FROZEN" : "THAWED");
-}
-
 /* The tree that freezes it. */
 static bool freezer_dir(const char *name, char dir[PATH_MAX], bool *unified) {
         *unified = tree_dir(V2, name, dir);
         return *unified || tree_dir(V1_FREEZER, name, dir);
-}
-
-/* A task that its quota holds back does not come to its way out of the kernel before the next period, or a later one. */
-struct quota {
-        char dir[PATH_MAX]; /* "": there was none */
-        const char *file;
-        char was[64];
-};
-
-static struct quota lift_quota(const char *name) {
-        bool unified = host.v2_limits & CGROUP_CPU;
-        struct quota q = {.file = unified ? "cpu.max" : "cpu.cfs_quota_us"};
-
-        if (!tree_dir(unified ? V2 : V1_CPU, name, q.dir) || get_file(q.dir, q.file, q.was, sizeof(q.was)) <= 0 ||
-            put_file(q.dir, q.file, "%s", unified ? "max" : "-1") < 0)
-                q.dir[0] = '\0';
-        return q;
-}
-
-static int put_quota_back(const struct quota *q) {
-        return q->dir[0] ? put_file(q->dir, q->file, "%s", q->was) : 0;
 }
 
 bool cgroup_can_freeze(const char *name) {
@@ -600,26 +553,52 @@ bool cgroup_can_freeze(const char *name) {
         return freezer_dir(name, dir, &unified);
 }
 
-int cgroup_freeze_begin(const char *name, bool on) {
-        char dir[PATH_MAX];
-        bool unified;
-
-        return freezer_dir(name, dir, &unified) ? set_frozen(dir, unified, on) : -EOPNOTSUPP;
-}
-
 int cgroup_freeze(const char *name, bool on) {
         char dir[PATH_MAX];
         bool unified;
-        int r = cgroup_freeze_begin(name, on);
 
-        if (r < 0 || !on || !freezer_dir(name, dir, &unified))
-                return r;
-        if (await_frozen(dir, unified, FREEZE_WAIT_NS / 4) == 0)
-                return 0;
-        struct quota q = lift_quota(name);
-        r = await_frozen(dir, unified, FREEZE_WAIT_NS);
-        int back = put_quota_back(&q);
-        return back < 0 ? back : r;
+        if (!freezer_dir(name, dir, &unified))
+                return -EOPNOTSUPP;
+        return unified ? put_file(dir, "cgroup.freeze", "%d", on)
+                       : put_file(dir, "freezer.state", "%s", on ? "FROZEN" : "THAWED");
+}
+
+bool cgroup_is_frozen(const char *name) {
+        char dir[PATH_MAX], buf[32] = "";
+        bool unified;
+
+        if (!freezer_dir(name, dir, &unified))
+                return false;
+        if (unified)
+                return get_number(dir, "cgroup.events", "frozen") == 1;
+        return get_file(dir, "freezer.state", buf, sizeof(buf)) > 0 && strncmp(buf, "FROZEN", 6) == 0;
+}
+
+struct cgroup_quota {
+        char dir[PATH_MAX];
+        const char *file;
+        char was[64];
+};
+
+struct cgroup_quota *cgroup_lift_quota(const char *name) {
+        bool unified = host.v2_limits & CGROUP_CPU;
+        struct cgroup_quota *q = calloc(1, sizeof(*q));
+
+        if (!q)
+                return NULL;
+        q->file = unified ? "cpu.max" : "cpu.cfs_quota_us";
+        if (tree_dir(unified ? V2 : V1_CPU, name, q->dir) && get_file(q->dir, q->file, q->was, sizeof(q->was)) > 0 &&
+            put_file(q->dir, q->file, "%s", unified ? "max" : "-1") == 0)
+                return q;
+        free(q);
+        return NULL;
+}
+
+int cgroup_put_quota_back(struct cgroup_quota *q) {
+        int r = q ? put_file(q->dir, q->file, "%s", q->was) : 0;
+
+        free(q);
+        return r;
 }
 
 /* "max" of version 2 and "-1" of version 1 are no limit. */

@@ -40,13 +40,15 @@ int cgroup_join(const struct cgroup *g, struct crew_err *err);
 void cgroup_close(struct cgroup *g); /* the descriptors; the group stays */
 
 /* By name, in any process of the same owner.  An empty name is a no-op. */
-/* Waits until all of it stands still, about FREEZE_WAIT_NS at most: -ETIMEDOUT, and it may be half frozen.  -EOPNOTSUPP: no
- * tree here can. */
-#define FREEZE_WAIT_NS 100000000u
+/* An order, which stays in force: each task stops on its own way out of the kernel.  -EOPNOTSUPP: no tree here can. */
 int cgroup_freeze(const char *name, bool on);
+bool cgroup_is_frozen(const char *name); /* all of it stands still */
 bool cgroup_can_freeze(const char *name);
-/* The same without waiting. */
-int cgroup_freeze_begin(const char *name, bool on);
+/* Whom its quota of processor time holds back comes to that way only in the next period, or a later one.  NULL: there is
+ * none, or no memory. */
+struct cgroup_quota;
+struct cgroup_quota *cgroup_lift_quota(const char *name);
+int cgroup_put_quota_back(struct cgroup_quota *q); /* frees it; q NULL: 0 */
 /* Processor time of all that is and was in it, exact; false: no tree here knows. */
 bool cgroup_cpu_ns(const char *name, uint64_t *out);
 /* Other limits for a group that runs: those of limits_by.  The first that cannot be set ends it: -EBUSY, more is in use. */

@@ -417,7 +417,7 @@ static void continue_stopped(struct governor *g) {
 
 static void let_go(struct governor *g) {
         if (g->group_held)
-                (void)cgroup_freeze_begin(g->cgroup, false);
+                (void)cgroup_freeze(g->cgroup, false);
         continue_stopped(g);
         g->group_held = false;
         g->state = FREE;
@@ -428,7 +428,7 @@ static void hold(struct governor *g, uint64_t wait_ns, uint64_t now_ns) {
         g->held_ns = now_ns;
         g->held_until_ns = now_ns + wait_ns;
         g->counts.holds++;
-        g->group_held = g->cgroup[0] && cgroup_freeze_begin(g->cgroup, true) == 0;
+        g->group_held = g->cgroup[0] && cgroup_freeze(g->cgroup, true) == 0;
         if (!g->group_held)
                 (void)stop_running(g);
 }

@@ -680,7 +680,7 @@ void jail_kill_begin(struct jail *j) {
         /* The signal is enough: pid_namespaces(7).  But it reaches the others only when pid 1 has taken itself down, and
          * where a group can be killed all of it begins to die at once, on every CPU; pid 1 first, for it ends last. */
         syscall(SYS_pidfd_send_signal, j->pidfd, SIGKILL, NULL, 0);
-        cgroup_kill(j->cgroup, j->kill_fd, j->frozen || (j->governor && governor_holds_group(j->governor)));
+        cgroup_kill(j->cgroup, j->kill_fd, j->freeze_ns || (j->governor && governor_holds_group(j->governor)));
 }
 
 void jail_kill_press(struct jail *j) {
@@ -758,6 +758,8 @@ void jail_leave(struct jail *j) {
 
 void jail_fini(struct jail *j) {
         j->governor = governor_free(j->governor);
+        free(j->lifted);
+        j->lifted = NULL;
         cgroup_remove(j->cgroup);
         crew_close(&j->pidfd);
         crew_close(&j->notify_fd);
@@ -788,32 +790,9 @@ int jail_relink(const struct jail *j, const char *path) {
         return n < 0 ? (int)n : 0;
 }
 
-static int freeze(struct jail *j, bool on, bool *by_signals) {
-        int r = cgroup_freeze(j->cgroup, on);
-
-        *by_signals = r == -EOPNOTSUPP;
-        if (*by_signals)
-                r = proctree_stop(j->pid, on, FREEZE_WAIT_NS);
-        else if (r == 0)
-                j->frozen = on;
-        if (r < 0 && on && cgroup_freeze(j->cgroup, false) == -EOPNOTSUPP)
-                proctree_stop(j->pid, false, 0);
-        return r;
-}
-
-int jail_freeze(struct jail *j, bool on) {
-        bool by_signals;
-
-        if (j->pidfd < 0 || j->kill_sent_ns)
-                return -ESRCH;
-        int r = freeze(j, on, &by_signals);
-        if (j->governor && (r == 0 || on)) /* after a freeze that failed all of it runs */
-                governor_frozen(j->governor, on && r == 0, by_signals);
-        return r;
-}
-
 int jail_limit(struct jail *j, const struct spawn_limits *l) {
-        int r = j->cgroup[0] ? cgroup_limit(j->cgroup, j->att.limits_by, l) : 0;
+        int back = cgroup_put_quota_back(crew_steal_ptr(&j->lifted));
+        int r = back < 0 ? back : j->cgroup[0] ? cgroup_limit(j->cgroup, j->att.limits_by, l) : 0;
 
         return r < 0 ? r : set_governor(j, l);
 }

@@ -65,16 +65,18 @@ struct jail { /* owned by the caller; JAIL_NULL */
         int mnt_ns;       /* keeps the mounts until jail_fini(): taking them down is not part of dying */
         int kill_fd;      /* cgroup_kill_open()'s; -1 */
         struct spawn_attestation att;
-        char step[32];             /* the last step; after a failure the one that failed */
-        char cgroup[128];          /* name below our cgroup root, "" when none */
-        uint64_t kill_sent_ns;     /* jail_kill_begin: when, 0 never */
-        uint32_t kill_processes;   /* ... and how many lived */
-        int lifeline;              /* the other end of jail_child.lifeline; -1 */
-        int status_fd;             /* sandbox: the other end of jail_child.status_fd; -1 */
-        bool born_in_group;        /* pid 1 itself is in it */
-        bool frozen;               /* by jail_freeze() */
-        bool kill_pressed;         /* jail_kill_press() was called */
-        struct governor *governor; /* owned; NULL: control groups do it all */
+        char step[32];               /* the last step; after a failure the one that failed */
+        char cgroup[128];            /* name below our cgroup root, "" when none */
+        uint64_t kill_sent_ns;       /* jail_kill_begin: when, 0 never */
+        uint32_t kill_processes;     /* ... and how many lived */
+        int lifeline;                /* the other end of jail_child.lifeline; -1 */
+        int status_fd;               /* sandbox: the other end of jail_child.status_fd; -1 */
+        bool born_in_group;          /* pid 1 itself is in it */
+        uint64_t freeze_ns;          /* jail_freeze(): when, 0: it runs */
+        bool stopped;                /* ... by signals */
+        struct cgroup_quota *lifted; /* ... owned; what was in its way, NULL: nothing */
+        bool kill_pressed;           /* jail_kill_press() was called */
+        struct governor *governor;   /* owned; NULL: control groups do it all */
 };
 #define JAIL_NULL                                                                                                          \
         ((struct jail){.pid = -1,                                                                                          \
@@ -124,9 +126,11 @@ void jail_leave(struct jail *j);
 /* Connects to path and gives the worker that connection as its link.  -errno. */
 int jail_relink(const struct jail *j, const char *path);
 
-/* By the freezer of its control group, else with signals.  Nothing of it runs when this returns 0; after a failure all of
- * it does. */
-int jail_freeze(struct jail *j, bool on);
+/* By the freezer of its control group, else with signals: the order, which stays in force until jail_thaw().  On a busy
+ * machine it takes its time until all of it stands still. */
+int jail_freeze(struct jail *j);
+int jail_is_frozen(struct jail *j); /* 0, -EAGAIN: not yet, -ESRCH: it is being killed, or another error */
+int jail_thaw(struct jail *j);
 /* Other limits: by control groups where the jail has them (att.limits_by), memory and processors else by its governor. */
 int jail_limit(struct jail *j, const struct spawn_limits *l);
 /* To be called at that time and then when it says: see governor_look().  UINT64_MAX: not again, until it is frozen or

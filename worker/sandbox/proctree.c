@@ -238,16 +238,18 @@ int proctree_signal(pid_t root, pid_t pid, int sig) {
         return syscall(SYS_pidfd_send_signal, fd, sig, NULL, 0) < 0 ? -errno : 0;
 }
 
-static bool stop_pass(pid_t root, bool on) {
+bool proctree_stop(pid_t root) {
         const struct proctree *w = proctree_walk(root, UINT64_MAX);
         bool still = w->n < PROCTREE_MAX;
 
         for (size_t i = 0; i < w->n; i++) {
-                struct proctree_process p = {.state = 'T'};
-                if (on && !proctree_look(w->pids[i], &p))
+                struct proctree_process p;
+                if (!proctree_look(w->pids[i], &p)) {
                         still = false; /* who ends now may have left a child */
-                if (!on || !strchr("TtZX", p.state))
-                        (void)proctree_signal(root, w->pids[i], on ? SIGSTOP : SIGCONT);
+                        continue;
+                }
+                if (!strchr("TtZX", p.state))
+                        (void)proctree_signal(root, w->pids[i], SIGSTOP);
                 /* Whoever waits in the kernel ('D': a vfork whose child stands still) stops on its way out of there, and a
                  * fork is given up for a signal. */
                 if (!strchr("TtZXD", p.state))
@@ -256,16 +258,11 @@ static bool stop_pass(pid_t root, bool on) {
         return still;
 }
 
-int proctree_stop(pid_t root, bool on, uint64_t wait_ns) {
-        const struct timespec nap = {.tv_nsec = 500000};
-        uint64_t until = crew_now_ns() + wait_ns;
+void proctree_continue(pid_t root) {
+        const struct proctree *w = proctree_walk(root, UINT64_MAX);
 
-        while (!stop_pass(root, on) && on) {
-                if (crew_now_ns() >= until)
-                        return -ETIMEDOUT;
-                nanosleep(&nap, NULL);
-        }
-        return 0;
+        for (size_t i = 0; i < w->n; i++)
+                (void)proctree_signal(root, w->pids[i], SIGCONT);
 }
 
 static uint32_t count_entries(const char *path) {

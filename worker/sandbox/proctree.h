@@ -42,8 +42,9 @@ int proctree_signal(pid_t root, pid_t pid, int sig);
 uint32_t proctree_count(pid_t root);
 /* cpu time, resident memory and processes of root and all below it.  Pages that several of them map count for each. */
 void proctree_stats(pid_t root, struct spawn_stats *out);
-/* SIGSTOP to root and all below it, again and again until none is left that could fork another; or SIGCONT.  root: as in
- * proctree_signal().  -ETIMEDOUT: something still runs after wait_ns. */
-int proctree_stop(pid_t root, bool on, uint64_t wait_ns);
+/* SIGSTOP to root and all below it that runs.  root: as in proctree_signal().  False: something ran, and may have forked
+ * another meanwhile: once more. */
+bool proctree_stop(pid_t root);
+void proctree_continue(pid_t root); /* SIGCONT */
 /* Open descriptors of the process of the tree that has most of them. */
 uint32_t proctree_most_files(pid_t root);

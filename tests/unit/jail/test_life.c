@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -147,11 +149,69 @@ static void a_frozen_jail_stands_still_and_still_dies(void **state) {
         uint64_t before = cpu_of(&j);
         usleep(100000);
         assert_true(cpu_of(&j) - before < 5000000);
-        assert_int_equal(jail_freeze(&j, false), 0);
+        assert_int_equal(jail_thaw(&j), 0);
         wait_for_cpu(&j, before + 5000000);
         fixture_freeze(&j);
         assert_int_equal(jail_kill(&j, &ex), 0);
         assert_int_equal(ex.signal, SIGKILL);
+        plan_close(plan);
+}
+
+static _Atomic bool hogs;
+
+/* Of its processor nothing is left for others for longer than anybody would wait in one piece. */
+static void *hog(void *unused) {
+        uint64_t until = crew_now_ns() + 400000000u;
+
+        while (crew_now_ns() < until)
+                hogs = true;
+        hogs = false;
+        return NULL;
+}
+
+static bool begin_to_hog(pthread_t *thread, const cpu_set_t *where) {
+        const struct sched_param first = {.sched_priority = 1};
+        pthread_attr_t attr;
+
+        pthread_attr_init(&attr);
+        pthread_attr_setinheritsched(&attr, PTHREAD_EXPLICIT_SCHED);
+        pthread_attr_setschedpolicy(&attr, SCHED_FIFO);
+        pthread_attr_setschedparam(&attr, &first);
+        pthread_attr_setaffinity_np(&attr, sizeof(*where), where);
+        int r = pthread_create(thread, &attr, hog, NULL);
+        pthread_attr_destroy(&attr);
+        while (r == 0 && !hogs)
+                usleep(100);
+        return r == 0;
+}
+
+/* It is not given up, and not undone. */
+static void a_jail_that_cannot_run_is_frozen_when_it_can(void **state) {
+        const struct plan *plan = fixture_standard(0);
+        cpu_set_t all, last;
+        struct spawn_exit ex;
+        pthread_t thread;
+        struct jail j;
+
+        assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+        CPU_ZERO(&last);
+        for (int i = CPU_SETSIZE - 1; i >= 0 && CPU_COUNT(&last) == 0; i--) {
+                if (CPU_ISSET(i, &all))
+                        CPU_SET(i, &last);
+        }
+        assert_int_equal(sched_setaffinity(0, sizeof(last), &last), 0);
+        start(plan, spins, &j);
+        assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+        wait_for_cpu(&j, 0);
+        bool hogged = begin_to_hog(&thread, &last);
+        fixture_freeze(&j);
+        print_message("# %s\n", !hogged ? "no real-time scheduling here" : hogs ? "it took no time" : "it took its time");
+        if (hogged)
+                pthread_join(thread, NULL);
+        uint64_t before = cpu_of(&j);
+        usleep(100000);
+        assert_true(cpu_of(&j) - before < 5000000);
+        assert_int_equal(jail_kill(&j, &ex), 0);
         plan_close(plan);
 }
 
@@ -164,8 +224,7 @@ static void a_jail_frozen_by_another_dies_too(void **state) {
 
         start(plan, spins, &j);
         if (j.cgroup[0])
-                while ((r = cgroup_freeze(j.cgroup, true)) == -ETIMEDOUT)
-                        ;
+                r = cgroup_freeze(j.cgroup, true);
         assert_int_equal(r, 0);
         usleep(20000);
         assert_int_equal(jail_kill(&j, &ex), 0);
@@ -443,6 +502,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(a_kill_takes_the_whole_tree),
                 cmocka_unit_test(an_exit_is_not_a_kill),
                 cmocka_unit_test(a_frozen_jail_stands_still_and_still_dies),
+                cmocka_unit_test(a_jail_that_cannot_run_is_frozen_when_it_can),
                 cmocka_unit_test(a_jail_frozen_by_another_dies_too),
                 cmocka_unit_test(a_jail_dies_with_the_process_that_made_it),
                 cmocka_unit_test(a_sweep_leaves_the_living_alone),
