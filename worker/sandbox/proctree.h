@@ -45,5 +45,7 @@ void proctree_stats(pid_t root, struct spawn_stats *out);
 /* SIGSTOP to root and all below it, again and again until none is left that could fork another; or SIGCONT.  root: as in
  * proctree_signal().  -ETIMEDOUT: something still runs after wait_ns. */
 int proctree_stop(pid_t root, bool on, uint64_t wait_ns);
+/* Something of the tree has been killed, and whoever waits for it does not know it yet. */
+bool proctree_dying(pid_t root);
 /* Open descriptors of the process of the tree that has most of them. */
 uint32_t proctree_most_files(pid_t root);
