@@ -7,6 +7,7 @@
 
 #define SLACK_MS 30000u /* after the grace: the kill, the records, the hooks */
 #define LOOK_MS 250
+#define LAST_FRAMES 1000u  /* that were there when the time was over */
 #define SHOW_AFTER_MS 700u /* what ends at once needs no line */
 
 static void show(struct term *t, const struct grace *g, uint64_t started_ns) {
@@ -29,11 +30,16 @@ static void show(struct term *t, const struct grace *g, uint64_t started_ns) {
 static int await(struct client *c, uint64_t seq, const struct grace *g, struct term *t, const Crew__Envelope **answer,
                  struct cli_problem *p) {
         uint64_t started = crew_now_ns(), until = started + (g->grace_ms + SLACK_MS) * 1000000u;
+        unsigned last = LAST_FRAMES;
 
-        while (crew_now_ns() < until) {
-                int r = client_next(c, LOOK_MS, answer, p);
+        for (;;) {
+                /* Before the look: an answer that is there counts, however late we are. */
+                bool over = crew_now_ns() >= until;
+                int r = client_next(c, over ? 0 : LOOK_MS, answer, p);
                 if (r < 0)
                         return r;
+                if (over && (r == 0 || --last == 0))
+                        break;
                 show(t, g, started);
                 if (r == 0 || (*answer)->corr != seq || (*answer)->body_case == CREW__ENVELOPE__BODY_EVENT)
                         continue;

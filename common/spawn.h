@@ -89,6 +89,7 @@ struct spawn_stats {
         uint64_t tmp_bytes; /* in its private trees, with what crewd put there */
         bool tmp_full;
         bool unheld; /* it ran on although the spawner stopped it */
+        bool dying;  /* of those counted in oom_kills one may not be gone yet, or its parent may not know */
 };
 
 /* What can change while a jail runs.  0: no limit. */

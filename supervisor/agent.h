@@ -77,6 +77,7 @@ struct health {
 struct instance {
         uint32_t id; /* spawn_msg.id; 0: no instance */
         struct link *link;
+        const char *overstayed; /* a constant: why it was killed that seemed not to end; NULL: it was not */
         char link_path[INSTANCE_LINK_PATH];
         pid_t peer_pid; /* who connected; 0: nobody yet */
         bool attested, greeted, cut, kill_sent;

@@ -34,10 +34,11 @@ static void drain(struct apply *x, struct agent *a, uint64_t now_ns) {
 
 /* Its task is over, or has had its time.  What somebody has frozen meanwhile is waited for: it is his to thaw or to kill.
  */
-static bool is_drained(const struct apply *x, const struct agent *a, uint64_t now_ns) {
+static bool is_drained(const struct apply *x, const struct agent *a) {
         if (!agent_state_live(a->state) || a->in.death.decided)
                 return true;
-        return !hold_is_on(a) && (!scheduler_job_of(x->crewd->scheduler, a->index) || now_ns >= x->agents[a->index].by_ns);
+        return !hold_is_on(a) &&
+               (!scheduler_job_of(x->crewd->scheduler, a->index) || x->crewd->heard_ns >= x->agents[a->index].by_ns);
 }
 
 /* A task that has had its time is not asked again: what it would answer is that it was ended, and it is to be run again. */
@@ -110,7 +111,7 @@ static bool is_settled(struct apply *x, const struct agent *a, uint64_t now_ns) 
 
         if (t->by_ns == 0)
                 t->by_ns = now_ns + (long_lived ? SETTLE_NS : 0);
-        return now_ns >= t->by_ns;
+        return !long_lived || x->crewd->heard_ns >= t->by_ns;
 }
 
 /* One that is not on trial is started again after a failure, by and by: nobody waits for that. */
@@ -148,7 +149,7 @@ bool turn_renew(struct apply *x, struct agent *a, const struct crew_file *to, bo
                 a->next = to;
                 drain(x, a, now_ns);
         }
-        if (t->turn == TURN_DRAINS && is_drained(x, a, now_ns))
+        if (t->turn == TURN_DRAINS && is_drained(x, a))
                 begin_end(x, a, trial, now_ns);
         if (t->turn == TURN_ENDS)
                 go_on(x, a, trial, now_ns);
@@ -162,7 +163,7 @@ bool turn_stop(struct apply *x, struct agent *a, uint64_t now_ns) {
 
         if (t->turn == TURN_WAITS)
                 drain(x, a, now_ns);
-        if (t->turn == TURN_DRAINS && is_drained(x, a, now_ns)) {
+        if (t->turn == TURN_DRAINS && is_drained(x, a)) {
                 t->turn = TURN_ENDS;
                 t->touched = true;
                 if (agent_state_live(a->state) && !a->in.death.decided)

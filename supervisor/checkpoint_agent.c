@@ -26,7 +26,7 @@ struct saved_agent {
 
 /* What only this process can point to, and what is of its own conversation.  A member more changes the size: whoever adds
  * one clears it here, should it be or hold a pointer, and says the new size. */
-static_assert(sizeof(void *) != 8 || sizeof(struct instance) == 8584, "see clear_own()");
+static_assert(sizeof(void *) != 8 || sizeof(struct instance) == 8608, "see clear_own()");
 static void clear_own(struct instance *in) {
         in->link = NULL;
         for (size_t i = 0; i < ELEMENTSOF(in->early); i++)
@@ -34,6 +34,7 @@ static void clear_own(struct instance *in) {
         in->n_early = 0;
         in->outbox = (struct outbox){0};
         in->death.limit = NULL;
+        in->overstayed = NULL;
         in->stderr_tail = NULL;
         in->stderr_used = 0;
         in->watch = NULL;
@@ -43,6 +44,7 @@ static void clear_own(struct instance *in) {
         in->stats_ns = 0;
         in->cpu_percent = 0;
         in->stats_asked = in->stats_for_usage = false;
+        in->usage.oom_ping = 0;    /* the next crewd asks again */
         in->usage.connections = 0; /* they went with the gateway */
         for (size_t i = 0; i < ELEMENTSOF(in->usage.told); i++)
                 in->usage.told[i].text = NULL;
@@ -147,11 +149,22 @@ static int load_last(struct agent *a, struct bytes_in *b) {
 }
 
 static bool instance_fits(struct instance *in) {
-        bool *const flags[] = {&in->attested,      &in->greeted,           &in->cut,
-                               &in->kill_sent,     &in->stopped,           &in->hung_up,
-                               &in->exited,        &in->resuming,          &in->effects,
-                               &in->health.passed, &in->health.overdue,    &in->health.complained,
-                               &in->told.told,     &in->exit.last.tmp_full};
+        bool *const flags[] = {&in->attested,
+                               &in->greeted,
+                               &in->cut,
+                               &in->kill_sent,
+                               &in->stopped,
+                               &in->hung_up,
+                               &in->exited,
+                               &in->resuming,
+                               &in->effects,
+                               &in->health.passed,
+                               &in->health.overdue,
+                               &in->health.complained,
+                               &in->told.told,
+                               &in->exit.last.tmp_full,
+                               &in->exit.last.unheld,
+                               &in->exit.last.dying};
 
         for (size_t i = 0; i < ELEMENTSOF(flags); i++)
                 bytes_bool(flags[i]);

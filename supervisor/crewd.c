@@ -53,6 +53,11 @@
 #define DRAIN_NS 2000000000ull /* for clients to take their last frames */
 #define EXIT_KERNEL 69         /* this kernel lacks what a policy needs */
 #define DEADLINE_LOOK_NS 1000000u
+/* Turns of the loop before a deadline that was seen late is judged: a full socket is read in pieces of a page. */
+#define LATE_NS 20000000u
+#define LATE_TURNS 64u
+#define LATE_TURNS_MIN 8u
+#define LATE_TURNS_NS 500000000u
 #define SYNC_PARTS 8u /* within 100 ms each agent had its turn */
 #define SYNC_STEP_MS 12
 
@@ -237,30 +242,30 @@ static void check_stop(struct crewd *c) {
         c->flush_by_ns = crew_now_ns() + FLUSH_NS;
 }
 
-static void check_flush(struct crewd *c, uint64_t now) {
+static void check_flush(struct crewd *c) {
         bool evidence = !gateway_idle(c->gateway);
 
         for (uint32_t i = 0; i < c->n_agents; i++) {
                 death_tell_outside(&c->agents[i]); /* nobody comes after us */
                 evidence |= c->agents[i].forgetting;
         }
-        if (evidence && now < c->flush_by_ns)
+        if (evidence && c->heard_ns < c->flush_by_ns)
                 return;
         if ((!hooks_idle(c->hooks) || !webhook_idle(c->webhook) || !state_dirs_idle(c)) &&
-            now < c->flush_by_ns + HOOKS_TIMEOUT_NS)
+            c->heard_ns < c->flush_by_ns + HOOKS_TIMEOUT_NS)
                 return;
         for (uint32_t i = 0; i < c->n_agents; i++)
                 journal_sync(&c->agents[i]);
         c->phase = CREWD_CLOSED;
-        c->drain_by_ns = now + DRAIN_NS;
+        c->drain_by_ns = crew_now_ns() + DRAIN_NS;
         if (c->ready_fd >= 0)
                 tell_starter(c, "error: stopped before it was ready\n");
         requests_crew_stopped(c);
         control_close(c->control, false);
 }
 
-static void check_drained(struct crewd *c, uint64_t now) {
-        if (now >= c->drain_by_ns)
+static void check_drained(struct crewd *c) {
+        if (c->heard_ns >= c->drain_by_ns)
                 control_close(c->control, true);
         if (control_drained(c->control))
                 crewd_parts_close(c);
@@ -286,11 +291,11 @@ static void progress(struct crewd *c) {
                         c->poke |= c->phase != CREWD_STOPPING;
                         break;
                 case CREWD_FLUSHING:
-                        check_flush(c, now);
+                        check_flush(c);
                         c->poke |= c->phase != CREWD_FLUSHING;
                         break;
                 case CREWD_CLOSED:
-                        check_drained(c, now);
+                        check_drained(c);
                         break;
                 }
         }
@@ -315,9 +320,7 @@ static void ping_all(struct crewd *c, uint64_t now) {
                 instance_ping(&c->agents[i]);
 }
 
-static void expire(struct crewd *c) {
-        uint64_t now = crew_now_ns();
-
+static void expire(struct crewd *c, uint64_t now) {
         evidence_expire(c->evidence, now);
         gateway_expire(c->gateway, now);
         hooks_expire(c->hooks, now);
@@ -362,22 +365,43 @@ static uint64_t next_deadline(const struct crewd *c) {
         for (uint32_t i = 0; i < c->n_agents; i++)
                 next = MIN_OF(next, instance_next_deadline(&c->agents[i]));
         if (c->phase == CREWD_FLUSHING) {
-                uint64_t now = crew_now_ns();
-                next = MIN_OF(next, now < c->flush_by_ns ? c->flush_by_ns : c->flush_by_ns + HOOKS_TIMEOUT_NS);
+                bool over = c->heard_ns >= c->flush_by_ns;
+                next = MIN_OF(next, over ? c->flush_by_ns + HOOKS_TIMEOUT_NS : c->flush_by_ns);
         }
         if (c->phase == CREWD_CLOSED)
                 next = MIN_OF(next, c->drain_by_ns);
         return any_live(c) ? MIN_OF(next, c->next_ping_ns) : next;
 }
 
+/* How often the loop is to look for what has come in before what is due now is judged. */
+static uint32_t turns_before(const struct crewd *c, uint64_t now) {
+        bool stalled = c->deadline_ns > 1 && now - c->deadline_ns >= LATE_NS;
+
+        return stalled ? LATE_TURNS : 1;
+}
+
+/*
+ * Timers come before I/O: whoever was in time is heard only after his deadline's timer, if the machine, or we, stood still
+ * meanwhile.  So what is due is judged a turn later, by the time that it was then; after a standstill many turns later.
+ */
 static void on_wake(uv_timer_t *t) {
         struct crewd *c = t->data;
+        uint64_t now = crew_now_ns(), before = c->turn_ns;
 
-        c->wake_at_ns = 0;
-        if (crew_now_ns() < c->deadline_ns)
+        c->wake_at_ns = c->turn_ns = 0;
+        if (!before) {
+                if (now < c->deadline_ns)
+                        return;
+                c->turns = 0;
+                c->turns_max = turns_before(c, now);
+                c->turns_by_ns = now + LATE_TURNS_NS;
+        } else if (++c->turns >= c->turns_max || (c->turns >= LATE_TURNS_MIN && now >= c->turns_by_ns)) {
+                c->heard_ns = before;
+                expire(c, before);
+                c->deadline_look_ns = 0; /* what was due is another one now */
                 return;
-        expire(c);
-        c->deadline_look_ns = 0; /* what was due is another one now */
+        }
+        c->turn_ns = now;
 }
 
 /* When to wake up.  Everybody is asked for it, and under load that is once a millisecond: finer the timer is not. */
@@ -409,7 +433,7 @@ void crewd_before_sleep(uv_prepare_t *h) {
         rest(c);
         if (uv_is_closing((uv_handle_t *)&c->wake))
                 return;
-        uint64_t now = crew_now_ns(), next = look_for_deadline(c, now);
+        uint64_t now = crew_now_ns(), next = c->turn_ns ? c->turn_ns : look_for_deadline(c, now);
         if (next == c->wake_at_ns)
                 return;
         c->wake_at_ns = next;

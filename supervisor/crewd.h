@@ -111,6 +111,9 @@ struct crewd {
         uint64_t wake_at_ns;
         struct coalesce coalesce;
         uint64_t deadline_ns, deadline_look_ns; /* the next one, when it was looked for last */
+        uint64_t turn_ns, turns_by_ns;          /* the turn before something due is judged began; 0: nothing is due */
+        uint32_t turns, turns_max;
+        uint64_t heard_ns; /* whatever had come by then has been read: what a deadline is judged by */
         uint64_t next_ping_ns, flush_by_ns, drain_by_ns;
         int ready_fd, owner_fd;
         char states_dir[PATH_MAX];      /* of the agents' state directories; no link on its way */

@@ -10,9 +10,11 @@
 #include "events.h"
 #include "evidence_client.h"
 #include "execs.h"
+#include "hold.h"
 #include "hooks.h"
 #include "instance.h"
 #include "journal.h"
+#include "link.h"
 #include "manager.h"
 #include "requests.h"
 #include "router.h"
@@ -23,9 +25,10 @@
 #include "toolgate.h"
 #include "webhook.h"
 
+#include <signal.h>
 #include <string.h>
 
-#define HEAR_NS 200000000ull    /* for what a worker said before its end: a few milliseconds, unless it said very much */
+#define HEAR_NS 10000000000ull  /* for what a worker said before its end; its link's, a few milliseconds away, ends that */
 #define FORGET_NS 1000000000ull /* how long evidence of a dead instance may still come in */
 
 void death_decide(struct agent *a, Crew__Cause cause, const char *initiator, const char *reason) {
@@ -63,6 +66,17 @@ void death_kill(struct agent *a, Crew__Cause cause, const char *initiator, const
         death_decide(a, cause, initiator, reason);
         /* Who kills is on record, also where another has begun the end.  A stream that cannot be written must not keep an
          * agent alive. */
+        journal_kill(a, &asked);
+        agent_event(a, AGENT_EV_KILL);
+}
+
+void death_overstayed(struct agent *a, const char *reason) {
+        struct death asked = {.cause = CREW__CAUSE__CAUSE_CRASH, .initiator = "crewd"};
+
+        if (!agent_state_live(a->state) || a->in.kill_sent || a->in.exited)
+                return;
+        text_copy(asked.reason, sizeof(asked.reason), reason, SIZE_MAX);
+        a->in.overstayed = reason;
         journal_kill(a, &asked);
         agent_event(a, AGENT_EV_KILL);
 }
@@ -150,9 +164,12 @@ static struct termination *termination_of(struct agent *a) {
 static void conclude(struct agent *a, const struct spawn_exit *x) {
         struct cause found = {.code = x->code, .signal = x->signal};
         struct termination *t;
+        bool oom = usage_oom_at_end(a, x->oom_kills);
 
+        if (a->in.overstayed && x->signal == SIGKILL && !oom)
+                death_decide(a, CREW__CAUSE__CAUSE_CRASH, "crewd", a->in.overstayed);
         if (!a->in.death.decided) {
-                cause_find(&a->in.told, x->code, x->signal, usage_oom_at_end(a, x->oom_kills, crew_now_ns()), &found);
+                cause_find(&a->in.told, x->code, x->signal, oom, &found);
                 if (found.cause == CREW__CAUSE__CAUSE_OOM && !usage_by_group(a, USAGE_MEMORY))
                         found.initiator = "crewd"; /* not the kernel, which does not count there */
                 death_decide(a, found.cause, found.initiator, found.reason);
@@ -180,6 +197,8 @@ void death_on_exited(struct agent *a, const struct spawn_exit *x) {
                 return conclude(a, x);
         in->exited = true;
         in->exit = *x;
+        if (hold_is_on(a) && in->link) /* it has said all that it will, and is not read while it is frozen */
+                link_pause(in->link, false);
         in->heard_by_ns = crew_now_ns() + HEAR_NS;
 }
 

@@ -29,6 +29,9 @@ void death_say_missed(struct agent *a, struct death_missed m);
 /* From the spawner: the whole tree is reaped. */
 void death_on_exited(struct agent *a, const struct spawn_exit *x);
 /* Its link has hung up, or took too long about it: nothing more will be heard of an instance that has exited. */
+/* It ought to have ended and seems not to: killed.  If it was only slow, its end is what it would have been.  reason: a
+ * constant. */
+void death_overstayed(struct agent *a, const char *reason);
 void death_heard_out(struct agent *a);
 /* There never was a tree, or the spawner has taken back what there was. */
 void death_on_start_failed(struct agent *a, const char *reason);

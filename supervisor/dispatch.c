@@ -20,6 +20,7 @@
 #include "sharing.h"
 #include "state_dir.h"
 #include "toolgate.h"
+#include "usage.h"
 
 #include <string.h>
 
@@ -193,6 +194,7 @@ static void on_observed(struct agent *a, const Crew__Envelope *e) {
 }
 
 static void on_pong(struct agent *a, const Crew__Envelope *e) {
+        usage_pong(a, e->corr);
         health_pong(a, e); /* any frame is a sign of the worker's life; this one may be of its program's */
 }
 

@@ -119,6 +119,13 @@ static bool finish(struct runner *r, struct run *run) {
         return say(r, run->id, run->late ? -1 : status);
 }
 
+/* It may be we who are late: whoever has ended by now is not killed for it. */
+static bool runs(const struct run *run) {
+        struct pollfd p = {.fd = run->pidfd, .events = POLLIN};
+
+        return poll(&p, 1, 0) == 0;
+}
+
 /* Who is late ends by and by, and the others do not wait for it. */
 static int kill_late(struct runner *r) {
         uint64_t now = crew_now_ns(), next = UINT64_MAX;
@@ -127,11 +134,12 @@ static int kill_late(struct runner *r) {
                 struct run *run = &r->runs[i];
                 if (run->pidfd < 0 || run->late)
                         continue;
-                if (now >= run->deadline_ns) {
+                if (now < run->deadline_ns) {
+                        next = MIN_OF(next, run->deadline_ns);
+                } else if (runs(run)) {
                         kill_all_of(run->pid);
                         run->late = true;
-                } else
-                        next = MIN_OF(next, run->deadline_ns);
+                }
         }
         return next == UINT64_MAX ? -1 : (int)((next - now) / 1000000u) + 1;
 }

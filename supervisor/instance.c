@@ -29,7 +29,7 @@
 #include <string.h>
 
 #define LINK_PATIENCE_NS 1000000000ull    /* between a lost link and the exit that should follow */
-#define ENDED_PATIENCE_NS 3000000000ull   /* between a worker's last word and its end: it may still have to be heard */
+#define ENDED_PATIENCE_NS 5000000000ull   /* between a worker's last word and its end: it may still have to be heard */
 #define RESUME_PATIENCE_NS 10000000000ull /* for an adopted worker to come back */
 #define KILL_PATIENCE_NS 1000000000ull    /* between a kill and the link being closed as well */
 
@@ -600,9 +600,8 @@ void instance_expire(struct agent *a, uint64_t now_ns) {
                 if (in->kill_sent)
                         hang_up(in); /* the spawner is slow; the worker ends by itself when its link does */
                 else
-                        death_kill(a, CREW__CAUSE__CAUSE_CRASH, "crewd",
-                                   in->told.told ? "the worker did not end with its program"
-                                                 : "the worker closed its link");
+                        death_overstayed(a, in->told.told ? "the worker did not end with its program"
+                                                          : "the worker closed its link");
         }
         if (due(in->stop_by_ns, now_ns)) {
                 in->stop_by_ns = 0;

@@ -15,7 +15,6 @@
 #include <assert.h>
 #include <string.h>
 
-#define OOM_FRESH_NS 300000000u /* a look may come between a kill for memory and the end that it is */
 #define SECOND_NS 1000000000ull
 #define TELL_NS (60 * SECOND_NS)
 #define IDLE_NS (5 * SECOND_NS)
@@ -201,6 +200,35 @@ static void see_counters(struct agent *a, const struct spawn_stats *s) {
                                                : "stopped so often until it had made up for what it used");
 }
 
+/*
+ * Who was killed for memory nobody tells.  But where nothing is dying after the counting, and the worker, asked after that,
+ * has not heard its program end, those counted were others.  A look that comes between a kill and the end that it is says
+ * nothing, however long that end takes.
+ */
+static void ask_who_was_killed(struct agent *a, const struct spawn_stats *s) {
+        Crew__Ping body = CREW__PING__INIT;
+        Crew__Envelope e = CREW__ENVELOPE__INIT;
+        struct usage *u = &a->in.usage;
+
+        if (s->oom_kills <= u->oom_others || s->dying || u->oom_ping || a->in.told.told || !agent_usable(a))
+                return;
+        e.body_case = CREW__ENVELOPE__BODY_PING;
+        e.ping = &body;
+        u->oom_asked = s->oom_kills;
+        if (agent_send(a, &e, &u->oom_ping) < 0)
+                u->oom_ping = 0;
+}
+
+void usage_pong(struct agent *a, uint64_t corr) {
+        struct usage *u = &a->in.usage;
+
+        if (!u->oom_ping || corr != u->oom_ping)
+                return;
+        u->oom_ping = 0;
+        if (!a->in.told.told)
+                u->oom_others = u->oom_asked;
+}
+
 /* Nobody counts: found at its bound where it was not before. */
 static void see_level(struct agent *a, enum usage_limit which, bool at_bound, uint64_t value, const char *text) {
         struct usage_told *t = &a->in.usage.told[which];
@@ -234,12 +262,11 @@ void usage_seen(struct agent *a, const struct spawn_stats *s) {
         see_level(a, USAGE_OPEN_FILES, files && s->open_files >= files, s->open_files, "found at its bound in one process");
         see_level(a, USAGE_TMP, s->tmp_full, s->tmp_bytes, "found full");
         see_unheld(a, s);
+        ask_who_was_killed(a, s);
 }
 
-bool usage_oom_at_end(const struct agent *a, uint32_t oom_kills, uint64_t now_ns) {
-        const struct usage *u = &a->in.usage;
-
-        return oom_kills > u->oom_kills || (u->oom_ns && now_ns - u->oom_ns < OOM_FRESH_NS);
+bool usage_oom_at_end(const struct agent *a, uint32_t oom_kills) {
+        return oom_kills > a->in.usage.oom_others;
 }
 
 void usage_ended(struct agent *a, const struct spawn_stats *last) {

@@ -46,6 +46,10 @@ struct usage {
         uint32_t connections;
         uint32_t oom_kills, forks_refused, periods_throttled; /* of the last look */
         uint64_t oom_ns;                                      /* when the first had risen last; 0: never */
+        /* Of those killed for memory so many were not its program, which lived on; what is asked now, and by which frame.
+         */
+        uint32_t oom_others, oom_asked;
+        uint64_t oom_ping; /* 0: nothing is asked */
         struct usage_told {
                 bool at_bound;    /* when it was last looked at */
                 uint64_t pending; /* hits that are not on record */
@@ -54,8 +58,10 @@ struct usage {
         } told[USAGE_LIMIT_N];
 };
 
-/* At its end: something of it was killed for memory just now, not at some time in its life. */
-bool usage_oom_at_end(const struct agent *a, uint32_t oom_kills, uint64_t now_ns);
+/* At its end: something of it was killed for memory, and its program has not been known to live on after that. */
+bool usage_oom_at_end(const struct agent *a, uint32_t oom_kills);
+/* Its worker has answered, and not said before that its program has ended. */
+void usage_pong(struct agent *a, uint64_t corr);
 /* n hits.  value: what there was; 0: not known.  text: a constant. */
 void usage_hit(struct agent *a, enum usage_limit which, uint64_t n, uint64_t value, const char *text);
 /* It is over its limit by what crewd has measured: on record, and the agent ends.  text may go. */

@@ -17,7 +17,7 @@
 
 #define RECEIVE_BUFFER (64 << 20)
 #define BACKLOG 65536u
-#define REPLY_MS 2000
+#define REPLY_MS 8000 /* by a thread of the kernel, which a busy machine keeps waiting; below what crewd waits for us */
 
 /* How auditing was before the first of us. */
 struct before {

@@ -5,12 +5,14 @@ same in the callback, in the audit and in status."""
 import os
 import re
 import signal
+import time
+from pathlib import Path
 
 import pytest
 
 import crewd
 from conftest import modes
-from crewlib import Crew, agent_status, eventually, state_of
+from crewlib import UNTIL_GO, Crew, agent_status, eventually, go, state_dir, state_of
 from hostilelib import HostileCrew, begin
 
 # A long-lived agent that does what its task's description says.
@@ -202,6 +204,101 @@ def test_a_start_that_fails(runner):
         ends, [("operator", "reassign"), ("start failed", "give_up")])
     assert ends["program"][1]["reason"] == "cannot start: No such file or directory"
     assert "data" in ends["view"][1]["reason"]
+
+
+MEMORY = "x = bytearray(300 << 20)\nx[::4096] = b'x' * len(x[::4096])\n"
+
+
+def worker_of(client, agent):
+    if os.geteuid() != 0:
+        pytest.skip("a signal into the jail from outside needs CAP_KILL")
+    return agent_status(client, agent).pid
+
+
+def killed_for_memory(crew, client, agent):
+    """It has been counted; looked for, not waited for: only who has a task is looked at each second."""
+    def counted():
+        client.status()
+        return [r for r in crew.records(agent, "limit.hit") if r["limit"] == "memory"]
+    eventually(counted, timeout=60, every=0.1)
+
+
+def test_a_kill_for_memory_is_counted_long_before_its_end_is_told(runner):
+    crew = rpc_crew(runner, "a")
+    with crew.start() as running:
+        client = running.client()
+        worker = worker_of(client, "a")
+        client.submit(agent="a", description="open(os.environ['CREW_STATE'] + '/up', 'w').close()\n" + UNTIL_GO + MEMORY)
+        eventually((state_dir(crew, "a") / "up").exists)
+        os.kill(worker, signal.SIGSTOP)  # who alone can say what became of its program
+        go(crew, "a")
+        killed_for_memory(crew, client, "a")
+        time.sleep(1.5)  # and counted is not looked at again: longer than from one look to the next
+        client.status()
+        os.kill(worker, signal.SIGCONT)
+        end = ended(crew, "a")
+    assert (end["cause"], end["limit"], end["signal"]) == ("out of memory", "memory", signal.SIGKILL), end
+
+
+def test_a_child_killed_for_memory_is_not_what_its_parent_dies_of_later(runner):
+    crew = rpc_crew(runner, "a").agent("b")
+    with crew.start() as running:
+        client = running.client()
+        code = "import subprocess\nresult = subprocess.run(['python3', '-c', " + repr(MEMORY + "import time; time.sleep(600)") + "]).returncode"
+        assert client.submit(agent="a", description=code).result(60) == -signal.SIGKILL
+        killed_for_memory(crew, client, "a")
+        time.sleep(1)  # what is younger is not asked for again
+        client.status()
+        client.kill("b")  # by the spawner, which looks first; the answer to the look comes before
+        assert client.submit(agent="a", description="result = 1").result(60) == 1  # behind what its worker was asked then
+        client.submit(agent="a", description="os.kill(os.getpid(), signal.SIGKILL)")
+        end = ended(crew, "a")
+    assert (end["cause"], end["signal"]) == ("crash", signal.SIGKILL), end
+
+
+def test_a_worker_that_is_slow_to_end_ends_as_its_program_did(runner):
+    """Longer than it is given: it is killed, and what it had said counts."""
+    crew = rpc_crew(runner, "a")
+    with crew.start() as running:
+        client = running.client()
+        worker = worker_of(client, "a")
+        client.submit(agent="a", description="open(os.environ['CREW_STATE'] + '/up', 'w').close()\n" + UNTIL_GO + "os._exit(3)")
+        eventually((state_dir(crew, "a") / "up").exists)
+        spawner = int(re.search(r"^PPid:\s+(\d+)", Path(f"/proc/{worker}/status").read_text(), re.M)[1])
+        os.kill(spawner, signal.SIGSTOP)
+        try:
+            go(crew, "a")
+            eventually(lambda: crew.records("a", "agent.kill"), timeout=60)
+        finally:
+            os.kill(spawner, signal.SIGCONT)
+        end = ended(crew, "a")
+    assert (end["cause"], end["code"]) == ("exit", 3), end
+
+
+@pytest.mark.waits
+def test_an_answer_in_time_counts_though_crewd_stood_still_beyond_it(runner):
+    """Timers come before what can be read: the deadline is past when crewd goes on, and the result has been there before."""
+    crew = rpc_crew(runner, "a")
+    with crew.start() as running:
+        client = running.client()
+        up, said = (state_dir(crew, "a") / n for n in ("up", "said"))
+        # Much that is to be read before the result.
+        code = ("open(os.environ['CREW_STATE'] + '/up', 'w').close()\n" + UNTIL_GO +
+                "for i in range(200): print('x' * 200, file=sys.stderr, flush=True)\n"
+                "say(json.dumps({'jsonrpc': '2.0', 'id': m['id'], 'result': 'x' * 50000}) + '\\n')\n"
+                "open(os.environ['CREW_STATE'] + '/said', 'w').close()\ntime.sleep(600)")
+        task = client.submit(agent="a", description=code, timeout_ms=10000)
+        over = time.monotonic() + 10.5
+        eventually(up.exists)
+        os.kill(running.proc.pid, signal.SIGSTOP)
+        try:
+            go(crew, "a")
+            eventually(said.exists)
+            time.sleep(max(0, over - time.monotonic()))
+        finally:
+            os.kill(running.proc.pid, signal.SIGCONT)
+        done = task.wait(60)
+        assert (done.outcome, len(done.result)) == (crewd.Outcome.OK, 50002), (done.outcome, done.error)
 
 
 @pytest.mark.waits

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import crewd
 import pytest
-from crewlib import Crew, agent_status, eventually, state_dir, state_of
+from crewlib import Crew, agent_status, eventually, state_dir, state_of, where
 
 LARGE = """
 for i in range(15):
@@ -30,12 +30,15 @@ time.sleep(600)
 def interrupted(runner, crew, sig, *args, before=()):
     """crewctl kill that gets a signal while it writes the archive."""
     p = runner.popen(*before, runner.program("crewctl"), "kill", *args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    eventually(lambda: crew.records("a", "agent.frozen"))
+    eventually(lambda: crew.records("a", "agent.frozen"), timeout=60)
 
     def at_it():
         assert p.poll() is None, p.communicate()
         return int(re.search(r"wchar: (\d+)", Path(f"/proc/{p.pid}/io").read_text())[1]) > 1 << 20
-    eventually(at_it)
+    try:
+        eventually(at_it, timeout=60)
+    except AssertionError as e:
+        raise AssertionError(f"{e}; crewctl: {where(p.pid)}") from e
     p.send_signal(sig)
     out, err = p.communicate(timeout=60)
     return p.returncode, out, err

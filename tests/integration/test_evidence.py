@@ -4,6 +4,7 @@
 import errno
 import json
 import platform
+import shutil
 from pathlib import Path
 
 import crewd
@@ -93,3 +94,27 @@ def test_without_the_kernels_audit_denials_are_told_as_attempts(runner):
         assert "degraded" not in crew.records("a", "agent.spawned")[0]
         eventually(lambda: next(a for a in client.status().agents if a.name == "a").walls == "full")
     assert "denials are told by seccomp notification, as attempts" in (runner.home / "log").read_text()
+
+
+@pytest.mark.parametrize("mode", ["root"])
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.waits
+def test_the_start_waits_for_it_and_is_refused_without_it(runner, monkeypatch, answers):
+    """On a busy machine it takes its time; what must not be is a crew that has less than its policies ask for."""
+    stage = runner.home / "stage"
+    shutil.copytree(runner.stage, stage, symlinks=True)
+    program = stage / "bin" / "crew-evidence"
+    program.rename(stage / "bin" / "slow")
+    program.write_text(f'#!/bin/sh\nsleep 5\nexec {stage}/bin/slow "$@"\n' if answers else "#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(runner, "stage", stage)
+    crew = Crew(runner).agent("a")
+    if answers:
+        with crew.start() as running:
+            assert "does not answer" not in running.log()
+            assert running.client().submit(agent="a", description="out(1)").result(60) == 1
+    else:
+        running = crew.start(wait=False)
+        assert running.proc.wait(60) != 0
+        assert "crew-evidence does not answer" in running.log() and "no file evidence on this host" in running.log()
+        assert not crew.records("a", "agent.ready")

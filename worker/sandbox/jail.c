@@ -821,6 +821,7 @@ void jail_stats(const struct jail *j, struct spawn_stats *out) {
         cgroup_stats(j->cgroup, out);
         governed_stats(j, out);
         tmp_stats(j, out);
+        out->dying = out->oom_kills && proctree_dying(j->pid); /* after the counting */
         out->open_files = proctree_most_files(j->pid);
 }
 

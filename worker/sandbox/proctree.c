@@ -277,6 +277,48 @@ static uint32_t count_entries(const char *path) {
         return n;
 }
 
+struct life {
+        char state;
+        pid_t parent;
+        bool killed; /* SIGKILL is pending: it is on its way out */
+};
+
+static bool look_at_life(pid_t pid, struct life *out) {
+        const unsigned long long kill_bit = 1ull << (SIGKILL - 1);
+        unsigned long long pending;
+        char path[64], line[256];
+
+        *out = (struct life){.state = 'X'};
+        snprintf(path, sizeof(path), "/proc/%d/status", pid);
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
+        while (f && fgets(line, sizeof(line), f)) {
+                (void)!sscanf(line, "State: %c", &out->state);
+                (void)!sscanf(line, "PPid: %d", &out->parent);
+                if (sscanf(line, "SigPnd: %llx", &pending) == 1 || sscanf(line, "ShdPnd: %llx", &pending) == 1)
+                        out->killed |= pending & kill_bit;
+        }
+        return f;
+}
+
+/* A parent that sleeps beside its dead child does not wait for it, and perhaps never will. */
+static bool is_waited_for(pid_t root, pid_t parent) {
+        struct life l;
+
+        return parent == root || !look_at_life(parent, &l) || l.state != 'S';
+}
+
+bool proctree_dying(pid_t root) {
+        uint64_t until = crew_now_ns() + COUNT_FILES_NS;
+        const struct proctree *w = proctree_walk(root, until);
+        struct life l;
+
+        for (size_t i = 0; i < w->n && crew_now_ns() < until; i++) {
+                if (!look_at_life(w->pids[i], &l) || l.killed || (strchr("ZX", l.state) && is_waited_for(root, l.parent)))
+                        return true;
+        }
+        return crew_now_ns() >= until; /* not all of them were seen */
+}
+
 uint32_t proctree_most_files(pid_t root) {
         const struct proctree *w = proctree_walk(root, crew_now_ns() + COUNT_NS);
         uint64_t until = crew_now_ns() + COUNT_FILES_NS;

@@ -46,5 +46,7 @@ void proctree_stats(pid_t root, struct spawn_stats *out);
  * another meanwhile: once more. */
 bool proctree_stop(pid_t root);
 void proctree_continue(pid_t root); /* SIGCONT */
+/* Something of the tree has been killed, and whoever waits for it does not know it yet. */
+bool proctree_dying(pid_t root);
 /* Open descriptors of the process of the tree that has most of them. */
 uint32_t proctree_most_files(pid_t root);

@@ -240,6 +240,9 @@ class Client:
                 if self._failure:
                     raise self._failure
                 left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left < -0.25:
+                    # The process stood still: what has come meanwhile is yet to be read by the other thread.
+                    deadline, left = time.monotonic() + 1, 1
                 if left is not None and left <= 0:
                     raise RequestTimeout(f"no {what} within {timeout} s")
                 self._changed.wait(left)
