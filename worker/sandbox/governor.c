@@ -26,13 +26,14 @@
 #define FORGIVEN_PART 100u       /* of the time that passes: errors of long ago */
 #define TICKS_ERROR_NS 20000000u /* so much for each process: /proc tells two times, each cut to 10 ms */
 #define FLEETING_NS 50000u       /* no process takes less to be made and to end */
-#define BRIEF_NS 20000u          /* nor a thread */
+#define BRIEF_NS 3000u           /* nor does a thread: 5 us where it was measured */
 #define SHARES_NS 5000000u       /* of our own time for looking at what processes share, each time, */
 #define SHARES_MIN 16u           /* but so many at least: a few are never guessed at */
 
 struct member {
         pid_t pid;
         char state;
+        uint64_t started_ticks;
         uint64_t own_ns;         /* its threads, also those that ended */
         uint64_t children_ns;    /* those that it has waited for, and theirs */
         uint64_t resident_bytes; /* or swapped out */
@@ -61,7 +62,9 @@ struct governor {
         uint64_t group_ns; /* processor time of its group at the last look */
         uint64_t looked_ns, held_ns, held_until_ns;
         uint64_t hidden_ns, hides_until_ns;
-        pid_t newest; /* its number in the jail; 0: not known */
+        pid_t newest;                   /* its number in the jail; 0: not known */
+        uint64_t newest_ns, counted_ns; /* when that was seen, and what is in an account since */
+        bool goes_on;                   /* HELD, and more are made than there can be under way */
         uint64_t escaped_ns;
         pid_t *stopped; /* owned; by us, so to be continued by us */
         size_t n_stopped, stopped_room;
@@ -170,6 +173,7 @@ static bool take_table(const struct governor *g, struct table *out) {
                 out->m[out->n++] =
                         (struct member){.pid = w->pids[i],
                                         .state = p.state,
+                                        .started_ticks = p.started_ticks,
                                         .own_ns = own,
                                         .children_ns = p.children_ns,
                                         .resident_bytes = p.resident_bytes + (swaps ? proctree_swapped(w->pids[i]) : 0)};
@@ -180,13 +184,18 @@ static bool take_table(const struct governor *g, struct table *out) {
 }
 
 struct change {
-        uint64_t own_ns;      /* by those that live */
-        uint64_t children_ns; /* by those that were waited for */
-        uint64_t lost_ns;     /* of those that are gone: whoever waited for them has it */
-        pid_t newest;         /* the highest number of those that are new */
+        uint64_t own_ns;             /* by those that live */
+        uint64_t children_ns;        /* by those that were waited for */
+        uint64_t lost_ns;            /* of those that are gone: whoever waited for them has it */
+        const struct member *newest; /* of those that are new */
 };
 
-static void add_change(const struct member *was, struct member *is, bool numbers, struct change *c) {
+/* Within a tick the next one has the next pid. */
+static bool is_newer(const struct member *a, const struct member *b) {
+        return !b || a->started_ticks > b->started_ticks || (a->started_ticks == b->started_ticks && a->pid > b->pid);
+}
+
+static void add_change(const struct member *was, struct member *is, struct change *c) {
         if (was && is && is->own_ns >= was->own_ns) {
                 is->killed_ns = was->killed_ns;
                 is->ours = was->ours;
@@ -197,14 +206,13 @@ static void add_change(const struct member *was, struct member *is, bool numbers
         if (was)
                 c->lost_ns += was->own_ns + was->children_ns;
         if (is) {
-                pid_t number = numbers ? proctree_number(is->pid) : 0;
                 c->own_ns += is->own_ns;
                 c->children_ns += is->children_ns;
-                c->newest = MAX_OF(c->newest, number);
+                c->newest = is_newer(is, c->newest) ? is : c->newest;
         }
 }
 
-static struct change compare(const struct table *was, const struct table *is, bool numbers) {
+static struct change compare(const struct table *was, const struct table *is) {
         struct change c = {0};
         size_t i = 0, k = 0;
 
@@ -213,7 +221,7 @@ static struct change compare(const struct table *was, const struct table *is, bo
                 struct member *b = k < is->n ? &is->m[k] : NULL;
                 if (a && b && a->pid != b->pid)
                         a->pid < b->pid ? (b = NULL) : (a = NULL);
-                add_change(a, b, numbers, &c);
+                add_change(a, b, &c);
                 i += a != NULL;
                 k += b != NULL;
         }
@@ -228,20 +236,28 @@ static uint64_t fleeting_ns(const struct governor *g, uint64_t passed_ns) {
 }
 
 /* Those that came and went between two looks, and were waited for by nobody, show in the numbers only: where we have to
- * share a processor with them, none of them ends while we look. */
-static uint64_t brief_ns(struct governor *g, pid_t newest, uint64_t passed_ns) {
-        pid_t before = g->newest;
+ * share a processor with them, none of them ends while we look.  A thread has a number as well, and its time is its
+ * process's: only what they must have taken beyond all that is in an account is nobody's. */
+static uint64_t brief_ns(struct governor *g, const struct change *c, uint64_t now_ns) {
+        pid_t number = c->newest && g->limits.cpu_milli ? proctree_number(c->newest->pid) : 0, before = g->newest;
+        uint64_t made = before && number > before ? (uint64_t)(number - before) : 0;
 
-        if (newest > before || (newest && newest < before / 2)) /* the numbers begin anew */
-                g->newest = newest;
-        return before && newest > before ? MIN_OF((uint64_t)(newest - before) * BRIEF_NS, passed_ns * g->cpus) : 0;
+        g->counted_ns += c->own_ns;
+        g->goes_on = made > g->known.n && g->newest_ns > g->held_ns + LATE_NS;
+        uint64_t brief = made * BRIEF_NS - MIN_OF(made * BRIEF_NS, g->counted_ns);
+        if (number > before || (number && number < before / 2)) { /* the numbers begin anew */
+                g->newest = number;
+                g->newest_ns = now_ns;
+                g->counted_ns = 0;
+        }
+        return brief;
 }
 
 /* What is gone and was waited for by nobody is in no account.  The sum of it, cut where it is a matter of ticks.  One that
  * ends while we look is missed in this look and has been waited for in the next one: only what stays is hidden. */
-static bool hides(struct governor *g, const struct change *c, uint64_t now_ns) {
+static bool hides(struct governor *g, const struct change *c, uint64_t brief, uint64_t now_ns) {
         uint64_t passed = now_ns - g->looked_ns, fine = HIDDEN_NS + g->known.n * TICKS_ERROR_NS;
-        uint64_t sum = g->hidden_ns + c->lost_ns + fleeting_ns(g, passed);
+        uint64_t sum = g->hidden_ns + c->lost_ns + fleeting_ns(g, passed) + brief;
 
         g->hidden_ns = sum - MIN_OF(sum, c->children_ns);
         g->hidden_ns -= MIN_OF(g->hidden_ns, passed / FORGIVEN_PART);
@@ -261,12 +277,11 @@ static uint64_t survey(struct governor *g, uint64_t now_ns) {
 
         if (!take_table(g, &g->spare))
                 return all;
-        bool by_group = has_group_clock(g, &ns);
-        c = compare(&g->known, &g->spare, !by_group && g->known.n > 0 && g->limits.cpu_milli);
+        c = compare(&g->known, &g->spare);
         struct table was = g->known;
         g->known = g->spare;
         g->spare = was;
-        if (by_group) {
+        if (has_group_clock(g, &ns)) {
                 uint64_t used = was.n ? ns - MIN_OF(g->group_ns, ns) : 0;
                 g->group_ns = ns;
                 return used;
@@ -275,9 +290,9 @@ static uint64_t survey(struct governor *g, uint64_t now_ns) {
                 return 0;
         uint64_t grew = c.own_ns + c.children_ns;
         uint64_t used = MAX_OF(grew - MIN_OF(grew, c.lost_ns), c.own_ns);
-        uint64_t brief = brief_ns(g, c.newest, now_ns - g->looked_ns);
-        used = MAX_OF(used, brief);
-        return hides(g, &c, now_ns) && g->state == FREE ? MAX_OF(used, all) : used;
+        uint64_t brief = brief_ns(g, &c, now_ns);
+        used = MAX_OF(used, c.own_ns + brief);
+        return hides(g, &c, brief, now_ns) && g->state == FREE ? MAX_OF(used, all) : used;
 }
 
 /* --- memory --- */
@@ -435,8 +450,11 @@ static void hold(struct governor *g, uint64_t wait_ns, uint64_t now_ns) {
 
 /* What runs on though it is stopped, beyond its share: a long way out of the kernel is made up for like all it uses. */
 static void see_escaped(struct governor *g, uint64_t used_ns, uint64_t passed_ns, uint64_t now_ns) {
+        uint64_t guess_ns = g->known.gone || g->goes_on ? MIN_OF(passed_ns, UNHELD_NS / 4) : 0; /* not by one late look */
+
         if (g->state == HELD && now_ns - g->held_ns > LATE_NS && !g->group_held)
-                g->escaped_ns += g->known.gone ? MAX_OF(used_ns, passed_ns) : used_ns;
+                g->escaped_ns += MAX_OF(used_ns, guess_ns);
+        g->goes_on = false;
         g->escaped_ns -= MIN_OF(g->escaped_ns, passed_ns / 1000u * g->limits.cpu_milli);
         g->counts.unheld = g->counts.unheld || g->escaped_ns > UNHELD_NS;
 }
@@ -498,6 +516,7 @@ void governor_frozen(struct governor *g, bool on, bool by_signals) {
         g->state = on ? FROZEN : FREE;
         g->watch_still = on && by_signals;
         g->known.n = 0; /* to be looked at anew */
+        g->newest = 0;
 }
 
 bool governor_holds_group(const struct governor *g) {

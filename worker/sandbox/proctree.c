@@ -150,10 +150,9 @@ pid_t proctree_number(pid_t pid) {
 
         snprintf(path, sizeof(path), "/proc/%d/status", pid);
         _cleanup_fclose_ FILE *f = fopen(path, "re");
-        while (f && number == 0 && fgets(line, sizeof(line), f)) {
-                char *last = strncmp(line, "NSpid:", 6) == 0 ? strrchr(line, '\t') : NULL;
-                if (last)
-                        number = (pid_t)strtol(last, NULL, 10);
+        while (f && fgets(line, sizeof(line), f)) {
+                if (sscanf(line, "NSpid: %*d %d", &number) == 1) /* ours, theirs, and those within theirs */
+                        break;
         }
         return number;
 }

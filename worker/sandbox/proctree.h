@@ -27,7 +27,7 @@ struct proctree_process {
         uint64_t resident_bytes;
 };
 bool proctree_look(pid_t pid, struct proctree_process *out);
-/* Its number in its own namespace, where each that is made gets the next one; 0: it is gone. */
+/* Its number in the jail's namespace, a child of ours, where each that is made gets the next one; 0: it is gone. */
 pid_t proctree_number(pid_t pid);
 /* What of it is swapped out, in bytes. */
 uint64_t proctree_swapped(pid_t pid);

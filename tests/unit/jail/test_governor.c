@@ -252,10 +252,12 @@ static void memory_that_is_borrowed_counts_once(void **state) {
 
 static char hop_stacks[2][65536] __attribute__((aligned(16)));
 
+static int hop_loops = 20000;
+
 static int hops(void *which) {
         size_t i = (size_t)which;
 
-        for (volatile int k = 0; k < 20000; k = k + 1)
+        for (volatile int k = 0; k < hop_loops; k = k + 1)
                 ;
         ++*rounds;
         clone(hops, hop_stacks[1 - i] + sizeof(hop_stacks[0]), CLONE_VM | CLONE_PARENT | SIGCHLD, (void *)(1 - i));
@@ -299,9 +301,8 @@ static bool is_held_back(const struct jail *j) {
         return counts_of(j).unheld || counts_of(j).holds >= 5;
 }
 
-static void one_that_hops_is_held_back(void **state) {
-
-        start_limited(0, 20, has_one_that_hops, &last); /* less than it gets, whatever else the machine does */
+static void hold_back(uint32_t cpu_milli) {
+        start_limited(0, cpu_milli, has_one_that_hops, &last); /* less than it gets, whatever else the machine does */
         if (!by_group(&last, 4)) {
                 await_rounds(1000);
                 govern_until(&last, 60 * SECOND_NS, is_held_back);
@@ -309,6 +310,10 @@ static void one_that_hops_is_held_back(void **state) {
                 assert_true(is_held_back(&last));
         }
         end(&last);
+}
+
+static void one_that_hops_is_held_back(void **state) {
+        hold_back(20);
 }
 
 /* Where those that look have to share it with those that are looked at, none of these ends during a look. */
@@ -322,15 +327,62 @@ static void so_it_is_on_one_processor(void **state) {
                         CPU_SET(i, &one);
         }
         assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
-        one_that_hops_is_held_back(state);
+        hop_loops = 2000; /* of those that live longer fewer are missed */
+        hold_back(5);
+        hop_loops = 20000;
         assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+}
+
+/* --- one with many threads --- */
+
+static void *ends(void *unused) {
+        return NULL;
+}
+
+static uint64_t process_time_ns(void) {
+        struct timespec t;
+
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+        return (uint64_t)t.tv_sec * SECOND_NS + (uint64_t)t.tv_nsec;
+}
+
+/* Takes a third of a processor, all of it in an account; one that is waited for tells the number again and again. */
+static int makes_threads(const struct jail_child *c) {
+        for (;; ++*rounds) {
+                uint64_t began = process_time_ns(), used;
+                pthread_t t;
+                while ((used = process_time_ns() - began) < 3000000) {
+                        if (pthread_create(&t, NULL, ends, NULL) != 0 || pthread_join(t, NULL) != 0)
+                                return 1;
+                }
+                pid_t pid = fork();
+                usleep((useconds_t)(used / 500));
+                if (pid == 0)
+                        _exit(0);
+                waitpid(pid, NULL, 0);
+        }
+        return 0;
+}
+
+static void one_that_makes_threads_is_not_held(void **state) {
+        start_limited(0, 700, makes_threads, &last);
+        if (!by_group(&last, 4)) {
+                await_rounds(1);
+                govern(&last, 3 * SECOND_NS);
+                assert_int_equal(counts_of(&last).holds, 0);
+        }
+        end(&last);
 }
 
 /* --- many of them --- */
 
 static int nests_deep(const struct jail_child *c) {
-        for (int i = 0; i < DEEP && fork() == 0; i++)
+        pid_t pid = 0;
+
+        for (int i = 0; i < DEEP && (pid = fork()) == 0; i++)
                 ++*rounds;
+        if (pid < 0)
+                dprintf(2, "# fork: %s\n", strerror(errno));
         while (*rounds < DEEP)
                 pause();
         for (;;)
@@ -451,6 +503,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(one_that_hops_is_frozen_or_it_is_said),
                 cmocka_unit_test(one_that_hops_is_held_back),
                 cmocka_unit_test(so_it_is_on_one_processor),
+                cmocka_unit_test(one_that_makes_threads_is_not_held),
                 cmocka_unit_test(a_deep_tree_does_not_hold_us_up),
                 cmocka_unit_test(many_that_share_do_not_hold_us_up),
                 cmocka_unit_test(many_that_hold_too_much_are_killed_at_once),
