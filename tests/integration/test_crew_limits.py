@@ -274,6 +274,7 @@ def test_status_shows_use_against_limit(runner):
         client = running.client()
         client.submit(agent="a", description="time.sleep(600)")
         eventually(lambda: state_of(client, "a") == crewd.AgentState.WORKING)
+        eventually(lambda: limits_of(client, "a")["memory"].use)  # it has been looked at
         text = runner.crewctl("status", "--agent", "a", check=True).stdout
         table = {line.split()[0]: line for line in text.splitlines() if line}
         assert "b" not in table and re.search(r"/ 256 MiB", table["a"])

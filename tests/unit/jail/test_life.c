@@ -267,6 +267,7 @@ static void a_jail_dies_with_the_process_that_made_it(void **state) {
         pid_t maker;
 
         _cleanup_close_ int alone = fixture_hold_sweeps(true);
+        (void)alone;
         /* The orphans are reparented to us or to init; either way the pid must go. */
         assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
         pid_t jail = orphan_maker(&maker, name);
@@ -291,6 +292,7 @@ static void a_sweep_leaves_the_living_alone(void **state) {
         struct spawn_exit ex;
         struct jail j;
 
+        (void)others;
         start(plan, many_daemons, &j);
         jail_sweep(text, sizeof(text));
         assert_int_equal(kill(j.pid, 0), 0);
