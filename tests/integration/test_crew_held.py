@@ -245,16 +245,15 @@ def test_who_has_a_held_agent_killed_is_not_told_of_a_death_that_the_next_crewd_
     said = runner.popen(runner.program("crewctl"), "kill", "--agent", "a", "--reason", "odd", stdout=subprocess.PIPE,
                         stderr=subprocess.PIPE, text=True)
     eventually(lambda: not alive([program]))
-    again = Running(crew, wait=False)
-    try:
-        out, err = said.communicate(timeout=60)
-        assert (said.returncode, out) == (1, "") and "a was killed, and crew t has a crewd again" in err, (out, err)
-        assert Path(f"/proc/{pid}").exists()
-    finally:
-        tracer.kill()
-        tracer.wait()
-    eventually(lambda: ends(crew, "a"), timeout=60)
-    again.__exit__(None, None, None)
+    with Running(crew, wait=False):
+        try:
+            out, err = said.communicate(timeout=60)
+            assert (said.returncode, out) == (1, "") and "a was killed, and crew t has a crewd again" in err, (out, err)
+            assert Path(f"/proc/{pid}").exists()
+        finally:
+            tracer.kill()
+            tracer.wait()
+        eventually(lambda: ends(crew, "a"), timeout=60)
     end, = crew.records("a", "agent.terminated")
     assert end["cause"] == "operator" and end["reason"] == "odd" and end["initiator"].startswith("uid "), end
     assert runner.crewctl("audit", "verify").returncode == 0
