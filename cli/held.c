@@ -125,6 +125,16 @@ bool held_choose(const struct crew_paths *paths, const char *wanted, char out[CR
         return found == 1;
 }
 
+static bool has_crewd(const struct crew_paths *paths, const char *crew) {
+        _cleanup_close_ int control = crew_connect(paths, crew, 0);
+
+        return control >= 0 || control == -EAGAIN;
+}
+
+static bool is_gone(int r) {
+        return r == -ESRCH || r == -ENOENT || r == -ECONNRESET || r == -EPIPE;
+}
+
 int held_end(const struct crew_paths *paths, const char *crew, const char *agent, const char *reason) {
         uint64_t until = crew_now_ns() + DEATHS_S * 1000000000ull;
         struct spawn_msg m = {.op = SPAWN_HELD_KILL};
@@ -136,7 +146,10 @@ int held_end(const struct crew_paths *paths, const char *crew, const char *agent
                 return r;
         uint32_t killed = s.killed;
         while (!*agent || s.ending > 0) {
-                if (held_ask(paths, crew, agent, &s) < 0)
+                r = held_ask(paths, crew, agent, &s);
+                if (r < 0 && has_crewd(paths, crew))
+                        return -EBUSY; /* its spawner speaks to nobody else now */
+                if (is_gone(r))
                         break; /* the last one takes the spawner along */
                 if (crew_now_ns() >= until)
                         return -ETIMEDOUT;

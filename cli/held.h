@@ -22,6 +22,6 @@ struct held_state {
 int held_ask(const struct crew_paths *paths, const char *crew, const char *agent, struct held_state *out);
 /* The crew asked for, or (NULL) the only one that is held.  False: there is none. */
 bool held_choose(const struct crew_paths *paths, const char *wanted, char out[CREW_NAME_MAX], struct held_state *state);
-/* Ends an agent, or all, and waits until that is so.  The number ended, or -errno; -ETIMEDOUT: killed, and not dead yet.
- * reason: NULL or why. */
+/* Ends an agent, or all, and waits until that is so.  The number ended, or -errno; -ETIMEDOUT: killed, and not dead yet;
+ * -EBUSY: killed, and a crewd is there again that knows the rest.  reason: NULL or why. */
 int held_end(const struct crew_paths *paths, const char *crew, const char *agent, const char *reason);

@@ -82,7 +82,10 @@ static bool end_held(const struct options *o, int *status) {
         int n = held_end(&paths, crew, "", o->reason ? o->reason : "crewctl down");
         if (n < 0) {
                 struct cli_problem p = CLI_PROBLEM_NULL;
-                if (n == -ETIMEDOUT)
+                if (n == -EBUSY)
+                        cli_problem_set(&p, CLI_FAILED, "busy",
+                                        "the agents of crew %s were killed, and it has a crewd again", crew);
+                else if (n == -ETIMEDOUT)
                         cli_problem_set(&p, CLI_FAILED, "timeout",
                                         "the agents of crew %s were killed, and something of them has not ended yet", crew);
                 else

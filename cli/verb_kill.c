@@ -226,6 +226,10 @@ static bool kill_held(const struct kill_options *o, int *status) {
         }
         if (n == 0)
                 cli_problem_set(&p, CLI_ABSENT, "unknown-agent", "no agent '%.80s' of crew %s is held", o->agent, crew);
+        else if (n == -EBUSY)
+                cli_problem_set(&p, CLI_FAILED, "busy",
+                                "agent %.80s was killed, and crew %s has a crewd again: see crewctl status", o->agent,
+                                crew);
         else if (n == -ETIMEDOUT)
                 cli_problem_set(&p, CLI_FAILED, "timeout", "agent %.80s was killed, and something of it has not ended yet",
                                 o->agent);

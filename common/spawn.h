@@ -43,7 +43,9 @@ enum spawn_op {
         SPAWN_HELLO, /* first message, unasked: .text says what a crew that died left behind and was removed, "" nothing */
         SPAWN_LIMITS_REPLY, /* .errno_: 0, or why not all of them could be set */
         SPAWN_FREEZE_REPLY, /* .errno_: 0, or why it is not as asked, and as before, but for SPAWN_UNRECORDED; .cookie */
-        SPAWN_HELD,         /* .att; fds as in .cookie (bits of enum spawn_fd) and in that order */
+        /* .att; fds as in .cookie (bits of enum spawn_fd) and in that order; .text: why it was killed by SPAWN_HELD_KILL
+         * and has not ended, "" it was not; .errno_: by which uid */
+        SPAWN_HELD,
         /* .cookie: jails that live; .id: how many were killed by that word; .errno_: how many of those asked for were
          * killed, by whatever word, and have not ended; .hold.ms: how long they will still be held; .hold.lost_ms: since
          * when; to SPAWN_ADOPT, fd: the state */

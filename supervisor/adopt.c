@@ -48,6 +48,8 @@ struct jail_left {
         struct spawn_attestation att;
         int fds[CHANNEL_FDS_MAX]; /* owned */
         size_t n_fds;
+        char killed_why[HELD_REASON_MAX]; /* by hand, and it has not ended yet; "": it was not */
+        uint32_t killed_uid;
         bool taken;
 };
 
@@ -100,7 +102,8 @@ static int add_jail(struct legacy *l, const struct spawn_msg *m, int *fds, size_
                 return -ENOMEM;
         l->jails = more;
         struct jail_left *j = &l->jails[l->n_jails++];
-        *j = (struct jail_left){.id = m->id, .which = m->cookie, .att = m->att};
+        *j = (struct jail_left){.id = m->id, .which = m->cookie, .att = m->att, .killed_uid = (uint32_t)m->errno_};
+        snprintf(j->killed_why, sizeof(j->killed_why), "%.*s", (int)sizeof(j->killed_why) - 1, m->text);
         for (; j->n_fds < n_fds; j->n_fds++)
                 j->fds[j->n_fds] = crew_steal_fd(&fds[j->n_fds]);
         return 0;
@@ -238,14 +241,26 @@ static bool as_written(const struct agent *a) {
                !a->in.kill_sent && !a->in.exited && !a->frozen && !a->lost.reloaded;
 }
 
-static void give_up(struct agent *a, const char *why) {
+static void end_it(struct agent *a, Crew__Cause cause, const char *initiator, const char *why) {
         a->frozen = false;
         outbox_clear(&a->in.outbox);
         a->in.resuming = false;
         if (a->in.kill_sent) /* whoever decided that is gone, and perhaps the order with him */
                 spawner_ask(a->crewd->spawner, a->in.id, SPAWN_KILL);
         else
-                death_kill(a, CREW__CAUSE__CAUSE_SUPERVISOR_LOST, "crewd", why);
+                death_kill(a, cause, initiator, why);
+}
+
+static void give_up(struct agent *a, const char *why) {
+        end_it(a, CREW__CAUSE__CAUSE_SUPERVISOR_LOST, "crewd", why);
+}
+
+/* It dies slowly. */
+static void go_on_killing(struct agent *a, const struct jail_left *j) {
+        char by[32];
+
+        held_initiator(j->killed_uid, by, sizeof(by));
+        end_it(a, CREW__CAUSE__CAUSE_OPERATOR, by, j->killed_why);
 }
 
 static void adopt_one(struct agent *a, struct jail_left *j) {
@@ -254,6 +269,8 @@ static void adopt_one(struct agent *a, struct jail_left *j) {
         j->taken = true;
         audit_set_incarnation(a->audit, a->incarnation);
         take_locks(a, j);
+        if (*j->killed_why)
+                return go_on_killing(a, j);
         if (a->lost.reloaded)
                 return give_up(a, "its policy was reloaded while it ran, and its crewd was lost: it cannot be taken over");
         if (!as_written(a))

@@ -123,7 +123,7 @@ void hold_on_reply(struct agent *a, uint32_t cookie, int err) {
                         cannot_be_stopped(a, err);
                 return;
         }
-        if (!h->asked || h->cookie != cookie)
+        if (!h->asked || h->cookie != cookie || err == ESRCH) /* killed: its end is on the way, and hold_forget() with it */
                 return;
         h->asked = false;
         if (err)

@@ -37,9 +37,9 @@ int spawner_start(struct spawner *s, uint32_t id, const int *fds, size_t n_fds, 
 int spawner_keep(struct spawner *s, const struct spawn_hold *hold, int listener, int state, int notes);
 /* The worker of id is to connect to link_path. */
 int spawner_relink(struct spawner *s, uint32_t id, const char *link_path);
-/* op: SPAWN_KILL, SPAWN_FREEZE, SPAWN_THAW or SPAWN_FORGET. */
+/* op: SPAWN_KILL or SPAWN_FORGET. */
 int spawner_ask(struct spawner *s, uint32_t id, enum spawn_op op);
-/* Freezes or thaws; answered by on_held with the same cookie, which is not 0. */
+/* Freezes or thaws; answered by on_held with the same cookie. */
 int spawner_hold(struct spawner *s, uint32_t id, bool freeze, uint32_t cookie);
 /* Answered by on_stats, with the same cookie. */
 int spawner_stats(struct spawner *s, uint32_t id, uint32_t cookie);

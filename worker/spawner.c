@@ -72,7 +72,7 @@ void spawner_govern_soon(struct spawner *s, struct instance *i) {
         s->govern_at_ns = MIN_OF(s->govern_at_ns, crew_now_ns() + GOVERN_SOON_NS);
 }
 
-static uint64_t cpu_now_ns(void) {
+uint64_t spawner_cpu_now_ns(void) {
         struct timespec t;
 
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
@@ -82,7 +82,7 @@ static uint64_t cpu_now_ns(void) {
 /* Those that are due, and those that soon are.  All looks together take a thirtieth of a CPU at most, a hundredth while
  * nothing is done anywhere: what is owed meanwhile is owed. */
 static void govern(struct spawner *s) {
-        uint64_t began = crew_now_ns(), next = UINT64_MAX, cpu = cpu_now_ns();
+        uint64_t began = crew_now_ns(), next = UINT64_MAX, cpu = spawner_cpu_now_ns();
 
         for (struct instance *i = s->instances; i; i = i->next) {
                 if (i->start)
@@ -92,7 +92,7 @@ static void govern(struct spawner *s) {
                 next = MIN_OF(next, i->govern_at_ns);
         }
         uint64_t now = crew_now_ns(), spare = next < now + GOVERN_BUSY_NS ? GOVERN_SPARE : GOVERN_SPARE_IDLE;
-        s->govern_at_ns = MAX_OF(next, now + (cpu_now_ns() - cpu) * spare);
+        s->govern_at_ns = MAX_OF(next, now + (spawner_cpu_now_ns() - cpu) * spare);
 }
 
 /* --- start --- */

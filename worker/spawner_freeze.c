@@ -8,6 +8,7 @@
 
 #define PATIENCE_NS 10000000000ull
 #define LOOK_NS 1000000u
+#define LOOK_SPARE 2u /* looks take a third of a CPU at most: one by signals costs as much as there are processes */
 
 static void answer(struct spawner *s, uint32_t id, uint32_t cookie, int r) {
         const struct spawn_msg m = {.op = SPAWN_FREEZE_REPLY, .id = id, .cookie = cookie, .errno_ = -r};
@@ -40,11 +41,15 @@ static void look(struct spawner *s, struct instance *i) {
 }
 
 void spawner_see_freezing(struct spawner *s) {
+        uint64_t cpu = spawner_cpu_now_ns();
+
         s->freeze_at_ns = UINT64_MAX;
         for (struct instance *i = s->instances; i; i = i->next) {
                 if (i->freezing.by_ns)
                         look(s, i);
         }
+        if (s->freeze_at_ns != UINT64_MAX)
+                s->freeze_at_ns = MAX_OF(s->freeze_at_ns, crew_now_ns() + (spawner_cpu_now_ns() - cpu) * LOOK_SPARE);
 }
 
 static void thaw(struct spawner *s, struct instance *i, const struct spawn_msg *m) {

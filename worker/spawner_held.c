@@ -166,10 +166,11 @@ static bool knows_token(const struct spawner *s, const struct spawn_msg *m) {
 }
 
 static int send_held(const struct instance *i, int fd) {
-        struct spawn_msg m = {.op = SPAWN_HELD, .id = i->id, .att = i->jail.att};
+        struct spawn_msg m = {.op = SPAWN_HELD, .id = i->id, .errno_ = (int32_t)i->killed_uid, .att = i->jail.att};
         int fds[4 + 1 + SPAWN_LOCKS_MAX];
         size_t n = 0;
 
+        snprintf(m.text, sizeof(m.text), "%s", i->killed_why);
         if (i->jail.listeners[0] >= 0) {
                 m.cookie |= SPAWN_FD_LISTENERS;
                 for (size_t k = 0; k < ELEMENTSOF(i->jail.listeners); k++)

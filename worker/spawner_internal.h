@@ -71,6 +71,8 @@ struct instance *spawner_find(struct spawner *s, uint32_t id);
 void spawner_reply(struct spawner *s, const struct spawn_msg *m, const int *fds, size_t n_fds);
 /* New, or not as it was when it was looked at. */
 void spawner_govern_soon(struct spawner *s, struct instance *i);
+/* What we have taken. */
+uint64_t spawner_cpu_now_ns(void);
 /* SPAWN_FREEZE, SPAWN_THAW.  i NULL: there is none. */
 void spawner_freeze(struct spawner *s, struct instance *i, const struct spawn_msg *m);
 /* At freeze_at_ns. */

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import crewd
 import pytest
@@ -228,6 +229,34 @@ def test_a_held_agent_that_dies_slowly_is_not_said_to_be_dead(runner):
         assert said.communicate(timeout=60)[0].startswith("Agent a terminated.") and said.returncode == 0
         assert not alive([pid, program])
         assert runner.crewctl("down").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="who traces an agent from outside is root")
+def test_who_has_a_held_agent_killed_is_not_told_of_a_death_that_the_next_crewd_awaits(runner):
+    crew = held_crew(runner).agent("a").agent("b")
+    running = crew.start()
+    client = running.client()
+    client.submit(agent="a", description="time.sleep(600)")
+    pid = agent_status(client, "a").pid
+    program = eventually(lambda: next((p for p, comm in outside(pid).items() if "python" in comm), None))
+    tracer = subprocess.Popen([sys.executable, "-c", TRACER, str(program)], stdout=subprocess.PIPE, text=True)
+    assert tracer.stdout.readline() == "traces\n"
+    lose(running)
+    said = runner.popen(runner.program("crewctl"), "kill", "--agent", "a", "--reason", "odd", stdout=subprocess.PIPE,
+                        stderr=subprocess.PIPE, text=True)
+    eventually(lambda: not alive([program]))
+    with Running(crew, wait=False):
+        try:
+            out, err = said.communicate(timeout=60)
+            assert (said.returncode, out) == (1, "") and "a was killed, and crew t has a crewd again" in err, (out, err)
+            assert Path(f"/proc/{pid}").exists()
+        finally:
+            tracer.kill()
+            tracer.wait()
+        eventually(lambda: ends(crew, "a"), timeout=60)
+    end, = crew.records("a", "agent.terminated")
+    assert end["cause"] == "operator" and end["reason"] == "odd" and end["initiator"].startswith("uid "), end
+    assert runner.crewctl("audit", "verify").returncode == 0
 
 
 @pytest.mark.parametrize("mode", ["rootless"])  # root may connect to whatever there is

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Freeze, thaw, kills by role and by task, snapshots: what is meant is hit, all of it, and nothing else."""
 
+import contextlib
 import io
 import json
 import os
+import signal
 import tarfile
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import crewd
 from crewlib import Crew, agent_status, alive, eventually, outside, state_dir, state_of
 from egresslib import Tcp, echo
+from holdlib import spawner_of
 
 TICKS = """
 def ticks():
@@ -127,6 +130,28 @@ def test_a_frozen_agent_can_be_killed_and_the_crew_can_end(runner):
         started = time.monotonic()
         assert runner.crewctl("down").returncode == 0
         assert time.monotonic() - started < 20  # what is frozen is not waited for
+
+
+def test_one_that_is_killed_while_it_is_being_frozen_has_ended_and_did_not_resist(runner):
+    crew = Crew(runner).agent("a")
+    many = "for i in range(16):\n  if os.fork() == 0:\n    break\nwhile True: pass"
+    with crew.start() as running:
+        client, freezes, kills = (running.client() for _ in range(3))
+        client.submit(agent="a", description=many)
+        eventually(lambda: agent_status(client, "a").processes > 16)
+        spawner = spawner_of(agent_status(client, "a").pid)
+        os.kill(spawner, signal.SIGSTOP)  # it hears of both at once
+        try:
+            frozen = freezes._send("freeze_agent", crewd.Message("FreezeAgent", agent="a"))
+            eventually(lambda: crew.records("a", "agent.frozen"))
+            killed = kills._send("kill_agent", crewd.Message("KillAgent", agent="a"))
+            eventually(lambda: crew.records("a", "agent.kill"))
+        finally:
+            os.kill(spawner, signal.SIGCONT)
+        assert kills._answer(killed, ("killed",), 60)[1].terminated.cause == crewd.Cause.OPERATOR
+        with contextlib.suppress(crewd.NotRunning):  # unless it stood still in that moment
+            freezes._answer(frozen, ("agent_held",), 60)
+    assert [r.get("verdict") for r in crew.records("a", "agent.frozen")] == [None]
 
 
 def test_freezing_what_is_not_up_is_refused(runner):

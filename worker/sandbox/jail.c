@@ -444,8 +444,11 @@ static int set_governor(struct jail *j, const struct spawn_limits *l) {
         }
         if (!rest.memory_bytes && !rest.cpu_milli && cgroup_can_freeze(j->cgroup))
                 return 0;
-        j->governor = governor_new(j->pid, j->cgroup, &rest);
-        return j->governor ? 0 : -errno;
+        if (!(j->governor = governor_new(j->pid, j->cgroup, &rest)))
+                return -errno;
+        if (j->freeze_ns) /* what it held back it would let go */
+                governor_frozen(j->governor, true, j->stopped);
+        return 0;
 }
 
 static int govern(struct spawn *s, struct crew_err *err) {

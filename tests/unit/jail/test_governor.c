@@ -254,6 +254,25 @@ static void memory_that_is_borrowed_counts_once(void **state) {
         end(&last);
 }
 
+static void one_that_is_given_limits_while_it_is_frozen_stays_as_it_is(void **state) {
+        const struct spawn_limits l = {.memory_bytes = 8 * MIB, .cpu_milli = 10};
+
+        start_limited(0, 0, holds_and_lends, &last);
+        await_rounds(1);
+        fixture_freeze(&last);
+        last.att.limits_by = 0; /* as where groups freeze and do nothing else */
+        assert_int_equal(jail_limit(&last, &l), 0);
+        govern(&last, SECOND_NS / 10);
+        assert_non_null(last.governor);
+        assert_int_equal(counts_of(&last).kills, 0);
+        assert_int_equal(jail_is_frozen(&last), 0);
+        assert_int_equal(jail_thaw(&last), 0);
+        for (int i = 0; i < 1000 && counts_of(&last).kills == 0; i++)
+                govern(&last, SECOND_NS / 20);
+        assert_true(counts_of(&last).kills > 0);
+        end(&last);
+}
+
 /* --- one that is another process all the time --- */
 
 static char hop_stacks[2][65536] __attribute__((aligned(16)));
@@ -506,6 +525,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(one_without_a_leader_is_held),
                 cmocka_unit_test(one_that_is_continued_stands_still_again),
                 cmocka_unit_test(memory_that_is_borrowed_counts_once),
+                cmocka_unit_test(one_that_is_given_limits_while_it_is_frozen_stays_as_it_is),
                 cmocka_unit_test(one_that_hops_is_frozen_or_it_is_said),
                 cmocka_unit_test(one_that_hops_is_held_back),
                 cmocka_unit_test(so_it_is_on_one_processor),
