@@ -14,9 +14,8 @@
 #include <errno.h>
 #include <string.h>
 
-#define SETTLE_NS                                                                                                          \
-        20000000000ull /* it only starts; but on a busy machine that takes seconds, and without it many may not            \
-                        */
+/* It only starts; but on a busy machine that takes seconds, and without it many a crew may not. */
+#define SETTLE_NS 20000000000ull
 
 struct evidence {
         struct crewd *crewd;
